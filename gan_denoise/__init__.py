@@ -1,0 +1,20 @@
+"""gan_denoise: waveform speech denoisers, trained with or without an adversary.
+
+The library knows no corpus and prints nothing. `load` is the one name that most callers need; everything else is
+imported from the module that has the subject (`gan_denoise.noise`, `gan_denoise.metrics`, ...).
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+__all__ = ["load"]
+
+
+def load(model_dir, device: str = "cpu"):
+    """Load a trained denoiser from a model directory: `load("exp/l1/model")(wave, sample_rate)`.
+
+    Returns a `gan_denoise.enhance.Denoiser`. Raises `gan_denoise.errors.InputError` when the directory is no model.
+    """
+    from gan_denoise.enhance import Denoiser  # torch is imported here, not by `import gan_denoise`
+
+    return Denoiser.load(model_dir, device=device)

@@ -1,0 +1,68 @@
+"""Checkpoints and model directories: atomic, complete, and free of code.
+
+    exp/NAME/checkpoint.pt                     everything that training needs to go on (tensors and plain values only)
+    exp/NAME/model/{config.json, model.safetensors}   everything that inference needs
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from gan_denoise import generators
+from gan_denoise.errors import InputError
+from gan_denoise.files import write_atomically
+
+
+def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
+    """Write a training state: nested dicts of tensors, numbers and strings. The old file stays until the new is whole."""
+    write_atomically(path, lambda file: torch.save(dict(state), file))
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """Read what `save_state` wrote, on the CPU. Refuses anything that would execute code. Raises InputError."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such checkpoint: check the path") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: is no training state of this project, nothing in it was executed: remove it") from error
+
+
+def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, Any]) -> None:
+    """Write a model directory. config: `generator` (name and sizes), `sample_rate`, and what a reader may want to know.
+
+    The weights come last, so a folder with weights is a whole model.
+    """
+    folder = Path(folder)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_atomically(folder / "model.safetensors", safetensors.torch.save(weights))
+
+
+def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Read a model directory: the generator in evaluation mode on the CPU, and its config. Raises InputError."""
+    folder = Path(folder)
+    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
+    for path in (config_path, weights_path):
+        if not path.is_file():
+            raise InputError(f"{folder}: is no model directory, {path.name} is missing: name one such as exp/l1/model")
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        generator = generators.build(config["generator"], sample_rate=config["sample_rate"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{config_path}: is no model configuration ({error}): fetch or train the model again") from error
+    try:
+        generator.load_state_dict(safetensors.torch.load_file(weights_path))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{weights_path}: does not fit config.json ({reason}): fetch or train the model again") from error
+    return generator.eval(), config

@@ -1,0 +1,119 @@
+"""YAML files, read strictly: experiments merge their base, and a key that nobody reads is an error.
+
+An experiment is a YAML file. `base: other.yaml` (one level) starts from another; mappings merge, lists replace and
+`null` deletes. `key.subkey=value` pairs from the command line are merged last, in the same way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_denoise.errors import InputError, nearest
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, except that 1e-3 is a number (YAML 1.2) and a key given twice is an error."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" is given twice', node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse YAML text strictly. Raises InputError that names `source` and the line."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{source}:{mark.line + 1}" if mark else source
+        raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def read_yaml(path: str | Path) -> dict:
+    """Read a YAML file that holds a mapping. Raises InputError."""
+    path = Path(path)
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
+    return content
+
+
+def check_keys(mapping: Mapping, known: Iterable[str], where: str) -> None:
+    """Refuse a key that is not known, and offer the nearest one that is."""
+    if not isinstance(mapping, Mapping):
+        raise InputError(f"{where}: expected a mapping of keys to values, found {mapping!r}")
+    known = list(known)
+    for key in mapping:
+        if key not in known:
+            raise InputError(f'{where}: unknown key "{key}"{nearest(str(key), known)}')
+
+
+def merge(base: Mapping, changes: Mapping) -> dict:
+    """`base` changed by `changes`: mappings merge, anything else replaces, None deletes."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = merge({}, value) if isinstance(value, Mapping) else value
+    return merged
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict:
+    """`["lr=1e-3", "generator.width=64"]` -> `{"lr": 0.001, "generator": {"width": 64}}`. Values are YAML."""
+    changes: dict = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f'"{pair}": expected key=value, as in lr=1e-3 or generator.width=64')
+        value = parse_yaml(text, pair)
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        # not merge(): a null has to survive until it meets the experiment
+        _nest(changes, value)
+    return changes
+
+
+def _nest(into: dict, changes: Mapping) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _nest(into[key], value)
+        else:
+            into[key] = value
+
+
+def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> dict:
+    """Load an experiment: its base, its own diff, then `key=value` overrides. Raises InputError.
+
+    Overrides may only name top-level keys that the experiment has, or the optional `init`; what stands below a key
+    (a generator's arguments, a loss's name) is checked by whoever consumes it.
+    """
+    path = Path(path)
+    own = read_yaml(path)
+    base = own.pop("base", None)
+    experiment = merge({}, own)
+    if base is not None:
+        base_path = path.parent / str(base)
+        parent = read_yaml(base_path)
+        if "base" in parent:
+            raise InputError(f"{base_path}: is a base of {path.name} and may not have a base itself (one level only)")
+        experiment = merge(parent, own)
+    return merge(experiment, parse_overrides(overrides))

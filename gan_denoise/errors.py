@@ -1,0 +1,34 @@
+"""The one exception that means "your input, not our bug"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input. Its message is a single line that names the file or value and the remedy; programs print it and exit."""
+
+
+def os_error_line(error: OSError) -> str:
+    """One line for an operating-system error: the file, what went wrong, and what to do about the usual causes."""
+    remedies = {
+        "ENOSPC": "free some space or write elsewhere",
+        "EACCES": "change its permissions or write elsewhere",
+        "EROFS": "write elsewhere",
+        "ENOENT": "check the path",
+        "EISDIR": "name a file",
+        "ENOTDIR": "a folder is expected there",
+    }
+    import errno
+
+    remedy = remedies.get(errno.errorcode.get(error.errno or 0, ""), "")
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{what}: {remedy}" if remedy else what
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean "x"?)` for the nearest known word; otherwise the list of what is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f' (did you mean "{close[0]}"?)' if close else f" (known: {', '.join(known)})"

@@ -1,0 +1,41 @@
+"""Files that are either whole or absent: every output of the project goes through `write_atomically`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: str | Path, content: bytes | str | Callable[[BinaryIO], None]) -> None:
+    """Write a file so that a reader, a crash or a full disk never meets half of it.
+
+    content: bytes, text (UTF-8), or a function that writes to the binary file it is given. The folder is made. The new
+    file is flushed to the disk before it takes the old one's name. Raises OSError, and leaves the old file untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o666 & ~_umask())  # mkstemp makes private files
+        os.replace(partial, path)
+    except OSError as error:
+        error.filename = str(path)  # the user knows this name, not the temporary one
+        raise
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,322 @@
+"""The fixed procedure: (clean, parameters, utt_id) -> noisy, in float64 NumPy.
+
+clean -> STFT -> manipulations of the complex bins -> inverse STFT (-> recorded noise added) -> noisy. "Fixed" means that
+the procedure, its parameters and every random draw are determined: each draw is a function of (seed, utt_id, position
+of the manipulation) alone, so the noisy file is the same on every machine, in any order, with any number of jobs. One
+mask for all files would be a linear degradation that a network can invert; one mask per utterance is not.
+
+Written as a YAML file (`egs/vctk/conf/noise.yaml` holds the default and explains every key).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from gan_denoise import audio
+from gan_denoise.config import check_keys, read_yaml
+from gan_denoise.errors import InputError
+
+DEFAULT = {
+    "seed": 0,
+    "stft": {"n_fft": 1024, "hop_length": 256, "window": "hann"},
+    "manipulations": [
+        {"zero": {"share": 0.2}},
+        {"scale": {"share": 0.1, "factor": 3.0}},
+        {"add": {"share": 0.5, "level": 0.3}},
+    ],
+}
+
+# Generalised cosine windows, periodic: coefficients of 1, cos, cos 2 (Harris 1978)
+_WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08), "rectangular": (1.0,)}
+_PARAMETERS = {"zero": (), "scale": ("factor",), "add": ("level",), "set": ("magnitude",)}
+_SELECTION = ("share", "band_hz", "quantile")
+SPLITS = ("train", "dev", "test")
+
+
+class Procedure:
+    """A noising procedure: parsed, checked, and ready to be applied.
+
+    parameters: the mapping a noise YAML holds. source: its name in messages. folder: where the recordings of `mix` are
+    looked up when their paths are relative. Raises InputError for anything unknown, missing or out of range.
+    """
+
+    def __init__(self, parameters: Mapping, *, source: str = "noise", folder: str | Path = "."):
+        self.parameters = copy.deepcopy(dict(parameters))
+        self._check(source)
+        self._window = _window(self._stft["window"], self._stft["n_fft"])
+        mix = self.parameters.get("mix")
+        self._mix = RecordedNoise(mix, source=f"{source}: mix", folder=Path(folder)) if mix else None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Procedure:
+        """Read a procedure from a YAML file. Raises InputError."""
+        return cls(read_yaml(path), source=str(path), folder=Path(path).parent)
+
+    def fingerprint(self, sample_rate: int) -> str:
+        """12 hexadecimal digits for (procedure, parameters, content of recorded noise, sample rate)."""
+        identity = {**self.parameters, "sample_rate": sample_rate}
+        if self._mix:
+            identity["mix"] = self._mix.identity()
+        return digest(identity)
+
+    def apply(self, clean: np.ndarray, utt_id: str, sample_rate: int, *, split: str = "test") -> np.ndarray:
+        """Corrupt one utterance.
+
+        clean (T,) real, full scale 1.0, T >= 1. Returns noisy (T,) float64, which may exceed full scale. `split`
+        selects the recordings that `mix` may draw from, nothing else. Raises InputError.
+        """
+        clean = np.asarray(clean, dtype=np.float64)
+        if clean.ndim != 1 or len(clean) == 0:
+            raise InputError(f"{utt_id}: expected samples of shape (T,) with T >= 1, found {clean.shape}")
+        noisy = clean
+        if self.parameters["manipulations"]:
+            spectrum = stft(clean, self._window, self._stft["hop_length"])
+            clean_power = spectrum.real**2 + spectrum.imag**2
+            frequency_hz = np.arange(spectrum.shape[1]) * sample_rate / self._stft["n_fft"]
+            for position, manipulation in enumerate(self.parameters["manipulations"]):
+                ((kind, options),) = manipulation.items()
+                draws = _Draws(self.parameters["seed"], utt_id, position)
+                chosen = draws.uniform(spectrum.shape) < options["share"]
+                if "band_hz" in options:
+                    low, high = options["band_hz"]
+                    chosen &= (frequency_hz >= low) & (frequency_hz <= high)
+                if "quantile" in options:
+                    chosen &= _within_quantile(clean_power, *options["quantile"])
+                _MANIPULATE[kind](spectrum, chosen, options, clean_power, draws)
+            noisy = istft(spectrum, self._window, self._stft["hop_length"], len(clean))
+        if self._mix:
+            noisy = noisy + self._mix.draw(clean, utt_id, self.parameters["seed"], sample_rate, split)
+        return noisy
+
+    @property
+    def _stft(self) -> dict:
+        return self.parameters["stft"]
+
+    def _check(self, source: str) -> None:
+        parameters = self.parameters
+        check_keys(parameters, ("seed", "stft", "manipulations", "mix"), source)
+        for key in ("seed", "stft", "manipulations"):
+            if key not in parameters:
+                raise InputError(f'{source}: "{key}" is missing')
+        if not _is_integer(parameters["seed"]):
+            raise InputError(f"{source}: seed: expected an integer, found {parameters['seed']!r}")
+        settings = parameters["stft"]
+        check_keys(settings, ("n_fft", "hop_length", "window"), f"{source}: stft")
+        n_fft, hop_length, window = (settings.get(key) for key in ("n_fft", "hop_length", "window"))
+        if window not in _WINDOWS:
+            raise InputError(f"{source}: stft: window: expected one of {', '.join(sorted(_WINDOWS))}, found {window!r}")
+        if not _is_integer(n_fft) or n_fft < 2 or n_fft % 2:
+            raise InputError(f"{source}: stft: n_fft: expected an even number of samples, found {n_fft!r}")
+        limit = n_fft if window == "rectangular" else n_fft // 2  # beyond it some samples are (almost) never seen
+        if not _is_integer(hop_length) or not 1 <= hop_length <= limit:
+            raise InputError(f"{source}: stft: hop_length: expected 1 to {limit} samples, found {hop_length!r}")
+        if not isinstance(parameters["manipulations"], list):
+            raise InputError(f"{source}: manipulations: expected a list, such as [zero: {{share: 0.2}}]")
+        for position, manipulation in enumerate(parameters["manipulations"]):
+            _check_manipulation(manipulation, f"{source}: manipulations[{position}]")
+        if not parameters["manipulations"] and not parameters.get("mix"):
+            raise InputError(f"{source}: neither manipulations nor mix: nothing would be corrupted")
+
+
+def default() -> Procedure:
+    """The project's default procedure (the same as `egs/vctk/conf/noise.yaml`)."""
+    return Procedure(DEFAULT, source="default noise")
+
+
+def stft(samples: np.ndarray, window: np.ndarray, hop_length: int) -> np.ndarray:
+    """Unnormalised STFT, centred with zero padding: (T,) float64 -> (1 + ceil(T / hop), n_fft / 2 + 1) complex128.
+
+    Equals torch.stft(..., pad_mode="constant"), transposed, where T is a multiple of the hop. Elsewhere there is one
+    frame more, so that the last samples are covered as well as all others and the inverse never divides by a window's
+    vanishing tail.
+    """
+    n_fft = len(window)
+    count = 1 - (-len(samples) // hop_length)
+    padded = np.zeros((count - 1) * hop_length + n_fft)
+    padded[n_fft // 2 : n_fft // 2 + len(samples)] = samples
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
+    return np.fft.rfft(frames * window, axis=1)
+
+
+def istft(spectrum: np.ndarray, window: np.ndarray, hop_length: int, length: int) -> np.ndarray:
+    """Inverse of `stft` by weighted overlap-add, the least-squares one (Griffin and Lim 1984, eq. 6): -> (length,)."""
+    n_fft = len(window)
+    frames = np.fft.irfft(spectrum, n=n_fft, axis=1) * window
+    total = (len(frames) - 1) * hop_length + n_fft
+    signal, weight = np.zeros(total), np.zeros(total)
+    for index, frame in enumerate(frames):
+        at = slice(index * hop_length, index * hop_length + n_fft)
+        signal[at] += frame
+        weight[at] += window**2
+    kept = slice(n_fft // 2, n_fft // 2 + length)
+    return signal[kept] / weight[kept]
+
+
+def digest(content) -> str:
+    """12 hexadecimal digits of the SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class _Draws:
+    """Uniform numbers in [0, 1) keyed by (seed, utt_id, position): Philox's raw bits, which no NumPy release reorders."""
+
+    def __init__(self, seed: int, utt_id: str, position: int | str):
+        key = hashlib.sha256(f"{seed}\0{utt_id}\0{position}".encode()).digest()[:16]
+        self._bits = np.random.Philox(key=int.from_bytes(key, "little"))
+
+    def uniform(self, shape: tuple[int, ...]) -> np.ndarray:
+        raw = self._bits.random_raw(int(np.prod(shape)))
+        return ((raw >> np.uint64(11)) * 2.0**-53).reshape(shape)
+
+
+def _within_quantile(power: np.ndarray, low: float, high: float) -> np.ndarray:
+    """The bins whose rank by magnitude lies in [low, high) of all bins; ties keep their order in time."""
+    rank = np.empty(power.size, dtype=np.int64)
+    rank[np.argsort(power, axis=None, kind="stable")] = np.arange(power.size)
+    return ((rank >= low * power.size) & (rank < high * power.size)).reshape(power.shape)
+
+
+# Each: (spectrum, changed in place; the chosen bins; options; power of the clean spectrum; draws)
+def _zero(spectrum, chosen, options, clean_power, draws):
+    spectrum[chosen] = 0.0
+
+
+def _scale(spectrum, chosen, options, clean_power, draws):
+    spectrum[chosen] *= options["factor"]
+
+
+def _add(spectrum, chosen, options, clean_power, draws):
+    phase = draws.uniform(spectrum.shape)[chosen] * (2.0 * np.pi)
+    magnitude = options["level"] * np.sqrt(clean_power.mean())
+    spectrum[chosen] += magnitude * (np.cos(phase) + 1j * np.sin(phase))
+
+
+def _set(spectrum, chosen, options, clean_power, draws):
+    bins = spectrum[chosen]
+    magnitude = np.sqrt(bins.real**2 + bins.imag**2)
+    direction = np.divide(bins, magnitude, out=np.ones_like(bins), where=magnitude > 0)  # no phase: phase 0
+    spectrum[chosen] = options["magnitude"] * direction
+
+
+_MANIPULATE = {"zero": _zero, "scale": _scale, "add": _add, "set": _set}
+
+
+class RecordedNoise:
+    """The `mix` part: recordings per split, an SNR range in dB, one random excerpt per utterance."""
+
+    def __init__(self, options: Mapping, *, source: str, folder: Path):
+        check_keys(options, ("noise", "snr_db"), source)
+        self._source, self._folder, self._loaded = source, folder, {}
+        self._snr_db = _interval(options.get("snr_db"), f"{source}: snr_db", -100.0, 100.0)
+        check_keys(options.get("noise"), SPLITS, f"{source}: noise")
+        self._pieces = {split: list(self._parse(split, entries)) for split, entries in options["noise"].items()}
+
+    def _parse(self, split: str, entries) -> Iterator[tuple[Path, float, float | None]]:
+        where = f"{self._source}: noise: {split}"
+        if not isinstance(entries, list) or not entries:
+            raise InputError(f"{where}: expected a list of files, each a path or {{file:, start:, end:}} in seconds")
+        for entry in entries:
+            entry = {"file": entry} if isinstance(entry, str) else entry
+            check_keys(entry, ("file", "start", "end"), where)
+            name = os.path.expandvars(str(entry.get("file")))
+            if "$" in name:
+                variable = name[name.index("$") :].split("/")[0]
+                raise InputError(f"{where}: {variable} is not set: export it as the folder of your noise recordings")
+            start, end = entry.get("start", 0), entry.get("end")
+            if not _is_number(start) or start < 0 or not (end is None or (_is_number(end) and end > start)):
+                raise InputError(f"{where}: {name}: expected 0 <= start < end in seconds, found {start!r} and {end!r}")
+            yield self._folder / name, start, end
+
+    def _recordings(self, split: str) -> list[tuple[np.ndarray, int]]:
+        """The split's excerpts at their own rates, read once: a list of (samples (T,), rate)."""
+        if split not in self._pieces:
+            raise InputError(f"{self._source}: noise: no recordings for the split {split}")
+        if split not in self._loaded:
+            self._loaded[split] = []
+            for path, start, end in self._pieces[split]:
+                samples, rate = audio.read_mono(path, dtype="float64")
+                samples = samples[round(start * rate) : None if end is None else round(end * rate)]
+                if not samples.any():
+                    raise InputError(f"{path}: from {start} to {end or 'its end'} s there is no sound: choose another part")
+                self._loaded[split].append((samples, rate))
+        return self._loaded[split]
+
+    def identity(self) -> dict:
+        """What the fingerprint covers: the samples themselves, not where they lie."""
+        return {
+            "snr_db": self._snr_db,
+            **{
+                split: [
+                    [hashlib.sha256(samples.tobytes()).hexdigest(), rate] for samples, rate in self._recordings(split)
+                ]
+                for split in self._pieces
+            },
+        }
+
+    def draw(self, clean: np.ndarray, utt_id: str, seed: int, sample_rate: int, split: str) -> np.ndarray:
+        """A noise excerpt as long as `clean`, scaled to a drawn SNR: (T,). Short recordings are repeated."""
+        which, offset, level = _Draws(seed, utt_id, "mix").uniform((3,))
+        recordings = self._recordings(split)
+        samples, rate = recordings[int(which * len(recordings))]
+        if rate != sample_rate:
+            key = (split, int(which * len(recordings)), sample_rate)
+            if key not in self._loaded:
+                self._loaded[key] = audio.resample(samples, rate, sample_rate)
+            samples = self._loaded[key]
+        start = int(offset * max(1, len(samples) - len(clean) + 1))
+        excerpt = np.resize(samples[start:], len(clean)) if len(samples) > len(clean) else np.resize(samples, len(clean))
+        power = np.mean(excerpt**2)
+        if power == 0.0:
+            raise InputError(f"{self._source}: {split}: the excerpt drawn for {utt_id} is silent: cut the silence out")
+        low, high = self._snr_db
+        snr_db = low + level * (high - low)
+        return excerpt * np.sqrt(np.mean(clean**2) / power * 10.0 ** (-snr_db / 10.0))
+
+
+def _check_manipulation(manipulation, where: str) -> None:
+    if not isinstance(manipulation, Mapping) or len(manipulation) != 1:
+        raise InputError(f"{where}: expected one manipulation, such as zero: {{share: 0.2}}, found {manipulation!r}")
+    check_keys(manipulation, _PARAMETERS, where)
+    ((kind, options),) = manipulation.items()
+    where = f"{where}: {kind}"
+    check_keys(options, (*_SELECTION, *_PARAMETERS[kind]), where)
+    for key in ("share", *_PARAMETERS[kind]):
+        if not _is_number(options.get(key)):
+            raise InputError(f"{where}: {key}: expected a number, found {options.get(key)!r}")
+    if not 0.0 <= options["share"] <= 1.0:
+        raise InputError(f"{where}: share: expected 0 to 1, found {options['share']!r}")
+    for key in ("level", "magnitude"):
+        if options.get(key, 0) < 0:
+            raise InputError(f"{where}: {key}: expected 0 or more, found {options[key]!r}")
+    if "quantile" in options:
+        _interval(options["quantile"], f"{where}: quantile", 0.0, 1.0)
+    if "band_hz" in options:
+        _interval(options["band_hz"], f"{where}: band_hz", 0.0, np.inf)
+
+
+def _interval(value, where: str, low: float, high: float) -> list[float]:
+    if not (
+        isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and low <= value[0] <= value[1] <= high
+    ):
+        raise InputError(f"{where}: expected [low, high] within {low:g} to {high:g}, found {value!r}")
+    return value
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _window(name: str, n_fft: int) -> np.ndarray:
+    angle = 2.0 * np.pi * np.arange(n_fft) / n_fft
+    return sum(((-1) ** order * factor * np.cos(order * angle) for order, factor in enumerate(_WINDOWS[name])), np.zeros(n_fft))

@@ -1,0 +1,77 @@
+"""Work on many files in worker processes that may fail, hang or crash one by one without taking the run along."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
+from dataclasses import dataclass
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from gan_denoise.errors import InputError, os_error_line
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item: its result, or the reason why there is none."""
+
+    item: Any
+    result: Any = None
+    reason: str | None = None
+
+
+def each(
+    function: Callable, items: Iterable, *, jobs: int, timeout_s: float | None = None, always_isolated: bool = False
+) -> Iterator[Outcome]:
+    """Call function(item) for every item; yields an Outcome per item, in order of completion.
+
+    jobs: number of processes; 1 works in this one unless always_isolated. InputError, OSError, a crash of the worker and
+    an item that takes longer than timeout_s become reasons; any other exception is a bug and is raised. function must be
+    importable (not a lambda), its items and results picklable. Workers use one thread each for linear algebra.
+    """
+    if jobs == 1 and not always_isolated:
+        for item in items:
+            yield _outcome(item, lambda item=item: function(item))
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPool(max_workers=jobs, context=spawn, initializer=_prepare_worker) as pool:
+        try:
+            running = {}
+            for item in items:
+                running[pool.schedule(function, args=[item], timeout=timeout_s)] = item
+                if len(running) >= 4 * jobs:  # enough to keep every worker busy, few enough to stay small
+                    yield from _finished(running)
+            while running:
+                yield from _finished(running)
+        except BaseException:
+            pool.stop()
+            raise
+
+
+def _finished(running: dict) -> Iterator[Outcome]:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        yield _outcome(running.pop(future), future.result)
+
+
+def _outcome(item, call: Callable) -> Outcome:
+    try:
+        return Outcome(item, result=call())
+    except InputError as error:
+        return Outcome(item, reason=str(error))
+    except TimeoutError:
+        return Outcome(item, reason="took too long and was stopped")
+    except ProcessExpired as error:
+        return Outcome(item, reason=f"the worker process died (exit code {error.exitcode})")
+    except OSError as error:
+        return Outcome(item, reason=os_error_line(error))
+
+
+def _prepare_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its workers itself
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"

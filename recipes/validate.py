@@ -1,0 +1,65 @@
+"""Validation during training: dev scores, and fixed dev utterances to hear and see in TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from gan_denoise import audio, metrics
+from gan_denoise.datadir import DataDir
+from gan_denoise.enhance import Denoiser
+from gan_denoise.errors import InputError
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+METRICS = ("pesq_wb", "estoi", "si_sdr")
+
+
+class Validation:
+    """Scores a generator on up to `count` dev utterances, evenly spread over the list (and so over the speakers).
+
+    folder: where their enhanced versions are written, overwritten at each call. jobs: scoring processes.
+    """
+
+    def __init__(self, data: DataDir, folder: Path, *, count: int, examples: int, sample_rate: int, jobs: int):
+        spread = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
+        self._utt_ids = [data.utt_ids[index] for index in spread]
+        self._examples = self._utt_ids[:: max(1, len(self._utt_ids) // max(examples, 1))][:examples]
+        self._data, self._folder, self._sample_rate, self._jobs = data, folder, sample_rate, jobs
+
+    def __call__(self, generator: nn.Module, device: torch.device) -> dict[str, float]:
+        """Mean of each metric; a metric without a single value is left out. Leaves the generator in evaluation mode."""
+        denoiser = Denoiser(generator, self._sample_rate, device=device)
+        pairs = []
+        for utt_id in self._utt_ids:
+            noisy, sample_rate = audio.read_mono(self._data.noisy[utt_id])
+            enhanced = denoiser(noisy, sample_rate)
+            if not np.isfinite(enhanced).all():
+                raise InputError(f"validation: the generator's output for {utt_id} is not finite: lower lr")
+            audio.write_wav(self._folder / f"{utt_id}.wav", enhanced, sample_rate)
+            pairs.append(metrics.Pair(utt_id, self._data.wav[utt_id], self._folder / f"{utt_id}.wav"))
+        rows = list(metrics.score(pairs, jobs=self._jobs, metrics=METRICS))
+        values = {name: [row[name] for row in rows if row[name] is not None] for name in METRICS}
+        return {name: float(np.mean(scores)) for name, scores in values.items() if scores}
+
+    def show(self, writer: SummaryWriter, step: int, *, originals: bool) -> None:
+        """Audio and spectrograms of the examples, as last enhanced; with originals=True their clean and noisy too."""
+        for utt_id in self._examples:
+            paths = {"enhanced": self._folder / f"{utt_id}.wav"}
+            if originals:
+                paths |= {"clean": self._data.wav[utt_id], "noisy": self._data.noisy[utt_id]}
+            for kind, path in paths.items():
+                wave = torch.from_numpy(audio.read_mono(path)[0])
+                writer.add_audio(f"{utt_id}/{kind}", wave[None], step, sample_rate=self._sample_rate)
+                writer.add_image(f"{utt_id}/{kind}", spectrogram_image(wave, self._sample_rate), step)
+
+
+def spectrogram_image(wave: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    """(T,) -> (1, F, N) in 0 to 1, low frequencies at the bottom: 32 ms windows, 80 dB below the loudest bin is black."""
+    n_fft = round(0.032 * sample_rate)
+    spectrum = torch.stft(
+        wave, n_fft, n_fft // 4, window=torch.hann_window(n_fft), pad_mode="constant", return_complex=True
+    )
+    level_db = 20.0 * spectrum.abs().clamp_min(1e-7).log10()
+    return ((level_db - level_db.max()) / 80.0 + 1.0).clamp(0.0, 1.0).flip(0)[None]
