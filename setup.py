@@ -1,9 +1,36 @@
+"""Ranges of what the library needs; requirements.lock pins the exact versions that the recipe and its tests use."""
+
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
+ROOT = Path(__file__).parent
 setup(
     name="gan_denoise",
-    version="0.1.0",
-    packages=find_packages(include=["gan_denoise", "gan_denoise.*"]),
+    version=re.search(r'__version__ = "(.+)"', (ROOT / "gan_denoise/__init__.py").read_text())[1],
+    description="Does a GAN help a speech denoiser? Waveform denoisers trained with and without an adversary",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
     python_requires=">=3.11",
-    install_requires=["torch","numpy"],
+    packages=find_packages(include=["gan_denoise", "gan_denoise.*"]),
+    install_requires=[
+        "numpy>=1.26",
+        "pebble>=5.0",
+        "pesq>=0.0.4",
+        "pystoi>=0.4.1",
+        "pyyaml>=6.0",
+        "safetensors>=0.4",
+        "soundfile>=0.12.1",
+        "soxr>=0.3.7",
+        "torch>=2.4",
+        "torchaudio>=2.4",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "recipe": ["accelerate>=1.0", "espeakng-loader>=0.2.4", "matplotlib>=3.8", "pillow>=10.0", "tensorboard>=2.16"],
+        "test": ["pytest>=8.0"],
+    },
+    entry_points={"console_scripts": ["gan-denoise = gan_denoise.cli:main"]},
 )

@@ -24,7 +24,7 @@ from gan_denoise.files import write_atomically
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write a training state: nested dicts of tensors, numbers and strings. The old file stays until the new is whole."""
-    write_atomically(path, lambda file: torch.save(dict(state), file))
+    write_atomically(path, lambda file: torch.save(dict(state), file), durable=True)
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, An
     folder = Path(folder)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
     write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
-    write_atomically(folder / "model.safetensors", safetensors.torch.save(weights))
+    write_atomically(folder / "model.safetensors", safetensors.torch.save(weights), durable=True)
 
 
 def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:

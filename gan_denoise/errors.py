@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -20,8 +21,6 @@ def os_error_line(error: OSError) -> str:
         "EISDIR": "name a file",
         "ENOTDIR": "a folder is expected there",
     }
-    import errno
-
     remedy = remedies.get(errno.errorcode.get(error.errno or 0, ""), "")
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return f"{what}: {remedy}" if remedy else what

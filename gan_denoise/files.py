@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomically(path: str | Path, content: bytes | str | Callable[[BinaryIO], None]) -> None:
-    """Write a file so that a reader, a crash or a full disk never meets half of it.
+def write_atomically(
+    path: str | Path, content: bytes | str | Callable[[BinaryIO], None], *, durable: bool = False
+) -> None:
+    """Write a file so that a reader, a kill or a full disk never leaves half of it.
 
-    content: bytes, text (UTF-8), or a function that writes to the binary file it is given. The folder is made. The new
-    file is flushed to the disk before it takes the old one's name. Raises OSError, and leaves the old file untouched.
+    content: bytes, text (UTF-8), or a function that writes to the binary file it is given. The folder is made. durable:
+    survive a power failure too (waits for the disk). Raises OSError, and leaves an old file of that name untouched.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,8 +26,9 @@ def write_atomically(path: str | Path, content: bytes | str | Callable[[BinaryIO
                 content(file)
             else:
                 file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(partial, 0o666 & ~_umask())  # mkstemp makes private files
         os.replace(partial, path)
     except OSError as error:

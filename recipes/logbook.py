@@ -35,7 +35,7 @@ class Logbook:
         self._writer = SummaryWriter(exp / "tensorboard", purge_step=first + 1 if first else None)
         self._bar = tqdm(total=steps, initial=first, desc=exp.name, unit=" steps", disable=not sys.stderr.isatty())
         self._sums: dict[str, Tensor] = {}
-        self._count, self._waited_s = 0, 0.0
+        self._count, self._waited_s, self._shown = 0, 0.0, False
         self.status("running", first)
 
     @property
@@ -69,8 +69,8 @@ class Logbook:
     def log_validation(self, step: int, scores: dict[str, float], validation: Validation) -> None:
         """Write dev scores, and the examples that can be heard and seen."""
         self._write(step, {f"dev/{name}": value for name, value in scores.items()})
-        validation.show(self._writer, step, originals=self._first == 0 and not self._config.get("shown"))
-        self._config["shown"] = True
+        validation.show(self._writer, step, originals=not self._shown)
+        self._shown = True
         say(f"{self._exp.name}: step {step}/{self._steps}  dev  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
         self._since = time.monotonic()  # validation does not count against the training's speed
 
@@ -82,7 +82,8 @@ class Logbook:
 
     def save_model(self, name: str, generator: nn.Module, step: int) -> None:
         """Write a model directory below the run's."""
-        config = {**self._config, "step": step, "trained_s": round(self.elapsed_s), "machine": machine()}
+        parameters = sum(parameter.numel() for parameter in generator.parameters())
+        config = {**self._config, "step": step, "parameters": parameters, "trained_s": round(self.elapsed_s), "machine": machine()}
         checkpoint.save_model(self._exp / name, generator, config)
 
     def status(self, state: str, step: int) -> None:

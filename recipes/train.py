@@ -15,6 +15,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from gan_denoise import checkpoint, datadir, generators
@@ -51,12 +52,12 @@ def main() -> int:
     check_experiment(experiment, str(path))
     accelerator = Accelerator(mixed_precision={"float32": "no", "bf16": "bf16"}[experiment["precision"]])
     try:
-        return train(accelerator, experiment, arguments.data, arguments.exp or ROOT / "egs/vctk/exp" / path.stem)
+        return train(accelerator, path.stem, experiment, arguments.data, arguments.exp or ROOT / "egs/vctk/exp" / path.stem)
     finally:
         accelerator.end_training()
 
 
-def train(accelerator: Accelerator, experiment: dict, data: Path, exp: Path) -> int:
+def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp: Path) -> int:
     stop = StopSignal(accelerator)  # before the data workers start: they inherit it and do not die of a Ctrl-C
     device, leader = accelerator.device, accelerator.is_main_process
     train_data, dev_data = (datadir.read(data / split, noisy=True) for split in ("train", "dev"))
@@ -107,7 +108,7 @@ def train(accelerator: Accelerator, experiment: dict, data: Path, exp: Path) -> 
     loader = iter(DataLoader(segments, batch_sampler=batches, num_workers=experiment["workers"], pin_memory=device.type == "cuda"))
 
     if leader:
-        config = identity | {"name": exp.name, "generator": experiment["generator"], "seed": seed}
+        config = identity | {"name": name, "generator": experiment["generator"], "seed": seed}
         logbook = Logbook(exp, config, first=first, steps=steps, spent_s=spent_s)
         validation = Validation(
             dev_data,
@@ -126,6 +127,7 @@ def train(accelerator: Accelerator, experiment: dict, data: Path, exp: Path) -> 
         noisy, clean = (batch[name].to(device, non_blocking=True) for name in ("noisy", "clean"))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, settings)
+        torch.manual_seed(digest_seed(seed, step, accelerator.process_index))  # dropout: nothing random needs saving
         optimizer.zero_grad()
         loss, terms = losses(generator(noisy), clean, noisy)
         accelerator.backward(loss)
@@ -172,6 +174,11 @@ def learning_rate(step: int, steps: int, settings: dict) -> float:
         return settings["lr"] * step / settings["warmup_steps"]
     share = (step - settings["warmup_steps"]) / max(1, steps - settings["warmup_steps"])
     return settings["lr_final"] + (settings["lr"] - settings["lr_final"]) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def digest_seed(*numbers: int) -> int:
+    """A seed for torch that is a function of the numbers, such as (seed, step, process)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 class StopSignal:

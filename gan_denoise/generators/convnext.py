@@ -19,7 +19,7 @@ class Generator(nn.Module):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
     sample_rate: Hz. width: channels. blocks: number of residual blocks. kernel_size: frames, odd. window_ms, hop_ms: of
-    the STFT (32 and 8 ms: 512 and 128 samples at 16 kHz). level_ms: each side, over which the local level is taken.
+    the STFT (32 and 8 ms: 512 and 128 samples at 16 kHz). level_ms: each side, over which the local level is taken. dropout: in training, of the blocks' hidden units.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Generator(nn.Module):
         window_ms: float = 32.0,
         hop_ms: float = 8.0,
         level_ms: float = 512.0,
+        dropout: float = 0.0,
     ):
         super().__init__()
         if kernel_size % 2 == 0:
@@ -40,7 +41,7 @@ class Generator(nn.Module):
         self.level_frames = round(level_ms / hop_ms)
         bins = self.stft.bins
         self.embed = nn.Linear(3 * bins, width)
-        self.blocks = nn.Sequential(*(Block(width, kernel_size, 1.0 / blocks) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(Block(width, kernel_size, 1.0 / blocks, dropout) for _ in range(blocks)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 4 * bins)
         with torch.no_grad():  # start at the identity: the mask is 1 + 0i, the residual 0
@@ -76,15 +77,16 @@ class Generator(nn.Module):
 class Block(nn.Module):
     """ConvNeXt block over time: depthwise convolution, LayerNorm, expansion by 4, GELU, layer scale: (B, N, C) -> same."""
 
-    def __init__(self, width: int, kernel_size: int, initial_scale: float):
+    def __init__(self, width: int, kernel_size: int, initial_scale: float, dropout: float):
         super().__init__()
         self.depthwise = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2, groups=width)
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 4 * width)
         self.project = nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
         self.scale = nn.Parameter(torch.full((width,), initial_scale))
 
     def forward(self, hidden: Tensor) -> Tensor:
         update = self.depthwise(hidden.transpose(1, 2)).transpose(1, 2)
-        update = self.project(F.gelu(self.expand(self.norm(update))))
+        update = self.project(self.dropout(F.gelu(self.expand(self.norm(update)))))
         return hidden + self.scale * update

@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Stage 1: noisy.scp and noise.yaml in data directories, by the fixed procedure, and an audit of what it does to speech.
+
+    corrupt.py --noise FILE [--jobs N] [--no-audit] DATADIR...
+
+A parallel corpus brings its own noise: there `--noise` must not be given. DATADIR's name up to the first `_` (train, dev,
+test) says which recordings a `mix` may use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import yaml
+from gan_denoise import audio, datadir, metrics, workers
+from gan_denoise.datadir import DataDir
+from gan_denoise.errors import InputError
+from gan_denoise.files import write_atomically
+from gan_denoise.noise import SPLITS, Procedure, digest
+from gan_denoise.terminal import program, progress, say
+
+DEFAULT = Path(__file__).resolve().parents[1] / "conf/noise.yaml"
+AUDITED = 50  # utterances per split
+AUDIT_METRICS = ("pesq_wb", "stoi", "si_sdr")
+WIPED_OUT_STOI = 0.6
+
+
+@program
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--noise", type=Path, help=f"procedure ({DEFAULT.parent.name}/{DEFAULT.name})")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--check", action="store_true", help="only check that the noise is this one")
+    parser.add_argument("--no-audit", action="store_true")
+    parser.add_argument("datadirs", type=Path, nargs="+", metavar="DATADIR")
+    arguments = parser.parse_args()
+    for folder in arguments.datadirs:
+        corrupt(folder, arguments)
+
+
+def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
+    data = datadir.read(folder)
+    given = folder / "given.scp"
+    if given.is_file() and arguments.noise:
+        raise InputError(f"{folder}: this corpus brings its own noise: leave out --noise")
+    procedure = None if given.is_file() else Procedure.load(arguments.noise or DEFAULT)
+    sample_rate = _sample_rate(data)
+    if procedure:
+        fingerprint = procedure.fingerprint(sample_rate)
+        record = {"fingerprint": fingerprint, "sample_rate": sample_rate, "procedure": procedure.parameters}
+    else:
+        fingerprint = digest([sample_rate, datadir.read_table(folder / "given.digests")])
+        record = {"fingerprint": fingerprint, "sample_rate": sample_rate, "procedure": "given by the corpus"}
+    if (folder / "noise.yaml").is_file():
+        made_with = datadir.read_noise(folder)["fingerprint"]
+        if made_with != fingerprint:
+            raise InputError(
+                f"{folder}: was corrupted by another procedure ({made_with}, not {fingerprint}): repeat its --noise, or choose another --data"
+            )
+    elif arguments.check:
+        raise InputError(f"{folder}: has no noise yet: run stage 1 first")
+    if arguments.check:
+        return
+    if (folder / "noisy.scp").is_file() and (folder / "noise.yaml").is_file():
+        say(f"stage 1: {folder} is up to date")
+    else:
+        write_atomically(folder / "noise.yaml", yaml.safe_dump(record, sort_keys=False))
+        noisy = datadir.read_scp(given) if given.is_file() else corrupt_all(folder, data, procedure, arguments.jobs)
+        datadir.write_table(folder / "noisy.scp", noisy)  # last: now the stage is finished
+    if not arguments.no_audit and not (folder / "audit.csv").is_file():
+        audit(folder, arguments.jobs)
+
+
+def corrupt_all(folder: Path, data: DataDir, procedure: Procedure, jobs: int) -> dict[str, Path]:
+    """Write the noisy file of every utterance; returns utt_id -> file. Raises InputError if a single one fails."""
+    started = time.monotonic()
+    split = folder.name.split("_")[0]
+    work = partial(corrupt_one, procedure=procedure, split=split if split in SPLITS else "test")
+    target = (folder / "noisy").resolve()
+    tasks = [(utt_id, data.wav[utt_id], target / f"{utt_id}.wav") for utt_id in data.utt_ids]
+    noisy, reasons = {}, []
+    for outcome in progress(workers.each(work, tasks, jobs=jobs), total=len(tasks), label=f"stage 1: {folder.name}"):
+        if outcome.reason:
+            reasons.append(outcome.reason)
+        else:
+            noisy[outcome.item[0]] = outcome.item[2]
+    if reasons:
+        raise InputError(f"{folder}: {len(reasons)} of {len(tasks)} recordings could not be corrupted, the first: {reasons[0]}")
+    seconds = time.monotonic() - started
+    say(f"stage 1: {folder.name}: {len(tasks)} recordings in {seconds:.1f} s, {data.duration_s / seconds:.0f} x real time, {jobs} job(s)")
+    return noisy
+
+
+def corrupt_one(task: tuple[str, Path, Path], *, procedure: Procedure, split: str) -> None:
+    utt_id, source, target = task
+    clean, sample_rate = audio.read_mono(source, dtype="float64")
+    audio.write_wav(target, procedure.apply(clean, utt_id, sample_rate, split=split), sample_rate)
+
+
+def audit(folder: Path, jobs: int) -> None:
+    """Score noisy against clean on up to 50 fixed utterances; print it, keep it in audit.csv, warn where speech is lost."""
+    data = datadir.read(folder, noisy=True)
+    chosen = [data.utt_ids[index] for index in np.linspace(0, len(data) - 1, min(AUDITED, len(data))).round().astype(int)]
+    pairs = [metrics.Pair(utt_id, data.wav[utt_id], data.noisy[utt_id]) for utt_id in chosen]
+    scored = metrics.score(pairs, jobs=jobs, metrics=AUDIT_METRICS)
+    rows = list(progress(scored, total=len(pairs), label=f"stage 1: audit of {folder.name}"))
+    metrics.write_csv(folder / "audit.csv", rows)
+    values = {name: [row[name] for row in rows if row[name] is not None] for name in AUDIT_METRICS}
+    means = {name: float(np.mean(scores)) if scores else float("nan") for name, scores in values.items()}
+    say(
+        f"stage 1: audit of {folder.name}: noisy against clean, {len(rows)} utterances: SI-SDR {means['si_sdr']:.2f} dB, "
+        f"PESQ-WB {means['pesq_wb']:.2f}, STOI {means['stoi']:.3f} ({folder / 'audit.csv'})"
+    )
+    failed = {name: len(rows) - len(scores) for name, scores in values.items() if len(scores) < len(rows)}
+    if failed:
+        say("  without a value: " + ", ".join(f"{name} {count} of {len(rows)}" for name, count in failed.items()))
+    if means["stoi"] < WIPED_OUT_STOI:
+        say(f"  WARNING: STOI is under {WIPED_OUT_STOI}: this procedure wipes the speech out; make it milder")
+
+
+def _sample_rate(data: DataDir) -> int:
+    return audio.read(next(iter(data.wav.values())))[1]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Make the mini corpus: espeak-ng voices reading public-domain sentences, in the layout of VCTK 0.92.
+
+    make_mini.py [--voices N] [--sentences N] [--jobs N] DIR
+
+Speakers are p901, p902, ...; sentences 001 to 003 are read by all of them (as VCTK's 001 to 024 are), the others, from 025
+on, by one voice each. 48 kHz FLAC as in VCTK, made from espeak-ng's 22.05 kHz.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import io
+import multiprocessing
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import espeakng_loader
+import numpy as np
+import soundfile as sf
+from gan_denoise import audio
+from gan_denoise.errors import InputError
+from gan_denoise.terminal import program, progress, say
+
+TEXT = Path(__file__).resolve().parents[1] / "conf/mini_text.txt"
+SHARED, FIRST_OWN, MAX_OWN = 3, 25, 17
+# espeak-ng voice and variant, words a minute, pitch (0 to 99), gender, accent
+VOICES = [
+    ("en-us+m3", 165, 42, "M", "American"),
+    ("en+f2", 160, 55, "F", "English"),
+    ("en-gb-scotland+m7", 150, 38, "M", "Scottish"),
+    ("en-us+f4", 175, 60, "F", "American"),
+    ("en-gb-x-gbclan+m1", 170, 48, "M", "Lancastrian"),
+    ("en-029+f3", 155, 52, "F", "Caribbean"),
+    ("en-gb-x-rp+m4", 145, 35, "M", "English"),
+    ("en-us-nyc+f5", 180, 58, "F", "American"),
+    ("en-gb-x-gbcwmd+m2", 158, 50, "M", "MidlandsEnglish"),
+    ("en-gb-scotland+f1", 168, 64, "F", "Scottish"),
+    ("en-029+m5", 172, 45, "M", "Caribbean"),
+    ("en-gb-x-rp+f2", 152, 47, "F", "English"),
+]
+_RATE, _PITCH, _SYNCHRONOUS, _DONT_EXIT, _UTF8 = 1, 3, 2, 0x8000, 1  # speak_lib.h
+
+
+def synthesise(voice: str, rate: int, pitch: int, sentences: list[str]) -> list[np.ndarray]:
+    """Speak the sentences: a list of int16 samples at 22050 Hz. espeak-ng keeps state from one sentence to the next, so
+    the same sound comes again only from a fresh process that speaks the same sentences in the same order."""
+    espeak = ctypes.CDLL(espeakng_loader.get_library_path())
+    chunks: list[bytes] = []
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+    def collect(samples, count, events):
+        if samples and count > 0:
+            chunks.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    if espeak.espeak_Initialize(_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), _DONT_EXIT) != 22050:
+        raise InputError("espeak-ng: cannot be initialised: reinstall the package espeakng-loader as the lock pins it")
+    espeak.espeak_SetSynthCallback(collect)
+    if espeak.espeak_SetVoiceByName(voice.encode()) != 0:
+        raise InputError(f"espeak-ng: has no voice {voice}: reinstall the package espeakng-loader as the lock pins it")
+    espeak.espeak_SetParameter(_RATE, rate, 0)
+    espeak.espeak_SetParameter(_PITCH, pitch, 0)
+    spoken = []
+    for sentence in sentences:
+        chunks.clear()
+        text = sentence.encode()
+        espeak.espeak_Synth(text, len(text) + 1, 0, 1, 0, _UTF8, None, None)
+        espeak.espeak_Synchronize()
+        spoken.append(np.frombuffer(b"".join(chunks), dtype=np.int16))
+    return spoken
+
+
+def make_speaker(task: tuple[Path, int, int]) -> str:
+    """Write one speaker's folders below a corpus folder. task: (corpus, index of the voice, number of sentences)."""
+    corpus, index, count = task
+    voice, rate, pitch, _, _ = VOICES[index]
+    spk_id = f"p{901 + index}"
+    text = TEXT.read_text(encoding="utf-8").splitlines()
+    own = text[SHARED + MAX_OWN * index : SHARED + MAX_OWN * (index + 1)]
+    numbered = dict(enumerate(text[:SHARED], start=1)) | dict(enumerate(own, start=FIRST_OWN))
+    numbered = dict(list(numbered.items())[:count])
+    for number, samples in zip(numbered, synthesise(voice, rate, pitch, list(numbered.values())), strict=True):
+        utt_id = f"{spk_id}_{number:03d}"
+        # 0.9: resampling may overshoot full scale
+        samples = audio.resample(0.9 / 32768 * samples.astype(np.float64), 22050, 48000)
+        flac = corpus / "wav48_silence_trimmed" / spk_id / f"{utt_id}_mic1.flac"
+        flac.parent.mkdir(parents=True, exist_ok=True)
+        sf.write(flac, audio.to_pcm16(samples), 48000, subtype="PCM_16")
+        txt = corpus / "txt" / spk_id / f"{utt_id}.txt"
+        txt.parent.mkdir(parents=True, exist_ok=True)
+        txt.write_text(numbered[number] + "\n", encoding="utf-8")
+    return spk_id
+
+
+@program
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--voices", type=int, default=len(VOICES), help=f"number of speakers, at most {len(VOICES)}")
+    parser.add_argument("--sentences", type=int, default=SHARED + MAX_OWN, help="per speaker, the shared ones included")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("dir", type=Path)
+    arguments = parser.parse_args()
+    if arguments.dir.is_dir():
+        say(f"mini corpus: {arguments.dir} is there")
+        return
+    arguments.dir.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=arguments.dir.parent, prefix=".mini.", suffix=".part"))
+    try:
+        tasks = [(partial, index, arguments.sentences) for index in range(arguments.voices)]
+        with multiprocessing.get_context("spawn").Pool(arguments.jobs, maxtasksperchild=1) as pool:
+            for _ in progress(pool.imap(make_speaker, tasks), total=len(tasks), label="mini corpus", unit="voices"):
+                pass
+        info = io.StringIO()
+        info.write("ID  AGE  GENDER  ACCENTS  REGION COMMENTS\n")
+        for index, (voice, _, _, gender, accent) in enumerate(VOICES[: arguments.voices]):
+            info.write(f"p{901 + index}  0  {gender}    {accent}    (espeak-ng voice {voice})\n")
+        (partial / "speaker-info.txt").write_text(info.getvalue(), encoding="utf-8")
+        os.chmod(partial, 0o755)
+        partial.rename(arguments.dir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    say(f"mini corpus: {arguments.voices} voices with {arguments.sentences} sentences each in {arguments.dir}")
+
+
+if __name__ == "__main__":
+    main()

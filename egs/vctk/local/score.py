@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Stage 4: EXPDIR/scores.csv, one row per utterance, from EXPDIR/enhanced.scp.
+
+    score.py [--jobs N] DATADIR EXPDIR...
+
+An EXPDIR with a model is scored under its experiment's name and seed; others (noisy, oracle_mag) under their own name.
+EXPDIR/noisy needs no enhanced.scp. A system whose scores are newer than what they rest on is not scored again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from gan_denoise import datadir, metrics
+from gan_denoise.datadir import DataDir
+from gan_denoise.errors import InputError
+from gan_denoise.terminal import program, progress, say
+
+
+@program
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("data", type=Path, metavar="DATADIR")
+    parser.add_argument("exps", type=Path, nargs="+", metavar="EXPDIR")
+    arguments = parser.parse_args()
+    data = datadir.read(arguments.data, noisy=True)
+    for exp in arguments.exps:
+        score(arguments.data, data, exp, arguments.jobs)
+
+
+def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> None:
+    enhanced_scp = folder / "noisy.scp" if exp.name == "noisy" else exp / "enhanced.scp"
+    if not enhanced_scp.is_file():
+        raise InputError(f"{enhanced_scp}: is missing: run stage 3 first")
+    noise = datadir.read_noise(folder)
+    system, seed = system_of(exp, noise["fingerprint"])
+    target, sources = exp / "scores.csv", (enhanced_scp, folder / "wav.scp", folder / "noisy.scp")
+    if target.is_file() and all(target.stat().st_mtime > source.stat().st_mtime for source in sources):
+        say(f"stage 4: {target} is up to date")
+        return
+    enhanced = datadir.read_scp(enhanced_scp)
+    if enhanced.keys() != data.wav.keys():
+        raise InputError(f"{enhanced_scp}: lists {len(enhanced)} utterances, {folder} has {len(data)}: run stage 3 again")
+    pairs = [metrics.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id]) for utt_id in data.utt_ids]
+    rows = []
+    for row in progress(metrics.score(pairs, jobs=jobs), total=len(pairs), label=f"stage 4: {exp.name}", unit="utterances"):
+        utt_id = row.pop("utt_id")
+        about = {"system": system, "seed": seed, "split": folder.name, "utt_id": utt_id, "spk_id": data.utt2spk[utt_id]}
+        rows.append({**about, "fingerprint": noise["fingerprint"], **row})
+    metrics.write_csv(target, rows)
+    failed = {name: sum(row[name] is None for row in rows) for name in metrics.METRICS}
+    say(
+        f"stage 4: {exp.name}: {len(rows)} utterances scored; "
+        + (", ".join(f"{name}: {len(rows) - count} of {len(rows)}" for name, count in failed.items() if count) or "every metric of each")
+    )
+
+
+def system_of(exp: Path, fingerprint: str) -> tuple[str, int | str]:
+    """(experiment's name, seed) of the model in `exp`, which must have been trained on this noise; or (folder's name, "")."""
+    config_path = exp / "model/config.json"
+    if not config_path.is_file():
+        return exp.name, ""
+    config = json.loads(config_path.read_text())
+    if config["noise"] != fingerprint:
+        raise InputError(f"{exp}: was trained on other noise ({config['noise']}, not {fingerprint}): name its --data, or choose another --exp")
+    return config["name"], config["seed"]
+
+
+if __name__ == "__main__":
+    main()

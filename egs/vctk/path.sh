@@ -1,0 +1,47 @@
+# Source me (bash): makes the environment .venv at the repository's root when it is missing, and activates it.
+#   PYTHON=python3.12 chooses the interpreter; pip's environment variables (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are honoured.
+
+gan_denoise_environment() {
+    local root venv lock stamp python needed
+    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd) || return 1
+    venv=$root/.venv lock=$root/requirements.lock
+    stamp=$venv/installed-$(cksum <"$lock" | tr ' ' '-') || return 1
+    if [ ! -f "$stamp" ]; then
+        python=${PYTHON:-python3}
+        if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "error: $python is not Python 3.11 or newer: install it, or name one: PYTHON=python3.12" >&2; return 1
+        fi
+        if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+            echo "error: $python cannot make environments: install its venv package (Debian: python3-venv)" >&2; return 1
+        fi
+        if ! "$python" - 2>/dev/null <<'EOF'
+import os, subprocess, sys, sysconfig, tempfile
+with tempfile.TemporaryDirectory() as folder:  # what the package pesq will need: a compiler and Python's headers
+    source = os.path.join(folder, "probe.c")
+    open(source, "w").write("#include <Python.h>\nint probe(void) { return 0; }\n")
+    compiler = os.environ.get("CC", "cc").split()
+    command = [*compiler, "-I" + sysconfig.get_paths()["include"], "-c", source, "-o", source + ".o"]
+    sys.exit(subprocess.run(command).returncode)
+EOF
+        then
+            echo "error: no C compiler with Python's headers, which the package pesq needs: install them (Debian: gcc python3-dev)" >&2
+            return 1
+        fi
+        echo "Making the environment $venv with the versions of requirements.lock." >&2
+        echo "  pip will fetch about 0.5 GB with a CPU build of torch; on Linux pip's default is a CUDA build, about 3.5 GB." >&2
+        echo "  For a CPU build, set PIP_EXTRA_INDEX_URL to the CPU index that pytorch.org/get-started names, and start again." >&2
+        "$python" -m venv "$venv" || return 1
+        if ! "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -r "$lock" ||
+            ! "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e "$root"; then
+            echo "error: pip could not install requirements.lock (its message is above): is there a network, or a PIP_INDEX_URL?" >&2
+            return 1
+        fi
+        rm -f "$venv"/installed-*
+        : >"$stamp"
+    fi
+    # shellcheck disable=SC1091
+    . "$venv/bin/activate"
+}
+
+gan_denoise_environment || return 1 2>/dev/null || exit 1
+export LC_ALL=C.UTF-8

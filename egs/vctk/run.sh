@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# The whole experiment, from a corpus to a table:   bash egs/vctk/run.sh --stage 0 [--corpus DIR] [...]
+#
+#   --stage N, --stop-stage N   -1 download VCTK, 0 prepare, 1 corrupt, 2 train, 3 enhance, 4 score, 5 report   (0, 5)
+#   --corpus mini|DIR           VCTK 0.92 or 0.80, clean*/ + noisy*/ folders, or a folder per speaker           (mini)
+#   --data DIR, --exp DIR       where data and results go                              (egs/vctk/data, egs/vctk/exp)
+#   --noise FILE                the fixed procedure                                       (egs/vctk/conf/noise.yaml)
+#   --split FILE                YAML with lists of speakers: dev: [...], test: [...]                     (by a rule)
+#   --subset N                  at most N recordings per speaker                                               (all)
+#   --sample-rate HZ                                                                                         (16000)
+#   --experiments "l1 ..."      files in recipes/experiments                                                    (l1)
+#   --seeds "0 1 ..."                                                                                            (0)
+#   --train-opts "k=v ..."      changes to the experiments, e.g. "steps=2000 generator.width=64"
+#   --nj N                      processes for stages 0, 1, 3 and 4                                       (all cores)
+#   --ngpu N                    GPUs to train on; 0: one process on whatever there is                            (0)
+#
+# Every stage can be repeated; a finished one is cheap to run again. Paths are relative to where you are.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+die() { echo "error: $*" >&2; exit 1; }
+
+stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp noise='' split='' subset='' sample_rate=''
+experiments=l1 seeds=0 train_opts='' nj=$(nproc) ngpu=0
+options="stage stop-stage corpus data exp noise split subset sample-rate experiments seeds train-opts nj ngpu"
+command="bash egs/vctk/run.sh$(printf ' %q' "$@")"
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help | -h) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
+        --*=*) name=${1%%=*} value=${1#*=}; shift ;;
+        --*) name=$1; [ $# -ge 2 ] || die "$name needs a value (--help lists the options)"; value=$2; shift 2 ;;
+        *) die "unexpected argument \"$1\": options have the form --option value (--help lists them)" ;;
+    esac
+    name=${name#--}
+    case " $options " in
+        *" $name "*) printf -v "${name//-/_}" %s "$value" ;;
+        *) near=$(python3 -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1, 0.5))' "$name" $options || true)
+            die "unknown option --$name${near:+ (did you mean --$near?)} (--help lists the options)" ;;
+    esac
+done
+for name in stage stop_stage ngpu; do [[ ${!name} =~ ^-?[0-9]+$ ]] || die "--${name//_/-}: expected a whole number, found \"${!name}\""; done
+for name in nj subset sample_rate; do
+    [[ ${!name} =~ ^([1-9][0-9]*)?$ ]] || die "--${name//_/-}: expected a whole number from 1, found \"${!name}\""
+done
+[ -n "$nj" ] && [ -n "$experiments" ] && [ -n "$seeds" ] && [ -n "$data" ] && [ -n "$exp" ] || die "--nj, --experiments, --seeds, --data and --exp may not be empty"
+for name in $experiments; do
+    [ -f "$root/recipes/experiments/$name.yaml" ] ||
+        die "--experiments: unknown experiment \"$name\" (there are: $(cd "$root/recipes/experiments" && echo *.yaml | sed 's/\.yaml//g'))"
+done
+for seed in $seeds; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: expected whole numbers, found \"$seed\""; done
+absolute() { case $1 in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+data=$(absolute "$data") exp=$(absolute "$exp") noise=$(absolute "$noise") split=$(absolute "$split")
+[ "$corpus" = mini ] || corpus=$(absolute "$corpus")
+
+. "$here/path.sh"
+runs() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+
+if runs -1; then
+    [ -n "$corpus" ] && [ "$corpus" != mini ] || die "stage -1 downloads VCTK 0.92: name the folder for it with --corpus DIR"
+    python "$here/local/download_vctk.py" "$corpus"
+fi
+
+if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16000}; fi
+if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
+from=(${corpus:+--corpus "$corpus"} ${split:+--split "$split"} ${subset:+--subset "$subset"} ${sample_rate:+--sample-rate "$sample_rate"})
+if runs 0; then
+    if [ "$corpus" = "$data/local/mini" ]; then python "$here/local/make_mini.py" --jobs "$nj" "$corpus"; fi
+    python "$here/local/prepare.py" "${from[@]}" --jobs "$nj" "$data"
+elif [ "$stop_stage" -ge 1 ]; then
+    python "$here/local/prepare.py" "${from[@]}" --check "$data"
+fi
+
+if runs 1; then
+    python "$here/local/corrupt.py" ${noise:+--noise "$noise"} --jobs "$nj" "$data"/train "$data"/dev "$data"/test
+elif [ "$stop_stage" -ge 2 ] && [ -n "$noise" ]; then
+    python "$here/local/corrupt.py" --noise "$noise" --check "$data"/train "$data"/dev "$data"/test
+fi
+
+# The mini corpus is for a first look: fewer updates, so that it takes minutes
+if [ -d "$data/local/mini" ]; then train_opts="steps=1500 $train_opts"; fi
+systems=()
+for name in $experiments; do
+    for seed in $seeds; do
+        run=$exp/$name; [ "$seed" = 0 ] || run=$exp/${name}_seed$seed
+        systems+=("$run")
+        if runs 2; then
+            launch=(python); [ "$ngpu" -eq 0 ] || launch=(accelerate launch --num_processes "$ngpu")
+            # shellcheck disable=SC2086
+            "${launch[@]}" "$root/recipes/train.py" "$root/recipes/experiments/$name.yaml" --data "$data" --exp "$run" "seed=$seed" $train_opts
+        fi
+    done
+done
+
+if runs 3; then
+    fresh() { [ -f "$1/enhanced.scp" ] && [ "$1/enhanced.scp" -nt "$data/test/noisy.scp" ] && { [ $# -eq 1 ] || [ "$1/enhanced.scp" -nt "$2" ]; }; }
+    fresh "$exp/oracle_mag" || python "$here/local/oracle.py" --jobs "$nj" "$data/test" "$exp/oracle_mag"
+    for run in "${systems[@]}"; do
+        [ -f "$run/model/model.safetensors" ] || die "$run: holds no finished model: run stage 2 first"
+        fresh "$run" "$run/model/model.safetensors" ||
+            gan-denoise enhance --model "$run/model" --jobs "$nj" --overwrite "$data/test/noisy.scp" "$run/enhanced.scp"
+    done
+fi
+
+if runs 4; then python "$here/local/score.py" --jobs "$nj" "$data/test" "$exp/noisy" "$exp/oracle_mag" "${systems[@]}"; fi
+
+if runs 5; then
+    python "$root/recipes/report.py" --command "$command" --data "$data" "$exp"
+fi

@@ -1,0 +1,222 @@
+"""gan-denoise: the library from the command line. The only module that talks to people."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from gan_denoise import __version__, audio, metrics, workers
+from gan_denoise.datadir import read_scp, write_table
+from gan_denoise.errors import InputError
+from gan_denoise.ids import utt_id_below, utt_id_of_file
+from gan_denoise.noise import SPLITS, Procedure, default
+from gan_denoise.terminal import fail, program, progress, say
+
+FILES = "a file, a folder (mirrored), or an scp file"
+
+
+@program
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="gan-denoise", description="Corrupt, enhance and score speech.")
+    parser.add_argument("--version", action="version", version=f"gan-denoise {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    jobs = {"type": _positive, "default": 1, "metavar": "N", "help": "number of processes (1)"}
+
+    corrupt = commands.add_parser("corrupt", help="apply the fixed noising procedure")
+    corrupt.add_argument("--noise", type=Path, metavar="FILE", help="procedure, as egs/vctk/conf/noise.yaml (the default one)")
+    corrupt.add_argument("--split", choices=SPLITS, default="test", help="whose recordings a procedure with `mix` uses (test)")
+    corrupt.set_defaults(run=run_corrupt)
+
+    enhance = commands.add_parser("enhance", help="denoise with a trained model")
+    enhance.add_argument("--model", type=Path, required=True, metavar="DIR", help="model directory, as exp/l1/model")
+    enhance.add_argument("--mix", type=_share, default=1.0, metavar="0..1", help="1: enhanced only (default), 0: input only")
+    enhance.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    enhance.set_defaults(run=run_enhance)
+
+    for command in (corrupt, enhance):
+        command.add_argument("--jobs", **jobs)
+        command.add_argument("--overwrite", action="store_true", help="replace output files that exist")
+        command.add_argument("input", type=Path, metavar="IN", help=FILES)
+        command.add_argument("output", type=Path, metavar="OUT", help="the same kind, WAV files; OUT.scp writes to the folder OUT")
+
+    score = commands.add_parser("score", help="score enhanced speech against clean speech")
+    score.add_argument("--noisy", type=Path, help=f"the input of the denoiser, needed for wsdr: {FILES}")
+    score.add_argument("--csv", type=Path, metavar="FILE", help="write one row per utterance")
+    score.add_argument("--jobs", **jobs)
+    score.add_argument("clean", type=Path, metavar="CLEAN", help=FILES)
+    score.add_argument("enhanced", type=Path, metavar="ENHANCED", help="the same utt_ids")
+    score.set_defaults(run=run_score)
+
+    arguments = parser.parse_args()
+    return arguments.run(arguments)
+
+
+def run_corrupt(arguments: argparse.Namespace) -> int:
+    procedure = Procedure.load(arguments.noise) if arguments.noise else default()
+    return _each_file(arguments, "corrupt", partial(_corrupt, procedure=procedure, split=arguments.split))
+
+
+def _corrupt(task: Task, *, procedure: Procedure, split: str) -> None:
+    clean, sample_rate = audio.read_mono(task.source, dtype="float64")
+    audio.write_wav(task.target, procedure.apply(clean, task.utt_id, sample_rate, split=split), sample_rate)
+
+
+def run_enhance(arguments: argparse.Namespace) -> int:
+    from gan_denoise.enhance import Denoiser  # torch is loaded by those who need it
+
+    Denoiser.load(arguments.model, device=arguments.device)  # a wrong model is one message, not one per file
+    work = partial(_enhance, model=str(arguments.model), device=arguments.device, mix=arguments.mix, alone=arguments.jobs == 1)
+    return _each_file(arguments, "enhance", work)
+
+
+_denoisers: dict[tuple[str, str], Callable] = {}  # one model per worker process, loaded at its first file
+
+
+def _enhance(task: Task, *, model: str, device: str, mix: float, alone: bool) -> None:
+    from gan_denoise.enhance import Denoiser, enhance_file
+
+    if (model, device) not in _denoisers:
+        if not alone:
+            import torch
+
+            torch.set_num_threads(1)  # several jobs share the cores among themselves
+        _denoisers[model, device] = Denoiser.load(model, device=device)
+    enhance_file(_denoisers[model, device], task.source, task.target, mix=mix)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to be read and one to be written."""
+
+    utt_id: str
+    source: Path
+    target: Path
+
+
+def _each_file(arguments: argparse.Namespace, what: str, work: Callable[[Task], None]) -> int:
+    """Do `work` for every file of IN that has no output yet. Exit status 1 when one failed, after doing the others."""
+    tasks = _tasks(arguments.input, arguments.output)
+    there = [] if arguments.overwrite else [task for task in tasks if task.target.exists()]
+    if there and len(tasks) == 1 and not arguments.input.is_dir():
+        raise InputError(f"{there[0].target}: exists: choose another name, or give --overwrite")
+    skipped = {task.utt_id for task in there}
+    todo = [task for task in tasks if task.utt_id not in skipped]
+    failed = 0
+    outcomes = workers.each(work, todo, jobs=min(arguments.jobs, max(1, len(todo))))
+    for outcome in progress(outcomes, total=len(todo), label=what):
+        if outcome.reason:
+            failed += 1
+            named = str(outcome.item.source) in outcome.reason or str(outcome.item.target) in outcome.reason
+            fail(outcome.reason if named else f"{outcome.item.source}: {outcome.reason}")
+    if arguments.output.suffix == ".scp" and not failed:
+        write_table(arguments.output, {task.utt_id: task.target.resolve() for task in tasks})
+    if len(tasks) > 1:
+        parts = [f"{len(todo) - failed} of {len(tasks)} files done"]
+        parts += [f"{len(skipped)} skipped, they exist (--overwrite replaces them)"] if skipped else []
+        parts += [f"{failed} failed"] if failed else []
+        say(f"{what}: {', '.join(parts)}")
+    return 1 if failed else 0
+
+
+def _tasks(source: Path, target: Path) -> list[Task]:
+    """The files of IN with their outputs. Raises InputError where IN holds none, or OUT does not fit IN."""
+    files = _files(source)
+    if source.is_dir():
+        if target.suffix == ".scp" or target.is_file():
+            raise InputError(f"{target}: {source} is a folder, so OUT has to be a folder too")
+        if target.resolve() == source.resolve():
+            raise InputError(f"{target}: is the input folder: choose another OUT")
+        pairs = {utt_id: target / path.relative_to(source).with_suffix(".wav") for utt_id, path in files.items()}
+    elif source.suffix == ".scp":
+        folder = target.with_suffix("") if target.suffix == ".scp" else target
+        pairs = {utt_id: folder / f"{utt_id}.wav" for utt_id in files}
+    else:
+        (utt_id,) = files
+        if target.is_dir():
+            target = target / f"{source.stem}.wav"
+        if target.suffix.lower() != ".wav":
+            raise InputError(f"{target}: WAV is what is written: name it {target.with_suffix('.wav').name}")
+        pairs = {utt_id: target}
+    for utt_id, path in pairs.items():
+        if path.exists() and path.samefile(files[utt_id]):
+            raise InputError(f"{path}: is an input file: choose another OUT")
+    if len(set(pairs.values())) < len(pairs):
+        twice = next(path for path in pairs.values() if list(pairs.values()).count(path) > 1)
+        raise InputError(f"{twice}: two input files would be written there: rename one of them")
+    return [Task(utt_id, files[utt_id], pairs[utt_id]) for utt_id in files]
+
+
+def _files(source: Path, *, compared: bool = False) -> dict[str, Path]:
+    """utt_id -> file, for a file, a folder or an scp file. Raises InputError.
+
+    compared: the folder is one of two that are paired, so its own name is not part of the utt_ids.
+    """
+    if source.is_dir():
+        files: dict[str, Path] = {}
+        for path in audio.find(source):
+            loose = compared and path.parent == source
+            utt_id = utt_id_of_file(path) if loose else utt_id_below(path, source)
+            if utt_id in files:
+                raise InputError(f"{path}: has the same utt_id, {utt_id}, as {files[utt_id]}: rename or remove one")
+            files[utt_id] = path
+        if not files:
+            raise InputError(f"{source}: holds no audio files ({', '.join(audio.SUFFIXES)}): check the path")
+        return files
+    if source.suffix == ".scp":
+        return read_scp(source)
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder: check the path")
+    return {utt_id_of_file(source): source}
+
+
+def run_score(arguments: argparse.Namespace) -> int:
+    clean, enhanced = _files(arguments.clean, compared=True), _files(arguments.enhanced, compared=True)
+    noisy = _files(arguments.noisy, compared=True) if arguments.noisy else {}
+    if len(clean) == len(enhanced) == 1 and not (arguments.clean.is_dir() or arguments.clean.suffix == ".scp"):
+        (utt_id,) = clean  # two files, whatever they are called
+        enhanced = dict(zip([utt_id], enhanced.values(), strict=True))
+        noisy = dict(zip([utt_id], noisy.values(), strict=True)) if noisy else {}
+    unpaired = sorted(clean.keys() ^ enhanced.keys())
+    common = [utt_id for utt_id in clean if utt_id in enhanced]
+    if not common:
+        raise InputError(f"{arguments.enhanced}: has no utt_id in common with {arguments.clean}: pairs are made by utt_id")
+    for utt_id in unpaired:
+        fail(f"{utt_id}: is in {arguments.clean if utt_id in clean else arguments.enhanced} only")
+    pairs = [metrics.Pair(utt_id, clean[utt_id], enhanced[utt_id], noisy.get(utt_id)) for utt_id in common]
+    names = [name for name in metrics.METRICS if name != "wsdr" or noisy]
+    rows = list(progress(metrics.score(pairs, jobs=arguments.jobs, metrics=names), total=len(pairs), label="score"))
+    if arguments.csv:
+        metrics.write_csv(arguments.csv, rows)
+    complete = not unpaired
+    for name in names:
+        values = [row[name] for row in rows if row[name] is not None]
+        mean = f"{np.mean(values):8.3f}" if values else "       -"
+        print(f"{name:8s} {mean}   {len(values)} of {len(rows)} utterances")
+        complete &= len(values) == len(rows)
+    for row in rows:
+        for name in names:
+            if row.get(f"{name}_reason"):
+                fail(f"{row['utt_id']}: {name}: {row[f'{name}_reason']}")
+    return 0 if complete else 1
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected 0 to 1, found {text}")
+    return value
+
+
+if __name__ == "__main__":
+    main()

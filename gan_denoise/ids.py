@@ -1,0 +1,27 @@
+"""utt_id: one name per recording, the same everywhere, since it decides which noise the recording gets.
+
+It is the file's stem, prefixed by its folder's name and `_` unless it begins with that; VCTK's lose `_mic1`. A loose file
+has its stem. In a tree of folders the folder is the topmost one, which is the speaker's in a corpus.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def utt_id_in_folder(path: Path, folder: Path) -> str:
+    """The utt_id of a recording that belongs to `folder` (a speaker's, as a rule)."""
+    stem = utt_id_of_file(path)
+    return stem if stem.startswith(f"{folder.name}_") else f"{folder.name}_{stem}"
+
+
+def utt_id_of_file(path: Path) -> str:
+    """The utt_id of a loose file."""
+    return path.stem.removesuffix("_mic1")
+
+
+def utt_id_below(path: Path, root: Path) -> str:
+    """The utt_id of a recording found somewhere below `root`: as in a corpus with one folder per speaker."""
+    root = root.resolve()
+    parts = path.resolve().relative_to(root).parts
+    return utt_id_in_folder(path, root / parts[0] if len(parts) > 1 else root)

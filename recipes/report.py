@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Stage 5: what came out, as a table (RESULTS.md) and as a page to listen to (report.html).
+
+    report.py --data DATA --command "..." EXP          EXP/RESULTS.md and EXP/report.html from EXP/*/scores.csv
+    report.py --publish FOLDER [--note TEXT] EXP       copy the scores of EXP to FOLDER, a folder of egs/vctk/results
+    report.py --collect egs/vctk/results > egs/vctk/RESULTS.md
+
+Means are over speakers' means. "Gap closed" is (system - noisy) / (oracle magnitude - noisy), per metric.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from gan_denoise import datadir
+from gan_denoise.config import read_yaml
+from gan_denoise.errors import InputError
+from gan_denoise.files import write_atomically
+from gan_denoise.metrics import METRICS, read_csv
+from gan_denoise.terminal import clock, program, say
+from page import render_page
+
+LIMITS = {"noisy": "noisy", "oracle_mag": "oracle magnitude"}  # the first rows of every table
+HEADINGS = {"pesq_wb": "PESQ-WB", "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR dB", "wsdr": "wSDR"}
+DECIMALS = {"pesq_wb": 3, "stoi": 3, "estoi": 3, "si_sdr": 2, "wsdr": 3}
+GAPS = ("pesq_wb", "si_sdr")
+
+
+@program
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--command", default="")
+    parser.add_argument("--publish", type=Path, metavar="FOLDER")
+    parser.add_argument("--note", default="", help="what this run shows, for --publish")
+    parser.add_argument("--collect", action="store_true")
+    parser.add_argument("folder", type=Path, metavar="EXP")
+    arguments = parser.parse_args()
+    if arguments.collect:
+        print(collect(arguments.folder), end="")
+    elif arguments.publish:
+        publish(arguments.folder, arguments.publish, arguments.note)
+    elif arguments.data is None:
+        parser.error("--data is needed: the folder that the experiments were trained on")
+    else:
+        report(arguments.folder, arguments.data, arguments.command)
+
+
+def report(exp: Path, data: Path, command: str) -> None:
+    about = describe(exp, data, command)
+    write_atomically(exp / "about.yaml", yaml.safe_dump(about, sort_keys=False, width=120))
+    run = Run.read(exp)
+    text = f"# Results\n\n{run.section()}"
+    write_atomically(exp / "RESULTS.md", text)
+    write_atomically(exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp))
+    print(run.table(), end="")
+    say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")
+
+
+def describe(exp: Path, data: Path, command: str) -> dict:
+    """Where the figures come from: command, data, noise, machine, and how each model was trained."""
+    noise, corpus = datadir.read_noise(data / "test"), read_yaml(data / "corpus.yaml")
+    models = {}
+    for config_path in sorted(exp.glob("*/model/config.json")):
+        config = json.loads(config_path.read_text())
+        models[config_path.parts[-3]] = {key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")}
+    return {
+        "command": command,
+        "corpus": {"layout": corpus["layout"], "sample_rate": corpus["sample_rate"], "speakers": corpus["speakers"]},
+        "noise": {"fingerprint": noise["fingerprint"], "procedure": noise.get("procedure")},
+        "models": models,
+    }
+
+
+def publish(exp: Path, folder: Path, note: str) -> None:
+    run = Run.read(exp)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in run.systems:
+        shutil.copyfile(exp / name / "scores.csv", folder / f"{name}.csv")
+    about = {"note": note, **run.about} if note else run.about
+    write_atomically(folder / "about.yaml", yaml.safe_dump(about, sort_keys=False, width=120))
+
+
+def collect(results: Path) -> str:
+    """The committed RESULTS.md: a section for each folder of `results`."""
+    folders = sorted(path.parent for path in results.glob("*/about.yaml"))
+    if not folders:
+        raise InputError(f"{results}: holds no results: `report.py --publish` puts them there")
+    intro = "# Results\n\nMade by `python recipes/report.py --collect egs/vctk/results > egs/vctk/RESULTS.md` from the scores in `results/`.\n"
+    return intro + "".join(f"\n## {folder.name.replace('_', ' ')}\n\n{Run.read(folder).section()}" for folder in folders)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The scores of one experiment folder. systems: folder name -> its rows, noisy and oracle magnitude first."""
+
+    about: dict
+    systems: dict[str, list[dict]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Read EXP (NAME/scores.csv) or a folder of results (NAME.csv). Raises InputError where fingerprints differ."""
+        found = {path.parent.name: path for path in sorted(folder.glob("*/scores.csv"))}
+        found |= {path.stem: path for path in sorted(folder.glob("*.csv"))}
+        missing = LIMITS.keys() - found.keys()
+        if missing:
+            raise InputError(f"{folder}: has no scores of {', '.join(sorted(missing))}: run stages 3 and 4 first")
+        systems = {name: read_csv(found[name]) for name in [*LIMITS, *(name for name in found if name not in LIMITS)]}
+        fingerprints = {row["fingerprint"]: name for name, rows in systems.items() for row in rows}
+        if len(fingerprints) > 1:
+            names = " and ".join(fingerprints.values())
+            raise InputError(f"{folder}: {names} were scored on different noise: a table never mixes them: run stage 4 again")
+        return cls(read_yaml(folder / "about.yaml"), systems)
+
+    def means(self, name: str) -> dict[str, float | None]:
+        """Each metric's mean over the speakers' means, None where nothing was scored."""
+        means: dict[str, float | None] = {}
+        for metric in METRICS:
+            speakers: dict[str, list[float]] = {}
+            for row in self.systems[name]:
+                if row.get(metric) is not None:
+                    speakers.setdefault(row["spk_id"], []).append(row[metric])
+            means[metric] = float(np.mean([np.mean(values) for values in speakers.values()])) if speakers else None
+        return means
+
+    def gap_closed(self, name: str, metric: str) -> float | None:
+        """(system - noisy) / (oracle magnitude - noisy)."""
+        noisy, oracle, own = (self.means(system)[metric] for system in ("noisy", "oracle_mag", name))
+        return None if None in (noisy, oracle, own) or oracle == noisy else (own - noisy) / (oracle - noisy)
+
+    def rows(self) -> list[list[str]]:
+        """The table's cells, a heading row first."""
+        heading = ["system"]
+        for metric in METRICS:
+            heading += [HEADINGS[metric]] + (["gap closed"] if metric in GAPS else [])
+        cells = [[*heading, "scored"]]
+        for name, scores in self.systems.items():
+            row, means = [LIMITS.get(name, name)], self.means(name)
+            for metric in METRICS:
+                row.append("-" if means[metric] is None else f"{means[metric]:.{DECIMALS[metric]}f}")
+                if metric in GAPS:
+                    gap = self.gap_closed(name, metric)
+                    row.append("" if name in LIMITS or gap is None else f"{100 * gap:.0f} %")
+            complete = sum(all(score.get(metric) is not None for metric in METRICS) for score in scores)
+            cells.append([*row, f"{complete} of {len(scores)}"])
+        return cells
+
+    def table(self) -> str:
+        """The table in Markdown, aligned for a terminal."""
+        cells = self.rows()
+        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+        lines = ["| " + " | ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |" for row in cells]
+        rule = "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|"
+        return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+
+    def section(self) -> str:
+        """Command, note, table, and where the figures come from."""
+        scores = self.systems["noisy"]
+        speakers = len({row["spk_id"] for row in scores})
+        corpus, note = self.about["corpus"], self.about.get("note")
+        lines = [f"    {self.about['command']}\n"] if self.about["command"] else []
+        lines += [f"{note}\n"] if note else []
+        lines.append(self.table())
+        lines.append(
+            f"Mean over {speakers} test speakers' means, {len(scores)} utterances; {corpus['layout']} corpus at "
+            f"{corpus['sample_rate']} Hz, {len(corpus['speakers']['train'])} training speakers; noise {self.about['noise']['fingerprint']}."
+        )
+        for name, model in self.about["models"].items():
+            lines.append(
+                f"`{name}`: {model['parameters'] / 1e6:.2f} M parameters, {model['step']} updates in {clock(model['trained_s'])}, "
+                f"seed {model['seed']}; {model['machine']}."
+            )
+        return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
