@@ -37,7 +37,9 @@ def read(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:
             sample_rate = file.samplerate
     except (sf.LibsndfileError, RuntimeError) as error:
         reason = str(getattr(error, "error_string", error)).rstrip(".")
-        raise InputError(f"{path}: cannot be decoded ({reason}): truncated or not audio: replace or remove it") from error
+        raise InputError(
+            f"{path}: cannot be decoded ({reason}): truncated or not audio: replace or remove it"
+        ) from error
     if expected == 0 or len(samples) == 0:
         raise InputError(f"{path}: holds no samples: replace or remove it")
     if truncated or len(samples) < expected:

@@ -1,7 +1,7 @@
 """Checkpoints and model directories: atomic, complete, and free of code.
 
-    exp/NAME/checkpoint.pt                     everything that training needs to go on (tensors and plain values only)
-    exp/NAME/model/{config.json, model.safetensors}   everything that inference needs
+exp/NAME/checkpoint.pt                     everything that training needs to go on (tensors and plain values only)
+exp/NAME/model/{config.json, model.safetensors}   everything that inference needs
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def load_state(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint: check the path") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: is no training state of this project, nothing in it was executed: remove it") from error
+        raise InputError(
+            f"{path}: is no training state of this project, nothing in it was executed: remove it"
+        ) from error
 
 
 def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, Any]) -> None:
@@ -59,10 +61,14 @@ def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         generator = generators.build(config["generator"], sample_rate=config["sample_rate"])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{config_path}: is no model configuration ({error}): fetch or train the model again") from error
+        raise InputError(
+            f"{config_path}: is no model configuration ({error}): fetch or train the model again"
+        ) from error
     try:
         generator.load_state_dict(safetensors.torch.load_file(weights_path))
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{weights_path}: does not fit config.json ({reason}): fetch or train the model again") from error
+        raise InputError(
+            f"{weights_path}: does not fit config.json ({reason}): fetch or train the model again"
+        ) from error
     return generator.eval(), config

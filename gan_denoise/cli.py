@@ -14,7 +14,8 @@ from gan_denoise import __version__, audio, metrics, workers
 from gan_denoise.datadir import read_scp, write_table
 from gan_denoise.errors import InputError
 from gan_denoise.ids import utt_id_below, utt_id_of_file
-from gan_denoise.noise import SPLITS, Procedure, default
+from gan_denoise.mix import SPLITS
+from gan_denoise.noise import Procedure, default
 from gan_denoise.terminal import fail, program, progress, say
 
 FILES = "a file, a folder (mirrored), or an scp file"
@@ -28,13 +29,19 @@ def main() -> int:
     jobs = {"type": _positive, "default": 1, "metavar": "N", "help": "number of processes (1)"}
 
     corrupt = commands.add_parser("corrupt", help="apply the fixed noising procedure")
-    corrupt.add_argument("--noise", type=Path, metavar="FILE", help="procedure, as egs/vctk/conf/noise.yaml (the default one)")
-    corrupt.add_argument("--split", choices=SPLITS, default="test", help="whose recordings a procedure with `mix` uses (test)")
+    corrupt.add_argument(
+        "--noise", type=Path, metavar="FILE", help="procedure, as egs/vctk/conf/noise.yaml (the default one)"
+    )
+    corrupt.add_argument(
+        "--split", choices=SPLITS, default="test", help="whose recordings a procedure with `mix` uses (test)"
+    )
     corrupt.set_defaults(run=run_corrupt)
 
     enhance = commands.add_parser("enhance", help="denoise with a trained model")
     enhance.add_argument("--model", type=Path, required=True, metavar="DIR", help="model directory, as exp/l1/model")
-    enhance.add_argument("--mix", type=_share, default=1.0, metavar="0..1", help="1: enhanced only (default), 0: input only")
+    enhance.add_argument(
+        "--mix", type=_share, default=1.0, metavar="0..1", help="1: enhanced only (default), 0: input only"
+    )
     enhance.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     enhance.set_defaults(run=run_enhance)
 
@@ -42,7 +49,9 @@ def main() -> int:
         command.add_argument("--jobs", **jobs)
         command.add_argument("--overwrite", action="store_true", help="replace output files that exist")
         command.add_argument("input", type=Path, metavar="IN", help=FILES)
-        command.add_argument("output", type=Path, metavar="OUT", help="the same kind, WAV files; OUT.scp writes to the folder OUT")
+        command.add_argument(
+            "output", type=Path, metavar="OUT", help="the same kind, WAV files; OUT.scp writes to the folder OUT"
+        )
 
     score = commands.add_parser("score", help="score enhanced speech against clean speech")
     score.add_argument("--noisy", type=Path, help=f"the input of the denoiser, needed for wsdr: {FILES}")
@@ -70,7 +79,9 @@ def run_enhance(arguments: argparse.Namespace) -> int:
     from gan_denoise.enhance import Denoiser  # torch is loaded by those who need it
 
     Denoiser.load(arguments.model, device=arguments.device)  # a wrong model is one message, not one per file
-    work = partial(_enhance, model=str(arguments.model), device=arguments.device, mix=arguments.mix, alone=arguments.jobs == 1)
+    work = partial(
+        _enhance, model=str(arguments.model), device=arguments.device, mix=arguments.mix, alone=arguments.jobs == 1
+    )
     return _each_file(arguments, "enhance", work)
 
 
@@ -184,7 +195,9 @@ def run_score(arguments: argparse.Namespace) -> int:
     unpaired = sorted(clean.keys() ^ enhanced.keys())
     common = [utt_id for utt_id in clean if utt_id in enhanced]
     if not common:
-        raise InputError(f"{arguments.enhanced}: has no utt_id in common with {arguments.clean}: pairs are made by utt_id")
+        raise InputError(
+            f"{arguments.enhanced}: has no utt_id in common with {arguments.clean}: pairs are made by utt_id"
+        )
     for utt_id in unpaired:
         fail(f"{utt_id}: is in {arguments.clean if utt_id in clean else arguments.enhanced} only")
     pairs = [metrics.Pair(utt_id, clean[utt_id], enhanced[utt_id], noisy.get(utt_id)) for utt_id in common]

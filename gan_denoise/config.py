@@ -6,6 +6,7 @@ An experiment is a YAML file. `base: other.yaml` (one level) starts from another
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -62,6 +63,25 @@ def check_keys(mapping: Mapping, known: Iterable[str], where: str) -> None:
     for key in mapping:
         if key not in known:
             raise InputError(f'{where}: unknown key "{key}"{nearest(str(key), known)}')
+
+
+def check_number(
+    value: Any, where: str, *, low: float = -math.inf, high: float = math.inf, whole: bool = False
+) -> None:
+    """Refuse what is no finite number from `low` to `high`, or no whole one where `whole` is wanted."""
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or not low <= value <= high:
+        limits = "" if low == -math.inf else f" from {low:g}" + ("" if high == math.inf else f" to {high:g}")
+        raise InputError(f"{where}: expected a {'whole ' if whole else ''}number{limits}, found {value!r}")
+
+
+def check_interval(value: Any, where: str, *, low: float = -math.inf, high: float = math.inf) -> list[float]:
+    """Refuse what is not [a, b] with low <= a <= b <= high; returns it."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise InputError(f"{where}: expected two numbers, [low, high], found {value!r}")
+    check_number(value[0], where, low=low, high=high)
+    check_number(value[1], where, low=value[0], high=high)
+    return value
 
 
 def merge(base: Mapping, changes: Mapping) -> dict:

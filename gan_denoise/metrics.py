@@ -19,6 +19,7 @@ from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 
 SI_SDR_LIMIT_DB = 100.0
+DECIMALS = 6  # beyond it, sums in another order show
 _TIMEOUT_S = 120.0  # a 10-second pair takes about one
 
 
@@ -42,7 +43,9 @@ def si_sdr(signals: Signals) -> float:
     target = (enhanced @ clean) / (clean @ clean) * clean
     distortion = enhanced - target
     floor = 10.0 ** (-SI_SDR_LIMIT_DB / 10.0)
-    ratio = max(target @ target, floor * (enhanced @ enhanced)) / max(distortion @ distortion, floor * (target @ target))
+    ratio = max(target @ target, floor * (enhanced @ enhanced)) / max(
+        distortion @ distortion, floor * (target @ target)
+    )
     return float(np.clip(10.0 * np.log10(ratio), -SI_SDR_LIMIT_DB, SI_SDR_LIMIT_DB))
 
 
@@ -159,7 +162,7 @@ def _score_group(task: tuple[Pair, tuple[str, ...]]) -> dict[str, tuple[float | 
             for what in ("clean", "enhanced"):
                 if not getattr(signals, what).any():
                     raise Unscorable(f"the {what} signal is silent")
-            values[name] = (METRICS[name](signals), None)
+            values[name] = (round(METRICS[name](signals), DECIMALS), None)
         except Unscorable as reason:
             values[name] = (None, str(reason))
     return values
@@ -182,14 +185,14 @@ def _read(pair: Pair) -> Signals:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
-    """Write rows as CSV, atomically; numbers with 6 significant decimals, reasons in columns at the end."""
+    """Write rows as CSV, atomically; numbers with 6 decimals, reasons in columns at the end."""
     columns = list(dict.fromkeys(column for row in rows for column in row if not column.endswith("_reason")))
     columns += [f"{column}_reason" for column in columns if column in METRICS]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: f"{value:.6f}" if isinstance(value, float) else value for key, value in row.items()})
+        writer.writerow({key: f"{value:.{DECIMALS}f}" if isinstance(value, float) else value for key, value in row.items()})
     write_atomically(path, text.getvalue())
 
 

@@ -13,15 +13,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from gan_denoise import audio
-from gan_denoise.config import check_keys, read_yaml
+from gan_denoise.config import check_interval, check_keys, check_number, read_yaml
 from gan_denoise.errors import InputError
+from gan_denoise.mix import RecordedNoise
 
 DEFAULT = {
     "seed": 0,
@@ -37,7 +36,6 @@ DEFAULT = {
 _WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08), "rectangular": (1.0,)}
 _PARAMETERS = {"zero": (), "scale": ("factor",), "add": ("level",), "set": ("magnitude",)}
 _SELECTION = ("share", "band_hz", "quantile")
-SPLITS = ("train", "dev", "test")
 
 
 class Procedure:
@@ -92,7 +90,8 @@ class Procedure:
                 _MANIPULATE[kind](spectrum, chosen, options, clean_power, draws)
             noisy = istft(spectrum, self._window, self._stft["hop_length"], len(clean))
         if self._mix:
-            noisy = noisy + self._mix.draw(clean, utt_id, self.parameters["seed"], sample_rate, split)
+            draws = _Draws(self.parameters["seed"], utt_id, "mix").uniform((3,))
+            noisy = noisy + self._mix.excerpt(clean, draws, utt_id, sample_rate, split)
         return noisy
 
     @property
@@ -105,18 +104,17 @@ class Procedure:
         for key in ("seed", "stft", "manipulations"):
             if key not in parameters:
                 raise InputError(f'{source}: "{key}" is missing')
-        if not _is_integer(parameters["seed"]):
-            raise InputError(f"{source}: seed: expected an integer, found {parameters['seed']!r}")
+        check_number(parameters["seed"], f"{source}: seed", whole=True)
         settings = parameters["stft"]
         check_keys(settings, ("n_fft", "hop_length", "window"), f"{source}: stft")
         n_fft, hop_length, window = (settings.get(key) for key in ("n_fft", "hop_length", "window"))
         if window not in _WINDOWS:
             raise InputError(f"{source}: stft: window: expected one of {', '.join(sorted(_WINDOWS))}, found {window!r}")
-        if not _is_integer(n_fft) or n_fft < 2 or n_fft % 2:
-            raise InputError(f"{source}: stft: n_fft: expected an even number of samples, found {n_fft!r}")
+        check_number(n_fft, f"{source}: stft: n_fft", low=2, whole=True)
+        if n_fft % 2:
+            raise InputError(f"{source}: stft: n_fft: expected an even number of samples, found {n_fft}")
         limit = n_fft if window == "rectangular" else n_fft // 2  # beyond it some samples are (almost) never seen
-        if not _is_integer(hop_length) or not 1 <= hop_length <= limit:
-            raise InputError(f"{source}: stft: hop_length: expected 1 to {limit} samples, found {hop_length!r}")
+        check_number(hop_length, f"{source}: stft: hop_length", low=1, high=limit, whole=True)
         if not isinstance(parameters["manipulations"], list):
             raise InputError(f"{source}: manipulations: expected a list, such as [zero: {{share: 0.2}}]")
         for position, manipulation in enumerate(parameters["manipulations"]):
@@ -208,78 +206,6 @@ def _set(spectrum, chosen, options, clean_power, draws):
 _MANIPULATE = {"zero": _zero, "scale": _scale, "add": _add, "set": _set}
 
 
-class RecordedNoise:
-    """The `mix` part: recordings per split, an SNR range in dB, one random excerpt per utterance."""
-
-    def __init__(self, options: Mapping, *, source: str, folder: Path):
-        check_keys(options, ("noise", "snr_db"), source)
-        self._source, self._folder, self._loaded = source, folder, {}
-        self._snr_db = _interval(options.get("snr_db"), f"{source}: snr_db", -100.0, 100.0)
-        check_keys(options.get("noise"), SPLITS, f"{source}: noise")
-        self._pieces = {split: list(self._parse(split, entries)) for split, entries in options["noise"].items()}
-
-    def _parse(self, split: str, entries) -> Iterator[tuple[Path, float, float | None]]:
-        where = f"{self._source}: noise: {split}"
-        if not isinstance(entries, list) or not entries:
-            raise InputError(f"{where}: expected a list of files, each a path or {{file:, start:, end:}} in seconds")
-        for entry in entries:
-            entry = {"file": entry} if isinstance(entry, str) else entry
-            check_keys(entry, ("file", "start", "end"), where)
-            name = os.path.expandvars(str(entry.get("file")))
-            if "$" in name:
-                variable = name[name.index("$") :].split("/")[0]
-                raise InputError(f"{where}: {variable} is not set: export it as the folder of your noise recordings")
-            start, end = entry.get("start", 0), entry.get("end")
-            if not _is_number(start) or start < 0 or not (end is None or (_is_number(end) and end > start)):
-                raise InputError(f"{where}: {name}: expected 0 <= start < end in seconds, found {start!r} and {end!r}")
-            yield self._folder / name, start, end
-
-    def _recordings(self, split: str) -> list[tuple[np.ndarray, int]]:
-        """The split's excerpts at their own rates, read once: a list of (samples (T,), rate)."""
-        if split not in self._pieces:
-            raise InputError(f"{self._source}: noise: no recordings for the split {split}")
-        if split not in self._loaded:
-            self._loaded[split] = []
-            for path, start, end in self._pieces[split]:
-                samples, rate = audio.read_mono(path, dtype="float64")
-                samples = samples[round(start * rate) : None if end is None else round(end * rate)]
-                if not samples.any():
-                    raise InputError(f"{path}: from {start} to {end or 'its end'} s there is no sound: choose another part")
-                self._loaded[split].append((samples, rate))
-        return self._loaded[split]
-
-    def identity(self) -> dict:
-        """What the fingerprint covers: the samples themselves, not where they lie."""
-        return {
-            "snr_db": self._snr_db,
-            **{
-                split: [
-                    [hashlib.sha256(samples.tobytes()).hexdigest(), rate] for samples, rate in self._recordings(split)
-                ]
-                for split in self._pieces
-            },
-        }
-
-    def draw(self, clean: np.ndarray, utt_id: str, seed: int, sample_rate: int, split: str) -> np.ndarray:
-        """A noise excerpt as long as `clean`, scaled to a drawn SNR: (T,). Short recordings are repeated."""
-        which, offset, level = _Draws(seed, utt_id, "mix").uniform((3,))
-        recordings = self._recordings(split)
-        samples, rate = recordings[int(which * len(recordings))]
-        if rate != sample_rate:
-            key = (split, int(which * len(recordings)), sample_rate)
-            if key not in self._loaded:
-                self._loaded[key] = audio.resample(samples, rate, sample_rate)
-            samples = self._loaded[key]
-        start = int(offset * max(1, len(samples) - len(clean) + 1))
-        excerpt = np.resize(samples[start:], len(clean)) if len(samples) > len(clean) else np.resize(samples, len(clean))
-        power = np.mean(excerpt**2)
-        if power == 0.0:
-            raise InputError(f"{self._source}: {split}: the excerpt drawn for {utt_id} is silent: cut the silence out")
-        low, high = self._snr_db
-        snr_db = low + level * (high - low)
-        return excerpt * np.sqrt(np.mean(clean**2) / power * 10.0 ** (-snr_db / 10.0))
-
-
 def _check_manipulation(manipulation, where: str) -> None:
     if not isinstance(manipulation, Mapping) or len(manipulation) != 1:
         raise InputError(f"{where}: expected one manipulation, such as zero: {{share: 0.2}}, found {manipulation!r}")
@@ -287,36 +213,17 @@ def _check_manipulation(manipulation, where: str) -> None:
     ((kind, options),) = manipulation.items()
     where = f"{where}: {kind}"
     check_keys(options, (*_SELECTION, *_PARAMETERS[kind]), where)
-    for key in ("share", *_PARAMETERS[kind]):
-        if not _is_number(options.get(key)):
-            raise InputError(f"{where}: {key}: expected a number, found {options.get(key)!r}")
-    if not 0.0 <= options["share"] <= 1.0:
-        raise InputError(f"{where}: share: expected 0 to 1, found {options['share']!r}")
-    for key in ("level", "magnitude"):
-        if options.get(key, 0) < 0:
-            raise InputError(f"{where}: {key}: expected 0 or more, found {options[key]!r}")
+    check_number(options.get("share"), f"{where}: share", low=0.0, high=1.0)
+    for key in _PARAMETERS[kind]:
+        check_number(options.get(key), f"{where}: {key}", low=-np.inf if key == "factor" else 0.0)
     if "quantile" in options:
-        _interval(options["quantile"], f"{where}: quantile", 0.0, 1.0)
+        check_interval(options["quantile"], f"{where}: quantile", low=0.0, high=1.0)
     if "band_hz" in options:
-        _interval(options["band_hz"], f"{where}: band_hz", 0.0, np.inf)
-
-
-def _interval(value, where: str, low: float, high: float) -> list[float]:
-    if not (
-        isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and low <= value[0] <= value[1] <= high
-    ):
-        raise InputError(f"{where}: expected [low, high] within {low:g} to {high:g}, found {value!r}")
-    return value
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def _is_integer(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+        check_interval(options["band_hz"], f"{where}: band_hz", low=0.0)
 
 
 def _window(name: str, n_fft: int) -> np.ndarray:
     angle = 2.0 * np.pi * np.arange(n_fft) / n_fft
-    return sum(((-1) ** order * factor * np.cos(order * angle) for order, factor in enumerate(_WINDOWS[name])), np.zeros(n_fft))
+    return sum(
+        ((-1) ** order * factor * np.cos(order * angle) for order, factor in enumerate(_WINDOWS[name])), np.zeros(n_fft)
+    )

@@ -27,7 +27,14 @@ class Segments(Dataset):
     """
 
     def __init__(
-        self, data: DataDir, *, length: int, sample_rate: int, gain_db: list[float], seed: int, stream: str = "generator"
+        self,
+        data: DataDir,
+        *,
+        length: int,
+        sample_rate: int,
+        gain_db: list[float],
+        seed: int,
+        stream: str = "generator",
     ):
         self._data, self._utt_ids = data, data.utt_ids
         self._length, self._sample_rate = length, sample_rate
@@ -99,5 +106,7 @@ def _frames(path, utt_id: str, sample_rate: int) -> int:
     except (sf.LibsndfileError, RuntimeError) as error:
         raise InputError(f"{path}: {utt_id}: cannot be read any more: run stages 0 and 1 again") from error
     if info.samplerate != sample_rate or info.channels != 1:
-        raise InputError(f"{path}: {utt_id}: expected mono at {sample_rate} Hz, found {info.channels} at {info.samplerate}")
+        raise InputError(
+            f"{path}: {utt_id}: expected mono at {sample_rate} Hz, found {info.channels} at {info.samplerate}"
+        )
     return info.frames

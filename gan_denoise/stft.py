@@ -30,7 +30,12 @@ class STFT(nn.Module):
         wave = wave.to(torch.promote_types(wave.dtype, torch.float32))
         wave = F.pad(wave, (0, -wave.shape[-1] % self.hop_length))
         return torch.stft(
-            wave, self.n_fft, self.hop_length, window=self.window.to(wave.dtype), pad_mode="constant", return_complex=True
+            wave,
+            self.n_fft,
+            self.hop_length,
+            window=self.window.to(wave.dtype),
+            pad_mode="constant",
+            return_complex=True,
         )
 
     def inverse(self, spectrum: Tensor, length: int) -> Tensor:

@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import torch
-from gan_denoise import __version__, checkpoint
-from gan_denoise.files import write_atomically
-from gan_denoise.terminal import clock, say
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from validate import Validation
+
+from gan_denoise import __version__, checkpoint
+from gan_denoise.files import write_atomically
+from gan_denoise.terminal import clock, say
 
 
 class Logbook:
@@ -71,7 +72,9 @@ class Logbook:
         self._write(step, {f"dev/{name}": value for name, value in scores.items()})
         validation.show(self._writer, step, originals=not self._shown)
         self._shown = True
-        say(f"{self._exp.name}: step {step}/{self._steps}  dev  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+        say(
+            f"{self._exp.name}: step {step}/{self._steps}  dev  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items())
+        )
         self._since = time.monotonic()  # validation does not count against the training's speed
 
     def _write(self, step: int, entry: dict[str, float]) -> None:
@@ -83,7 +86,13 @@ class Logbook:
     def save_model(self, name: str, generator: nn.Module, step: int) -> None:
         """Write a model directory below the run's."""
         parameters = sum(parameter.numel() for parameter in generator.parameters())
-        config = {**self._config, "step": step, "parameters": parameters, "trained_s": round(self.elapsed_s), "machine": machine()}
+        config = {
+            **self._config,
+            "step": step,
+            "parameters": parameters,
+            "trained_s": round(self.elapsed_s),
+            "machine": machine(),
+        }
         checkpoint.save_model(self._exp / name, generator, config)
 
     def status(self, state: str, step: int) -> None:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile as sf
+from matplotlib import colormaps
+from PIL import Image
+
 from gan_denoise import audio
 from gan_denoise.datadir import DataDir, read_scp
 from gan_denoise.noise import stft
-from matplotlib import colormaps
-from PIL import Image
 
 if TYPE_CHECKING:
     from report import Run
@@ -76,7 +77,11 @@ def _utterance(utt_id: str, why: str, sources: dict[str, dict[str, Path]], run: 
         wave, sample_rate = audio.read_mono(files[utt_id])
         picture, reference = spectrogram(wave, sample_rate, reference)
         score = next((row for row in run.systems.get(name, []) if row["utt_id"] == utt_id), {})
-        shown = f"PESQ {score['pesq_wb']:.2f}, SI-SDR {score['si_sdr']:.1f} dB" if None not in (score.get("pesq_wb"), score.get("si_sdr")) else ""
+        shown = (
+            f"PESQ {score['pesq_wb']:.2f}, SI-SDR {score['si_sdr']:.1f} dB"
+            if None not in (score.get("pesq_wb"), score.get("si_sdr"))
+            else ""
+        )
         cells += (
             f"<figure><figcaption><b>{html.escape(name)}</b> {shown}</figcaption>"
             f'<img alt="spectrogram of {html.escape(f"{utt_id}, {name}")}" src="data:image/webp;base64,{picture}">'

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from page import render_page
+
 from gan_denoise import datadir
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.metrics import METRICS, read_csv
 from gan_denoise.terminal import clock, program, say
-from page import render_page
 
 LIMITS = {"noisy": "noisy", "oracle_mag": "oracle magnitude"}  # the first rows of every table
 HEADINGS = {"pesq_wb": "PESQ-WB", "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR dB", "wsdr": "wSDR"}
@@ -69,7 +70,9 @@ def describe(exp: Path, data: Path, command: str) -> dict:
     models = {}
     for config_path in sorted(exp.glob("*/model/config.json")):
         config = json.loads(config_path.read_text())
-        models[config_path.parts[-3]] = {key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")}
+        models[config_path.parts[-3]] = {
+            key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")
+        }
     return {
         "command": command,
         "corpus": {"layout": corpus["layout"], "sample_rate": corpus["sample_rate"], "speakers": corpus["speakers"]},
@@ -93,7 +96,9 @@ def collect(results: Path) -> str:
     if not folders:
         raise InputError(f"{results}: holds no results: `report.py --publish` puts them there")
     intro = "# Results\n\nMade by `python recipes/report.py --collect egs/vctk/results > egs/vctk/RESULTS.md` from the scores in `results/`.\n"
-    return intro + "".join(f"\n## {folder.name.replace('_', ' ')}\n\n{Run.read(folder).section()}" for folder in folders)
+    return intro + "".join(
+        f"\n## {folder.name.replace('_', ' ')}\n\n{Run.read(folder).section()}" for folder in folders
+    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,9 @@ class Run:
         fingerprints = {row["fingerprint"]: name for name, rows in systems.items() for row in rows}
         if len(fingerprints) > 1:
             names = " and ".join(fingerprints.values())
-            raise InputError(f"{folder}: {names} were scored on different noise: a table never mixes them: run stage 4 again")
+            raise InputError(
+                f"{folder}: {names} were scored on different noise: a table never mixes them: run stage 4 again"
+            )
         return cls(read_yaml(folder / "about.yaml"), systems)
 
     def means(self, name: str) -> dict[str, float | None]:
@@ -155,8 +162,20 @@ class Run:
         """The table in Markdown, aligned for a terminal."""
         cells = self.rows()
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-        lines = ["| " + " | ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |" for row in cells]
-        rule = "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|"
+        lines = [
+            "| "
+            + " | ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            + " |"
+            for row in cells
+        ]
+        rule = (
+            "|"
+            + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths))
+            + "|"
+        )
         return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
     def section(self) -> str:

@@ -18,31 +18,43 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from gan_denoise import checkpoint, datadir, generators
-from gan_denoise.config import check_keys, load_experiment
-from gan_denoise.errors import InputError
-from gan_denoise.losses import Losses
-from gan_denoise.noise import digest
-from gan_denoise.segments import Batches, Segments
-from gan_denoise.terminal import program, say
 from logbook import Logbook
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from validate import Validation
 
+from gan_denoise import checkpoint, datadir, generators
+from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
+from gan_denoise.errors import InputError
+from gan_denoise.losses import Losses
+from gan_denoise.noise import digest
+from gan_denoise.segments import Batches, Segments
+from gan_denoise.terminal import program
+
 ROOT = Path(__file__).resolve().parents[1]
 INTERRUPTED = 75  # EX_TEMPFAIL: come again
 # Settings that may differ when a run goes on, since the weights do not depend on them
-FREE_TO_CHANGE = ("workers", "log_every", "checkpoint_every", "validate_every", "validate_utterances", "validate_examples")
+FREE_TO_CHANGE = (
+    "workers",
+    "log_every",
+    "checkpoint_every",
+    "validate_every",
+    "validate_utterances",
+    "validate_examples",
+)
 
 
 @program
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT / "egs/vctk/data", help="folder with train and dev (egs/vctk/data)")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / "egs/vctk/data", help="folder with train and dev (egs/vctk/data)"
+    )
     parser.add_argument("--exp", type=Path, help="where the run is kept (egs/vctk/exp/NAME)")
-    parser.add_argument("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value", help="e.g. optimizer.lr=1e-3 seed=1")
+    parser.add_argument(
+        "settings", nargs="*", metavar="EXPERIMENT.yaml | key=value", help="e.g. optimizer.lr=1e-3 seed=1"
+    )
     arguments = parser.parse_intermixed_args()
     paths = [setting for setting in arguments.settings if "=" not in setting]
     if len(paths) > 1:
@@ -52,7 +64,9 @@ def main() -> int:
     check_experiment(experiment, str(path))
     accelerator = Accelerator(mixed_precision={"float32": "no", "bf16": "bf16"}[experiment["precision"]])
     try:
-        return train(accelerator, path.stem, experiment, arguments.data, arguments.exp or ROOT / "egs/vctk/exp" / path.stem)
+        return train(
+            accelerator, path.stem, experiment, arguments.data, arguments.exp or ROOT / "egs/vctk/exp" / path.stem
+        )
     finally:
         accelerator.end_training()
 
@@ -70,7 +84,11 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
     losses = Losses(experiment["losses"])
     settings = experiment["optimizer"]
     optimizer = torch.optim.AdamW(
-        generator.parameters(), lr=settings["lr"], betas=settings["betas"], weight_decay=settings["weight_decay"], fused=True
+        generator.parameters(),
+        lr=settings["lr"],
+        betas=settings["betas"],
+        weight_decay=settings["weight_decay"],
+        fused=True,
     )
     generator, optimizer = accelerator.prepare(generator, optimizer)
     bare_generator = accelerator.unwrap_model(generator)
@@ -105,7 +123,9 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
     )
     share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
     batches = Batches(first, steps, batch_size=experiment["batch_size"], **share)
-    loader = iter(DataLoader(segments, batch_sampler=batches, num_workers=experiment["workers"], pin_memory=device.type == "cuda"))
+    loader = iter(
+        DataLoader(segments, batch_sampler=batches, num_workers=experiment["workers"], pin_memory=device.type == "cuda")
+    )
 
     if leader:
         config = identity | {"name": name, "generator": experiment["generator"], "seed": seed}
@@ -127,7 +147,7 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
         noisy, clean = (batch[name].to(device, non_blocking=True) for name in ("noisy", "clean"))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, settings)
-        torch.manual_seed(digest_seed(seed, step, accelerator.process_index))  # dropout: nothing random needs saving
+        torch.manual_seed(step_seed(seed, step, accelerator.process_index))  # dropout: nothing random needs saving
         optimizer.zero_grad()
         loss, terms = losses(generator(noisy), clean, noisy)
         accelerator.backward(loss)
@@ -156,7 +176,9 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
             if last or step % experiment["checkpoint_every"] == 0:
                 state = {"step": step, "best": best, "spent_s": logbook.elapsed_s, "identity": identity}
                 modules = {"generator": bare_generator, "ema": ema, "optimizer": optimizer}
-                checkpoint.save_state(state_path, state | {name: module.state_dict() for name, module in modules.items()})
+                checkpoint.save_state(
+                    state_path, state | {name: module.state_dict() for name, module in modules.items()}
+                )
         if leaving and step < steps:
             if leader:
                 logbook.close("interrupted", step)
@@ -176,7 +198,7 @@ def learning_rate(step: int, steps: int, settings: dict) -> float:
     return settings["lr_final"] + (settings["lr"] - settings["lr_final"]) * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-def digest_seed(*numbers: int) -> int:
+def step_seed(*numbers: int) -> int:
     """A seed for torch that is a function of the numbers, such as (seed, step, process)."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
@@ -204,7 +226,9 @@ def initialise(generator: nn.Module, model_dir: Path, options: dict, sample_rate
     """Start from the weights of a model directory, which must hold the same generator at the same rate."""
     source, config = checkpoint.load_model(model_dir)
     if (config["generator"], config["sample_rate"]) != (options, sample_rate):
-        raise InputError(f"init={model_dir}: holds {config['generator']} at {config['sample_rate']} Hz, needed: {options} at {sample_rate} Hz")
+        raise InputError(
+            f"init={model_dir}: holds {config['generator']} at {config['sample_rate']} Hz, needed: {options} at {sample_rate} Hz"
+        )
     generator.load_state_dict(source.state_dict())
 
 
@@ -212,7 +236,9 @@ def check_same_run(stored: dict, current: dict, exp: Path) -> None:
     """Refuse to go on with a run that was started with other data or settings."""
     for key, remedy in (("data", "--data"), ("noise", "--data"), ("sample_rate", "--data")):
         if stored[key] != current[key]:
-            raise InputError(f"{exp}: was trained on other data ({key} differs): name that data by {remedy}, or choose another --exp")
+            raise InputError(
+                f"{exp}: was trained on other data ({key} differs): name that data by {remedy}, or choose another --exp"
+            )
     if differing := _differing(stored["experiment"], current["experiment"]):
         raise InputError(f"{exp}: was started with other settings ({differing}): repeat them, or choose another --exp")
 
@@ -230,17 +256,41 @@ def _differing(stored: dict, current: dict, prefix: str = "") -> str:
 
 def check_experiment(experiment: dict, source: str) -> None:
     """Every key is known, present and of a sensible value."""
-    positive_integers = ("steps", "batch_size", "log_every", "checkpoint_every", "validate_every", "validate_utterances")
+    positive_integers = (
+        "steps",
+        "batch_size",
+        "log_every",
+        "checkpoint_every",
+        "validate_every",
+        "validate_utterances",
+    )
     integers = (*positive_integers, "seed", "workers", "validate_examples")
-    required = {*integers, "generator", "losses", "segment_s", "gain_db", "optimizer", "clip_norm", "ema_decay", "precision"}
+    required = {
+        *integers,
+        "generator",
+        "losses",
+        "segment_s",
+        "gain_db",
+        "optimizer",
+        "clip_norm",
+        "ema_decay",
+        "precision",
+    }
     rates = {"lr", "betas", "weight_decay", "warmup_steps", "lr_final"}
     check_keys(experiment, required | {"init"}, source)
-    check_keys(experiment.get("optimizer", {}), rates, f"{source}: optimizer")
-    for key in sorted(required - experiment.keys()) + sorted(rates - experiment["optimizer"].keys()):
+    settings = experiment.get("optimizer", {})
+    check_keys(settings, rates, f"{source}: optimizer")
+    for key in sorted(required - experiment.keys()) + [f"optimizer.{key}" for key in sorted(rates - settings.keys())]:
         raise InputError(f'{source}: "{key}" is missing')
     for key in integers:
-        if type(experiment[key]) is not int or experiment[key] < (key in positive_integers):
-            raise InputError(f"{source}: {key}: expected a whole number from {int(key in positive_integers)}, found {experiment[key]!r}")
+        check_number(experiment[key], f"{source}: {key}", low=int(key in positive_integers), whole=True)
+    for key in ("segment_s", "clip_norm"):
+        check_number(experiment[key], f"{source}: {key}", low=1e-3)
+    check_number(experiment["ema_decay"], f"{source}: ema_decay", low=0.0, high=1.0)
+    check_interval(experiment["gain_db"], f"{source}: gain_db", low=-100.0, high=100.0)
+    check_interval(settings["betas"], f"{source}: optimizer.betas", low=0.0, high=1.0)
+    for key in sorted(rates - {"betas"}):
+        check_number(settings[key], f"{source}: optimizer.{key}", low=0.0, whole=key == "warmup_steps")
     if experiment["precision"] not in ("float32", "bf16"):
         raise InputError(f"{source}: precision: expected float32 or bf16, found {experiment['precision']!r}")
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
 from gan_denoise import audio, metrics
 from gan_denoise.datadir import DataDir
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
-from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 METRICS = ("pesq_wb", "estoi", "si_sdr")
 

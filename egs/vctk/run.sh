@@ -23,7 +23,8 @@ die() { echo "error: $*" >&2; exit 1; }
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp noise='' split='' subset='' sample_rate=''
 experiments=l1 seeds=0 train_opts='' nj=$(nproc) ngpu=0
 options="stage stop-stage corpus data exp noise split subset sample-rate experiments seeds train-opts nj ngpu"
-command="bash egs/vctk/run.sh$(printf ' %q' "$@")"
+command="bash egs/vctk/run.sh"
+for word in "$@"; do case $word in *[!A-Za-z0-9_./=,:+-]*) command+=" '$word'" ;; *) command+=" $word" ;; esac; done
 
 while [ $# -gt 0 ]; do
     case $1 in

@@ -19,7 +19,8 @@ class Generator(nn.Module):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
     sample_rate: Hz. width: channels. blocks: number of residual blocks. kernel_size: frames, odd. window_ms, hop_ms: of
-    the STFT (32 and 8 ms: 512 and 128 samples at 16 kHz). level_ms: each side, over which the local level is taken. dropout: in training, of the blocks' hidden units.
+    the STFT (32 and 8 ms: 512 and 128 samples at 16 kHz). level_ms: each side, over which the local level is taken. dropout: share of the blocks' hidden channels
+    that training drops.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Generator(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         spectrum = self.stft(noisy[:, 0])
         level = self._local_level(spectrum)
-        spectrum = spectrum / level
+        spectrum = spectrum / level.clamp_min(1e-7)
         # Power-law compression (exponent 0.3) brings quiet bins into a range that a network sees
         magnitude = spectrum.abs().clamp_min(1e-5)
         compressed = spectrum * magnitude**-0.7
@@ -63,7 +64,7 @@ class Generator(nn.Module):
         out = self.head(self.norm(hidden)).transpose(1, 2).float()
         mask_real, mask_imag, residual_real, residual_imag = out.chunk(4, dim=1)
         mask = torch.complex(1.0 + mask_real, mask_imag)
-        enhanced = (mask * spectrum + torch.complex(residual_real, residual_imag)) * level
+        enhanced = (mask * spectrum + torch.complex(residual_real, residual_imag)) * level  # silence stays silence
         return self.stft.inverse(enhanced, noisy.shape[-1])[:, None]
 
     def _local_level(self, spectrum: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ class Generator(nn.Module):
         power = (spectrum.real**2 + spectrum.imag**2).mean(dim=1, keepdim=True)
         reach = self.level_frames
         mean = F.avg_pool1d(power, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
-        return mean.sqrt().clamp_min(1e-7)  # digital silence stays silence
+        return mean.sqrt()
 
 
 class Block(nn.Module):
@@ -83,10 +84,12 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 4 * width)
         self.project = nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.scale = nn.Parameter(torch.full((width,), initial_scale))
 
     def forward(self, hidden: Tensor) -> Tensor:
         update = self.depthwise(hidden.transpose(1, 2)).transpose(1, 2)
-        update = self.project(self.dropout(F.gelu(self.expand(self.norm(update)))))
-        return hidden + self.scale * update
+        update = F.gelu(self.expand(self.norm(update)))
+        if self.training and self.dropout:  # whole channels: one draw for all frames of an item
+            update = update * F.dropout(torch.ones_like(update[:, :1]), self.dropout)
+        return hidden + self.scale * self.project(update)

@@ -1,9 +1,9 @@
 """The corpora that the recipe knows, recognised by what is there: each lists its recordings as `Recording`s.
 
-    VCTK 0.92       wav48_silence_trimmed/p225/p225_001_mic1.flac, txt/p225/p225_001.txt   (the mini corpus too)
-    VCTK 0.80       wav48/p225/p225_001.wav, txt/p225/p225_001.txt
-    parallel        clean*/..., noisy*/... with equal names, as VoiceBank+DEMAND
-    plain           SPEAKER/**/*.{wav,flac}
+VCTK 0.92       wav48_silence_trimmed/p225/p225_001_mic1.flac, txt/p225/p225_001.txt   (the mini corpus too)
+VCTK 0.80       wav48/p225/p225_001.wav, txt/p225/p225_001.txt
+parallel        clean*/..., noisy*/... with equal names, as VoiceBank+DEMAND
+plain           SPEAKER/**/*.{wav,flac}
 """
 
 from __future__ import annotations
@@ -70,11 +70,15 @@ def _checked(layout: str, folder: Path, recordings: list[Recording], missing: li
     for recording in recordings:
         if recording.utt_id in seen:
             other = seen[recording.utt_id].clean
-            raise InputError(f"{recording.clean}: has the same utt_id, {recording.utt_id}, as {other}: rename or remove one")
+            raise InputError(
+                f"{recording.clean}: has the same utt_id, {recording.utt_id}, as {other}: rename or remove one"
+            )
         seen[recording.utt_id] = recording
     for recording in recordings:
         if re.search(r"\s", recording.utt_id + recording.speaker) or "\n" in str(recording.clean):
-            raise InputError(f"{str(recording.clean)!r}: Kaldi's tables want an utt_id without white space: rename the file or folder")
+            raise InputError(
+                f"{str(recording.clean)!r}: Kaldi's tables want an utt_id without white space: rename the file or folder"
+            )
     return Corpus(layout, [seen[utt_id] for utt_id in sorted(seen, key=str.encode)], missing)
 
 
@@ -101,7 +105,11 @@ def _vctk(root: Path, audio_folder: Path) -> tuple[list[Recording], list[str]]:
     present = {recording.clean for recording in recordings}
     missing = [f"{path}: there is a mic2 recording only" for path in sorted(only_mic2 - present)]
     utt_ids = {recording.utt_id for recording in recordings}
-    missing += [f"{txt}: there is a text but no recording" for txt in sorted(root.glob("txt/*/*.txt")) if txt.stem not in utt_ids]
+    missing += [
+        f"{txt}: there is a text but no recording"
+        for txt in sorted(root.glob("txt/*/*.txt"))
+        if txt.stem not in utt_ids
+    ]
     return recordings, missing
 
 
@@ -139,7 +147,11 @@ def _parallel(folder: Path, pairs: list[tuple[Path, Path]]) -> tuple[list[Record
             split = "test" if "test" in clean_folder.name else None
             recordings.append(Recording(utt_id, speaker, clean, noisy=noisy, text=None, split=split))
         names = {path.relative_to(clean_folder) for path in _files(clean_folder)}
-        missing += [f"{path}: has no clean counterpart" for path in _files(noisy_folder) if path.relative_to(noisy_folder) not in names]
+        missing += [
+            f"{path}: has no clean counterpart"
+            for path in _files(noisy_folder)
+            if path.relative_to(noisy_folder) not in names
+        ]
     return recordings, missing
 
 

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+
 from gan_denoise import audio, datadir, metrics, workers
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
-from gan_denoise.noise import SPLITS, Procedure, digest
+from gan_denoise.mix import SPLITS
+from gan_denoise.noise import Procedure, digest
 from gan_denoise.terminal import program, progress, say
 
 DEFAULT = Path(__file__).resolve().parents[1] / "conf/noise.yaml"
@@ -89,9 +91,13 @@ def corrupt_all(folder: Path, data: DataDir, procedure: Procedure, jobs: int) ->
         else:
             noisy[outcome.item[0]] = outcome.item[2]
     if reasons:
-        raise InputError(f"{folder}: {len(reasons)} of {len(tasks)} recordings could not be corrupted, the first: {reasons[0]}")
+        raise InputError(
+            f"{folder}: {len(reasons)} of {len(tasks)} recordings could not be corrupted, the first: {reasons[0]}"
+        )
     seconds = time.monotonic() - started
-    say(f"stage 1: {folder.name}: {len(tasks)} recordings in {seconds:.1f} s, {data.duration_s / seconds:.0f} x real time, {jobs} job(s)")
+    say(
+        f"stage 1: {folder.name}: {len(tasks)} recordings in {seconds:.1f} s, {data.duration_s / seconds:.0f} x real time, {jobs} job(s)"
+    )
     return noisy
 
 
@@ -104,7 +110,9 @@ def corrupt_one(task: tuple[str, Path, Path], *, procedure: Procedure, split: st
 def audit(folder: Path, jobs: int) -> None:
     """Score noisy against clean on up to 50 fixed utterances; print it, keep it in audit.csv, warn where speech is lost."""
     data = datadir.read(folder, noisy=True)
-    chosen = [data.utt_ids[index] for index in np.linspace(0, len(data) - 1, min(AUDITED, len(data))).round().astype(int)]
+    chosen = [
+        data.utt_ids[index] for index in np.linspace(0, len(data) - 1, min(AUDITED, len(data))).round().astype(int)
+    ]
     pairs = [metrics.Pair(utt_id, data.wav[utt_id], data.noisy[utt_id]) for utt_id in chosen]
     scored = metrics.score(pairs, jobs=jobs, metrics=AUDIT_METRICS)
     rows = list(progress(scored, total=len(pairs), label=f"stage 1: audit of {folder.name}"))

@@ -18,10 +18,11 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+from tqdm import tqdm
+
 from gan_denoise.audio import torchaudio
 from gan_denoise.errors import InputError
 from gan_denoise.terminal import program, say
-from tqdm import tqdm
 
 NEEDED_BYTES = 24e9  # the archive and its content
 _BLOCK = 2**20
@@ -40,13 +41,12 @@ def main() -> None:
         return
     url, checksum = arguments.url, arguments.checksum
     if not url:
-        torchaudio()
-        from torchaudio.datasets import vctk
-
-        url, checksum = vctk.URL, vctk._CHECKSUMS[vctk.URL]
+        url, checksum = address()
         folder.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(folder).free) < NEEDED_BYTES:
-            raise InputError(f"{folder}: {NEEDED_BYTES / 1e9:.0f} GB are needed and {free / 1e9:.0f} GB free: choose another --corpus")
+            raise InputError(
+                f"{folder}: {NEEDED_BYTES / 1e9:.0f} GB are needed and {free / 1e9:.0f} GB free: choose another --corpus"
+            )
     if not checksum:
         parser.error("--url needs --checksum")
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +55,14 @@ def main() -> None:
         download(url, archive, checksum)
     unpack(archive, folder)
     say(f"stage -1: {folder} is ready; {archive} may be removed")
+
+
+def address() -> tuple[str, str]:
+    """Address and checksum of VCTK 0.92, as torchaudio's VCTK_092 has them."""
+    torchaudio()
+    from torchaudio.datasets import vctk
+
+    return vctk.URL, vctk._CHECKSUMS[vctk.URL]
 
 
 def download(url: str, archive: Path, checksum: str) -> None:
@@ -68,7 +76,10 @@ def download(url: str, archive: Path, checksum: str) -> None:
                 have = 0
             total = have + int(response.headers.get("Content-Length", 0))
             say(f"stage -1: {url}: {total / 1e9:.2f} GB" + (f", going on at {have / 1e9:.2f} GB" if have else ""))
-            with open(part, "ab" if have else "wb") as file, tqdm(total=total, initial=have, unit="B", unit_scale=True) as bar:
+            with (
+                open(part, "ab" if have else "wb") as file,
+                tqdm(total=total, initial=have, unit="B", unit_scale=True) as bar,
+            ):
                 while block := response.read(_BLOCK):
                     file.write(block)
                     bar.update(len(block))
@@ -76,7 +87,9 @@ def download(url: str, archive: Path, checksum: str) -> None:
             raise InputError(f"{url}: the connection closed early: the same command goes on where it stopped")
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: nothing is left to send, the file is whole
-            raise InputError(f"{url}: the server answers {error.code} {error.reason}: check the address, try again later") from error
+            raise InputError(
+                f"{url}: the server answers {error.code} {error.reason}: check the address, try again later"
+            ) from error
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise InputError(f"{url}: the download broke ({error}): the same command goes on where it stopped") from error
     digest = hashlib.new("md5" if len(checksum) == 32 else "sha256")
@@ -85,7 +98,9 @@ def download(url: str, archive: Path, checksum: str) -> None:
             digest.update(block)
     if digest.hexdigest() != checksum.lower():
         part.unlink()
-        raise InputError(f"{archive}: wrong checksum ({digest.hexdigest()}, expected {checksum}): it was removed, download it again")
+        raise InputError(
+            f"{archive}: wrong checksum ({digest.hexdigest()}, expected {checksum}): it was removed, download it again"
+        )
     part.rename(archive)
 
 

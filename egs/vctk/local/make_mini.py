@@ -21,6 +21,7 @@ from pathlib import Path
 import espeakng_loader
 import numpy as np
 import soundfile as sf
+
 from gan_denoise import audio
 from gan_denoise.errors import InputError
 from gan_denoise.terminal import program, progress, say

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stage 3: the oracle magnitude, a limit to compare with: clean magnitude, noisy phase (Hann, 512/128 at 16 kHz).
 
-    oracle.py [--jobs N] DATADIR EXPDIR        writes EXPDIR/enhanced/ and EXPDIR/enhanced.scp
+oracle.py [--jobs N] DATADIR EXPDIR        writes EXPDIR/enhanced/ and EXPDIR/enhanced.scp
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+
 from gan_denoise import audio, datadir, workers
 from gan_denoise.errors import InputError
 from gan_denoise.noise import istft, stft

@@ -20,12 +20,14 @@ from pathlib import Path
 import soundfile as sf
 import yaml
 from corpora import Corpus, Recording, read
+
 from gan_denoise import audio, workers
 from gan_denoise.config import check_keys, read_yaml
 from gan_denoise.datadir import DataDir, c_sorted, speaker_ids, write_table
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.files import write_atomically
-from gan_denoise.noise import SPLITS, digest
+from gan_denoise.mix import SPLITS
+from gan_denoise.noise import digest
 from gan_denoise.terminal import clock, program, progress, say
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -70,7 +72,9 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
     speakers = c_sorted({recording.speaker for recording in corpus.recordings})
     split = decide_split(corpus, speakers, wanted["split"])
     chosen = select(corpus, split, arguments.subset)
-    say(f"stage 0: {arguments.corpus} is a {corpus.layout} corpus: {len(corpus.recordings)} recordings, {len(speakers)} speakers")
+    say(
+        f"stage 0: {arguments.corpus} is a {corpus.layout} corpus: {len(corpus.recordings)} recordings, {len(speakers)} speakers"
+    )
     announce_cost([recording for recordings in chosen.values() for recording in recordings], data, rate, arguments.jobs)
 
     converted = data / "local" / f"at_{rate}_{digest(wanted['corpus'])}"
@@ -88,12 +92,16 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
     for name, recordings in chosen.items():
         usable = [recording for recording in recordings if recording.utt_id in files]
         if not usable:
-            raise InputError(f"{arguments.corpus}: no usable recording for {name}: see {data / 'skipped'}, or change --split")
+            raise InputError(
+                f"{arguments.corpus}: no usable recording for {name}: see {data / 'skipped'}, or change --split"
+            )
         folder = data / name
         shutil.rmtree(folder, ignore_errors=True)  # of an interrupted stage 0
         if corpus.layout == "parallel":
             write_table(folder / "given.scp", {recording.utt_id: files[recording.utt_id].noisy for recording in usable})
-            write_table(folder / "given.digests", {recording.utt_id: files[recording.utt_id].digest for recording in usable})
+            write_table(
+                folder / "given.digests", {recording.utt_id: files[recording.utt_id].digest for recording in usable}
+            )
         made = DataDir(
             wav={recording.utt_id: files[recording.utt_id].clean for recording in usable},
             utt2spk={recording.utt_id: ids[recording.speaker] for recording in usable},
@@ -120,7 +128,9 @@ def read_split(path: Path) -> dict[str, list[str]]:
     everyone = [speaker for listed in split.values() for speaker in listed]
     for speaker in everyone:
         if everyone.count(speaker) > 1:
-            raise InputError(f"{path}: speaker {speaker} is listed twice: a speaker belongs to one of train, dev and test")
+            raise InputError(
+                f"{path}: speaker {speaker} is listed twice: a speaker belongs to one of train, dev and test"
+            )
     return split
 
 
@@ -132,7 +142,9 @@ def decide_split(corpus: Corpus, speakers: list[str], given: Mapping[str, list[s
                 if speaker not in speakers:
                     raise InputError(f'--split: the corpus has no speaker "{speaker}"{nearest(speaker, speakers)}')
         split = {name: list(given.get(name, [])) for name in SPLITS}
-        split["train"] = split["train"] or [speaker for speaker in speakers if speaker not in split["dev"] + split["test"]]
+        split["train"] = split["train"] or [
+            speaker for speaker in speakers if speaker not in split["dev"] + split["test"]
+        ]
     else:
         split = _split_by_rule(corpus, speakers)
     if not all(split.values()):
@@ -145,7 +157,9 @@ def decide_split(corpus: Corpus, speakers: list[str], given: Mapping[str, list[s
 def _split_by_rule(corpus: Corpus, speakers: list[str]) -> dict[str, list[str]]:
     """VCTK's fixed split where its speakers are there; elsewhere the speakers in the order of a hash of their names."""
     if len(speakers) < 3:
-        raise InputError(f"the corpus has {len(speakers)} speaker(s): train, dev and test need one each at least, three in all")
+        raise InputError(
+            f"the corpus has {len(speakers)} speaker(s): train, dev and test need one each at least, three in all"
+        )
     fixed = read_split(CONF / "split_vctk.yaml")
     if corpus.layout.startswith("VCTK") and all(set(listed) & set(speakers) for listed in fixed.values()):
         dev, test = (c_sorted(set(fixed[name]) & set(speakers)) for name in ("dev", "test"))
@@ -178,7 +192,9 @@ def select(corpus: Corpus, split: Mapping[str, list[str]], subset: int | None) -
             chosen[name] += own[:subset]
         chosen[name].sort(key=lambda recording: recording.utt_id.encode())
         if not chosen[name]:
-            raise InputError(f"no recording is left for {name}: all its sentences are read by other speakers too: change --split")
+            raise InputError(
+                f"no recording is left for {name}: all its sentences are read by other speakers too: change --split"
+            )
     return chosen
 
 
@@ -201,7 +217,9 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
         return Prepared(clean, len(samples) / sample_rate)
     noisy, noisy_samples = _at_rate(recording.noisy, folder / "noisy" / f"{recording.utt_id}.wav", sample_rate)
     if len(noisy_samples) != len(samples):
-        raise InputError(f"{recording.noisy}: has {len(noisy_samples)} samples, its clean counterpart {len(samples)}: align them first")
+        raise InputError(
+            f"{recording.noisy}: has {len(noisy_samples)} samples, its clean counterpart {len(samples)}: align them first"
+        )
     return Prepared(clean, len(samples) / sample_rate, noisy, hashlib.sha256(noisy_samples.tobytes()).hexdigest()[:16])
 
 
@@ -234,7 +252,9 @@ def announce_cost(recordings: list[Recording], data: Path, sample_rate: int, job
         f"{need / 1e9:.0f} GB in {data} ({free / 1e9:.0f} GB are free) and {minutes:.0f} minutes with {jobs} job(s)"
     )
     if need > free:
-        raise InputError(f"{data}: {need / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free: use --subset, or --data on another disk")
+        raise InputError(
+            f"{data}: {need / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free: use --subset, or --data on another disk"
+        )
 
 
 def report_skipped(skipped: list[str], data: Path) -> None:

@@ -43,10 +43,14 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> None:
         return
     enhanced = datadir.read_scp(enhanced_scp)
     if enhanced.keys() != data.wav.keys():
-        raise InputError(f"{enhanced_scp}: lists {len(enhanced)} utterances, {folder} has {len(data)}: run stage 3 again")
+        raise InputError(
+            f"{enhanced_scp}: lists {len(enhanced)} utterances, {folder} has {len(data)}: run stage 3 again"
+        )
     pairs = [metrics.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id]) for utt_id in data.utt_ids]
     rows = []
-    for row in progress(metrics.score(pairs, jobs=jobs), total=len(pairs), label=f"stage 4: {exp.name}", unit="utterances"):
+    for row in progress(
+        metrics.score(pairs, jobs=jobs), total=len(pairs), label=f"stage 4: {exp.name}", unit="utterances"
+    ):
         utt_id = row.pop("utt_id")
         about = {"system": system, "seed": seed, "split": folder.name, "utt_id": utt_id, "spk_id": data.utt2spk[utt_id]}
         rows.append({**about, "fingerprint": noise["fingerprint"], **row})
@@ -54,7 +58,10 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> None:
     failed = {name: sum(row[name] is None for row in rows) for name in metrics.METRICS}
     say(
         f"stage 4: {exp.name}: {len(rows)} utterances scored; "
-        + (", ".join(f"{name}: {len(rows) - count} of {len(rows)}" for name, count in failed.items() if count) or "every metric of each")
+        + (
+            ", ".join(f"{name}: {len(rows) - count} of {len(rows)}" for name, count in failed.items() if count)
+            or "every metric of each"
+        )
     )
 
 
@@ -65,7 +72,9 @@ def system_of(exp: Path, fingerprint: str) -> tuple[str, int | str]:
         return exp.name, ""
     config = json.loads(config_path.read_text())
     if config["noise"] != fingerprint:
-        raise InputError(f"{exp}: was trained on other noise ({config['noise']}, not {fingerprint}): name its --data, or choose another --exp")
+        raise InputError(
+            f"{exp}: was trained on other noise ({config['noise']}, not {fingerprint}): name its --data, or choose another --exp"
+        )
     return config["name"], config["seed"]
 
 

@@ -1,0 +1,101 @@
+"""Shared fixtures: signals that behave like speech, small corpora, and a prepared data folder. Offline, CPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCAL = ROOT / "egs/vctk/local"
+CONF = ROOT / "egs/vctk/conf"
+sys.path[:0] = [str(ROOT / "recipes"), str(LOCAL)]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
+
+
+def speech_like(seed: int, seconds: float = 1.0, sample_rate: int = 16000) -> np.ndarray:
+    """Harmonics with a moving pitch, syllables and pauses, -20 dBFS: (T,) float64."""
+    draw = np.random.default_rng(seed)
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    pitch_hz = 120 + 60 * draw.random() + 20 * np.sin(2 * np.pi * (2 + draw.random()) * time)
+    phase = 2 * np.pi * np.cumsum(pitch_hz) / sample_rate
+    tilt = 1.0 + draw.random()
+    wave = sum(np.sin(k * phase + k) / k**tilt for k in range(1, 30))
+    syllables = np.clip(np.sin(2 * np.pi * 3.5 * time + draw.random()), 0.0, None)
+    wave = (wave + 0.05 * draw.standard_normal(len(time))) * syllables
+    return 0.1 * wave / np.sqrt(np.mean(wave**2))
+
+
+def write(path: Path, wave: np.ndarray, sample_rate: int = 16000, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, wave, sample_rate, **options)
+    return path
+
+
+def run(*command, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
+    """Run a program as a user would; its output is text."""
+    arguments = [sys.executable if word == "python" else str(word) for word in command]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path} | options.pop("env", {})
+    return subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, env=environment, timeout=300, **options)
+
+
+def one_error_line(result: subprocess.CompletedProcess, *expected: str, status: int = 1) -> None:
+    """The program failed with one line that holds all expected words, and without a traceback."""
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    for words in expected:
+        assert words in errors[0], errors[0]
+
+
+@pytest.fixture(scope="session")
+def plain_corpus(tmp_path_factory) -> Path:
+    """Five speakers (ann, bob, spk1, spk10, zoe) with four recordings of 1 to 1.6 s each, a folder per speaker."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for index, speaker in enumerate(("ann", "bob", "spk1", "spk10", "zoe")):
+        for number in range(4):
+            wave = speech_like(10 * index + number, 1.0 + 0.2 * number)
+            write(folder / speaker / f"rec{number}.wav", wave, subtype="PCM_16")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(plain_corpus, tmp_path_factory) -> Path:
+    """Stages 0 and 1 on the plain corpus, without the audit."""
+    data = tmp_path_factory.mktemp("prepared") / "data"
+    result = run("python", LOCAL / "prepare.py", "--corpus", plain_corpus, "--sample-rate", 16000, data)
+    assert result.returncode == 0, result.stderr
+    result = run("python", LOCAL / "corrupt.py", "--no-audit", data / "train", data / "dev", data / "test")
+    assert result.returncode == 0, result.stderr
+    return data
+
+
+@pytest.fixture
+def tiny_experiment(tmp_path) -> Path:
+    """The l1 experiment, made small enough for a test."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"""
+base: {ROOT / "recipes/experiments/l1.yaml"}
+generator: {{width: 8, blocks: 1, level_ms: 64.0, dropout: 0.1}}
+steps: 12
+batch_size: 2
+segment_s: 0.5
+workers: 0
+log_every: 3
+checkpoint_every: 4
+validate_every: 100
+validate_utterances: 1
+validate_examples: 1
+"""
+    )
+    return path

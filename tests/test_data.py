@@ -1,0 +1,254 @@
+"""Stage 0: corpora with their quirks, Kaldi's conditions, splits, bad input."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import yaml
+from conftest import CONF, LOCAL, one_error_line, run, speech_like, write
+
+from gan_denoise import datadir
+from gan_denoise.errors import InputError
+
+
+def prepare(corpus: Path, data: Path, *options):
+    return run("python", LOCAL / "prepare.py", "--corpus", corpus, "--sample-rate", 16000, *options, data)
+
+
+def kaldi_accepts(folder: Path) -> None:
+    """The conditions of Kaldi's validate_data_dir.sh --no-feats --no-text, restated with sort and sets."""
+    tables = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+    utts = [line.split()[0] for line in tables["utt2spk"].splitlines()]
+    assert utts and utts == sorted(set(utts), key=str.encode)
+    for name in ("wav.scp", "utt2dur", "text", "noisy.scp"):
+        if name in tables:
+            assert tables[name].endswith("\n")
+            assert [line.split()[0] for line in tables[name].splitlines()] == utts, name
+    lines = tables["utt2spk"].splitlines()
+    assert all(len(line.split()) == 2 for line in lines)
+    by_speaker = sorted(lines, key=lambda line: (line.split(" ", 1)[1].encode(), line.encode()))  # sort -k2
+    assert by_speaker == lines
+    listed = [line.split() for line in tables["spk2utt"].splitlines()]
+    assert [speaker for speaker, *_ in listed] == sorted({speaker for speaker, *_ in listed}, key=str.encode)
+    assert {(utt, speaker) for speaker, *own in listed for utt in own} == {tuple(line.split()) for line in lines}
+    assert all(float(line.split()[1]) > 0 for line in tables["utt2dur"].splitlines())
+
+
+def speakers(data: Path) -> dict[str, set[str]]:
+    return {split: set(datadir.read(data / split).spk2utt) for split in ("train", "dev", "test")}
+
+
+def utterances(data: Path) -> dict[str, set[str]]:
+    return {split: set(datadir.read(data / split).wav) for split in ("train", "dev", "test")}
+
+
+def vctk(folder: Path, audio_name: str, suffix: str, names=("p225", "p226", "p232", "p280", "p315", "s5")) -> Path:
+    """A small VCTK: sentences 001 and 002 by everybody, 030 and 031 by each speaker alone."""
+    for index, speaker in enumerate(names):
+        for number in (1, 2, 30, 31):
+            stem = f"{speaker}_{number:03d}"
+            wave = speech_like(100 * index + number, 0.6, 48000)
+            write(folder / audio_name / speaker / f"{stem}{suffix}", wave, 48000, subtype="PCM_16")
+            if speaker != "p315":
+                text = f"Sentence {number}." if number < 25 else f"Sentence {number} by {speaker}."
+                (folder / "txt" / speaker).mkdir(parents=True, exist_ok=True)
+                (folder / "txt" / speaker / f"{stem}.txt").write_text(text + "\n")
+    return folder
+
+
+def test_plain_corpus(prepared):
+    found = speakers(prepared)
+    assert sorted(found["train"] | found["dev"] | found["test"]) == ["ann", "bob", "spk10", "spk1_", "zoe"]
+    assert not found["train"] & found["dev"] and not found["train"] & found["test"] and not found["dev"] & found["test"]
+    for split in found:
+        kaldi_accepts(prepared / split)
+    everything = set().union(*utterances(prepared).values())
+    assert "spk1_rec0" in everything and "spk10_rec3" in everything and len(everything) == 20
+
+
+def test_kaldi_order_of_speakers_that_begin_alike():
+    assert datadir.speaker_ids(["spk1", "spk10", "spk2"]) == {"spk1": "spk1_", "spk10": "spk10", "spk2": "spk2"}
+    assert datadir.speaker_ids(["p225", "s5"]) == {"p225": "p225", "s5": "s5"}
+    assert datadir.speaker_ids(["a", "ab"]) == {"a": "a", "ab": "ab"}  # "a_" already comes before "ab_"
+
+
+def test_vctk_092(tmp_path):
+    corpus = vctk(tmp_path / "VCTK", "wav48_silence_trimmed", "_mic1.flac")
+    mic2 = corpus / "wav48_silence_trimmed/p225/p225_030_mic2.flac"
+    shutil.copy(corpus / "wav48_silence_trimmed/p225/p225_030_mic1.flac", mic2)
+    mic2.with_name("p225_099_mic2.flac").write_bytes(mic2.read_bytes())  # no mic1
+    (corpus / "txt/p225/p225_077.txt").write_text("A text without a recording.\n")
+    (corpus / "speaker-info.txt").write_text("ID  AGE  GENDER  ACCENTS  REGION COMMENTS\np315  18  M  American  (mic2 files unavailable)\n")
+    data = tmp_path / "data"
+    result = prepare(corpus, data, "--split", write_split(tmp_path, dev=["p226"], test=["p232", "s5"]))
+    assert result.returncode == 0, result.stderr
+    assert "VCTK 0.92" in result.stderr
+    found = utterances(data)
+    assert found["test"] == {"p232_030", "p232_031", "s5_030", "s5_031"}  # 001 and 002 are read by others too
+    assert found["dev"] == {"p226_030", "p226_031"}
+    assert found["train"] == {f"{s}_{n:03d}" for s in ("p225", "p280", "p315") for n in (1, 2, 30, 31)}
+    skipped = (data / "skipped").read_text()
+    assert "p225_099_mic1.flac: there is a mic2 recording only" in skipped
+    assert "p225_077.txt: there is a text but no recording" in skipped
+    test = datadir.read(data / "test")
+    assert test.text["p232_030"] == "Sentence 30 by p232."
+    assert not (data / "train/text").exists()  # p315 has none, and Kaldi wants all or nothing
+    info = sf.info(test.wav["p232_030"])
+    assert (info.samplerate, info.channels, info.frames) == (16000, 1, 9600)
+    for split in found:
+        kaldi_accepts(data / split)
+
+
+def test_vctk_080_with_its_archive_folder(tmp_path):
+    corpus = vctk(tmp_path / "corpus/VCTK-Corpus", "wav48", ".wav").parent
+    result = prepare(corpus, tmp_path / "data", "--subset", 1)
+    assert result.returncode == 0, result.stderr
+    assert "VCTK 0.80" in result.stderr
+    found = utterances(tmp_path / "data")
+    assert found["test"] == {"p232_030"} and found["dev"] == {"p226_030"}  # VCTK's fixed split
+    assert found["train"] == {"p225_001", "p280_001", "p315_001", "s5_001"}
+
+
+def test_parallel_corpus_brings_its_noise(tmp_path):
+    corpus = tmp_path / "voicebank"
+    for index, (folder, speaker) in enumerate((("trainset", "p226"), ("trainset", "p227"), ("trainset", "p228"), ("testset", "p232"))):
+        for number in (1, 2):
+            wave = speech_like(10 * index + number, 0.6)
+            name = f"{speaker}_{number:03d}.wav"
+            write(corpus / f"clean_{folder}_wav" / name, wave, subtype="PCM_16")
+            noisy = wave + np.random.default_rng(number).standard_normal(len(wave)) / 50
+            write(corpus / f"noisy_{folder}_wav" / name, noisy, subtype="PCM_16")
+    write(corpus / "clean_trainset_wav/p226_009.wav", speech_like(0))
+    write(corpus / "clean_trainset_wav/p227_009.wav", speech_like(0))
+    write(corpus / "noisy_trainset_wav/p227_009.wav", speech_like(0, 0.9))
+    data = tmp_path / "data"
+    result = prepare(corpus, data)
+    assert result.returncode == 0, result.stderr
+    assert "parallel" in result.stderr
+    assert "p226_009.wav: has no counterpart" in result.stderr
+    assert "p227_009.wav: has 14400 samples, its clean counterpart 16000" in result.stderr
+    assert speakers(data)["test"] == {"p232"}
+    result = run("python", LOCAL / "corrupt.py", "--no-audit", *(data / split for split in ("train", "dev", "test")))
+    assert result.returncode == 0, result.stderr
+    test = datadir.read(data / "test", noisy=True)
+    assert test.noisy["p232_001"] == corpus / "noisy_testset_wav/p232_001.wav"
+    assert yaml.safe_load((data / "test/noise.yaml").read_text())["procedure"] == "given by the corpus"
+    result = run("python", LOCAL / "corrupt.py", "--noise", CONF / "noise.yaml", data / "test")
+    one_error_line(result, "brings its own noise", "--noise")
+
+
+def test_nested_folders_and_case_of_suffixes(tmp_path):
+    for speaker in ("ann", "bob", "cat"):
+        write(tmp_path / "corpus" / speaker / "monday" / "x.WAV", speech_like(1), format="WAV")
+        write(tmp_path / "corpus" / speaker / f"{speaker}_y.flac", speech_like(2))
+    result = prepare(tmp_path / "corpus", tmp_path / "data")
+    assert result.returncode == 0, result.stderr
+    everything = set().union(*utterances(tmp_path / "data").values())
+    assert everything == {f"{s}_{n}" for s in ("ann", "bob", "cat") for n in "xy"}
+    kaldi_accepts(tmp_path / "data/train")
+
+
+def test_bad_recordings_are_skipped_and_counted(plain_corpus, tmp_path):
+    corpus = tmp_path / "corpus"
+    shutil.copytree(plain_corpus, corpus)
+    good = speech_like(0)
+    write(corpus / "ann/nan.wav", np.where(np.arange(16000) == 5, np.nan, good), subtype="FLOAT")
+    write(corpus / "ann/silent.wav", np.zeros(16000))
+    write(corpus / "ann/stereo.wav", np.stack([good, good], 1))
+    write(corpus / "bob/none.wav", np.zeros(0))
+    (corpus / "bob/empty.wav").write_bytes(b"")
+    (corpus / "bob/text.wav").write_text("this is not audio, whatever its name says\n" * 9)
+    whole = write(tmp_path / "whole.flac", good).read_bytes()
+    (corpus / "zoe/cut.flac").write_bytes(whole[: len(whole) // 2])
+    whole = write(tmp_path / "whole.wav", good).read_bytes()
+    (corpus / "zoe/cut.wav").write_bytes(whole[: len(whole) // 2])
+    data = tmp_path / "data"
+    result = prepare(corpus, data)
+    one_error_line(result, "cut.wav", "cut.flac", "same utt_id")
+    (corpus / "zoe/cut.wav").rename(corpus / "zoe/short.wav")
+    result = prepare(corpus, data)
+    assert result.returncode == 0, result.stderr
+    skipped = (data / "skipped").read_text().splitlines()
+    assert len(skipped) == 8 and "skipped 8 in all" in result.stderr
+    for name, reason in {
+        "nan.wav": "NaN",
+        "silent.wav": "silence",
+        "stereo.wav": "2 channels",
+        "none.wav": "no samples",
+        "empty.wav": "0 bytes",
+        "text.wav": "cannot be decoded",
+        "cut.flac": "truncated",
+        "short.wav": "truncated",
+    }.items():
+        assert any(name in line and reason in line for line in skipped), (name, skipped)
+    assert sum(len(found) for found in utterances(data).values()) == 20
+
+
+def write_split(folder: Path, **lists) -> Path:
+    path = folder / "split.yaml"
+    path.write_text(yaml.safe_dump(lists))
+    return path
+
+
+def test_useless_corpora_are_refused_in_one_line(plain_corpus, tmp_path):
+    (tmp_path / "empty").mkdir()
+    one_error_line(prepare(tmp_path / "empty", tmp_path / "data"), "no recordings found", "folder per speaker")
+    one_error_line(prepare(tmp_path / "nowhere", tmp_path / "data"), "no such corpus folder", "--corpus")
+    for number in range(3):
+        write(tmp_path / f"one/ann/{number}.wav", speech_like(number))
+    one_error_line(prepare(tmp_path / "one", tmp_path / "data"), "1 speaker(s)", "three in all")
+    split = write_split(tmp_path, dev=["ann"], test=["zoo"])
+    one_error_line(prepare(plain_corpus, tmp_path / "data", "--split", split), 'no speaker "zoo" (did you mean "zoe"?)')
+    split = write_split(tmp_path, dev=["ann"], test=["ann"])
+    one_error_line(prepare(plain_corpus, tmp_path / "data", "--split", split), "speaker ann is listed twice")
+    split = write_split(tmp_path, dev=["ann"], tests=["zoe"])
+    one_error_line(prepare(plain_corpus, tmp_path / "data", "--split", split), 'unknown key "tests" (did you mean "test"?)')
+    assert not (tmp_path / "data/corpus.yaml").exists()
+
+
+def test_data_from_something_else_is_refused(plain_corpus, prepared, tmp_path):
+    result = prepare(plain_corpus, prepared)
+    assert result.returncode == 0 and "up to date" in result.stderr
+    one_error_line(prepare(tmp_path, prepared), "--corpus", "--data")
+    one_error_line(prepare(plain_corpus, prepared, "--subset", 2), "--subset none, not 2")
+    split = write_split(tmp_path, dev=["ann"], test=["zoe"])
+    one_error_line(prepare(plain_corpus, prepared, "--split", split), "another split", "--split")
+    result = run("python", LOCAL / "prepare.py", "--check", "--sample-rate", 48000, prepared)
+    one_error_line(result, "--sample-rate 16000, not 48000")
+
+
+def test_validation_names_what_is_wrong(prepared, tmp_path):
+    def spoiled(name: str, change) -> Path:
+        folder = tmp_path / name.replace(".", "_")
+        shutil.copytree(prepared / "train", folder, dirs_exist_ok=True)
+        lines = (folder / name).read_text().splitlines(keepends=True)
+        (folder / name).write_text("".join(change(lines)))
+        return folder
+
+    datadir.validate(prepared / "train")
+    for name, change, message in (
+        ("utt2spk", lambda lines: lines[::-1], "not sorted"),
+        ("wav.scp", lambda lines: lines[:-1], "lists other utterances"),
+        ("utt2dur", lambda lines: [lines[0].split()[0] + " 0\n", *lines[1:]], "expected a duration"),
+        ("spk2utt", lambda lines: lines[:-1], "not the inverse"),
+        ("noisy.scp", lambda lines: lines[:1] + lines, "listed twice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            datadir.validate(spoiled(name, change))
+
+
+def test_the_mini_corpus_is_vctk_092_and_always_the_same(tmp_path):
+    import make_mini
+
+    make_mini.make_speaker((tmp_path, 0, 4))
+    names = sorted(path.name for path in (tmp_path / "wav48_silence_trimmed/p901").iterdir())
+    assert names == ["p901_001_mic1.flac", "p901_002_mic1.flac", "p901_003_mic1.flac", "p901_025_mic1.flac"]
+    samples, rate = sf.read(tmp_path / "wav48_silence_trimmed/p901/p901_025_mic1.flac", dtype="int16")
+    assert rate == 48000 and 1.0 < len(samples) / rate < 6.0
+    assert (tmp_path / "txt/p901/p901_025.txt").read_text() == make_mini.TEXT.read_text().splitlines()[3] + "\n"
+    sentences = make_mini.TEXT.read_text().splitlines()
+    assert len(set(sentences)) == len(sentences) == make_mini.SHARED + make_mini.MAX_OWN * len(make_mini.VOICES)

@@ -1,0 +1,216 @@
+"""Generators, STFT, losses, checkpoints, enhancement."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from conftest import one_error_line, run, speech_like, write
+
+import gan_denoise
+from gan_denoise import audio, checkpoint, generators
+from gan_denoise.enhance import Denoiser
+from gan_denoise.errors import InputError
+from gan_denoise.losses import LOSSES, Losses
+from gan_denoise.stft import STFT
+
+SMALL = {"convnext": {"width": 16, "blocks": 2, "level_ms": 64.0}}
+
+
+@pytest.fixture(params=generators.names())
+def generator(request):
+    torch.manual_seed(0)
+    built = generators.build({"name": request.param, **SMALL[request.param]}, sample_rate=16000).eval()
+    with torch.no_grad():  # away from the identity that it starts at
+        for parameter in built.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return built
+
+
+@pytest.fixture
+def model_dir(generator, tmp_path):
+    config = {"generator": {"name": "convnext", **SMALL["convnext"]}, "sample_rate": 16000}
+    checkpoint.save_model(tmp_path / "model", generator, config)
+    return tmp_path / "model"
+
+
+def waves(length: int, batch: int = 2) -> torch.Tensor:
+    return torch.stack([torch.from_numpy(speech_like(i, length / 16000 + 0.1)[:length]).float() for i in range(batch)])[:, None]
+
+
+@pytest.mark.parametrize("length", [1, 2, 127, 128, 129, 513, 8000])
+def test_a_generator_takes_any_length(generator, length):
+    noisy = waves(length)
+    with torch.no_grad():
+        enhanced = generator(noisy)
+        assert torch.equal(enhanced, generator(noisy))  # no randomness at inference
+    assert enhanced.shape == noisy.shape and enhanced.dtype == torch.float32 and torch.isfinite(enhanced).all()
+
+
+def test_a_generator_declares_its_receptive_field(generator):
+    reach, middle = generator.receptive_field, generator.receptive_field + 4000
+    noisy = waves(2 * middle, batch=1)
+    changed = noisy.clone()
+    changed[..., : middle - reach] *= -0.5
+    changed[..., middle + reach :] *= -0.5
+    with torch.no_grad():
+        ours, theirs = generator(noisy)[..., middle], generator(changed)[..., middle]
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_generators_items_are_independent_and_all_parameters_learn(generator):
+    noisy = waves(4000, batch=3)
+    with torch.no_grad():
+        assert torch.allclose(generator(noisy)[1], generator(noisy[1:2])[0], atol=1e-6)
+    generator.train()(noisy).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in generator.parameters())
+
+
+@pytest.mark.parametrize("gain_db", [-40.0, -20.0, 20.0])
+def test_level_does_not_matter(model_dir, gain_db):
+    denoiser = gan_denoise.load(model_dir)
+    wave = speech_like(0).astype(np.float32)
+    gain = np.float32(10 ** (gain_db / 20))
+    np.testing.assert_allclose(denoiser(wave * gain, 16000) / gain, denoiser(wave, 16000), atol=2e-6)
+    assert not denoiser(np.zeros(1000), 16000).any()
+
+
+def test_chunks_equal_the_whole(model_dir, monkeypatch):
+    from gan_denoise import enhance
+
+    denoiser = gan_denoise.load(model_dir)
+    wave = speech_like(0, 3.0).astype(np.float32)
+    whole = denoiser(wave, 16000)
+    monkeypatch.setattr(enhance, "_CHUNK_S", 0.3)
+    np.testing.assert_allclose(denoiser(wave, 16000), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (48000, 2), (44100, 1), (8000, 3)])
+def test_rates_and_channels_keep_shape_and_time(model_dir, rate, channels):
+    torch.manual_seed(0)
+    identity = generators.build({"name": "convnext", **SMALL["convnext"]}, sample_rate=16000)
+    torch.nn.init.zeros_(identity.head.weight)
+    time = np.arange(rate // 2 + 1) / rate
+    wave = np.stack([np.sin(2 * np.pi * 440 * (i + 1) * time) for i in range(channels)], axis=1)
+    enhanced = Denoiser(identity, 16000)(wave, rate)
+    assert enhanced.shape == wave.shape
+    middle = slice(rate // 20, -rate // 20)
+    np.testing.assert_allclose(enhanced[middle], wave[middle], atol=1e-3)  # aligned to the sample
+
+
+def test_48_khz_gives_windows_of_the_same_duration():
+    built = generators.build({"name": "convnext", **SMALL["convnext"]}, sample_rate=48000)
+    assert (built.stft.n_fft, built.stft.hop_length) == (1536, 384)
+
+
+def test_unknown_generators_and_sizes_are_refused():
+    with pytest.raises(InputError, match='unknown name "convnet" \\(did you mean "convnext"'):
+        generators.build({"name": "convnet"}, sample_rate=16000)
+    with pytest.raises(InputError, match='unknown key "widht" \\(did you mean "width"'):
+        generators.build({"name": "convnext", "widht": 3}, sample_rate=16000)
+    with pytest.raises(InputError, match="kernel_size must be odd"):
+        generators.build({"name": "convnext", "kernel_size": 4}, sample_rate=16000)
+
+
+@pytest.mark.parametrize("length", [1, 100, 128, 129, 5000])
+def test_stft_inverts(length):
+    stft = STFT(512, 128)
+    wave = torch.randn(2, length, dtype=torch.float64)
+    spectrum = stft(wave)
+    assert spectrum.shape == (2, 257, 1 - (-length // 128))
+    assert torch.allclose(stft.inverse(spectrum, length), wave, atol=1e-12)
+
+
+def test_losses_have_their_known_values():
+    clean, noisy = waves(8000), waves(8000) + 0.1 * torch.randn(2, 1, 8000)
+    assert LOSSES["l1"](clean + 0.5, clean, noisy) == pytest.approx(0.5)
+    assert LOSSES["mse"](clean + 0.5, clean, noisy) == pytest.approx(0.25)
+    assert LOSSES["wsdr"](clean, clean, noisy) == pytest.approx(-1.0, abs=1e-5)
+    assert LOSSES["wsdr"](-clean, clean, clean) == pytest.approx(1.0, abs=1e-5)
+    assert LOSSES["si_sdr"](3.0 * noisy, clean, noisy) == pytest.approx(float(LOSSES["si_sdr"](noisy, clean, noisy)), abs=1e-4)
+    t = torch.arange(8000) / 16000
+    sine, cosine = (f(2 * torch.pi * 200 * t)[None, None] for f in (torch.sin, torch.cos))
+    assert LOSSES["si_sdr"](sine + 0.1 * cosine, sine, noisy[:1]) == pytest.approx(-20.0, abs=1e-3)
+    silence = torch.zeros(1, 1, 8000, requires_grad=True)
+    for name, loss in LOSSES.items():
+        (gradient,) = torch.autograd.grad(loss(silence + 0.0, silence.detach(), noisy[:1]), silence)
+        assert torch.isfinite(gradient).all(), name
+
+
+def test_losses_are_weighted_by_name():
+    enhanced, clean = waves(1000), waves(1000).flip(0)
+    total, terms = Losses({"l1": 2.0, "mse": 0.5, "wsdr": 0})(enhanced, clean, enhanced)
+    assert terms.keys() == {"l1", "mse"}
+    assert float(total) == pytest.approx(2.0 * float(terms["l1"]) + 0.5 * float(terms["mse"]))
+    with pytest.raises(InputError, match='unknown key "l2"'):
+        Losses({"l2": 1.0})
+    with pytest.raises(InputError, match="no loss has a weight above 0"):
+        Losses({"l1": 0})
+
+
+def test_a_model_directory_is_whole_or_refused(model_dir, tmp_path):
+    denoiser = gan_denoise.load(model_dir)
+    wave = speech_like(0)
+    assert denoiser(wave, 16000).shape == wave.shape
+    with pytest.raises(InputError, match="is no model directory, config.json is missing"):
+        gan_denoise.load(tmp_path / "nowhere")
+    config = json.loads((model_dir / "config.json").read_text())
+    config["generator"]["width"] = 24
+    (model_dir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"model\.safetensors: does not fit config\.json"):
+        gan_denoise.load(model_dir)
+    (model_dir / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(InputError, match="does not fit"):
+        gan_denoise.load(model_dir)
+
+
+class Malice:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_pickle_executes_nothing(tmp_path, monkeypatch, model_dir):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(pickle.dumps(Malice()))
+    with pytest.raises(InputError, match="nothing in it was executed"):
+        checkpoint.load_state(tmp_path / "checkpoint.pt")
+    torch.save({"step": Malice()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="nothing in it was executed"):
+        checkpoint.load_state(tmp_path / "checkpoint.pt")
+    (model_dir / "model.safetensors").write_bytes((tmp_path / "checkpoint.pt").read_bytes())
+    with pytest.raises(InputError, match="does not fit"):
+        gan_denoise.load(model_dir)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_enhance_from_the_command_line(model_dir, tmp_path):
+    noisy = tmp_path / "in"
+    for number in range(3):
+        write(noisy / f"a/{number}.wav", speech_like(number, 0.5))
+    write(noisy / "b/stereo.flac", np.stack([speech_like(5, 0.4, 48000)] * 2, axis=1), 48000)
+    (noisy / "b/rubbish.wav").write_text("rubbish " * 50)
+    result = run("gan-denoise", "enhance", "--model", model_dir, "--jobs", 2, noisy, tmp_path / "out")
+    one_error_line(result, "rubbish.wav", "cannot be decoded")
+    assert "4 of 5 files done, 1 failed" in result.stderr
+    stereo, rate = audio.read(tmp_path / "out/b/stereo.wav")
+    assert stereo.shape == (19200, 2) and rate == 48000
+    one = tmp_path / "out/a/0.wav"
+    direct = gan_denoise.load(model_dir)(audio.read_mono(noisy / "a/0.wav")[0], 16000)
+    np.testing.assert_allclose(audio.read_mono(one)[0], direct, atol=1.0 / 32768)
+    result = run("gan-denoise", "enhance", "--model", model_dir, noisy / "a/0.wav", one)
+    one_error_line(result, "0.wav: exists", "--overwrite")
+    result = run("gan-denoise", "enhance", "--model", model_dir, "--overwrite", "--mix", 0, noisy / "a/0.wav", one)
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(audio.read(one)[0], audio.read(noisy / "a/0.wav")[0])
+    result = run("gan-denoise", "enhance", "--model", model_dir, noisy / "a", tmp_path / "out/a")
+    assert result.returncode == 0 and "0 of 3 files done, 3 skipped" in result.stderr
+    one_error_line(run("gan-denoise", "enhance", "--model", tmp_path, noisy, tmp_path / "x"), "is no model directory")
+    one_error_line(run("gan-denoise", "enhance", "--model", model_dir, tmp_path / "absent.wav", "x.wav"), "no such file")
+    assert run("gan-denoise", "enhance", noisy, "x").returncode == 2
+    assert run("gan-denoise", "enhance", "--help").returncode == 0
+    assert safetensors.torch.load_file(model_dir / "model.safetensors")  # and still a plain safetensors file

@@ -1,0 +1,248 @@
+"""The fixed procedure: what it does to the spectrum, and that it is the same everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import CONF, LOCAL, one_error_line, run, speech_like, write
+
+from gan_denoise import audio, noise
+from gan_denoise.errors import InputError
+from gan_denoise.noise import Procedure
+
+HANN = noise._window("hann", 1024)
+STFT = {"n_fft": 1024, "hop_length": 256, "window": "hann"}
+
+
+def procedure(*manipulations, seed=0, stft=STFT, **others) -> Procedure:
+    return Procedure({"seed": seed, "stft": stft, "manipulations": list(manipulations), **others})
+
+
+def exact_signal(count: int = 2**15) -> np.ndarray:
+    """Integers from a linear congruence, so that no library or machine decides what they are."""
+    state, values = 1, []
+    for _ in range(count):
+        state = (1103515245 * state + 12345) % 2**31
+        values.append((state >> 16) % 8192 - 4096)
+    return np.array(values) / 32768.0
+
+
+def pcm_digest(samples: np.ndarray) -> str:
+    return hashlib.sha256(np.rint(samples * 32768).astype("<i4").tobytes()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("noise", "7c824a9e2052431b"),
+        ("noise_zero", "955788c0026048a6"),
+        ("noise_scale", "4fd63a41987d2e4d"),
+        ("noise_add", "a064df03a159eee1"),
+        ("noise_set", "87a6e2df323437e7"),
+        ("noise_heavy", "ca6abde16a05811e"),
+        ("noise_public", "36800c501e17cb0b"),
+    ],
+)
+def test_stored_digests(name, expected):
+    noisy = Procedure.load(CONF / f"{name}.yaml").apply(exact_signal(), "p225_001", 16000)
+    assert pcm_digest(noisy) == expected
+
+
+def test_the_default_is_the_one_in_conf():
+    assert yaml.safe_load((CONF / "noise.yaml").read_text()) == noise.DEFAULT
+
+
+def test_stft_is_torchs_and_inverts():
+    wave = np.random.default_rng(0).standard_normal(2560)
+    window = torch.hann_window(1024, dtype=torch.float64)
+    theirs = torch.stft(
+        torch.from_numpy(wave), 1024, 256, window=window, pad_mode="constant", return_complex=True
+    ).numpy()
+    np.testing.assert_allclose(noise.stft(wave, HANN, 256), theirs.T, atol=1e-12)
+    for length in (1, 2, 255, 256, 257, 1000, 2559):
+        spectrum = noise.stft(wave[:length], HANN, 256)
+        np.testing.assert_allclose(noise.istft(spectrum, HANN, 256, length), wave[:length], atol=1e-12)
+
+
+@pytest.mark.parametrize(("share", "redundancy"), list(itertools.product((0.1, 0.2, 0.3, 0.5), (2, 4))))
+def test_zeroing_obeys_its_law(share, redundancy):
+    """Mean SI-SDR is 10 log10((1 - p) R / p); with R = 2 the uneven overlap of Hann windows takes up to 0.26 dB off."""
+    zero = procedure({"zero": {"share": share}}, stft={**STFT, "hop_length": 1024 // redundancy})
+    ratios_db = []
+    for index in range(20):
+        clean = np.random.default_rng(index).standard_normal(16000)
+        noisy = zero.apply(clean, f"utt{index}", 16000)
+        target = (noisy @ clean) / (clean @ clean) * clean
+        ratios_db.append(10 * np.log10((target @ target) / np.sum((noisy - target) ** 2)))
+    assert np.mean(ratios_db) == pytest.approx(10 * np.log10((1 - share) * redundancy / share), abs=0.3)
+
+
+def test_shares_are_met_and_draws_are_independent():
+    seen = []
+    for position in range(2):
+        draws = noise._Draws(0, "a", position).uniform((400, 513))
+        assert draws.min() >= 0.0 and draws.max() < 1.0 and abs(draws.mean() - 0.5) < 0.003
+        seen.append(draws < 0.2)
+    assert abs(seen[0].mean() - 0.2) < 0.003
+    assert abs((seen[0] & seen[1]).mean() - 0.04) < 0.002
+
+
+def test_each_manipulation_does_what_it_says():
+    clean = speech_like(0)
+    np.testing.assert_allclose(procedure({"zero": {"share": 1.0}}).apply(clean, "a", 16000), 0.0, atol=1e-12)
+    scaled = procedure({"scale": {"share": 1.0, "factor": 3.0}}).apply(clean, "a", 16000)
+    np.testing.assert_allclose(scaled, 3.0 * clean, atol=1e-12)
+    nothing = procedure({"zero": {"share": 0.0}}, {"add": {"share": 0.0, "level": 9.0}}).apply(clean, "a", 16000)
+    np.testing.assert_allclose(nothing, clean, atol=1e-12)
+
+    spectrum = noise.stft(clean, HANN, 256)
+    power = np.abs(spectrum) ** 2
+    added = spectrum.copy()
+    everywhere = np.ones(power.shape, dtype=bool)
+    noise._add(added, everywhere, {"level": 0.3}, power, noise._Draws(0, "a", 0))
+    np.testing.assert_allclose(np.abs(added - spectrum), 0.3 * np.sqrt(power.mean()), rtol=1e-9)
+    assert abs(np.mean(np.angle(added - spectrum))) < 0.05  # phases all around
+    flat = spectrum.copy()
+    flat[0, 0] = 0.0
+    noise._set(flat, everywhere, {"magnitude": 1.0}, power, None)
+    np.testing.assert_allclose(np.abs(flat), 1.0)
+    assert flat[0, 0] == 1.0  # no phase: phase 0
+    assert np.angle(flat[5, 50]) == pytest.approx(np.angle(spectrum[5, 50]))
+
+
+def test_band_and_quantile_choose_bins_of_the_clean_spectrum():
+    clean = speech_like(1)
+    spectrum = noise.stft(clean, HANN, 256)
+    below = procedure({"zero": {"share": 1.0, "band_hz": [0, 4000]}}).apply(clean, "a", 16000)
+    left = np.abs(noise.stft(below, HANN, 256))[4:-4]
+    frequency_hz = np.arange(513) * 16000 / 1024
+    assert left[:, frequency_hz < 3900].max() < 1e-3 * left[:, frequency_hz > 4100].max()
+    power = np.abs(spectrum) ** 2
+    loud = noise._within_quantile(power, 0.9, 1.0)
+    assert loud.mean() == pytest.approx(0.1, abs=1e-4)
+    assert power[loud].min() >= power[~loud].max()
+    quiet = noise._within_quantile(np.zeros((3, 4)), 0.0, 0.5)  # ties keep their order
+    assert quiet.ravel().tolist() == [True] * 6 + [False] * 6
+
+
+def test_noise_depends_on_seed_and_utt_id_only():
+    clean, other = speech_like(0), speech_like(1)
+    default = noise.default()
+    first = default.apply(clean, "a", 16000)
+    default.apply(other, "b", 16000)
+    np.testing.assert_array_equal(default.apply(clean, "a", 16000), first)
+    assert np.abs(default.apply(clean, "b", 16000) - first).max() > 1e-3
+    reseeded = Procedure({**noise.DEFAULT, "seed": 1})
+    assert np.abs(reseeded.apply(clean, "a", 16000) - first).max() > 1e-3
+    prints = {noise.default().fingerprint(16000), reseeded.fingerprint(16000), noise.default().fingerprint(48000)}
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize("length", [1, 2, 100, 255, 256, 257, 1023])
+def test_short_files(length):
+    noisy = noise.default().apply(speech_like(0)[2000 : 2000 + length], "a", 16000)
+    assert noisy.shape == (length,) and np.isfinite(noisy).all()
+
+
+def test_mix_draws_its_snr_and_its_split(tmp_path):
+    tone = np.sin(np.arange(8000) * 0.3)
+    hiss = np.random.default_rng(0).standard_normal(30000) / 10
+    write(tmp_path / "tone.wav", tone, 8000)
+    write(tmp_path / "hiss.wav", hiss)
+    mix = {"noise": {"train": ["tone.wav"], "test": [{"file": "hiss.wav", "start": 0.5, "end": 1.5}]}, "snr_db": [3, 9]}
+    parameters = {"seed": 0, "stft": STFT, "manipulations": [], "mix": mix}
+    mixed = Procedure(parameters, folder=tmp_path)
+    clean = speech_like(0, 2.0)  # longer than the excerpt of 1 s: it is repeated
+    snrs_db = []
+    for index in range(30):
+        added = mixed.apply(clean, f"utt{index}", 16000) - clean
+        snrs_db.append(10 * np.log10((clean @ clean) / (added @ added)))
+    assert 3.0 <= min(snrs_db) < 4.5 and 7.5 < max(snrs_db) <= 9.0
+    tonal = np.abs(np.fft.rfft(mixed.apply(clean, "utt", 16000, split="train") - clean)) ** 2
+    assert np.sort(tonal)[-200:].sum() > 0.99 * tonal.sum()
+    with pytest.raises(InputError, match="no recordings for the split dev"):
+        mixed.apply(clean, "utt", 16000, split="dev")
+    (tmp_path / "moved").mkdir()
+    for name in ("tone.wav", "hiss.wav"):
+        (tmp_path / "moved" / name).write_bytes((tmp_path / name).read_bytes())
+    assert Procedure(parameters, folder=tmp_path / "moved").fingerprint(16000) == mixed.fingerprint(16000)
+    write(tmp_path / "moved/hiss.wav", -hiss)
+    assert Procedure(parameters, folder=tmp_path / "moved").fingerprint(16000) != mixed.fingerprint(16000)
+
+
+def test_the_ready_made_mix_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.delenv("NOISE_DIR", raising=False)
+    with pytest.raises(InputError, match=r"\$NOISE_DIR is not set"):
+        Procedure.load(CONF / "noise_mix.yaml")
+    monkeypatch.setenv("NOISE_DIR", str(tmp_path))
+    for name, seconds in (("ambient1", 2), ("ambient2", 2), ("ambient3", 2), ("ambient4", 2), ("ambient5", 2), ("kitchen", 84)):
+        write(tmp_path / f"{name}.flac", np.random.default_rng(0).standard_normal(seconds * 16000) / 20)
+    noisy = Procedure.load(CONF / "noise_mix.yaml").apply(speech_like(0), "a", 16000, split="dev")
+    assert np.isfinite(noisy).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sed": 1}, 'unknown key "sed" \\(did you mean "seed"'),
+        ({"manipulations": [{"zeros": {"share": 0.1}}]}, 'unknown key "zeros" \\(did you mean "zero"'),
+        ({"manipulations": [{"zero": {"share": 1.5}}]}, "share: expected a number from 0 to 1, found 1.5"),
+        ({"manipulations": [{"zero": {}}]}, "share: expected a number from 0 to 1, found None"),
+        ({"manipulations": [{"scale": {"share": 0.5}}]}, "factor: expected a number, found None"),
+        ({"manipulations": [{"zero": {"share": 0.5, "quantile": [0.9, 0.1]}}]}, "quantile"),
+        ({"manipulations": []}, "nothing would be corrupted"),
+        ({"stft": {**STFT, "hop_length": 513}}, "hop_length: expected a whole number from 1 to 512"),
+        ({"stft": {**STFT, "window": "han"}}, "window: expected one of blackman, hamming, hann, rectangular"),
+        ({"seed": "0"}, "seed: expected a whole number"),
+    ],
+)
+def test_bad_procedures_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        Procedure({**noise.DEFAULT, **change})
+
+
+def test_any_number_of_jobs_and_the_command_line_give_the_same_samples(plain_corpus, prepared, tmp_path):
+    """Stage 1 with one job, `gan-denoise corrupt` with two, and a direct call: equal files."""
+    result = run("gan-denoise", "corrupt", "--jobs", 2, plain_corpus, tmp_path / "out")
+    assert result.returncode == 0 and "20 of 20 files done" in result.stderr, result.stderr
+    checked = 0
+    for split in ("train", "dev", "test"):
+        for path in sorted((prepared / split / "noisy").glob("*.wav")):
+            speaker, stem = path.stem.split("_")
+            assert (tmp_path / "out" / speaker / f"{stem}.wav").read_bytes() == path.read_bytes()
+            checked += 1
+    assert checked == 20
+    clean, rate = audio.read_mono(plain_corpus / "ann/rec0.wav", dtype="float64")
+    direct = audio.to_pcm16(noise.default().apply(clean, "ann_rec0", rate))
+    stored, _ = audio.read(tmp_path / "out/ann/rec0.wav", dtype="int16")
+    np.testing.assert_array_equal(stored[:, 0], direct)
+
+
+def test_noisy_beyond_full_scale_is_stored_as_float(tmp_path):
+    write(tmp_path / "hot.wav", speech_like(0) * 6, subtype="FLOAT")
+    result = run("gan-denoise", "corrupt", tmp_path / "hot.wav", tmp_path / "noisy.wav")
+    assert result.returncode == 0, result.stderr
+    noisy, rate = audio.read_mono(tmp_path / "noisy.wav")
+    assert np.abs(noisy).max() > 1.0
+    clean, _ = audio.read_mono(tmp_path / "hot.wav", dtype="float64")
+    np.testing.assert_allclose(noisy, noise.default().apply(clean, "hot", rate), atol=1e-6)
+
+
+def test_the_audit_warns_where_speech_is_wiped_out(prepared, tmp_path):
+    procedure_path = tmp_path / "wipe.yaml"
+    procedure_path.write_text(yaml.safe_dump({"seed": 0, "stft": STFT, "manipulations": [{"add": {"share": 1.0, "level": 30.0}}]}))
+    data = tmp_path / "test"
+    data.mkdir()
+    for name in ("wav.scp", "utt2spk", "spk2utt", "utt2dur"):
+        (data / name).write_text((prepared / "test" / name).read_text())
+    result = run("python", LOCAL / "corrupt.py", "--noise", procedure_path, data)
+    assert result.returncode == 0, result.stderr
+    assert "WARNING: STOI is under 0.6" in result.stderr
+    assert (data / "audit.csv").is_file()
+    result = run("python", LOCAL / "corrupt.py", "--noise", CONF / "noise.yaml", data)
+    one_error_line(result, "was corrupted by another procedure", "--noise")

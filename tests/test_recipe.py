@@ -1,0 +1,175 @@
+"""run.sh as a newcomer calls it: the whole recipe on a small mini corpus, repeats, refusals; the download."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import os
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import CONF, LOCAL, ROOT, one_error_line, run, speech_like, write
+
+from gan_denoise.metrics import read_csv
+
+RUN = ROOT / "egs/vctk/run.sh"
+TINY = "steps=6 batch_size=2 segment_s=0.5 workers=0 validate_utterances=2 generator.width=8 generator.blocks=1"
+
+
+def recipe(*options, **others):
+    return run("bash", RUN, *options, **others)
+
+
+@pytest.fixture(scope="module")
+def small_mini(tmp_path_factory):
+    """A corpus made as stage 0 makes it, with 4 voices and 5 sentences."""
+    folder = tmp_path_factory.mktemp("recipe")
+    result = run("python", LOCAL / "make_mini.py", "--voices", 4, "--sentences", 5, folder / "mini")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_from_a_corpus_to_a_table(small_mini):
+    options = ["--corpus", "mini/", "--data", "data", "--exp=exp", "--train-opts", TINY, "--nj", "2"]
+    result = recipe("--stage", 0, *options, cwd=small_mini)  # paths are relative to the caller
+    assert result.returncode == 0, result.stderr
+    exp, data = small_mini / "exp", small_mini / "data"
+    results = (exp / "RESULTS.md").read_text()
+    assert "bash egs/vctk/run.sh --stage 0 --corpus mini/ --data data" in results
+    rows = [line.split("|")[1].strip() for line in results.splitlines() if line.startswith("| ")]
+    assert rows == ["system", "noisy", "oracle magnitude", "l1"]
+    assert results.split("bash egs")[1].count("2 of 2") == 3
+    assert "| l1" in result.stdout  # the table is what a newcomer reads
+    scores = {name: read_csv(exp / name / "scores.csv") for name in ("noisy", "oracle_mag", "l1")}
+    assert scores["l1"][0]["system"] == "l1" and scores["l1"][0]["seed"] == "0" and scores["noisy"][0]["seed"] == ""
+    assert len({row["fingerprint"] for rows in scores.values() for row in rows}) == 1
+    for noisy, oracle in zip(scores["noisy"], scores["oracle_mag"], strict=True):
+        assert oracle["pesq_wb"] > noisy["pesq_wb"] + 1.0 and oracle["si_sdr"] > noisy["si_sdr"] + 5.0
+    page = (exp / "report.html").read_text()
+    assert page.count("<audio") == 3 * 4 or page.count("<audio") == 2 * 4
+    assert "http://" not in page and "https://" not in page  # opens offline
+    assert any((exp / "l1/tensorboard").iterdir())
+
+    kept = {path: path.stat().st_mtime_ns for path in [*data.rglob("*.wav"), *exp.glob("*/scores.csv"), *exp.glob("*/enhanced.scp")]}
+    again = recipe("--stage", 0, *options, cwd=small_mini)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # a finished stage does nothing again
+
+    for changed, words in {
+        ("--sample-rate", "48000"): ["--sample-rate 16000, not 48000"],
+        ("--subset", "2"): ["--subset"],
+        ("--corpus", str(small_mini)): ["--corpus"],
+        ("--noise", str(CONF / "noise_heavy.yaml")): ["corrupted by another procedure", "--noise"],
+    }.items():
+        for stage in ("0", "2"):
+            result = recipe("--stage", stage, "--stop-stage", 2, *options, *changed, cwd=small_mini)
+            one_error_line(result, *words, "--data")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--stages", "0"], ["unknown option --stages (did you mean --stage?)"]),
+        (["--stage"], ["--stage needs a value"]),
+        (["--stage", "two"], ["--stage: expected a whole number"]),
+        (["--nj", "0"], ["--nj: expected a whole number from 1"]),
+        (["stage"], ['unexpected argument "stage"']),
+        (["--experiments", "l2"], ['unknown experiment "l2"', "l1"]),
+        (["--corpus", "nowhere"], ["no such corpus folder"]),
+        (["--stage=3"], ["run stage 0 first"]),
+        (["--stage=-1", "--stop-stage=-1"], ["--corpus DIR"]),
+    ],
+)
+def test_wrong_options_are_one_line(options, words, tmp_path):
+    one_error_line(recipe(*options, "--data", "data", "--exp", "exp", cwd=tmp_path), *words)
+
+
+def test_help_names_every_option(tmp_path):
+    result = recipe("--help")
+    assert result.returncode == 0
+    for option in ("--stage", "--corpus", "--noise", "--split", "--subset", "--experiments", "--seeds", "--ngpu", "--nj"):
+        assert option in result.stdout
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="root may write anywhere")
+def test_unwritable_output_is_one_line(plain_corpus, tmp_path):
+    (tmp_path / "file").write_text("a file where a folder is wanted")
+    result = recipe("--corpus", plain_corpus, "--data", tmp_path / "file/data", "--exp", tmp_path / "exp", "--stop-stage", 0)
+    one_error_line(result, str(tmp_path / "file"))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A small VCTK archive on loopback, by a server that can go on in the middle of a file, and can break off once."""
+    corpus = tmp_path / "made"
+    for speaker in ("p225", "p226", "p232"):
+        for number in (1, 30):
+            wave = speech_like(number, 0.5, 48000)
+            write(corpus / f"wav48_silence_trimmed/{speaker}/{speaker}_{number:03d}_mic1.flac", wave, 48000)
+    (tmp_path / "www").mkdir()
+    archive = tmp_path / "www/VCTK-Corpus-0.92.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(corpus.rglob("*")):
+            file.write(path, path.relative_to(corpus))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        break_off = True
+        ranges: list = []
+
+        def do_GET(self):
+            content = archive.read_bytes()
+            asked = self.headers.get("Range")
+            self.ranges.append(asked)
+            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+            if start >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206 if asked else 200)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            if Handler.break_off:
+                Handler.break_off = False
+                self.wfile.write(content[start : len(content) // 2])
+                return
+            self.wfile.write(content[start:])
+
+        def log_message(self, *arguments):
+            pass
+
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path)))
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{served.server_port}/{archive.name}", archive, Handler
+    served.shutdown()
+
+
+def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(server, tmp_path):
+    url, archive, handler = server
+    good = hashlib.sha256(archive.read_bytes()).hexdigest()
+
+    def download(checksum: str, folder: str):
+        return run("python", LOCAL / "download_vctk.py", "--url", url, "--checksum", checksum, tmp_path / folder)
+
+    one_error_line(download(good, "vctk"), "closed early", "goes on where it stopped")
+    result = download(good, "vctk")
+    assert result.returncode == 0, result.stderr
+    half = archive.stat().st_size // 2
+    assert handler.ranges == [None, f"bytes={half}-"]
+    assert (tmp_path / "vctk/wav48_silence_trimmed/p225/p225_030_mic1.flac").is_file()
+    assert download(good, "vctk").returncode == 0 and len(handler.ranges) == 2  # there already
+    one_error_line(download("0" * 32, "wrong"), "wrong checksum", "download it again")
+    assert not any((tmp_path / "wrong").iterdir())
+
+
+def test_the_address_is_torchaudios():
+    import download_vctk
+
+    from gan_denoise.audio import torchaudio
+
+    torchaudio()
+    from torchaudio.datasets import vctk
+
+    assert download_vctk.address() == (vctk.URL, vctk._CHECKSUMS[vctk.URL])
+    assert vctk.URL.endswith("VCTK-Corpus-0.92.zip") and len(vctk._CHECKSUMS[vctk.URL]) in (32, 64)
