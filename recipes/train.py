@@ -30,7 +30,7 @@ from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses
 from gan_denoise.noise import digest
 from gan_denoise.segments import Batches, Segments
-from gan_denoise.terminal import program
+from gan_denoise.terminal import program, say
 
 ROOT = Path(__file__).resolve().parents[1]
 INTERRUPTED = 75  # EX_TEMPFAIL: come again
@@ -110,6 +110,10 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
         first, best, spent_s = state["step"], state["best"], state["spent_s"]
+        if first == steps and (exp / "model/model.safetensors").is_file():
+            if leader:
+                say(f"{exp.name}: finished already, {steps} steps")
+            return 0
     elif experiment.get("init"):
         initialise(bare_generator, Path(experiment["init"]), experiment["generator"], sample_rate)
 

@@ -30,7 +30,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
         --*=*) name=${1%%=*} value=${1#*=}; shift ;;
-        --*) name=$1; [ $# -ge 2 ] || die "$name needs a value (--help lists the options)"; value=$2; shift 2 ;;
+        --*) name=$1; [ $# -ge 2 ] && [[ $2 != --* ]] || die "$name needs a value (--help lists the options)"; value=$2; shift 2 ;;
         *) die "unexpected argument \"$1\": options have the form --option value (--help lists them)" ;;
     esac
     name=${name#--}
