@@ -6,6 +6,7 @@ exp/NAME/model/{config.json, model.safetensors}   everything that inference need
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from collections.abc import Mapping
@@ -24,7 +25,9 @@ from gan_denoise.files import write_atomically
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write a training state: nested dicts of tensors, numbers and strings. The old file stays until the new is whole."""
-    write_atomically(path, lambda file: torch.save(dict(state), file), durable=True)
+    buffer = io.BytesIO()  # torch.save into a file on a full disk raises anything but an OSError
+    torch.save(dict(state), buffer)
+    write_atomically(path, buffer.getbuffer(), durable=True)
 
 
 def load_state(path: str | Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from gan_denoise.datadir import read_scp, write_table
 from gan_denoise.errors import InputError
 from gan_denoise.ids import utt_id_below, utt_id_of_file
 from gan_denoise.mix import SPLITS
-from gan_denoise.noise import Procedure, default
+from gan_denoise.noise import load_once
 from gan_denoise.terminal import fail, program, progress, say
 
 FILES = "a file, a folder (mirrored), or an scp file"
@@ -66,38 +67,38 @@ def main() -> int:
 
 
 def run_corrupt(arguments: argparse.Namespace) -> int:
-    procedure = Procedure.load(arguments.noise) if arguments.noise else default()
-    return _each_file(arguments, "corrupt", partial(_corrupt, procedure=procedure, split=arguments.split))
+    load_once(arguments.noise)  # a bad procedure is one message, not one per file
+    return _each_file(arguments, "corrupt", partial(_corrupt, noise=arguments.noise, split=arguments.split))
 
 
-def _corrupt(task: Task, *, procedure: Procedure, split: str) -> None:
+def _corrupt(task: Task, *, noise: Path | None, split: str) -> None:
     clean, sample_rate = audio.read_mono(task.source, dtype="float64")
-    audio.write_wav(task.target, procedure.apply(clean, task.utt_id, sample_rate, split=split), sample_rate)
+    audio.write_wav(task.target, load_once(noise).apply(clean, task.utt_id, sample_rate, split=split), sample_rate)
 
 
 def run_enhance(arguments: argparse.Namespace) -> int:
-    from gan_denoise.enhance import Denoiser  # torch is loaded by those who need it
-
-    Denoiser.load(arguments.model, device=arguments.device)  # a wrong model is one message, not one per file
-    work = partial(
-        _enhance, model=str(arguments.model), device=arguments.device, mix=arguments.mix, alone=arguments.jobs == 1
-    )
+    one_thread = arguments.jobs > 1  # several jobs share the cores among themselves
+    _denoiser(arguments.model, arguments.device, one_thread=False)  # a wrong model is one message, not one per file
+    work = partial(_enhance, model=arguments.model, device=arguments.device, one_thread=one_thread, mix=arguments.mix)
     return _each_file(arguments, "enhance", work)
 
 
-_denoisers: dict[tuple[str, str], Callable] = {}  # one model per worker process, loaded at its first file
+def _enhance(task: Task, *, model: Path, device: str, one_thread: bool, mix: float) -> None:
+    from gan_denoise.enhance import enhance_file
+
+    enhance_file(_denoiser(model, device, one_thread), task.source, task.target, mix=mix)
 
 
-def _enhance(task: Task, *, model: str, device: str, mix: float, alone: bool) -> None:
-    from gan_denoise.enhance import Denoiser, enhance_file
+@functools.cache
+def _denoiser(model: Path, device: str, one_thread: bool):
+    """The model, loaded once in each process."""
+    import torch  # by those who need it: the other commands start without
 
-    if (model, device) not in _denoisers:
-        if not alone:
-            import torch
+    from gan_denoise.enhance import Denoiser
 
-            torch.set_num_threads(1)  # several jobs share the cores among themselves
-        _denoisers[model, device] = Denoiser.load(model, device=device)
-    enhance_file(_denoisers[model, device], task.source, task.target, mix=mix)
+    if one_thread:
+        torch.set_num_threads(1)
+    return Denoiser.load(model, device=device)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Denoiser:
         """(T,) or (T, channels) float samples at `sample_rate` Hz -> float32 of the same shape, aligned and as loud.
 
         Other rates than the model's are resampled to it and back, so what lies above half the lower rate is lost.
-        Channels are enhanced one by one. Raises InputError for an empty or non-finite wave.
+        Channels are enhanced one by one. Raises InputError for an empty or non-finite wave, and for a model that makes one.
         """
         wave = np.asarray(wave, dtype=np.float32)
         if wave.ndim not in (1, 2) or wave.size == 0:
@@ -43,8 +43,10 @@ class Denoiser:
             raise InputError("the wave holds NaN or infinite samples")
         if wave.ndim == 2:
             return np.stack([self(channel, sample_rate) for channel in wave.T], axis=1)
-        at_model_rate = audio.resample(wave, sample_rate, self.sample_rate)
-        enhanced = audio.resample(self._in_chunks(at_model_rate), self.sample_rate, sample_rate)[: len(wave)]
+        enhanced = self._in_chunks(audio.resample(wave, sample_rate, self.sample_rate))
+        if not np.isfinite(enhanced).all():
+            raise InputError("the model's output is not finite: train it again, with a lower learning rate")
+        enhanced = audio.resample(enhanced, self.sample_rate, sample_rate)[: len(wave)]
         return np.pad(enhanced, (0, len(wave) - len(enhanced)))
 
     @torch.inference_mode()

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 
-def write_atomically(
-    path: str | Path, content: bytes | str | Callable[[BinaryIO], None], *, durable: bool = False
-) -> None:
+def write_atomically(path: str | Path, content: bytes | memoryview | str, *, durable: bool = False) -> None:
     """Write a file so that a reader, a kill or a full disk never leaves half of it.
 
-    content: bytes, text (UTF-8), or a function that writes to the binary file it is given. The folder is made. durable:
-    survive a power failure too (waits for the disk). Raises OSError, and leaves an old file of that name untouched.
+    content: bytes or text (UTF-8). The folder is made. durable: survive a power failure too (waits for the disk).
+    Raises OSError, and leaves an old file of that name untouched.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    path, partial = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode() if isinstance(content, str) else content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -35,7 +28,8 @@ def write_atomically(
         error.filename = str(path)  # the user knows this name, not the temporary one
         raise
     finally:
-        Path(partial).unlink(missing_ok=True)
+        if partial:
+            Path(partial).unlink(missing_ok=True)
 
 
 def _umask() -> int:

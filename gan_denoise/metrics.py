@@ -192,7 +192,9 @@ def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: f"{value:.{DECIMALS}f}" if isinstance(value, float) else value for key, value in row.items()})
+        writer.writerow(
+            {key: f"{value:.{DECIMALS}f}" if isinstance(value, float) else value for key, value in row.items()}
+        )
     write_atomically(path, text.getvalue())
 
 

@@ -11,6 +11,7 @@ Written as a YAML file (`egs/vctk/conf/noise.yaml` holds the default and explain
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -126,6 +127,12 @@ class Procedure:
 def default() -> Procedure:
     """The project's default procedure (the same as `egs/vctk/conf/noise.yaml`)."""
     return Procedure(DEFAULT, source="default noise")
+
+
+@functools.cache
+def load_once(path: Path | None) -> Procedure:
+    """The procedure of a file, or the default one, with its recordings; each process reads them once."""
+    return Procedure.load(path) if path else default()
 
 
 def stft(samples: np.ndarray, window: np.ndarray, hop_length: int) -> np.ndarray:

@@ -17,11 +17,13 @@ from gan_denoise.errors import InputError, os_error_line
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item: its result, or the reason why there is none."""
+    """What became of one item: its result, or the reason why there is none. os_error: the reason is the machine's (a full
+    disk, a missing permission), so the next item may well fail too."""
 
     item: Any
     result: Any = None
     reason: str | None = None
+    os_error: bool = False
 
 
 def each(
@@ -68,7 +70,7 @@ def _outcome(item, call: Callable) -> Outcome:
     except ProcessExpired as error:
         return Outcome(item, reason=f"the worker process died (exit code {error.exitcode})")
     except OSError as error:
-        return Outcome(item, reason=os_error_line(error))
+        return Outcome(item, reason=os_error_line(error), os_error=True)
 
 
 def _prepare_worker() -> None:

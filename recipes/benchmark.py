@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How fast it is, on this machine: figures that tests must not depend on, as ratios against a reference of the same run.
 
-    benchmark.py corrupt [--seconds N]      stage 1: speed against real time on one core, two jobs against one
-    benchmark.py enhance [--model DIR]      a generator on one thread: real-time factor, against one FFT pass of the same audio
+benchmark.py corrupt [--seconds N]      stage 1: speed against real time on one core, two jobs against one
+benchmark.py enhance [--model DIR]      a generator on one thread: real-time factor, against one FFT pass of the same audio
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 import torch
+from logbook import machine
+
 from gan_denoise import datadir, generators
 from gan_denoise.checkpoint import load_model
 from gan_denoise.stft import STFT
 from gan_denoise.terminal import program
-from logbook import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_RATE, UTTERANCE_S = 16000, 4.0

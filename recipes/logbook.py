@@ -61,7 +61,10 @@ class Logbook:
         self._sums, self._count, self._waited_s, self._since = {}, 0, 0.0, now
         self._write(step, entry)
         left_s = (self._steps - step) * (now - self._started) / max(1, step - self._first)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in entry.items())
+        shown = (
+            f"loss {entry['loss']:.5f}  gradient {entry['gradient_norm']:.4f}  lr {entry['lr']:.1e}  "
+            f"{entry['steps_per_s']:.2f} steps/s  waiting for data {100 * entry['data_wait_share']:.0f} %"
+        )
         if self._bar.disable:
             say(f"{self._exp.name}: step {step}/{self._steps}  {shown}  {clock(left_s)} left")
         else:

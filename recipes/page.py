@@ -54,7 +54,7 @@ def verdict(run: Run) -> str:
     best = max(gaps, key=gaps.__getitem__)
     noisy, own = run.means("noisy"), run.means(best)
     return (
-        f"{best} raises PESQ-WB from {noisy['pesq_wb']:.2f} to {own['pesq_wb']:.2f} ({100 * gaps[best]:.0f} % of the gap to the "
+        f"{best} takes PESQ-WB from {noisy['pesq_wb']:.2f} to {own['pesq_wb']:.2f} ({100 * gaps[best]:.0f} % of the gap to the "
         f"oracle magnitude) and SI-SDR from {noisy['si_sdr']:.1f} to {own['si_sdr']:.1f} dB."
     )
 
@@ -85,7 +85,7 @@ def _utterance(utt_id: str, why: str, sources: dict[str, dict[str, Path]], run: 
         cells += (
             f"<figure><figcaption><b>{html.escape(name)}</b> {shown}</figcaption>"
             f'<img alt="spectrogram of {html.escape(f"{utt_id}, {name}")}" src="data:image/webp;base64,{picture}">'
-            f'<audio controls preload="none" src="data:audio/flac;base64,{flac(wave, sample_rate)}"></audio></figure>'
+            f'<audio controls preload="metadata" src="data:audio/flac;base64,{flac(wave, sample_rate)}"></audio></figure>'
         )
     return f"<section><h3>{html.escape(utt_id)} <small>{why}</small></h3><div class=room>{cells}</div></section>"
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from experiment import check_same_run, read_experiment, what_decides
 from logbook import Logbook
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -25,7 +26,6 @@ from torch.utils.data import DataLoader
 from validate import Validation
 
 from gan_denoise import checkpoint, datadir, generators
-from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses
 from gan_denoise.noise import digest
@@ -34,15 +34,6 @@ from gan_denoise.terminal import program, say
 
 ROOT = Path(__file__).resolve().parents[1]
 INTERRUPTED = 75  # EX_TEMPFAIL: come again
-# Settings that may differ when a run goes on, since the weights do not depend on them
-FREE_TO_CHANGE = (
-    "workers",
-    "log_every",
-    "checkpoint_every",
-    "validate_every",
-    "validate_utterances",
-    "validate_examples",
-)
 
 
 @program
@@ -60,8 +51,7 @@ def main() -> int:
     if len(paths) > 1:
         parser.error(f"one experiment at a time, found {' '.join(paths)}")
     path = Path(paths[0]) if paths else ROOT / "recipes/experiments/l1.yaml"
-    experiment = load_experiment(path, [setting for setting in arguments.settings if "=" in setting])
-    check_experiment(experiment, str(path))
+    experiment = read_experiment(path, [setting for setting in arguments.settings if "=" in setting])
     accelerator = Accelerator(mixed_precision={"float32": "no", "bf16": "bf16"}[experiment["precision"]])
     try:
         return train(
@@ -96,7 +86,7 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
 
     # Where it stands
     identity = {
-        "experiment": {key: value for key, value in experiment.items() if key not in FREE_TO_CHANGE},
+        "experiment": what_decides(experiment),
         "noise": noise["fingerprint"],
         "data": digest([sorted(split.utt2dur.items()) for split in (train_data, dev_data)]),
         "sample_rate": sample_rate,
@@ -234,69 +224,6 @@ def initialise(generator: nn.Module, model_dir: Path, options: dict, sample_rate
             f"init={model_dir}: holds {config['generator']} at {config['sample_rate']} Hz, needed: {options} at {sample_rate} Hz"
         )
     generator.load_state_dict(source.state_dict())
-
-
-def check_same_run(stored: dict, current: dict, exp: Path) -> None:
-    """Refuse to go on with a run that was started with other data or settings."""
-    for key, remedy in (("data", "--data"), ("noise", "--data"), ("sample_rate", "--data")):
-        if stored[key] != current[key]:
-            raise InputError(
-                f"{exp}: was trained on other data ({key} differs): name that data by {remedy}, or choose another --exp"
-            )
-    if differing := _differing(stored["experiment"], current["experiment"]):
-        raise InputError(f"{exp}: was started with other settings ({differing}): repeat them, or choose another --exp")
-
-
-def _differing(stored: dict, current: dict, prefix: str = "") -> str:
-    for key in sorted(stored.keys() | current.keys()):
-        old, new = stored.get(key), current.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            if found := _differing(old, new, f"{prefix}{key}."):
-                return found
-        elif old != new:
-            return f"{prefix}{key} was {old}, is {new}"
-    return ""
-
-
-def check_experiment(experiment: dict, source: str) -> None:
-    """Every key is known, present and of a sensible value."""
-    positive_integers = (
-        "steps",
-        "batch_size",
-        "log_every",
-        "checkpoint_every",
-        "validate_every",
-        "validate_utterances",
-    )
-    integers = (*positive_integers, "seed", "workers", "validate_examples")
-    required = {
-        *integers,
-        "generator",
-        "losses",
-        "segment_s",
-        "gain_db",
-        "optimizer",
-        "clip_norm",
-        "ema_decay",
-        "precision",
-    }
-    rates = {"lr", "betas", "weight_decay", "warmup_steps", "lr_final"}
-    check_keys(experiment, required | {"init"}, source)
-    settings = experiment.get("optimizer", {})
-    check_keys(settings, rates, f"{source}: optimizer")
-    for key in sorted(required - experiment.keys()) + [f"optimizer.{key}" for key in sorted(rates - settings.keys())]:
-        raise InputError(f'{source}: "{key}" is missing')
-    for key in integers:
-        check_number(experiment[key], f"{source}: {key}", low=int(key in positive_integers), whole=True)
-    for key in ("segment_s", "clip_norm"):
-        check_number(experiment[key], f"{source}: {key}", low=1e-3)
-    check_number(experiment["ema_decay"], f"{source}: ema_decay", low=0.0, high=1.0)
-    check_interval(experiment["gain_db"], f"{source}: gain_db", low=-100.0, high=100.0)
-    check_interval(settings["betas"], f"{source}: optimizer.betas", low=0.0, high=1.0)
-    for key in sorted(rates - {"betas"}):
-        check_number(settings[key], f"{source}: optimizer.{key}", low=0.0, whole=key == "warmup_steps")
-    if experiment["precision"] not in ("float32", "bf16"):
-        raise InputError(f"{source}: precision: expected float32 or bf16, found {experiment['precision']!r}")
 
 
 if __name__ == "__main__":

@@ -50,17 +50,19 @@ def test_torchaudio_can_be_imported_beside_a_cpu_build():
     assert functional.resample(torch.zeros(1, 480), 48000, 16000).shape == (1, 160)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_atomically(tmp_path / "a", "old")
 
-    def half(file):
-        file.write(b"half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source)
 
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError) as raised:
-        write_atomically(tmp_path / "a", half)
+        write_atomically(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["a"]
-    assert os_error_line(raised.value) == f"{tmp_path / 'a'}: No space left on device: free some space or write elsewhere"
+    assert (
+        os_error_line(raised.value) == f"{tmp_path / 'a'}: No space left on device: free some space or write elsewhere"
+    )
 
 
 def test_find_takes_audio_only_and_sorts_in_c_order(tmp_path):

@@ -82,7 +82,9 @@ def test_vctk_092(tmp_path):
     shutil.copy(corpus / "wav48_silence_trimmed/p225/p225_030_mic1.flac", mic2)
     mic2.with_name("p225_099_mic2.flac").write_bytes(mic2.read_bytes())  # no mic1
     (corpus / "txt/p225/p225_077.txt").write_text("A text without a recording.\n")
-    (corpus / "speaker-info.txt").write_text("ID  AGE  GENDER  ACCENTS  REGION COMMENTS\np315  18  M  American  (mic2 files unavailable)\n")
+    (corpus / "speaker-info.txt").write_text(
+        "ID  AGE  GENDER  ACCENTS  REGION COMMENTS\np315  18  M  American  (mic2 files unavailable)\n"
+    )
     data = tmp_path / "data"
     result = prepare(corpus, data, "--split", write_split(tmp_path, dev=["p226"], test=["p232", "s5"]))
     assert result.returncode == 0, result.stderr
@@ -115,7 +117,9 @@ def test_vctk_080_with_its_archive_folder(tmp_path):
 
 def test_parallel_corpus_brings_its_noise(tmp_path):
     corpus = tmp_path / "voicebank"
-    for index, (folder, speaker) in enumerate((("trainset", "p226"), ("trainset", "p227"), ("trainset", "p228"), ("testset", "p232"))):
+    for index, (folder, speaker) in enumerate(
+        (("trainset", "p226"), ("trainset", "p227"), ("trainset", "p228"), ("testset", "p232"))
+    ):
         for number in (1, 2):
             wave = speech_like(10 * index + number, 0.6)
             name = f"{speaker}_{number:03d}.wav"
@@ -206,8 +210,11 @@ def test_useless_corpora_are_refused_in_one_line(plain_corpus, tmp_path):
     split = write_split(tmp_path, dev=["ann"], test=["ann"])
     one_error_line(prepare(plain_corpus, tmp_path / "data", "--split", split), "speaker ann is listed twice")
     split = write_split(tmp_path, dev=["ann"], tests=["zoe"])
-    one_error_line(prepare(plain_corpus, tmp_path / "data", "--split", split), 'unknown key "tests" (did you mean "test"?)')
+    one_error_line(
+        prepare(plain_corpus, tmp_path / "data", "--split", split), 'unknown key "tests" (did you mean "test"?)'
+    )
     assert not (tmp_path / "data/corpus.yaml").exists()
+    one_error_line(prepare(plain_corpus, plain_corpus / "data"), "lies inside the corpus", "--data")
 
 
 def test_data_from_something_else_is_refused(plain_corpus, prepared, tmp_path):

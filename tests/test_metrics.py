@@ -66,7 +66,9 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path):
     pairs = []
     for utt_id, (reference, enhanced) in cases.items():
         files = [write(tmp_path / f"{utt_id}_{i}.wav", w, subtype="FLOAT") for i, w in enumerate((reference, enhanced))]
-        pairs.append(Pair(utt_id, *files, write(tmp_path / f"{utt_id}_2.wav", noisy[: len(reference)], subtype="FLOAT")))
+        pairs.append(
+            Pair(utt_id, *files, write(tmp_path / f"{utt_id}_2.wav", noisy[: len(reference)], subtype="FLOAT"))
+        )
     rows = list(metrics.score(pairs, jobs=2))
     assert [row["utt_id"] for row in rows] == list(cases)
     assert rows == list(metrics.score(pairs, jobs=1))
@@ -101,7 +103,11 @@ def misbehave(item: str) -> str:
 def test_workers_may_die_or_hang_alone():
     outcomes = list(workers.each(misbehave, ["a", "die", "b", "hang", "c", "refuse"], jobs=2, timeout_s=5))
     found = {outcome.item: outcome for outcome in outcomes}
-    assert {item: outcome.result for item, outcome in found.items() if outcome.reason is None} == {"a": "A", "b": "B", "c": "C"}
+    assert {item: outcome.result for item, outcome in found.items() if outcome.reason is None} == {
+        "a": "A",
+        "b": "B",
+        "c": "C",
+    }
     assert "died" in found["die"].reason and "too long" in found["hang"].reason
     assert found["refuse"].reason == "no, thank you"
 
@@ -111,7 +117,9 @@ def test_score_from_the_command_line(tmp_path):
         clean = speech_like(number, 1.5)
         write(tmp_path / f"clean/{number}.wav", clean)
         write(tmp_path / f"enhanced/{number}.wav", clean + np.random.default_rng(number).standard_normal(24000) / 100)
-    result = run("gan-denoise", "score", "--csv", tmp_path / "s.csv", "--jobs", 2, tmp_path / "clean", tmp_path / "enhanced")
+    result = run(
+        "gan-denoise", "score", "--csv", tmp_path / "s.csv", "--jobs", 2, tmp_path / "clean", tmp_path / "enhanced"
+    )
     assert result.returncode == 0, result.stderr
     assert "pesq_wb" in result.stdout and "3 of 3 utterances" in result.stdout
     assert [row["utt_id"] for row in metrics.read_csv(tmp_path / "s.csv")] == ["0", "1", "2"]

@@ -40,7 +40,9 @@ def model_dir(generator, tmp_path):
 
 
 def waves(length: int, batch: int = 2) -> torch.Tensor:
-    return torch.stack([torch.from_numpy(speech_like(i, length / 16000 + 0.1)[:length]).float() for i in range(batch)])[:, None]
+    return torch.stack([torch.from_numpy(speech_like(i, length / 16000 + 0.1)[:length]).float() for i in range(batch)])[
+        :, None
+    ]
 
 
 @pytest.mark.parametrize("length", [1, 2, 127, 128, 129, 513, 8000])
@@ -132,7 +134,9 @@ def test_losses_have_their_known_values():
     assert LOSSES["mse"](clean + 0.5, clean, noisy) == pytest.approx(0.25)
     assert LOSSES["wsdr"](clean, clean, noisy) == pytest.approx(-1.0, abs=1e-5)
     assert LOSSES["wsdr"](-clean, clean, clean) == pytest.approx(1.0, abs=1e-5)
-    assert LOSSES["si_sdr"](3.0 * noisy, clean, noisy) == pytest.approx(float(LOSSES["si_sdr"](noisy, clean, noisy)), abs=1e-4)
+    assert LOSSES["si_sdr"](3.0 * noisy, clean, noisy) == pytest.approx(
+        float(LOSSES["si_sdr"](noisy, clean, noisy)), abs=1e-4
+    )
     t = torch.arange(8000) / 16000
     sine, cosine = (f(2 * torch.pi * 200 * t)[None, None] for f in (torch.sin, torch.cos))
     assert LOSSES["si_sdr"](sine + 0.1 * cosine, sine, noisy[:1]) == pytest.approx(-20.0, abs=1e-3)
@@ -210,7 +214,9 @@ def test_enhance_from_the_command_line(model_dir, tmp_path):
     result = run("gan-denoise", "enhance", "--model", model_dir, noisy / "a", tmp_path / "out/a")
     assert result.returncode == 0 and "0 of 3 files done, 3 skipped" in result.stderr
     one_error_line(run("gan-denoise", "enhance", "--model", tmp_path, noisy, tmp_path / "x"), "is no model directory")
-    one_error_line(run("gan-denoise", "enhance", "--model", model_dir, tmp_path / "absent.wav", "x.wav"), "no such file")
+    one_error_line(
+        run("gan-denoise", "enhance", "--model", model_dir, tmp_path / "absent.wav", "x.wav"), "no such file"
+    )
     assert run("gan-denoise", "enhance", noisy, "x").returncode == 2
     assert run("gan-denoise", "enhance", "--help").returncode == 0
     assert safetensors.torch.load_file(model_dir / "model.safetensors")  # and still a plain safetensors file

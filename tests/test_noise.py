@@ -180,7 +180,14 @@ def test_the_ready_made_mix_says_what_it_needs(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"\$NOISE_DIR is not set"):
         Procedure.load(CONF / "noise_mix.yaml")
     monkeypatch.setenv("NOISE_DIR", str(tmp_path))
-    for name, seconds in (("ambient1", 2), ("ambient2", 2), ("ambient3", 2), ("ambient4", 2), ("ambient5", 2), ("kitchen", 84)):
+    for name, seconds in (
+        ("ambient1", 2),
+        ("ambient2", 2),
+        ("ambient3", 2),
+        ("ambient4", 2),
+        ("ambient5", 2),
+        ("kitchen", 84),
+    ):
         write(tmp_path / f"{name}.flac", np.random.default_rng(0).standard_normal(seconds * 16000) / 20)
     noisy = Procedure.load(CONF / "noise_mix.yaml").apply(speech_like(0), "a", 16000, split="dev")
     assert np.isfinite(noisy).all()
@@ -235,7 +242,9 @@ def test_noisy_beyond_full_scale_is_stored_as_float(tmp_path):
 
 def test_the_audit_warns_where_speech_is_wiped_out(prepared, tmp_path):
     procedure_path = tmp_path / "wipe.yaml"
-    procedure_path.write_text(yaml.safe_dump({"seed": 0, "stft": STFT, "manipulations": [{"add": {"share": 1.0, "level": 30.0}}]}))
+    procedure_path.write_text(
+        yaml.safe_dump({"seed": 0, "stft": STFT, "manipulations": [{"add": {"share": 1.0, "level": 30.0}}]})
+    )
     data = tmp_path / "test"
     data.mkdir()
     for name in ("wav.scp", "utt2spk", "spk2utt", "utt2dur"):

@@ -53,7 +53,10 @@ def test_from_a_corpus_to_a_table(small_mini):
     assert "http://" not in page and "https://" not in page  # opens offline
     assert any((exp / "l1/tensorboard").iterdir())
 
-    kept = {path: path.stat().st_mtime_ns for path in [*data.rglob("*.wav"), *exp.glob("*/scores.csv"), *exp.glob("*/enhanced.scp")]}
+    kept = {
+        path: path.stat().st_mtime_ns
+        for path in [*data.rglob("*.wav"), *exp.glob("*/scores.csv"), *exp.glob("*/enhanced.scp")]
+    }
     again = recipe("--stage", 0, *options, cwd=small_mini)
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept  # a finished stage does nothing again
@@ -90,14 +93,26 @@ def test_wrong_options_are_one_line(options, words, tmp_path):
 def test_help_names_every_option(tmp_path):
     result = recipe("--help")
     assert result.returncode == 0
-    for option in ("--stage", "--corpus", "--noise", "--split", "--subset", "--experiments", "--seeds", "--ngpu", "--nj"):
+    for option in (
+        "--stage",
+        "--corpus",
+        "--noise",
+        "--split",
+        "--subset",
+        "--experiments",
+        "--seeds",
+        "--ngpu",
+        "--nj",
+    ):
         assert option in result.stdout
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="root may write anywhere")
 def test_unwritable_output_is_one_line(plain_corpus, tmp_path):
     (tmp_path / "file").write_text("a file where a folder is wanted")
-    result = recipe("--corpus", plain_corpus, "--data", tmp_path / "file/data", "--exp", tmp_path / "exp", "--stop-stage", 0)
+    result = recipe(
+        "--corpus", plain_corpus, "--data", tmp_path / "file/data", "--exp", tmp_path / "exp", "--stop-stage", 0
+    )
     one_error_line(result, str(tmp_path / "file"))
 
 

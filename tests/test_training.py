@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, one_error_line, run
+from conftest import ROOT, one_error_line, run, speech_like
 
-from gan_denoise import checkpoint, datadir
+from gan_denoise import checkpoint, datadir, generators
 from gan_denoise.errors import InputError
 from gan_denoise.segments import Batches, Segments
 
@@ -123,7 +123,9 @@ def test_killed_and_resumed_equals_uninterrupted(prepared, tiny_experiment, tmp_
     for part in ("generator", "ema"):
         assert all(torch.equal(value, state_resumed[part][name]) for name, value in state[part].items())
     for number, moments in state["optimizer"]["state"].items():
-        assert all(torch.equal(value, state_resumed["optimizer"]["state"][number][name]) for name, value in moments.items())
+        assert all(
+            torch.equal(value, state_resumed["optimizer"]["state"][number][name]) for name, value in moments.items()
+        )
     logs = [[json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()] for exp in (straight, broken)]
     assert [entry["step"] for entry in logs[1]] == [entry["step"] for entry in logs[0]] == [3, 6, 9, 12, 12]
     assert logs[0][-1]["dev/si_sdr"] == logs[1][-1]["dev/si_sdr"]
@@ -143,14 +145,25 @@ def test_killed_and_resumed_equals_uninterrupted(prepared, tiny_experiment, tmp_
     one_error_line(train(tiny_experiment, "--data", prepared, "--exp", straight), "checkpoint.pt", "remove it")
 
     tuned = tmp_path / "tuned"  # fine-tuning
-    result = train(tiny_experiment, "--data", prepared, "--exp", tuned, f"init={straight / 'model'}", "steps=1", "optimizer.lr=0")
+    result = train(
+        tiny_experiment, "--data", prepared, "--exp", tuned, f"init={straight / 'model'}", "steps=1", "optimizer.lr=0"
+    )
     assert result.returncode == 0, result.stderr
     assert weights(tuned)[0] == model
 
 
 def test_sigterm_saves_and_leaves(prepared, tiny_experiment, tmp_path):
     exp = tmp_path / "exp"
-    command = [sys.executable, str(TRAIN), str(tiny_experiment), "--data", str(prepared), "--exp", str(exp), "workers=1"]
+    command = [
+        sys.executable,
+        str(TRAIN),
+        str(tiny_experiment),
+        "--data",
+        str(prepared),
+        "--exp",
+        str(exp),
+        "workers=1",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*command, "steps=100000"], stderr=subprocess.PIPE, text=True, env=environment)
     for line in process.stderr:
@@ -210,9 +223,21 @@ def test_bad_settings_are_one_line(arguments, expected, prepared, tiny_experimen
     assert not (tmp_path / "exp").exists()
 
 
+def test_bf16_keeps_its_output_in_float32():
+    torch.manual_seed(0)
+    generator = generators.build({"name": "convnext", "width": 16, "blocks": 1}, sample_rate=16000).eval()
+    noisy = torch.from_numpy(speech_like(0)).float()[None, None]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        halved = generator(noisy)
+    assert halved.dtype == torch.float32
+    assert torch.allclose(halved, generator(noisy), atol=5e-3)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(prepared, tiny_experiment, tmp_path):
     exp = tmp_path / "exp"
-    result = train(tiny_experiment, "--data", prepared, "--exp", exp, "optimizer.lr=1e30", "optimizer.warmup_steps=0", "steps=50")
+    result = train(
+        tiny_experiment, "--data", prepared, "--exp", exp, "optimizer.lr=1e30", "optimizer.warmup_steps=0", "steps=50"
+    )
     one_error_line(result, "not finite", "utterances", "keeps its last checkpoint")
     state = checkpoint.load_state(exp / "checkpoint.pt") if (exp / "checkpoint.pt").exists() else None
     assert state is None or all(torch.isfinite(value).all() for value in state["generator"].values())

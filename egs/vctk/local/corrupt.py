@@ -22,7 +22,7 @@ from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.mix import SPLITS
-from gan_denoise.noise import Procedure, digest
+from gan_denoise.noise import digest, load_once
 from gan_denoise.terminal import program, progress, say
 
 DEFAULT = Path(__file__).resolve().parents[1] / "conf/noise.yaml"
@@ -49,7 +49,8 @@ def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
     given = folder / "given.scp"
     if given.is_file() and arguments.noise:
         raise InputError(f"{folder}: this corpus brings its own noise: leave out --noise")
-    procedure = None if given.is_file() else Procedure.load(arguments.noise or DEFAULT)
+    noise = arguments.noise or DEFAULT
+    procedure = None if given.is_file() else load_once(noise)
     sample_rate = _sample_rate(data)
     if procedure:
         fingerprint = procedure.fingerprint(sample_rate)
@@ -70,18 +71,18 @@ def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
     if (folder / "noisy.scp").is_file() and (folder / "noise.yaml").is_file():
         say(f"stage 1: {folder} is up to date")
     else:
+        noisy = datadir.read_scp(given) if given.is_file() else corrupt_all(folder, data, noise, arguments.jobs)
         write_atomically(folder / "noise.yaml", yaml.safe_dump(record, sort_keys=False))
-        noisy = datadir.read_scp(given) if given.is_file() else corrupt_all(folder, data, procedure, arguments.jobs)
         datadir.write_table(folder / "noisy.scp", noisy)  # last: now the stage is finished
     if not arguments.no_audit and not (folder / "audit.csv").is_file():
         audit(folder, arguments.jobs)
 
 
-def corrupt_all(folder: Path, data: DataDir, procedure: Procedure, jobs: int) -> dict[str, Path]:
+def corrupt_all(folder: Path, data: DataDir, noise: Path, jobs: int) -> dict[str, Path]:
     """Write the noisy file of every utterance; returns utt_id -> file. Raises InputError if a single one fails."""
     started = time.monotonic()
     split = folder.name.split("_")[0]
-    work = partial(corrupt_one, procedure=procedure, split=split if split in SPLITS else "test")
+    work = partial(corrupt_one, noise=noise, split=split if split in SPLITS else "test")
     target = (folder / "noisy").resolve()
     tasks = [(utt_id, data.wav[utt_id], target / f"{utt_id}.wav") for utt_id in data.utt_ids]
     noisy, reasons = {}, []
@@ -101,10 +102,10 @@ def corrupt_all(folder: Path, data: DataDir, procedure: Procedure, jobs: int) ->
     return noisy
 
 
-def corrupt_one(task: tuple[str, Path, Path], *, procedure: Procedure, split: str) -> None:
+def corrupt_one(task: tuple[str, Path, Path], *, noise: Path, split: str) -> None:
     utt_id, source, target = task
     clean, sample_rate = audio.read_mono(source, dtype="float64")
-    audio.write_wav(target, procedure.apply(clean, utt_id, sample_rate, split=split), sample_rate)
+    audio.write_wav(target, load_once(noise).apply(clean, utt_id, sample_rate, split=split), sample_rate)
 
 
 def audit(folder: Path, jobs: int) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The committed examples: a few utterances clean and noisy, and a picture of their spectrograms.
 
-    examples.py DATADIR OUT UTT_ID...
+examples.py DATADIR OUT UTT_ID...
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import soundfile as sf
+
 from gan_denoise import audio, datadir
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically

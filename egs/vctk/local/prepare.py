@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import soundfile as sf
 import yaml
 from corpora import Corpus, Recording, read
@@ -67,6 +68,10 @@ def main() -> None:
 
 
 def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
+    if data.resolve().is_relative_to(arguments.corpus.resolve()):
+        raise InputError(
+            f"{data}: lies inside the corpus, which would then hold what is made from it: choose another --data"
+        )
     corpus = read(arguments.corpus)
     rate = arguments.sample_rate
     speakers = c_sorted({recording.speaker for recording in corpus.recordings})
@@ -82,6 +87,8 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
     outcomes = workers.each(partial(prepare_recording, folder=converted, sample_rate=rate), tasks, jobs=arguments.jobs)
     files, skipped = {}, list(corpus.missing)
     for outcome in progress(outcomes, total=len(tasks), label="stage 0: reading"):
+        if outcome.os_error:
+            raise InputError(outcome.reason)
         if outcome.reason:
             skipped.append(outcome.reason if ": " in outcome.reason else f"{outcome.item.clean}: {outcome.reason}")
         else:
@@ -89,14 +96,15 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
     report_skipped(skipped, data)
 
     ids = speaker_ids(speakers)
-    for name, recordings in chosen.items():
+    for split_name, recordings in chosen.items():
         usable = [recording for recording in recordings if recording.utt_id in files]
         if not usable:
             raise InputError(
-                f"{arguments.corpus}: no usable recording for {name}: see {data / 'skipped'}, or change --split"
+                f"{arguments.corpus}: no usable recording for {split_name}: see {data / 'skipped'}, or change --split"
             )
-        folder = data / name
-        shutil.rmtree(folder, ignore_errors=True)  # of an interrupted stage 0
+        folder = data / split_name
+        for name in ("noisy.scp", "noise.yaml", "audit.csv", "text"):  # of an earlier, interrupted stage 0
+            (folder / name).unlink(missing_ok=True)
         if corpus.layout == "parallel":
             write_table(folder / "given.scp", {recording.utt_id: files[recording.utt_id].noisy for recording in usable})
             write_table(
@@ -109,7 +117,9 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
             text={recording.utt_id: recording.text for recording in usable if recording.text},
         )
         made.write(folder)
-        say(f"  {name:5s} {len(made.spk2utt):4d} speakers  {len(made):6d} recordings  {clock(made.duration_s):>9s}")
+        say(
+            f"  {split_name:5s} {len(made.spk2utt):4d} speakers  {len(made):6d} recordings  {clock(made.duration_s):>9s}"
+        )
     write_atomically(data / "split.yaml", yaml.safe_dump({name: split[name] for name in SPLITS}, sort_keys=False))
     record = {**wanted, "layout": corpus.layout, "speakers": {name: split[name] for name in SPLITS}}
     write_atomically(data / RECORD, yaml.safe_dump(record, sort_keys=False))  # last: now the stage is finished
@@ -176,7 +186,7 @@ def _split_by_rule(corpus: Corpus, speakers: list[str]) -> dict[str, list[str]]:
 
 
 def select(corpus: Corpus, split: Mapping[str, list[str]], subset: int | None) -> dict[str, list[Recording]]:
-    """The recordings of each split: sentences that several speakers read stay out of dev and test (where others are left),
+    """The recordings of each split: sentences that several speakers read stay out of dev and test,
     then the first `subset` of each speaker."""
     readers: dict[str, set[str]] = {}
     for recording in corpus.recordings:
@@ -223,13 +233,14 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
     return Prepared(clean, len(samples) / sample_rate, noisy, hashlib.sha256(noisy_samples.tobytes()).hexdigest()[:16])
 
 
-def _at_rate(path: Path, converted: Path, sample_rate: int):
-    samples, rate = audio.read_mono(path, dtype="float64")
-    if rate == sample_rate:
-        return path.resolve(), samples
-    samples = audio.resample(samples, rate, sample_rate)
-    audio.write_wav(converted, samples, sample_rate)
-    return converted.resolve(), samples
+def _at_rate(path: Path, converted: Path, sample_rate: int) -> tuple[Path, np.ndarray]:
+    """The file at the wanted rate, and its samples. What an interrupted stage 0 has converted is not converted again."""
+    if not (converted.is_file() and converted.stat().st_mtime > path.stat().st_mtime):
+        samples, rate = audio.read_mono(path, dtype="float64")
+        if rate == sample_rate:
+            return path.resolve(), samples
+        audio.write_wav(converted, audio.resample(samples, rate, sample_rate), sample_rate)
+    return converted.resolve(), audio.read_mono(converted, dtype="float64")[0]
 
 
 def announce_cost(recordings: list[Recording], data: Path, sample_rate: int, jobs: int) -> None:

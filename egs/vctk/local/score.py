@@ -38,13 +38,17 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> None:
     noise = datadir.read_noise(folder)
     system, seed = system_of(exp, noise["fingerprint"])
     target, sources = exp / "scores.csv", (enhanced_scp, folder / "wav.scp", folder / "noisy.scp")
-    if target.is_file() and all(target.stat().st_mtime > source.stat().st_mtime for source in sources):
-        say(f"stage 4: {target} is up to date")
-        return
+    if target.is_file():
+        scored = {(row["utt_id"], row["fingerprint"]) for row in metrics.read_csv(target)}
+        if scored != {(utt_id, noise["fingerprint"]) for utt_id in data.wav}:
+            raise InputError(f"{target}: scores other data than {folder}: name its --data, or choose another --exp")
+        if all(target.stat().st_mtime > source.stat().st_mtime for source in sources):
+            say(f"stage 4: {target} is up to date")
+            return
     enhanced = datadir.read_scp(enhanced_scp)
     if enhanced.keys() != data.wav.keys():
         raise InputError(
-            f"{enhanced_scp}: lists {len(enhanced)} utterances, {folder} has {len(data)}: run stage 3 again"
+            f"{enhanced_scp}: lists other utterances than {folder}: name its --data, or choose another --exp"
         )
     pairs = [metrics.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id]) for utt_id in data.utt_ids]
     rows = []

@@ -1,0 +1,47 @@
+"""What the documents claim: tables come from committed scores, named files exist, the test command is CI's."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from conftest import CONF, ROOT
+from prepare import read_split
+from report import Run, collect
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "egs/vctk/results"
+
+
+def test_results_md_is_rendered_from_the_committed_scores():
+    assert (ROOT / "egs/vctk/RESULTS.md").read_text(encoding="utf-8") == collect(RESULTS)
+
+
+def test_the_readmes_table_is_too():
+    name, table = re.search(r"<!-- results: (\w+) -->\n(.*?)<!-- end -->", README, re.DOTALL).groups()
+    assert table == Run.read(RESULTS / name).table()
+
+
+def test_what_the_readme_links_to_exists():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert len(links) > 5
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_ci_runs_the_readmes_test_command():
+    command = ". egs/vctk/path.sh && pytest"
+    assert f"    {command}\n" in README and f"{command}\n" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("split_*.yaml")), ids=lambda path: path.stem)
+def test_split_files_can_be_read(path):
+    split = read_split(path)
+    assert not set(split["dev"]) & set(split["test"])
+    if path.stem == "split_vctk":
+        assert {"p232", "p257"} <= set(split["test"])  # VoiceBank+DEMAND's test speakers
+
+
+def test_examples_are_small():
+    files = list((ROOT / "egs/vctk/examples").iterdir())
+    assert len(files) >= 5 and sum(path.stat().st_size for path in files) < 1e6
