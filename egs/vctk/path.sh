@@ -2,7 +2,7 @@
 #   PYTHON=python3.12 chooses the interpreter; pip's environment variables (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are honoured.
 
 gan_denoise_environment() {
-    local root venv lock stamp python needed
+    local root venv lock stamp python pip
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd) || return 1
     venv=$root/.venv lock=$root/requirements.lock
     stamp=$venv/installed-$(cksum <"$lock" | tr ' ' '-') || return 1
@@ -31,8 +31,9 @@ EOF
         echo "  pip will fetch about 0.5 GB with a CPU build of torch; on Linux pip's default is a CUDA build, about 3.5 GB." >&2
         echo "  For a CPU build, set PIP_EXTRA_INDEX_URL to the CPU index that pytorch.org/get-started names, and start again." >&2
         "$python" -m venv "$venv" || return 1
-        if ! "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -r "$lock" ||
-            ! "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e "$root"; then
+        pip=("$venv/bin/python" -m pip install --disable-pip-version-check)
+        if [ ! -t 2 ]; then pip+=(--quiet); echo "  A few minutes without a word follow." >&2; fi
+        if ! "${pip[@]}" -r "$lock" || ! "${pip[@]}" --no-deps --no-build-isolation -e "$root"; then
             echo "error: pip could not install requirements.lock (its message is above): is there a network, or a PIP_INDEX_URL?" >&2
             return 1
         fi
