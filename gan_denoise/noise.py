@@ -153,15 +153,23 @@ def stft(samples: np.ndarray, window: np.ndarray, hop_length: int) -> np.ndarray
 def istft(spectrum: np.ndarray, window: np.ndarray, hop_length: int, length: int) -> np.ndarray:
     """Inverse of `stft` by weighted overlap-add, the least-squares one (Griffin and Lim 1984, eq. 6): -> (length,)."""
     n_fft = len(window)
-    frames = np.fft.irfft(spectrum, n=n_fft, axis=1) * window
-    total = (len(frames) - 1) * hop_length + n_fft
-    signal, weight = np.zeros(total), np.zeros(total)
-    for index, frame in enumerate(frames):
-        at = slice(index * hop_length, index * hop_length + n_fft)
-        signal[at] += frame
-        weight[at] += window**2
+    frames = np.fft.irfft(spectrum, n=n_fft, axis=1)
+    frames *= window
+    signal = _overlap_add(frames, hop_length)
+    weight = _overlap_add(np.broadcast_to(window**2, frames.shape), hop_length)
     kept = slice(n_fft // 2, n_fft // 2 + length)
     return signal[kept] / weight[kept]
+
+
+def _overlap_add(frames: np.ndarray, hop_length: int) -> np.ndarray:
+    """(N, n_fft) -> (at least (N - 1) * hop + n_fft,): each frame `hop_length` samples after the one before."""
+    count, n_fft = frames.shape
+    blocks = -(-n_fft // hop_length)  # a frame spans this many hops
+    total = np.zeros((count + blocks - 1, hop_length))
+    for block in reversed(range(blocks)):  # so that a sample's frames are added in the order of time
+        part = frames[:, block * hop_length : (block + 1) * hop_length]
+        total[block : block + count, : part.shape[1]] += part
+    return total.reshape(-1)
 
 
 def digest(content) -> str:
@@ -178,7 +186,8 @@ class _Draws:
 
     def uniform(self, shape: tuple[int, ...]) -> np.ndarray:
         raw = self._bits.random_raw(int(np.prod(shape)))
-        return ((raw >> np.uint64(11)) * 2.0**-53).reshape(shape)
+        raw >>= np.uint64(11)
+        return (raw * 2.0**-53).reshape(shape)
 
 
 def _within_quantile(power: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -198,9 +207,13 @@ def _scale(spectrum, chosen, options, clean_power, draws):
 
 
 def _add(spectrum, chosen, options, clean_power, draws):
-    phase = draws.uniform(spectrum.shape)[chosen] * (2.0 * np.pi)
+    where = np.flatnonzero(chosen)
+    phase = draws.uniform(spectrum.shape).reshape(-1)[where]
+    phase *= 2.0 * np.pi
     magnitude = options["level"] * np.sqrt(clean_power.mean())
-    spectrum[chosen] += magnitude * (np.cos(phase) + 1j * np.sin(phase))
+    added = np.empty(len(where), dtype=np.complex128)
+    added.real, added.imag = magnitude * np.cos(phase), magnitude * np.sin(phase)
+    spectrum.reshape(-1)[where] += added
 
 
 def _set(spectrum, chosen, options, clean_power, draws):
