@@ -192,6 +192,20 @@ def test_bad_recordings_are_skipped_and_counted(plain_corpus, tmp_path):
     assert sum(len(found) for found in utterances(data).values()) == 20
 
 
+def test_a_large_corpus_is_announced_and_a_small_disk_refused(plain_corpus, tmp_path, monkeypatch, capsys):
+    import corpora
+    import prepare as stage0
+
+    monkeypatch.setattr(stage0, "_LARGE_BYTES", 1)
+    recordings = corpora.read(plain_corpus).recordings
+    stage0.announce_cost(recordings, tmp_path, 16000, 2)
+    said = capsys.readouterr().err
+    assert "20 recordings, about 0 h of audio" in said and "GB are free" in said and "2 job(s)" in said
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 10**5))
+    with pytest.raises(InputError, match="GB are needed and 0.0 GB free: use --subset, or --data on another disk"):
+        stage0.announce_cost(recordings, tmp_path, 16000, 2)
+
+
 def write_split(folder: Path, **lists) -> Path:
     path = folder / "split.yaml"
     path.write_text(yaml.safe_dump(lists))
