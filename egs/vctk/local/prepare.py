@@ -10,6 +10,7 @@ recordings are reported, listed in DATA/skipped and left out. What was made from
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Mapping
@@ -250,11 +251,15 @@ def announce_cost(recordings: list[Recording], data: Path, sample_rate: int, job
     size = sum(recording.clean.stat().st_size for recording in recordings)
     if size < _LARGE_BYTES:
         return
-    sample = recordings[:: max(1, len(recordings) // 50)]
-    sample_bytes = sum(recording.clean.stat().st_size for recording in sample)
-    duration_s = sum(sf.info(recording.clean).duration for recording in sample) * size / sample_bytes
-    converts = sf.info(sample[0].clean).samplerate != sample_rate
-    given = sample[0].noisy is not None
+    sample = []
+    for recording in recordings[:: max(1, len(recordings) // 50)]:
+        with contextlib.suppress(sf.LibsndfileError):  # a bad one is reported when its turn comes
+            sample.append((recording.clean.stat().st_size, sf.info(recording.clean)))
+    if not sample:
+        return
+    duration_s = sum(info.duration for _, info in sample) * size / sum(file_bytes for file_bytes, _ in sample)
+    converts = sample[0][1].samplerate != sample_rate
+    given = recordings[0].noisy is not None
     files_written = (2 if given else 1) * converts + (0 if given else 1)
     need = int(duration_s * sample_rate * 2 * files_written)  # PCM 16
     data.mkdir(parents=True, exist_ok=True)
