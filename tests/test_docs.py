@@ -6,8 +6,8 @@ import re
 
 import pytest
 from conftest import CONF, ROOT
-from prepare import read_split
 from report import Run, collect
+from splits import read_split
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "egs/vctk/results"

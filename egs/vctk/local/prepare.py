@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,20 +20,19 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 import yaml
-from corpora import Corpus, Recording, read
+from corpora import Recording, read
+from splits import decide_split, read_split, select
 
 from gan_denoise import audio, workers
-from gan_denoise.config import check_keys, read_yaml
+from gan_denoise.config import read_yaml
 from gan_denoise.datadir import DataDir, c_sorted, speaker_ids, write_table
-from gan_denoise.errors import InputError, nearest
+from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.mix import SPLITS
 from gan_denoise.noise import digest
 from gan_denoise.terminal import clock, program, progress, say
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 RECORD = "corpus.yaml"
-DEV_SHARE, TEST_SHARE = 0.1, 0.15  # of the speakers, where a rule decides
 # Speeds of one 2.3 GHz core relative to real time, the last one at 16 kHz
 READING, CONVERTING, CORRUPTING = 1500, 500, 200
 _LARGE_BYTES = 2**30
@@ -126,89 +124,6 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
     write_atomically(data / "split.yaml", yaml.safe_dump({name: split[name] for name in SPLITS}, sort_keys=False))
     record = {**wanted, "layout": corpus.layout, "speakers": {name: split[name] for name in SPLITS}}
     write_atomically(data / RECORD, yaml.safe_dump(record, sort_keys=False))  # last: now the stage is finished
-
-
-def read_split(path: Path) -> dict[str, list[str]]:
-    """Read a split file: lists of speakers under dev, test and, optionally, train. Raises InputError."""
-    split = read_yaml(path)
-    check_keys(split, SPLITS, str(path))
-    for name in ("dev", "test"):
-        if not split.get(name):
-            raise InputError(f'{path}: "{name}" lists no speaker')
-    split = {name: [str(speaker) for speaker in listed] for name, listed in split.items() if isinstance(listed, list)}
-    if not {"dev", "test"} <= split.keys():
-        raise InputError(f"{path}: expected lists of speakers, as in dev: [p226, p287]")
-    everyone = [speaker for listed in split.values() for speaker in listed]
-    for speaker in everyone:
-        if everyone.count(speaker) > 1:
-            raise InputError(
-                f"{path}: speaker {speaker} is listed twice: a speaker belongs to one of train, dev and test"
-            )
-    return split
-
-
-def decide_split(corpus: Corpus, speakers: list[str], given: Mapping[str, list[str]] | None) -> dict[str, list[str]]:
-    """Speakers of train, dev and test. Raises InputError where a given split does not fit, or where there are too few."""
-    if given:
-        for listed in given.values():
-            for speaker in listed:
-                if speaker not in speakers:
-                    raise InputError(f'--split: the corpus has no speaker "{speaker}"{nearest(speaker, speakers)}')
-        split = {name: list(given.get(name, [])) for name in SPLITS}
-        split["train"] = split["train"] or [
-            speaker for speaker in speakers if speaker not in split["dev"] + split["test"]
-        ]
-    else:
-        split = _split_by_rule(corpus, speakers)
-    if not all(split.values()):
-        raise InputError(
-            f"{len(speakers)} speaker(s) in the corpus, {len(split['train'])} left for train: train, dev and test need one each at least"
-        )
-    return split
-
-
-def _split_by_rule(corpus: Corpus, speakers: list[str]) -> dict[str, list[str]]:
-    """VCTK's fixed split where its speakers are there; elsewhere the speakers in the order of a hash of their names."""
-    if len(speakers) < 3:
-        raise InputError(
-            f"the corpus has {len(speakers)} speaker(s): train, dev and test need one each at least, three in all"
-        )
-    fixed = read_split(CONF / "split_vctk.yaml")
-    if corpus.layout.startswith("VCTK") and all(set(listed) & set(speakers) for listed in fixed.values()):
-        dev, test = (c_sorted(set(fixed[name]) & set(speakers)) for name in ("dev", "test"))
-    else:
-        shuffled = sorted(speakers, key=lambda speaker: hashlib.sha256(speaker.encode()).digest())
-        test = c_sorted({recording.speaker for recording in corpus.recordings if recording.split == "test"})
-        others = [speaker for speaker in shuffled if speaker not in test]
-        if not test:
-            count = max(1, round(TEST_SHARE * len(speakers)))
-            test, others = others[:count], others[count:]
-        dev = others[: max(1, round(DEV_SHARE * len(speakers)))]
-    train = [speaker for speaker in speakers if speaker not in dev + test]
-    return {"train": train, "dev": c_sorted(dev), "test": c_sorted(test)}
-
-
-def select(corpus: Corpus, split: Mapping[str, list[str]], subset: int | None) -> dict[str, list[Recording]]:
-    """The recordings of each split: sentences that several speakers read stay out of dev and test,
-    then the first `subset` of each speaker."""
-    readers: dict[str, set[str]] = {}
-    for recording in corpus.recordings:
-        if recording.text:
-            readers.setdefault(recording.text.casefold(), set()).add(recording.speaker)
-    chosen = {}
-    for name in SPLITS:
-        chosen[name] = []
-        for speaker in split[name]:
-            own = [recording for recording in corpus.recordings if recording.speaker == speaker]
-            if name != "train":
-                own = [r for r in own if not r.shared and len(readers.get((r.text or "").casefold(), ())) <= 1]
-            chosen[name] += own[:subset]
-        chosen[name].sort(key=lambda recording: recording.utt_id.encode())
-        if not chosen[name]:
-            raise InputError(
-                f"no recording is left for {name}: all its sentences are read by other speakers too: change --split"
-            )
-    return chosen
 
 
 @dataclass(frozen=True)
