@@ -172,6 +172,12 @@ def _overlap_add(frames: np.ndarray, hop_length: int) -> np.ndarray:
     return total.reshape(-1)
 
 
+def spectrogram_db(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """What pictures show: (T,) -> (F, N) level in dB, low frequencies first, 32 ms Hann windows every 8 ms."""
+    hop_length = sample_rate // 125
+    return 20.0 * np.log10(np.abs(stft(samples, _window("hann", 4 * hop_length), hop_length)).T + 1e-7)
+
+
 def digest(content) -> str:
     """12 hexadecimal digits of the SHA-256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from gan_denoise import audio
 from gan_denoise.datadir import DataDir, read_scp
-from gan_denoise.noise import stft
+from gan_denoise.noise import spectrogram_db
 
 if TYPE_CHECKING:
     from report import Run
@@ -71,11 +71,11 @@ def chosen(run: Run) -> dict[str, str]:
 
 
 def _utterance(utt_id: str, why: str, sources: dict[str, dict[str, Path]], run: Run) -> str:
-    reference = None
+    loudest_db = None
     cells = ""
     for name, files in sources.items():
         wave, sample_rate = audio.read_mono(files[utt_id])
-        picture, reference = spectrogram(wave, sample_rate, reference)
+        picture, loudest_db = spectrogram(wave, sample_rate, loudest_db)
         score = next((row for row in run.systems.get(name, []) if row["utt_id"] == utt_id), {})
         shown = (
             f"PESQ {score['pesq_wb']:.2f}, SI-SDR {score['si_sdr']:.1f} dB"
@@ -90,17 +90,15 @@ def _utterance(utt_id: str, why: str, sources: dict[str, dict[str, Path]], run: 
     return f"<section><h3>{html.escape(utt_id)} <small>{why}</small></h3><div class=room>{cells}</div></section>"
 
 
-def spectrogram(wave: np.ndarray, sample_rate: int, reference: float | None) -> tuple[str, float]:
-    """A WebP picture in base64, low frequencies at the bottom, and the power of its loudest bin (white, unless given)."""
-    hop_length = sample_rate // 125
-    window = np.hanning(4 * hop_length + 1)[:-1]
-    power = np.abs(stft(wave, window, hop_length).T[::-1]) ** 2
-    reference = power.max() if reference is None else reference
-    level = 1.0 + 10.0 * np.log10(np.maximum(power / max(reference, 1e-12), 1e-12)) / _FLOOR_DB
+def spectrogram(wave: np.ndarray, sample_rate: int, loudest_db: float | None) -> tuple[str, float]:
+    """A WebP picture in base64, low frequencies at the bottom, and the level of its loudest bin (white, unless given)."""
+    level_db = spectrogram_db(wave, sample_rate)[::-1]
+    loudest_db = float(level_db.max()) if loudest_db is None else loudest_db
+    level = 1.0 + (level_db - loudest_db) / _FLOOR_DB
     pixels = (255 * colormaps["magma"](np.clip(level, 0.0, 1.0))[..., :3]).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).resize((480, 160)).save(file, "WEBP", quality=80)
-    return base64.b64encode(file.getvalue()).decode(), float(reference)
+    return base64.b64encode(file.getvalue()).decode(), loudest_db
 
 
 def flac(wave: np.ndarray, sample_rate: int) -> str:

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from gan_denoise import audio, metrics
 from gan_denoise.datadir import DataDir
 from gan_denoise.enhance import Denoiser
+from gan_denoise.noise import spectrogram_db
 
 METRICS = ("pesq_wb", "estoi", "si_sdr")
 
@@ -48,16 +49,8 @@ class Validation:
             if originals:
                 paths |= {"clean": self._data.wav[utt_id], "noisy": self._data.noisy[utt_id]}
             for kind, path in paths.items():
-                wave = torch.from_numpy(audio.read_mono(path)[0])
-                writer.add_audio(f"{utt_id}/{kind}", wave[None], step, sample_rate=self._sample_rate)
-                writer.add_image(f"{utt_id}/{kind}", spectrogram_image(wave, self._sample_rate), step)
-
-
-def spectrogram_image(wave: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """(T,) -> (1, F, N) in 0 to 1, low frequencies at the bottom: 32 ms windows, 80 dB below the loudest bin is black."""
-    n_fft = round(0.032 * sample_rate)
-    spectrum = torch.stft(
-        wave, n_fft, n_fft // 4, window=torch.hann_window(n_fft), pad_mode="constant", return_complex=True
-    )
-    level_db = 20.0 * spectrum.abs().clamp_min(1e-7).log10()
-    return ((level_db - level_db.max()) / 80.0 + 1.0).clamp(0.0, 1.0).flip(0)[None]
+                wave, sample_rate = audio.read_mono(path)
+                level_db = spectrogram_db(wave, sample_rate)[::-1]
+                picture = np.clip((level_db - level_db.max()) / 80.0 + 1.0, 0.0, 1.0)
+                writer.add_audio(f"{utt_id}/{kind}", wave[None], step, sample_rate=sample_rate)
+                writer.add_image(f"{utt_id}/{kind}", picture[None], step)

@@ -17,18 +17,11 @@ import soundfile as sf
 from gan_denoise import audio, datadir
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
-from gan_denoise.noise import stft
+from gan_denoise.noise import spectrogram_db
 from gan_denoise.terminal import program
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
-
-
-def level_db(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(T,) -> (F, N) in dB: 32 ms Hann windows every 8 ms."""
-    hop_length = sample_rate // 125
-    window = np.hanning(4 * hop_length + 1)[:-1]
-    return 20.0 * np.log10(np.abs(stft(wave, window, hop_length)).T + 1e-7)
 
 
 @program
@@ -49,7 +42,7 @@ def main() -> None:
             file = io.BytesIO()
             sf.write(file, audio.to_pcm16(wave / max(1.0, np.abs(wave).max() * 1.001)), sample_rate, format="FLAC")
             write_atomically(arguments.out / f"{utt_id}_{kind}.flac", file.getvalue())
-            picture = level_db(wave, sample_rate)
+            picture = spectrogram_db(wave, sample_rate)
             loudest_db = picture.max() if loudest_db is None else loudest_db
             extent = (0, len(wave) / sample_rate, 0, sample_rate / 2000)
             limits = {"vmin": loudest_db - 80, "vmax": loudest_db}
