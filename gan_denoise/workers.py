@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -39,8 +40,7 @@ def each(
         for item in items:
             yield _outcome(item, lambda item=item: function(item))
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=jobs, context=spawn, initializer=_prepare_worker) as pool:
+    with ProcessPool(max_workers=jobs, context=_forkserver(), initializer=_ignore_ctrl_c) as pool:
         try:
             running = {}
             for item in items:
@@ -73,7 +73,21 @@ def _outcome(item, call: Callable) -> Outcome:
         return Outcome(item, reason=os_error_line(error), os_error=True)
 
 
-def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its workers itself
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+def _forkserver() -> multiprocessing.context.BaseContext:
+    """Workers come from a clean process that has imported the program once: quicker than starting anew, safer than fork."""
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    before = {name: os.environ.get(name) for name in one_thread}
+    os.environ.update(one_thread)  # read by those libraries when they are imported, hence before the process starts
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    return multiprocessing.get_context("forkserver")
+
+
+def _ignore_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the parent, which stops its workers itself
