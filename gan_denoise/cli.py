@@ -24,12 +24,14 @@ FILES = "a file, a folder (mirrored), or an scp file"
 
 @program
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="gan-denoise", description="Corrupt, enhance and score speech.")
+    parser = argparse.ArgumentParser(
+        prog="gan-denoise", allow_abbrev=False, description="Corrupt, enhance and score speech."
+    )
     parser.add_argument("--version", action="version", version=f"gan-denoise {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     jobs = {"type": _positive, "default": 1, "metavar": "N", "help": "number of processes (1)"}
 
-    corrupt = commands.add_parser("corrupt", help="apply the fixed noising procedure")
+    corrupt = commands.add_parser("corrupt", allow_abbrev=False, help="apply the fixed noising procedure")
     corrupt.add_argument(
         "--noise", type=Path, metavar="FILE", help="procedure, as egs/vctk/conf/noise.yaml (the default one)"
     )
@@ -38,7 +40,7 @@ def main() -> int:
     )
     corrupt.set_defaults(run=run_corrupt)
 
-    enhance = commands.add_parser("enhance", help="denoise with a trained model")
+    enhance = commands.add_parser("enhance", allow_abbrev=False, help="denoise with a trained model")
     enhance.add_argument("--model", type=Path, required=True, metavar="DIR", help="model directory, as exp/l1/model")
     enhance.add_argument(
         "--mix", type=_share, default=1.0, metavar="0..1", help="1: enhanced only (default), 0: input only"
@@ -54,7 +56,7 @@ def main() -> int:
             "output", type=Path, metavar="OUT", help="the same kind, WAV files; OUT.scp writes to the folder OUT"
         )
 
-    score = commands.add_parser("score", help="score enhanced speech against clean speech")
+    score = commands.add_parser("score", allow_abbrev=False, help="score enhanced speech against clean speech")
     score.add_argument("--noisy", type=Path, help=f"the input of the denoiser, needed for wsdr: {FILES}")
     score.add_argument("--csv", type=Path, metavar="FILE", help="write one row per utterance")
     score.add_argument("--jobs", **jobs)

@@ -31,7 +31,9 @@ SAMPLE_RATE, UTTERANCE_S = 16000, 4.0
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("corrupt", "enhance"))
     parser.add_argument("--seconds", type=float, default=3600.0, help="amount of audio for `corrupt` (3600)")
     parser.add_argument("--model", type=Path, help="for `enhance` (the default generator, untrained)")

@@ -35,7 +35,9 @@ GAPS = ("pesq_wb", "si_sdr")
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--command", default="")
     parser.add_argument("--publish", type=Path, metavar="FOLDER")

@@ -38,7 +38,9 @@ INTERRUPTED = 75  # EX_TEMPFAIL: come again
 
 @program
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data", type=Path, default=ROOT / "egs/vctk/data", help="folder with train and dev (egs/vctk/data)"
     )

@@ -33,7 +33,9 @@ WIPED_OUT_STOI = 0.6
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--noise", type=Path, help=f"procedure ({DEFAULT.parent.name}/{DEFAULT.name})")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--check", action="store_true", help="only check that the noise is this one")

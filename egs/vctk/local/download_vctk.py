@@ -30,7 +30,9 @@ _BLOCK = 2**20
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", help="another mirror")
     parser.add_argument("--checksum", help="its MD5 (32 digits) or SHA-256 (64 digits)")
     parser.add_argument("dir", type=Path)

@@ -26,7 +26,9 @@ from matplotlib import pyplot  # noqa: E402
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("utt_ids", nargs="+", metavar="UTT_ID")

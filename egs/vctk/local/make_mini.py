@@ -99,7 +99,9 @@ def make_speaker(task: tuple[Path, int, int]) -> str:
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--voices", type=int, default=len(VOICES), help=f"number of speakers, at most {len(VOICES)}")
     parser.add_argument("--sentences", type=int, default=SHARED + MAX_OWN, help="per speaker, the shared ones included")
     parser.add_argument("--jobs", type=int, default=1)

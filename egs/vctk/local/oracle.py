@@ -36,7 +36,9 @@ def work(task: tuple[Path, Path, Path]) -> None:
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("exp", type=Path, metavar="EXPDIR")

@@ -41,7 +41,9 @@ _REPORTED = 5
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--split", type=Path, help="YAML: dev: [speakers], test: [speakers]; the others are in train")
     parser.add_argument("--subset", type=int, help="use at most this many recordings per speaker")

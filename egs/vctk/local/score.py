@@ -21,7 +21,9 @@ from gan_denoise.terminal import program, progress, say
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("exps", type=Path, nargs="+", metavar="EXPDIR")
