@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import types
 from pathlib import Path
@@ -98,9 +99,20 @@ def write_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
 def find(folder: str | Path) -> list[Path]:
     """All audio files below a folder, sorted by their path in C order. Hidden files and folders are left out."""
     folder = Path(folder)
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    visible = (path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return sorted(visible, key=lambda path: path.as_posix().encode())
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(place) / name
+            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and path.is_file():
+                if os.fsencode(path).decode("utf-8", "ignore") != str(path):
+                    raise InputError(f"{os.fsencode(path)!r}: the file's name is not UTF-8: rename it")
+                found.append(path)
+    return sorted(found, key=lambda path: path.as_posix().encode())
 
 
 def torchaudio():

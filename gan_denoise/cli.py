@@ -60,6 +60,7 @@ def main() -> int:
     score.add_argument("--noisy", type=Path, help=f"the input of the denoiser, needed for wsdr: {FILES}")
     score.add_argument("--csv", type=Path, metavar="FILE", help="write one row per utterance")
     score.add_argument("--jobs", **jobs)
+    score.add_argument("--overwrite", action="store_true", help="replace the CSV file if it exists")
     score.add_argument("clean", type=Path, metavar="CLEAN", help=FILES)
     score.add_argument("enhanced", type=Path, metavar="ENHANCED", help="the same utt_ids")
     score.set_defaults(run=run_score)
@@ -114,7 +115,7 @@ class Task:
 
 def _each_file(arguments: argparse.Namespace, what: str, work: Callable[[Task], None]) -> int:
     """Do `work` for every file of IN that has no output yet. Exit status 1 when one failed, after doing the others."""
-    tasks = _tasks(arguments.input, arguments.output)
+    tasks = _tasks(arguments.input, arguments.output, overwrite=arguments.overwrite)
     there = [] if arguments.overwrite else [task for task in tasks if task.target.exists()]
     if there and len(tasks) == 1 and not arguments.input.is_dir():
         raise InputError(f"{there[0].target}: exists: choose another name, or give --overwrite")
@@ -137,16 +138,20 @@ def _each_file(arguments: argparse.Namespace, what: str, work: Callable[[Task], 
     return 1 if failed else 0
 
 
-def _tasks(source: Path, target: Path) -> list[Task]:
+def _tasks(source: Path, target: Path, *, overwrite: bool) -> list[Task]:
     """The files of IN with their outputs. Raises InputError where IN holds none, or OUT does not fit IN."""
     files = _files(source)
     if source.is_dir():
         if target.suffix == ".scp" or target.is_file():
             raise InputError(f"{target}: {source} is a folder, so OUT has to be a folder too")
-        if target.resolve() == source.resolve():
-            raise InputError(f"{target}: is the input folder: choose another OUT")
+        if target.resolve().is_relative_to(source.resolve()):
+            raise InputError(f"{target}: lies inside the input folder: choose another OUT")
         pairs = {utt_id: target / path.relative_to(source).with_suffix(".wav") for utt_id, path in files.items()}
     elif source.suffix == ".scp":
+        if target.suffix.lower() in audio.SUFFIXES:
+            raise InputError(f"{target}: {source} lists files, so OUT has to be a folder or an scp file")
+        if target.exists() and target.suffix == ".scp" and (not overwrite or target.samefile(source)):
+            raise InputError(f"{target}: exists: choose another OUT, or give --overwrite if it is not the input")
         folder = target.with_suffix("") if target.suffix == ".scp" else target
         pairs = {utt_id: folder / f"{utt_id}.wav" for utt_id in files}
     else:
@@ -194,7 +199,14 @@ def run_score(arguments: argparse.Namespace) -> int:
     if len(clean) == len(enhanced) == 1 and not (arguments.clean.is_dir() or arguments.clean.suffix == ".scp"):
         (utt_id,) = clean  # two files, whatever they are called
         enhanced = dict(zip([utt_id], enhanced.values(), strict=True))
+        if len(noisy) > 1:
+            raise InputError(f"{arguments.noisy}: holds {len(noisy)} files, one is needed: name it")
         noisy = dict(zip([utt_id], noisy.values(), strict=True)) if noisy else {}
+    if arguments.csv and arguments.csv.exists() and not arguments.overwrite:
+        raise InputError(f"{arguments.csv}: exists: choose another name, or give --overwrite")
+    for path in (*clean.values(), *enhanced.values(), *noisy.values()):
+        if arguments.csv and arguments.csv.exists() and path.exists() and path.samefile(arguments.csv):
+            raise InputError(f"{path}: is an input: choose another --csv")
     unpaired = sorted(clean.keys() ^ enhanced.keys())
     common = [utt_id for utt_id in clean if utt_id in enhanced]
     if not common:

@@ -39,7 +39,7 @@ def read_table(path: str | Path) -> dict[str, str]:
     """Read `key value...` lines. Raises InputError for a missing or empty file, an empty value or a repeated key."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}: check the path") from error
     except UnicodeDecodeError as error:
@@ -66,6 +66,8 @@ def read_scp(path: str | Path) -> dict[str, Path]:
     """Read an scp file: utt_id -> audio file. Relative paths are relative to the caller; pipes are refused."""
     table = read_table(path)
     for utt_id, value in table.items():
+        if "/" in utt_id or utt_id.startswith("."):
+            raise InputError(f"{path}: {utt_id}: an utt_id may not be a path: rename it")
         if value.endswith("|"):
             raise InputError(f"{path}: {utt_id}: commands (`... |`) are not run: write the audio to a file first")
     return {utt_id: Path(value) for utt_id, value in table.items()}

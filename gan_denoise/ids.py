@@ -22,6 +22,5 @@ def utt_id_of_file(path: Path) -> str:
 
 def utt_id_below(path: Path, root: Path) -> str:
     """The utt_id of a recording found somewhere below `root`: as in a corpus with one folder per speaker."""
-    root = root.resolve()
-    parts = path.resolve().relative_to(root).parts
-    return utt_id_in_folder(path, root / parts[0] if len(parts) > 1 else root)
+    parts = path.relative_to(root).parts  # not resolved: a linked file belongs to the folder of the link
+    return utt_id_in_folder(path, root / parts[0] if len(parts) > 1 else root.resolve())

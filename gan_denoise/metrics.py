@@ -40,6 +40,8 @@ class Signals:
 def si_sdr(signals: Signals) -> float:
     """Scale-invariant SDR in dB (Le Roux et al. 2019, eq. 3), of zero-mean signals, within +-100 dB."""
     clean, enhanced = signals.clean - signals.clean.mean(), signals.enhanced - signals.enhanced.mean()
+    if not clean.any() or not enhanced.any():
+        raise Unscorable("a constant signal has no SI-SDR")
     target = (enhanced @ clean) / (clean @ clean) * clean
     distortion = enhanced - target
     floor = 10.0 ** (-SI_SDR_LIMIT_DB / 10.0)
@@ -162,7 +164,10 @@ def _score_group(task: tuple[Pair, tuple[str, ...]]) -> dict[str, tuple[float | 
             for what in ("clean", "enhanced"):
                 if not getattr(signals, what).any():
                     raise Unscorable(f"the {what} signal is silent")
-            values[name] = (round(METRICS[name](signals), DECIMALS), None)
+            value = METRICS[name](signals)
+            if not np.isfinite(value):
+                raise Unscorable("has no finite value for these signals (is one of them constant?)")
+            values[name] = (round(value, DECIMALS), None)
         except Unscorable as reason:
             values[name] = (None, str(reason))
     return values

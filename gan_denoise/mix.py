@@ -50,7 +50,7 @@ class RecordedNoise:
         if split not in self._pieces:
             raise InputError(f"{self._source}: noise: no recordings for the split {split}")
         if split not in self._loaded:
-            self._loaded[split] = []
+            loaded = []
             for path, start, end in self._pieces[split]:
                 samples, rate = audio.read_mono(path, dtype="float64")
                 samples = samples[round(start * rate) : None if end is None else round(end * rate)]
@@ -58,7 +58,8 @@ class RecordedNoise:
                     raise InputError(
                         f"{path}: from {start} to {end or 'its end'} s there is no sound: choose another part"
                     )
-                self._loaded[split].append((samples, rate))
+                loaded.append((samples, rate))
+            self._loaded[split] = loaded
         return self._loaded[split]
 
     def identity(self) -> dict:

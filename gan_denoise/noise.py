@@ -109,7 +109,7 @@ class Procedure:
         settings = parameters["stft"]
         check_keys(settings, ("n_fft", "hop_length", "window"), f"{source}: stft")
         n_fft, hop_length, window = (settings.get(key) for key in ("n_fft", "hop_length", "window"))
-        if window not in _WINDOWS:
+        if not isinstance(window, str) or window not in _WINDOWS:
             raise InputError(f"{source}: stft: window: expected one of {', '.join(sorted(_WINDOWS))}, found {window!r}")
         check_number(n_fft, f"{source}: stft: n_fft", low=2, whole=True)
         if n_fft % 2:

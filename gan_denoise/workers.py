@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def each(
         for item in items:
             yield _outcome(item, lambda item=item: function(item))
         return
-    with ProcessPool(max_workers=jobs, context=_forkserver(), initializer=_ignore_ctrl_c) as pool:
+    with ProcessPool(max_workers=jobs, context=_forkserver()) as pool:
         try:
             running = {}
             for item in items:
@@ -78,16 +79,16 @@ def _forkserver() -> multiprocessing.context.BaseContext:
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     before = {name: os.environ.get(name) for name in one_thread}
     os.environ.update(one_thread)  # read by those libraries when they are imported, hence before the process starts
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None  # inherited: Ctrl-C is for the parent
     try:
         multiprocessing.forkserver.ensure_running()
     finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
     return multiprocessing.get_context("forkserver")
-
-
-def _ignore_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the parent, which stops its workers itself

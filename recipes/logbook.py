@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
@@ -31,7 +32,7 @@ class Logbook:
         self._started = self._since = time.monotonic()
         self._log_path = exp / "log.jsonl"
         entries = self._log_path.read_text().splitlines() if self._log_path.exists() else []
-        kept = [entry for entry in entries if json.loads(entry)["step"] <= first]
+        kept = [entry for entry in entries if _step(entry) <= first]
         write_atomically(self._log_path, "".join(entry + "\n" for entry in kept))
         self._writer = SummaryWriter(exp / "tensorboard", purge_step=first + 1 if first else None)
         self._bar = tqdm(total=steps, initial=first, desc=exp.name, unit=" steps", disable=not sys.stderr.isatty())
@@ -108,6 +109,13 @@ class Logbook:
         self._writer.close()
         self.status(state, step)
         say(f"{self._exp.name}: {state} at step {step}/{self._steps} after {clock(self.elapsed_s)}")
+
+
+def _step(entry: str) -> float:
+    try:
+        return json.loads(entry)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return math.inf  # half a line, of a run that was killed while it wrote
 
 
 def machine() -> str:

@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp: Path) -> int:
-    stop = StopSignal(accelerator)  # before the data workers start: they inherit it and do not die of a Ctrl-C
+    stop = StopSignal(accelerator)
     device, leader = accelerator.device, accelerator.is_main_process
     train_data, dev_data = (datadir.read(data / split, noisy=True) for split in ("train", "dev"))
     noise = datadir.read_noise(data / "train")
@@ -97,6 +97,8 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
     state_path = exp / "checkpoint.pt"
     if state_path.exists():
         state = checkpoint.load_state(state_path)
+        if "identity" not in state:
+            raise InputError(f"{state_path}: is no training state of this project: remove it")
         check_same_run(state["identity"], identity, exp)
         bare_generator.load_state_dict(state["generator"])
         ema.load_state_dict(state["ema"])
@@ -120,7 +122,13 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
     share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
     batches = Batches(first, steps, batch_size=experiment["batch_size"], **share)
     loader = iter(
-        DataLoader(segments, batch_sampler=batches, num_workers=experiment["workers"], pin_memory=device.type == "cuda")
+        DataLoader(
+            segments,
+            batch_sampler=batches,
+            num_workers=experiment["workers"],
+            pin_memory=device.type == "cuda",
+            worker_init_fn=leave_signals_to_the_parent,
+        )
     )
 
     if leader:
@@ -216,6 +224,12 @@ class StopSignal:
             return self._received
         flag = torch.tensor(float(self._received), device=self._accelerator.device)
         return bool(self._accelerator.reduce(flag, reduction="sum") > 0)
+
+
+def leave_signals_to_the_parent(worker: int) -> None:
+    """In a data worker: a signal to the whole process group must not take the data away before the state is saved."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def initialise(generator: nn.Module, model_dir: Path, options: dict, sample_rate: int) -> None:

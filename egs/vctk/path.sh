@@ -3,7 +3,7 @@
 
 gan_denoise_environment() {
     local root venv lock stamp python pip
-    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd) || return 1
+    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." >/dev/null && pwd) || return 1
     venv=$root/.venv lock=$root/requirements.lock
     stamp=$venv/installed-$(cksum <"$lock" | tr ' ' '-') || return 1
     if [ ! -f "$stamp" ]; then

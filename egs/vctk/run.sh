@@ -16,6 +16,7 @@
 #
 # Every stage can be repeated; a finished one is cheap to run again. Paths are relative to where you are.
 set -euo pipefail
+unset CDPATH
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 die() { echo "error: $*" >&2; exit 1; }
@@ -66,7 +67,7 @@ if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16
 if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
 from=(${corpus:+--corpus "$corpus"} ${split:+--split "$split"} ${subset:+--subset "$subset"} ${sample_rate:+--sample-rate "$sample_rate"})
 if runs 0; then
-    if [ "$corpus" = "$data/local/mini" ]; then python "$here/local/make_mini.py" --jobs "$nj" "$corpus"; fi
+    if [ "$corpus" = "$data/local/mini" ] && [ ! -f "$data/corpus.yaml" ]; then python "$here/local/make_mini.py" --jobs "$nj" "$corpus"; fi
     python "$here/local/prepare.py" "${from[@]}" --jobs "$nj" "$data"
 elif [ "$stop_stage" -ge 1 ]; then
     python "$here/local/prepare.py" "${from[@]}" --check "$data"
@@ -78,8 +79,10 @@ elif [ "$stop_stage" -ge 2 ] && [ -n "$noise" ]; then
     python "$here/local/corrupt.py" --noise "$noise" --check "$data"/train "$data"/dev "$data"/test
 fi
 
+if [ "$stop_stage" -ge 2 ]; then python "$here/local/claim.py" "$data" "$exp"; fi
+
 # The mini corpus is for a first look: fewer updates, so that it takes minutes
-if [ -d "$data/local/mini" ]; then train_opts="steps=1500 $train_opts"; fi
+if grep -qs '^corpus: .*/local/mini$' "$data/corpus.yaml"; then train_opts="steps=1500 $train_opts"; fi
 systems=()
 for name in $experiments; do
     for seed in $seeds; do

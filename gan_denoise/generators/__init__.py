@@ -35,5 +35,5 @@ def build(options: Mapping, *, sample_rate: int) -> nn.Module:
     check_keys(sizes, known, f"generator {name}")
     try:
         return generator(sample_rate=sample_rate, **sizes)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise InputError(f"generator {name}: {error}") from error

@@ -70,7 +70,9 @@ def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
         raise InputError(f"{folder}: has no noise yet: run stage 1 first")
     if arguments.check:
         return
-    if (folder / "noisy.scp").is_file() and (folder / "noise.yaml").is_file():
+    noisy_scp = folder / "noisy.scp"
+    whole = noisy_scp.is_file() and (folder / "noise.yaml").is_file()
+    if whole and all(path.is_file() for path in datadir.read_scp(noisy_scp).values()):
         say(f"stage 1: {folder} is up to date")
     else:
         noisy = datadir.read_scp(given) if given.is_file() else corrupt_all(folder, data, noise, arguments.jobs)

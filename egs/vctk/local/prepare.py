@@ -98,7 +98,7 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
             files[outcome.item.utt_id] = outcome.result
     report_skipped(skipped, data)
 
-    ids = speaker_ids(speakers)
+    ids = kaldi_ids(corpus.recordings)
     for split_name, recordings in chosen.items():
         usable = [recording for recording in recordings if recording.utt_id in files]
         if not usable:
@@ -106,7 +106,14 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
                 f"{arguments.corpus}: no usable recording for {split_name}: see {data / 'skipped'}, or change --split"
             )
         folder = data / split_name
-        for name in ("noisy.scp", "noise.yaml", "audit.csv", "text"):  # of an earlier, interrupted stage 0
+        for name in (
+            "noisy.scp",
+            "noise.yaml",
+            "audit.csv",
+            "text",
+            "given.scp",
+            "given.digests",
+        ):  # of an earlier, interrupted stage 0
             (folder / name).unlink(missing_ok=True)
         if corpus.layout == "parallel":
             write_table(folder / "given.scp", {recording.utt_id: files[recording.utt_id].noisy for recording in usable})
@@ -126,6 +133,29 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
     write_atomically(data / "split.yaml", yaml.safe_dump({name: split[name] for name in SPLITS}, sort_keys=False))
     record = {**wanted, "layout": corpus.layout, "speakers": {name: split[name] for name in SPLITS}}
     write_atomically(data / RECORD, yaml.safe_dump(record, sort_keys=False))  # last: now the stage is finished
+
+
+def kaldi_ids(recordings: list[Recording]) -> dict[str, str]:
+    """Speaker -> spk_id such that Kaldi accepts the order of utt2spk. Raises InputError where no spk_id can do that."""
+    names = {recording.speaker for recording in recordings}
+    for ids in (dict(zip(names, names, strict=True)), speaker_ids(names)):
+        order = [ids[recording.speaker] for recording in recordings]  # recordings are sorted by utt_id
+        if order == c_sorted(order) and len(set(ids.values())) == len(names):
+            return ids
+    last = None
+    closed = set()
+    for recording in recordings:
+        if recording.speaker != last:
+            if recording.speaker in closed:
+                raise InputError(
+                    f"{recording.clean}: sorted by utt_id, {last}'s recordings stand among those of {recording.speaker}, which "
+                    "Kaldi refuses: rename one of the two speakers"
+                )
+            closed.add(last)
+            last = recording.speaker
+    raise InputError(
+        "the speakers' names do not sort as their recordings do, which Kaldi wants: give them equal lengths"
+    )
 
 
 @dataclass(frozen=True)

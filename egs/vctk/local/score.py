@@ -40,7 +40,7 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> None:
     noise = datadir.read_noise(folder)
     system, seed = system_of(exp, noise["fingerprint"])
     target, sources = exp / "scores.csv", (enhanced_scp, folder / "wav.scp", folder / "noisy.scp")
-    if target.is_file():
+    if target.is_file() and target.stat().st_size:
         scored = {(row["utt_id"], row["fingerprint"]) for row in metrics.read_csv(target)}
         if scored != {(utt_id, noise["fingerprint"]) for utt_id in data.wav}:
             raise InputError(f"{target}: scores other data than {folder}: name its --data, or choose another --exp")
@@ -48,6 +48,10 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> None:
             say(f"stage 4: {target} is up to date")
             return
     enhanced = datadir.read_scp(enhanced_scp)
+    if gone := [path for path in enhanced.values() if not path.is_file()]:
+        raise InputError(
+            f"{gone[0]}: is missing, with {len(gone) - 1} more: remove {enhanced_scp} and run stage 3 again"
+        )
     if enhanced.keys() != data.wav.keys():
         raise InputError(
             f"{enhanced_scp}: lists other utterances than {folder}: name its --data, or choose another --exp"

@@ -24,9 +24,9 @@ def read_split(path: Path) -> dict[str, list[str]]:
     for name in ("dev", "test"):
         if not split.get(name):
             raise InputError(f'{path}: "{name}" lists no speaker')
-    split = {name: [str(speaker) for speaker in listed] for name, listed in split.items() if isinstance(listed, list)}
-    if not {"dev", "test"} <= split.keys():
-        raise InputError(f"{path}: expected lists of speakers, as in dev: [p226, p287]")
+    for name, listed in split.items():
+        if not isinstance(listed, list) or not all(isinstance(speaker, str) for speaker in listed) or not listed:
+            raise InputError(f'{path}: {name}: expected a list of names, as in {name}: [p226, "001"] (quote numbers)')
     everyone = [speaker for listed in split.values() for speaker in listed]
     for speaker in everyone:
         if everyone.count(speaker) > 1:
