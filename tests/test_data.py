@@ -76,6 +76,12 @@ def test_kaldi_order_of_speakers_that_begin_alike():
     assert datadir.speaker_ids(["a", "ab"]) == {"a": "a", "ab": "ab"}  # "a_" already comes before "ab_"
 
 
+def test_speakers_whose_recordings_interleave_are_refused(tmp_path):
+    for path in ("a/001", "a/zzz", "a_b/001", "c/001", "d/001"):
+        write(tmp_path / f"corpus/{path}.wav", speech_like(0))
+    one_error_line(prepare(tmp_path / "corpus", tmp_path / "data"), "stand among those of a", "rename")
+
+
 def test_vctk_092(tmp_path):
     corpus = vctk(tmp_path / "VCTK", "wav48_silence_trimmed", "_mic1.flac")
     mic2 = corpus / "wav48_silence_trimmed/p225/p225_030_mic2.flac"

@@ -123,6 +123,11 @@ def test_score_from_the_command_line(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "pesq_wb" in result.stdout and "3 of 3 utterances" in result.stdout
     assert [row["utt_id"] for row in metrics.read_csv(tmp_path / "s.csv")] == ["0", "1", "2"]
+    csv = ("--csv", tmp_path / "s.csv", tmp_path / "clean", tmp_path / "enhanced")
+    one_error_line(run("gan-denoise", "score", *csv), "s.csv: exists", "--overwrite")
+    clean = tmp_path / "clean/0.wav"
+    result = run("gan-denoise", "score", "--overwrite", "--csv", clean, clean, tmp_path / "enhanced/0.wav")
+    one_error_line(result, "0.wav: is an input")
     (tmp_path / "enhanced/2.wav").unlink()
     one_error_line(run("gan-denoise", "score", tmp_path / "clean", tmp_path / "enhanced"), "2: is in", "only")
     result = run("gan-denoise", "score", tmp_path / "clean/0.wav", tmp_path / "enhanced/1.wav")

@@ -32,7 +32,7 @@ def small_mini(tmp_path_factory):
     return folder
 
 
-def test_from_a_corpus_to_a_table(small_mini):
+def test_from_a_corpus_to_a_table(small_mini, prepared):
     options = ["--corpus", "mini/", "--data", "data", "--exp=exp", "--train-opts", TINY, "--nj", "2"]
     result = recipe("--stage", 0, *options, cwd=small_mini)  # paths are relative to the caller
     assert result.returncode == 0, result.stderr
@@ -61,6 +61,9 @@ def test_from_a_corpus_to_a_table(small_mini):
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept  # a finished stage does nothing again
 
+    for stage in ("2", "3", "5"):  # an exp folder belongs to one data folder
+        result = recipe("--stage", stage, "--stop-stage", stage, "--data", prepared, "--exp", exp, cwd=small_mini)
+        one_error_line(result, "was made from other data", "--exp")
     for changed, words in {
         ("--sample-rate", "48000"): ["--sample-rate 16000, not 48000"],
         ("--subset", "2"): ["--subset"],

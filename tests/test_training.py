@@ -108,6 +108,8 @@ def test_killed_and_resumed_equals_uninterrupted(prepared, tiny_experiment, tmp_
     assert result.returncode == 0, result.stderr
     command = [tiny_experiment, "--data", prepared, "--exp", broken]
     for moment, count, step in (("before", 1, None), ("after", 1, 4), ("before", 1, 4)):
+        if (broken / "log.jsonl").exists():
+            (broken / "log.jsonl").write_text((broken / "log.jsonl").read_text() + '{"step": 1')  # half a line
         result = run("python", "-c", KILLER, TRAIN, moment, count, *command)
         assert result.returncode == -signal.SIGKILL, result.stderr
         assert not (broken / "model").exists()
@@ -165,10 +167,12 @@ def test_sigterm_saves_and_leaves(prepared, tiny_experiment, tmp_path):
         "workers=1",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*command, "steps=100000"], stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [*command, "steps=100000"], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
     for line in process.stderr:
         if "step 3/" in line:
-            process.send_signal(signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGTERM)  # to the data worker too, as `timeout` and batch systems do
             break
     stderr = process.stderr.read()
     assert process.wait(timeout=60) == 75, stderr
