@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_denoise.config import check_keys
+from gan_denoise.config import check_keys, check_number
 from gan_denoise.errors import InputError
 
 _EPSILON = 1e-8
@@ -56,8 +56,7 @@ class Losses(nn.Module):
         super().__init__()
         check_keys(weights, LOSSES, "losses")
         for name, weight in weights.items():
-            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight < 0:
-                raise InputError(f"losses: {name}: expected a weight of 0 or more, found {weight!r}")
+            check_number(weight, f"losses: {name}", low=0.0)
         if not any(weights.values()):
             raise InputError("losses: no loss has a weight above 0")
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}

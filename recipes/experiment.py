@@ -45,9 +45,11 @@ def read_experiment(path: Path, overrides: Iterable[str]) -> dict:
     ):
         for key, (low, whole) in numbers.items():
             check_number(settings[key], f"{where}: {key}", low=low, whole=whole)
+    check_number(experiment["seed"], f"{source}: seed", low=0, high=2**32 - 1, whole=True)
+    check_number(experiment["segment_s"], f"{source}: segment_s", low=1e-3, high=600.0)
     check_number(experiment["ema_decay"], f"{source}: ema_decay", low=0.0, high=1.0)
     check_interval(experiment["gain_db"], f"{source}: gain_db", low=-100.0, high=100.0)
-    check_interval(optimizer["betas"], f"{source}: optimizer: betas", low=0.0, high=1.0)
+    check_interval(optimizer["betas"], f"{source}: optimizer: betas", low=0.0, high=0.9999)
     if experiment["precision"] not in ("float32", "bf16"):
         raise InputError(f"{source}: precision: expected float32 or bf16, found {experiment['precision']!r}")
     return experiment

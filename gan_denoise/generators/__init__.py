@@ -26,6 +26,10 @@ def names() -> list[str]:
 
 def build(options: Mapping, *, sample_rate: int) -> nn.Module:
     """Build a generator from `{"name": ..., **sizes}`. Raises InputError for an unknown name or size."""
+    if not isinstance(options, Mapping):
+        raise InputError(
+            f"generator: expected name: and sizes, as in {{name: convnext, width: 128}}, found {options!r}"
+        )
     sizes = dict(options)
     name = sizes.pop("name", None)
     if name not in names():
