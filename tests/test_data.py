@@ -155,8 +155,12 @@ def test_nested_folders_and_case_of_suffixes(tmp_path):
     for speaker in ("ann", "bob", "cat"):
         write(tmp_path / "corpus" / speaker / "monday" / "x.WAV", speech_like(1), format="WAV")
         write(tmp_path / "corpus" / speaker / f"{speaker}_y.flac", speech_like(2))
+    write(tmp_path / "corpus/loose.wav", speech_like(3))
+    (tmp_path / "corpus/ann/other.mp3").write_bytes(b"not looked into")
     result = prepare(tmp_path / "corpus", tmp_path / "data")
     assert result.returncode == 0, result.stderr
+    assert "lies outside the speakers' folders" in result.stderr and "neither WAV nor FLAC" in result.stderr
+    assert "skipped 2 in all" in result.stderr
     everything = set().union(*utterances(tmp_path / "data").values())
     assert everything == {f"{s}_{n}" for s in ("ann", "bob", "cat") for n in "xy"}
     kaldi_accepts(tmp_path / "data/train")

@@ -57,7 +57,11 @@ def read(folder: Path) -> Corpus:
     pairs = _clean_and_noisy(folder)
     if pairs:
         return _checked("parallel", folder, *_parallel(folder, pairs))
-    return _checked("plain", folder, list(_plain(folder)), [])
+    unused = [f"{path}: lies outside the speakers' folders" for path in _files(folder) if path.parent == folder]
+    unused += [
+        f"{path}: is neither WAV nor FLAC" for path in audio.find(folder) if path.suffix.lower() not in _SUFFIXES
+    ]
+    return _checked("plain", folder, list(_plain(folder)), unused)
 
 
 def _checked(layout: str, folder: Path, recordings: list[Recording], missing: list[str]) -> Corpus:
