@@ -1,7 +1,7 @@
 """YAML files, read strictly: experiments merge their base, and a key that nobody reads is an error.
 
 An experiment is a YAML file. `base: other.yaml` (one level) starts from another; mappings merge, lists replace and
-`null` deletes. `key.subkey=value` pairs from the command line are merged last, in the same way.
+`null` deletes; a mapping with another `name:` replaces too, since a generator's sizes are no other generator's. `key.subkey=value` pairs from the command line are merged last, in the same way.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def check_interval(value: Any, where: str, *, low: float = -math.inf, high: floa
 
 
 def merge(base: Mapping, changes: Mapping) -> dict:
-    """`base` changed by `changes`: mappings merge, anything else replaces, None deletes."""
-    merged = dict(base)
+    """`base` changed by `changes`: mappings merge unless they have another `name`, anything else replaces, None deletes."""
+    merged = dict(base) if changes.get("name", base.get("name")) == base.get("name") else {}
     for key, value in changes.items():
         if value is None:
             merged.pop(key, None)

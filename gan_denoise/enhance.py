@@ -55,10 +55,10 @@ class Denoiser:
         grid = self.generator.hop_length  # a chunk must start where a frame of the whole starts
         context = -(-self.generator.receptive_field // grid) * grid
         step = max(grid, round(_CHUNK_S * self.sample_rate) // grid * grid)
-        enhanced = np.empty_like(wave)
+        enhanced, dtype = np.empty_like(wave), next(self.generator.parameters()).dtype
         for start in range(0, len(wave), step):
             first = max(0, start - context)
-            chunk = torch.from_numpy(wave[first : start + step + context]).to(self.device)
+            chunk = torch.from_numpy(wave[first : start + step + context]).to(self.device, dtype)
             out = self.generator(chunk[None, None])[0, 0].float().cpu().numpy()
             enhanced[start : start + step] = out[start - first : start - first + step]
         return enhanced

@@ -1,17 +1,22 @@
 """Losses by name. The same word stands in an experiment's `losses:`, here, in the log and in the plots.
 
-Each is a function (enhanced, clean, noisy) -> scalar, all waveforms (B, 1, T) in float32, mean over the batch's items.
+A reconstruction loss is a function (enhanced, clean, noisy) -> scalar, all waveforms (B, 1, T) in float32, mean over the
+batch's items. An adversarial loss works on what a bank of discriminators returns: a list over sub-discriminators of feature maps
+with the score map last. Its sums are divided by the number of sub-discriminators, so that an ablation which removes one does
+not re-weigh the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
+from auraloss.freq import MultiResolutionSTFTLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise.config import check_keys, check_number
+from gan_denoise.discriminators import Maps
 from gan_denoise.errors import InputError
 
 _EPSILON = 1e-8
@@ -46,22 +51,132 @@ def wsdr(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
     return -(speech_share * on_speech + (1.0 - speech_share) * on_noise).mean()
 
 
-LOSSES = {"l1": l1, "mse": mse, "si_sdr": si_sdr, "wsdr": wsdr}
+class MultiResolutionSTFT(nn.Module):
+    """Spectral convergence plus L1 of log magnitudes at three resolutions (Yamamoto et al. 2020, eqs. 4 to 6), by auraloss.
+
+    Two of its parts are exchanged. Its spectral convergence is one ratio for the whole batch, in which loud items hide quiet
+    ones and which differs from one process to two; and with a silent target it has no bound. Here it is a mean of ratios per
+    item, whose denominator has a floor of FLOOR_DB below full scale, as the log magnitudes have.
+    """
+
+    FLOOR_DB = -80.0  # of the signal's RMS
+
+    def __init__(self):
+        super().__init__()
+        self.resolutions = MultiResolutionSTFTLoss(
+            fft_sizes=[512, 1024, 2048], hop_sizes=[128, 256, 512], win_lengths=[512, 1024, 2048]
+        )
+        for resolution in self.resolutions.stft_losses:
+            # A magnitude's mean square is that of the samples times the window's energy
+            floor = 10.0 ** (self.FLOOR_DB / 10.0) * float(resolution.window.square().sum())
+            resolution.eps = floor
+            resolution.spectralconv = SpectralConvergence()
+
+    def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        for resolution in self.resolutions.stft_losses:
+            resolution.window = resolution.window.to(enhanced)
+        return self.resolutions(enhanced, clean)
 
 
-class Losses(nn.Module):
-    """A weighted sum of losses. weights: name -> weight. Raises InputError for an unknown name or a weight that is none."""
+class SpectralConvergence(nn.Module):
+    """|| |Y| - |X| || / || |Y| || in the Frobenius norm, per item, mean over items: (B, F, N) magnitudes, clamped above 0."""
+
+    def forward(self, magnitude: Tensor, target: Tensor) -> Tensor:
+        squares = (target - magnitude).square().sum(dim=(-2, -1))
+        # The root has no slope at 0, where a prediction is perfect (two silent items)
+        distance = (squares + _EPSILON).sqrt() - _EPSILON**0.5
+        return (distance / target.square().sum(dim=(-2, -1)).sqrt()).mean()
+
+
+LOSSES: dict[str, Callable[[], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
+    "l1": lambda: l1,
+    "mse": lambda: mse,
+    "si_sdr": lambda: si_sdr,
+    "wsdr": lambda: wsdr,
+    "mrstft": MultiResolutionSTFT,
+}
+
+
+def lsgan(fake: Maps) -> Tensor:
+    """Least squares (Mao et al. 2017), the generator's side: scores of fake shall be 1."""
+    return sum((maps[-1] - 1.0).square().mean() for maps in fake) / len(fake)
+
+
+def hinge(fake: Maps) -> Tensor:
+    """Hinge (Lim and Ye 2017), the generator's side: scores of fake shall be high."""
+    return -sum(maps[-1].mean() for maps in fake) / len(fake)
+
+
+def lsgan_discriminator(real: Maps, fake: Maps) -> Tensor:
+    """Least squares (Mao et al. 2017): scores of real shall be 1, of fake 0."""
+    losses = ((r[-1] - 1.0).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True))
+    return sum(losses) / len(real)
+
+
+def hinge_discriminator(real: Maps, fake: Maps) -> Tensor:
+    """Hinge (Lim and Ye 2017): scores of real shall be above 1, of fake below -1."""
+    losses = (F.relu(1.0 - r[-1]).mean() + F.relu(1.0 + f[-1]).mean() for r, f in zip(real, fake, strict=True))
+    return sum(losses) / len(real)
+
+
+def feature_matching(real: Maps, fake: Maps) -> Tensor:
+    """L1 distance of feature maps, mean over each map, sum over a sub-discriminator's (Kumar et al. 2019, eq. 4)."""
+    pairs = (
+        (r, f) for reals, fakes in zip(real, fake, strict=True) for r, f in zip(reals[:-1], fakes[:-1], strict=True)
+    )
+    return sum(F.l1_loss(f, r) for r, f in pairs) / len(real)
+
+
+ADVERSARIAL = {"lsgan": (lsgan, lsgan_discriminator), "hinge": (hinge, hinge_discriminator)}
+
+
+class Losses:
+    """Reconstruction losses. weights: name -> weight. Raises InputError for an unknown name or a weight that is none."""
 
     def __init__(self, weights: Mapping[str, float]):
-        super().__init__()
-        check_keys(weights, LOSSES, "losses")
-        for name, weight in weights.items():
-            check_number(weight, f"losses: {name}", low=0.0)
-        if not any(weights.values()):
-            raise InputError("losses: no loss has a weight above 0")
-        self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
+        self.weights = check_weights(weights, LOSSES, "losses")
+        self.functions = {name: LOSSES[name]() for name in self.weights}
 
-    def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Waveforms (B, 1, T) -> (weighted sum, {name: unweighted value})."""
-        terms = {name: LOSSES[name](enhanced.float(), clean, noisy) for name in self.weights}
-        return sum(self.weights[name] * term for name, term in terms.items()), terms
+    def __call__(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+        """Waveforms (B, 1, T) -> {name: unweighted value}."""
+        return {name: function(enhanced.to(clean.dtype), clean, noisy) for name, function in self.functions.items()}
+
+
+class AdversarialLosses:
+    """Losses on feature maps. weights: `lsgan` or `hinge`, and `feature_matching` where wanted. Raises InputError."""
+
+    def __init__(self, weights: Mapping[str, float]):
+        where = "adversary: losses"
+        self.weights = check_weights(weights, [*ADVERSARIAL, "feature_matching"], where)
+        self.kind, *others = [name for name in ADVERSARIAL if name in self.weights] or [None]
+        if self.kind is None or others:
+            raise InputError(f"{where}: expected a weight for one of {' and '.join(ADVERSARIAL)}")
+        self.matches_features = "feature_matching" in self.weights
+
+    def discriminator(self, real: Maps, fake: Maps) -> Tensor:
+        """What the discriminators minimise."""
+        return ADVERSARIAL[self.kind][1](real, fake)
+
+    def __call__(self, real: Maps, fake: Maps) -> dict[str, Tensor]:
+        """What the generator minimises: {name: unweighted value}. real is read by feature matching alone."""
+        terms = {self.kind: ADVERSARIAL[self.kind][0](fake)}
+        if self.matches_features:
+            terms["feature_matching"] = feature_matching(real, fake)
+        return terms
+
+
+def check_weights(weights: Mapping[str, float], known: Iterable[str], where: str) -> dict[str, float]:
+    """The weights above 0. Raises InputError for an unknown name, what is no number, and where none is above 0."""
+    check_keys(weights, known, where)
+    for name, weight in weights.items():
+        check_number(weight, f"{where}: {name}", low=0.0)
+    if not any(weights.values()):
+        raise InputError(f"{where}: no loss has a weight above 0")
+    return {name: float(weight) for name, weight in weights.items() if weight > 0}
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Sum of weight x term. Raises ValueError unless exactly the weighted terms were computed."""
+    if terms.keys() != weights.keys():
+        raise ValueError(f"terms {sorted(terms)} were computed, terms {sorted(weights)} have weights")
+    return sum(weights[name] * term for name, term in terms.items())

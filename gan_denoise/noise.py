@@ -58,6 +58,17 @@ class Procedure:
         """Read a procedure from a YAML file. Raises InputError."""
         return cls(read_yaml(path), source=str(path), folder=Path(path).parent)
 
+    @classmethod
+    def of_data(cls, record: Mapping, folder: str | Path) -> Procedure:
+        """The procedure that corrupted a data directory. record: its noise.yaml. Raises InputError where it is not known any more."""
+        where = f"{folder}/noise.yaml"
+        if not isinstance(record.get("procedure"), Mapping):
+            raise InputError(f"{where}: the noise came with the corpus and cannot be drawn anew: set fresh_noise=false")
+        procedure = cls(record["procedure"], source=where, folder=record.get("folder", "."))
+        if procedure.fingerprint(record["sample_rate"]) != record["fingerprint"]:
+            raise InputError(f"{where}: its recorded noise has changed since: run stage 1 into another --data")
+        return procedure
+
     def fingerprint(self, sample_rate: int) -> str:
         """12 hexadecimal digits for (procedure, parameters, content of recorded noise, sample rate)."""
         identity = {**self.parameters, "sample_rate": sample_rate}

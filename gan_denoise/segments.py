@@ -6,6 +6,7 @@ So a resumed run, another number of workers or another number of processes sees 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import soundfile as sf
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
+from gan_denoise.noise import Procedure
 
 _CACHE_BYTES = 2**30  # a corpus whose decoded pairs fit is kept in memory; a larger one is read segment by segment
 
@@ -24,6 +26,7 @@ class Segments(Dataset):
     data: with noisy files. length: T in samples at `sample_rate` Hz. gain_db: [low, high], a random gain common to both
     signals. stream: a name; streams of other names draw other segments from the same seed (the discriminator-only
     steps have their own). Utterances come in a new random order every epoch; a shorter one is followed by zeros.
+    fresh_noise: a procedure that corrupts the utterance anew at every visit; without it the noisy files are read.
     """
 
     def __init__(
@@ -35,20 +38,21 @@ class Segments(Dataset):
         gain_db: list[float],
         seed: int,
         stream: str = "generator",
+        fresh_noise: Procedure | None = None,
     ):
         self._data, self._utt_ids = data, data.utt_ids
         self._length, self._sample_rate = length, sample_rate
         self._gain_db, self._seed = gain_db, seed
-        self._stream = int.from_bytes(stream.encode(), "little")
+        self._stream, self._fresh_noise = int.from_bytes(stream.encode(), "little"), fresh_noise
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
         decoded_bytes = data.duration_s * sample_rate * 2 * np.dtype(np.float32).itemsize
-        self._cache: dict[str, tuple[np.ndarray, np.ndarray]] | None = {} if decoded_bytes <= _CACHE_BYTES else None
+        self._cache: dict[Path, np.ndarray] | None = {} if decoded_bytes <= _CACHE_BYTES else None
 
     def __getitem__(self, position: int) -> dict:
         utt_id = self._utt_ids[self._permutation(position // len(self._utt_ids))[position % len(self._utt_ids)]]
         draw = np.random.default_rng((self._seed, self._stream, 1, position))
-        clean, noisy = self._excerpt(utt_id, draw.random())
-        gain = np.float32(10.0 ** (draw.uniform(*self._gain_db) / 20.0))
+        where, gain = draw.random(), np.float32(10.0 ** (draw.uniform(*self._gain_db) / 20.0))
+        clean, noisy = self._pair(utt_id, where) if self._fresh_noise is None else self._fresh(utt_id, where, position)
         padding = (0, self._length - len(clean))
         return {
             "noisy": torch.from_numpy(np.pad(noisy * gain, padding))[None],
@@ -62,21 +66,41 @@ class Segments(Dataset):
             self._order = (epoch, order)
         return self._order[1]
 
-    def _excerpt(self, utt_id: str, where: float) -> tuple[np.ndarray, np.ndarray]:
+    def _pair(self, utt_id: str, where: float) -> list[np.ndarray]:
         """Clean and noisy samples of one excerpt, at most `length` each; where: 0 to 1, its place in the utterance."""
         paths = self._data.wav[utt_id], self._data.noisy[utt_id]
+        frames = None
         if self._cache is None:
             frames = min(_frames(path, utt_id, self._sample_rate) for path in paths)
-            start = int(where * (max(0, frames - self._length) + 1))
-            stop = min(frames, start + self._length)
-            return tuple(sf.read(path, start=start, stop=stop, dtype="float32")[0] for path in paths)
-        if utt_id not in self._cache:
-            for path in paths:
-                _frames(path, utt_id, self._sample_rate)
-            self._cache[utt_id] = tuple(sf.read(path, dtype="float32")[0] for path in paths)
-        clean, noisy = self._cache[utt_id]
-        start = int(where * (max(0, len(clean) - self._length) + 1))
-        return clean[start : start + self._length], noisy[start : start + self._length]
+        return [self._read(path, utt_id, where, frames) for path in paths]
+
+    def _fresh(self, utt_id: str, where: float, position: int) -> list[np.ndarray]:
+        """The same excerpt, corrupted by a draw of this visit: the whole utterance first, since cropping moves the grid."""
+        clean = self._whole(self._data.wav[utt_id], utt_id)
+        visit = f"{utt_id} {self._seed} {self._stream} {position}"
+        noisy = self._fresh_noise.apply(clean, visit, self._sample_rate, split="train").astype(np.float32)
+        return [wave[self._span(len(clean), where)] for wave in (clean, noisy)]
+
+    def _span(self, frames: int, where: float) -> slice:
+        start = int(where * (max(0, frames - self._length) + 1))
+        return slice(start, min(frames, start + self._length))
+
+    def _read(self, path: Path, utt_id: str, where: float, frames: int | None) -> np.ndarray:
+        """An excerpt of a file of `frames` samples; None: of a file that memory has room for."""
+        if frames is None:
+            wave = self._whole(path, utt_id)
+            return wave[self._span(len(wave), where)]
+        span = self._span(frames, where)
+        return sf.read(path, start=span.start, stop=span.stop, dtype="float32")[0]
+
+    def _whole(self, path: Path, utt_id: str) -> np.ndarray:
+        if self._cache is not None and path in self._cache:
+            return self._cache[path]
+        _frames(path, utt_id, self._sample_rate)
+        wave = sf.read(path, dtype="float32")[0]
+        if self._cache is not None:
+            self._cache[path] = wave
+        return wave
 
 
 class Batches:
@@ -100,7 +124,7 @@ class Batches:
             yield [update * self._batch_size + item for item in self._mine]
 
 
-def _frames(path, utt_id: str, sample_rate: int) -> int:
+def _frames(path: Path, utt_id: str, sample_rate: int) -> int:
     try:
         info = sf.info(path)
     except (sf.LibsndfileError, RuntimeError) as error:

@@ -3,6 +3,7 @@
 
 benchmark.py corrupt [--seconds N]      stage 1: speed against real time on one core, two jobs against one
 benchmark.py enhance [--model DIR]      a generator on one thread: real-time factor, against one FFT pass of the same audio
+benchmark.py gan [--experiment FILE]    an update of the GAN phase against the textbook's, each saving by itself, and what else was tried
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 import torch
+from accelerate import Accelerator
+from adversary import Adversary
+from experiment import PRECISIONS, read_experiment
 from logbook import machine
+from schedule import learning_rate
+from torch.nn import functional as F
 
 from gan_denoise import datadir, generators
 from gan_denoise.checkpoint import load_model
+from gan_denoise.losses import Losses, weighted_sum
 from gan_denoise.stft import STFT
 from gan_denoise.terminal import program
 
@@ -34,15 +42,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("corrupt", "enhance"))
+    parser.add_argument("what", choices=("corrupt", "enhance", "gan"))
     parser.add_argument("--seconds", type=float, default=3600.0, help="amount of audio for `corrupt` (3600)")
     parser.add_argument("--model", type=Path, help="for `enhance` (the default generator, untrained)")
+    parser.add_argument(
+        "--experiment", type=Path, default=ROOT / "recipes/experiments/gan.yaml", help="for `gan` (gan.yaml)"
+    )
+    parser.add_argument("--updates", type=int, default=8, help="measured of each variant, for `gan` (8)")
+    parser.add_argument("--compile", action="store_true", help="for `gan`: try torch.compile as well (minutes)")
     arguments = parser.parse_args()
     print(machine())
     if arguments.what == "corrupt":
         corrupt(arguments.seconds)
-    else:
+    elif arguments.what == "enhance":
         enhance(arguments.model)
+    else:
+        gan(arguments.experiment, arguments.updates, arguments.compile)
 
 
 def corrupt(seconds: float) -> None:
@@ -89,6 +104,149 @@ def enhance(model: Path | None) -> None:
 
     own, reference = seconds(lambda: generator(noisy)), seconds(lambda: stft.inverse(stft(noisy[0]), noisy.shape[-1]))
     print(f"enhance, 1 thread, 30 s: real-time factor {own / 30:.4f}, {own / reference:.1f} x an STFT and its inverse")
+
+
+class Update:
+    """One update of discriminators and generator, as a textbook writes it, or with some of recipes/adversary.py's savings.
+
+    joint: one pass over real and fake in the discriminators' update. frozen: their parameters get no gradient in the generator's.
+    detached: no graph for the real features there. silent: no figure leaves the device.
+    """
+
+    def __init__(self, experiment: dict, device: torch.device, *, ours: bool = False, **savings: bool):
+        torch.manual_seed(0)
+        self.generator = generators.build(experiment["generator"], sample_rate=SAMPLE_RATE).to(device)
+        self.losses, settings = Losses(experiment["losses"]), experiment["optimizer"]
+        self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=settings["lr"], fused=True)
+        accelerator = Accelerator(mixed_precision=PRECISIONS[experiment["precision"]][0], cpu=device.type == "cpu")
+        self.adversary = Adversary(accelerator, experiment["adversary"], sample_rate=SAMPLE_RATE, seed=0, updates=10**6)
+        self.weights = self.losses.weights | self.adversary.losses.weights
+        self.ours, self.savings, self.clip_norm, self.number = ours, savings, experiment["clip_norm"], 0
+
+    def __call__(self, noisy: torch.Tensor, clean: torch.Tensor) -> None:
+        self.number += 1
+        torch.manual_seed(self.number)
+        enhanced = self.generator(noisy)
+        shown = self.adversary.excerpts(self.number, clean, enhanced, noisy)
+        if self.ours:
+            self.adversary.learn(self.number, *shown)
+            terms = self.adversary.terms(*shown)
+        else:
+            self._learn(*shown)
+            terms = self._terms(*shown)
+        loss = weighted_sum(self.losses(enhanced, clean, noisy) | terms, self.weights)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.clip_norm)
+        self.optimizer.step()
+
+    def _learn(self, real: torch.Tensor, fake: torch.Tensor, noisy: torch.Tensor) -> None:
+        bank, optimizer = self.adversary.bare_bank, self.adversary.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.number, 10**6, self.adversary.settings["optimizer"])
+        optimizer.zero_grad()
+        if self.savings.get("joint"):
+            both = bank(torch.cat([real, fake.detach()]), torch.cat([noisy, noisy]))
+            real_maps, fake_maps = (
+                [[features.chunk(2)[half] for features in maps] for maps in both] for half in range(2)
+            )
+        else:
+            real_maps, fake_maps = bank(real, noisy), bank(fake.detach(), noisy)
+        loss = self.adversary.losses.discriminator(real_maps, fake_maps)
+        self._report(real_maps, fake_maps)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(bank.parameters(), self.adversary.settings["clip_norm"])
+        optimizer.step()
+
+    def _terms(self, real: torch.Tensor, fake: torch.Tensor, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
+        bank = self.adversary.bare_bank
+        bank.requires_grad_(not self.savings.get("frozen"))
+        with torch.set_grad_enabled(not self.savings.get("detached")):
+            real_maps = bank(real, noisy)
+        fake_maps = bank(fake, noisy)
+        bank.requires_grad_(True)
+        self._report(real_maps, fake_maps)
+        return self.adversary.losses(real_maps, fake_maps)
+
+    def _report(self, real_maps, fake_maps) -> None:
+        if not self.savings.get("silent"):
+            for maps in (*real_maps, *fake_maps):
+                maps[-1].mean().item()
+
+
+def unfuse(update: Update) -> None:
+    for holder, module in ((update, update.generator), (update.adversary, update.adversary.bare_bank)):
+        holder.optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, foreach=True)
+
+
+def halve(update: Update) -> None:
+    bank = update.adversary.bare_bank
+    bank.forward = torch.autocast(next(bank.parameters()).device.type, torch.bfloat16)(bank.forward)
+
+
+def unfold(update: Update) -> None:
+    """MPD as the paper writes it: kernels of (5, 1) on (B, C, T / p, p)."""
+
+    def forward(stack, wave: torch.Tensor, period: int) -> list[torch.Tensor]:
+        hidden = F.pad(wave, (0, -wave.shape[-1] % period), mode="reflect")
+        hidden, maps = hidden.unflatten(-1, (-1, period)), []
+        for layer in (*stack.convolutions, stack.score):
+            weight, stride, padding = layer.weight[..., None], (layer.stride[0], 1), (layer.padding[0], 0)
+            hidden = F.conv2d(hidden, weight, layer.bias, stride=stride, padding=padding)
+            hidden = hidden if layer is stack.score else F.leaky_relu(hidden, 0.1)
+            maps.append(hidden)
+        return maps
+
+    for stack in update.adversary.bare_bank.members["mpd"].stacks:
+        stack.forward = partial(forward, stack)
+
+
+def difference(one: Update, other: Update) -> float:
+    """The largest difference of two weights, generators and discriminators, relative to the largest weight of its tensor."""
+    pairs = zip(
+        (*one.generator.parameters(), *one.adversary.bare_bank.parameters()),
+        (*other.generator.parameters(), *other.adversary.bare_bank.parameters()),
+        strict=True,
+    )
+    return max(float((a - b).detach().abs().max() / a.detach().abs().max().clamp_min(1e-3)) for a, b in pairs)
+
+
+def gan(path: Path, updates: int, compiled: bool) -> None:
+    """Variants take turns, so that a slow moment of a shared machine hits all of them alike; medians are compared."""
+    experiment = read_experiment(path, [])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    savings = ("joint", "frozen", "detached", "silent")
+    variants = {"the textbook's": Update(experiment, device)}
+    variants |= {f"{saving} alone": Update(experiment, device, **{saving: True}) for saving in savings}
+    variants["ours"] = Update(experiment, device, ours=True)
+    trials = {"optimizers not fused": unfuse, "discriminators in bf16": halve, "mpd in two dimensions": unfold}
+    if compiled:
+        trials["discriminators compiled"] = lambda update: update.adversary.bare_bank.compile()
+    tried = {f"ours, {name}": Update(experiment, device, ours=True) for name in trials}
+    for change, update in zip(trials.values(), tried.values(), strict=True):
+        change(update)
+    draw = torch.Generator().manual_seed(0)
+    shape = (experiment["batch_size"], 1, round(experiment["segment_s"] * SAMPLE_RATE))
+    took: dict[str, list[float]] = {name: [] for name in variants | tried}
+    for number in range(updates + 1):
+        clean = 0.05 * torch.randn(shape, generator=draw).to(device)
+        noisy = clean + 0.02 * torch.randn(shape, generator=draw).to(device)
+        for name, update in (variants | tried).items():
+            started = time.perf_counter()
+            update(noisy, clean)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if number:  # the first warms up
+                took[name].append(time.perf_counter() - started)
+        if number == 1:
+            differences = {name: difference(variants["the textbook's"], update) for name, update in variants.items()}
+    reference = float(np.median(took["the textbook's"]))
+    for name in variants | tried:
+        own = float(np.median(took[name]))
+        moved = f"  weights differ by {differences[name]:.1e}" if name in differences else ""
+        print(f"{name:32s} {1.0 / own:6.2f} updates/s  {reference / own:5.2f} x the textbook's{moved}")
+    if device.type == "cuda":
+        print(f"peak memory of all variants together: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+
 from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
 from gan_denoise.errors import InputError
+from gan_denoise.noise import digest
 
 # Every setting that is a number: its lowest value, and whether it is a whole one
 NUMBERS = {
     "seed": (0, True),
     "steps": (1, True),
+    "warm_start_steps": (0, True),
     "batch_size": (1, True),
     "segment_s": (1e-3, False),
     "clip_norm": (1e-3, False),
@@ -24,35 +30,75 @@ NUMBERS = {
     "validate_examples": (0, True),
 }
 OPTIMIZER_NUMBERS = {"lr": (0, False), "lr_final": (0, False), "weight_decay": (0, False), "warmup_steps": (0, True)}
-REQUIRED = {*NUMBERS, "generator", "losses", "gain_db", "optimizer", "precision"}
-OPTIONAL = {"init"}
+ADVERSARY_NUMBERS = {
+    "discriminator_steps": (0, True),
+    "segment_s": (1e-3, False),
+    "pre_emphasis": (0, False),
+    "clip_norm": (1e-3, False),
+}
+REQUIRED = {*NUMBERS, "generator", "losses", "gain_db", "fresh_noise", "optimizer", "precision", "trackers"}
+OPTIONAL = {"init", "adversary"}
+ADVERSARY_REQUIRED = {*ADVERSARY_NUMBERS, "discriminators", "conditional", "losses", "optimizer"}
+# precision -> what accelerate calls it, and the type of the weights
+PRECISIONS = {"float32": ("no", torch.float32), "bf16": ("bf16", torch.float32), "float64": ("no", torch.float64)}
 # What may differ when a run goes on, since the weights do not depend on it
-FREE_TO_CHANGE = {"workers", "log_every", "checkpoint_every"} | {key for key in NUMBERS if key.startswith("validate_")}
+FREE_TO_CHANGE = {"workers", "log_every", "checkpoint_every", "trackers"}
+FREE_TO_CHANGE |= {key for key in NUMBERS if key.startswith("validate_")}
 
 
 def read_experiment(path: Path, overrides: Iterable[str]) -> dict:
     """Load an experiment with its overrides; every key is known, present and of a sensible value. Raises InputError.
 
-    What stands below `generator` and `losses` is checked by those who build them.
+    What stands below `generator`, `losses` and `discriminators` is checked by those who build them.
     """
     experiment, source = load_experiment(path, overrides), str(path)
-    optimizer = experiment.get("optimizer", {})
-    _check_complete(experiment, REQUIRED, OPTIONAL, source)
-    _check_complete(optimizer, {*OPTIMIZER_NUMBERS, "betas"}, set(), f"{source}: optimizer")
-    for settings, numbers, where in (
-        (experiment, NUMBERS, source),
-        (optimizer, OPTIMIZER_NUMBERS, f"{source}: optimizer"),
-    ):
-        for key, (low, whole) in numbers.items():
-            check_number(settings[key], f"{where}: {key}", low=low, whole=whole)
+    _check(experiment, NUMBERS, REQUIRED, OPTIONAL, source)
+    _check_optimizer(experiment["optimizer"], f"{source}: optimizer")
     check_number(experiment["seed"], f"{source}: seed", low=0, high=2**32 - 1, whole=True)
     check_number(experiment["segment_s"], f"{source}: segment_s", low=1e-3, high=600.0)
     check_number(experiment["ema_decay"], f"{source}: ema_decay", low=0.0, high=1.0)
     check_interval(experiment["gain_db"], f"{source}: gain_db", low=-100.0, high=100.0)
-    check_interval(optimizer["betas"], f"{source}: optimizer: betas", low=0.0, high=0.9999)
-    if experiment["precision"] not in ("float32", "bf16"):
-        raise InputError(f"{source}: precision: expected float32 or bf16, found {experiment['precision']!r}")
+    _check_switch(experiment["fresh_noise"], f"{source}: fresh_noise")
+    if experiment["precision"] not in PRECISIONS:
+        raise InputError(
+            f"{source}: precision: expected one of {', '.join(PRECISIONS)}, found {experiment['precision']!r}"
+        )
+    _check_trackers(experiment["trackers"], f"{source}: trackers")
+    if "adversary" in experiment:
+        adversary, where = experiment["adversary"], f"{source}: adversary"
+        _check(adversary, ADVERSARY_NUMBERS, ADVERSARY_REQUIRED, set(), where)
+        _check_optimizer(adversary["optimizer"], f"{where}: optimizer")
+        _check_switch(adversary["conditional"], f"{where}: conditional")
     return experiment
+
+
+def _check_optimizer(optimizer: dict, where: str) -> None:
+    _check(optimizer, OPTIMIZER_NUMBERS, {*OPTIMIZER_NUMBERS, "betas"}, set(), where)
+    check_interval(optimizer["betas"], f"{where}: betas", low=0.0, high=0.9999)
+
+
+def _check_switch(value: object, where: str) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"{where}: expected true or false, found {value!r}")
+
+
+def _check_trackers(trackers: object, where: str) -> None:
+    if not isinstance(trackers, list) or not all(isinstance(tracker, str) for tracker in trackers):
+        raise InputError(f"{where}: expected a list of names, such as [wandb], found {trackers!r}")
+    here = {str(tracker) for tracker in get_available_trackers()} - {"tensorboard"}  # which is always written
+    for tracker in trackers:
+        if tracker not in here:
+            raise InputError(
+                f"{where}: {tracker} is not there (there are: {', '.join(sorted(here)) or 'none'}): install it"
+            )
+
+
+def _check(
+    settings: dict, numbers: dict[str, tuple[float, bool]], required: set[str], optional: set[str], where: str
+) -> None:
+    _check_complete(settings, required, optional, where)
+    for key, (low, whole) in numbers.items():
+        check_number(settings[key], f"{where}: {key}", low=low, whole=whole)
 
 
 def _check_complete(settings: dict, required: set[str], optional: set[str], where: str) -> None:
@@ -64,6 +110,13 @@ def _check_complete(settings: dict, required: set[str], optional: set[str], wher
 def what_decides(experiment: dict) -> dict:
     """The settings that the weights depend on."""
     return {key: value for key, value in experiment.items() if key not in FREE_TO_CHANGE}
+
+
+def warm_start_key(identity: dict, accelerator: Accelerator) -> str:
+    """A digest of all that the weights depend on until the adversary enters. identity: what_decides(), data, noise, rate."""
+    experiment = {key: value for key, value in identity["experiment"].items() if key != "adversary"}
+    layout = [accelerator.num_processes, accelerator.device.type, torch.get_num_threads(), torch.__version__]
+    return digest([identity | {"experiment": experiment}, layout])
 
 
 def check_same_run(stored: dict, current: dict, exp: Path) -> None:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from schedule import Schedule
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -20,25 +22,59 @@ from gan_denoise import __version__, checkpoint
 from gan_denoise.files import write_atomically
 from gan_denoise.terminal import clock, say
 
+# What a line shows of an entry: key -> (its name there, format)
+SHOWN = {
+    "loss": ("loss", ".5f"),
+    "gradient_norm": ("gradient", ".4f"),
+    "discriminator_loss": ("D loss", ".4f"),
+    "score_real": ("real", ".2f"),
+    "score_fake": ("fake", ".2f"),
+    "lr": ("lr", ".1e"),
+    "steps_per_s": ("steps/s", ".2f"),
+}
+DISCRIMINATOR_HAS_WON = 0.02  # mean loss over a log interval; LS-GAN at chance: 0.5, hinge: 2
+GENERATOR_IS_DEAD = 0.02  # RMS relative to the clean speech
+
 
 class Logbook:
-    """The records of one run in `exp`, continued from step `first`: later entries of an interrupted run are cut off.
+    """The records of one run in `exp`, continued from update `first`: later entries of an interrupted run are cut off.
 
-    config goes into every saved model. spent_s: training time before `first`.
+    config goes into every saved model. spent_s: training time before `first`. history: the log of a warm start that was taken over.
     """
 
-    def __init__(self, exp: Path, config: dict, *, first: int, steps: int, spent_s: float):
-        self._exp, self._config, self._first, self._steps, self._spent_s = exp, config, first, steps, spent_s
+    def __init__(
+        self,
+        exp: Path,
+        config: dict,
+        accelerator: Accelerator,
+        schedule: Schedule,
+        *,
+        first: int,
+        spent_s: float,
+        history: str | None = None,
+    ):
+        self._exp, self._config, self._schedule, self._first, self._spent_s = exp, config, schedule, first, spent_s
         self._started = self._since = time.monotonic()
         self._log_path = exp / "log.jsonl"
-        entries = self._log_path.read_text().splitlines() if self._log_path.exists() else []
-        kept = [entry for entry in entries if _step(entry) <= first]
+        text = self.text if history is None else history
+        kept = [entry for entry in text.splitlines() if _update(entry) <= first]
         write_atomically(self._log_path, "".join(entry + "\n" for entry in kept))
+        self._accelerator = accelerator
+        accelerator.init_trackers(exp.name)
         self._writer = SummaryWriter(exp / "tensorboard", purge_step=first + 1 if first else None)
-        self._bar = tqdm(total=steps, initial=first, desc=exp.name, unit=" steps", disable=not sys.stderr.isatty())
+        for entry in map(json.loads, kept if history is not None else []):
+            self._plot(entry.pop("update"), entry)
+        self._bar = tqdm(
+            total=schedule.updates, initial=first, desc=exp.name, unit=" steps", disable=not sys.stderr.isatty()
+        )
         self._sums: dict[str, Tensor] = {}
         self._count, self._waited_s, self._shown = 0, 0.0, False
         self.status("running", first)
+
+    @property
+    def text(self) -> str:
+        """All entries, one JSON object a line."""
+        return self._log_path.read_text() if self._log_path.exists() else ""
 
     @property
     def elapsed_s(self) -> float:
@@ -46,46 +82,58 @@ class Logbook:
         return self._spent_s + time.monotonic() - self._started
 
     def measure(self, waited_s: float, **values: Tensor) -> None:
-        """Take in one step. Values stay on their device until they are logged."""
+        """Take in one update. Values stay on their device until they are logged."""
         self._count += 1
         self._waited_s += waited_s
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
         self._bar.update()
 
-    def log(self, step: int, **values: float) -> None:
-        """Write means of what was measured since the last call, and values as they are."""
+    def log(self, update: int, **values: float) -> None:
+        """Write means of what was measured since the last call (within one phase), and values as they are."""
         now = time.monotonic()
         seconds = now - self._since
         entry = {name: float(total) / self._count for name, total in self._sums.items()}
         entry |= values | {"data_wait_share": self._waited_s / seconds, "steps_per_s": self._count / seconds}
         self._sums, self._count, self._waited_s, self._since = {}, 0, 0.0, now
-        self._write(step, entry)
-        left_s = (self._steps - step) * (now - self._started) / max(1, step - self._first)
-        shown = (
-            f"loss {entry['loss']:.5f}  gradient {entry['gradient_norm']:.4f}  lr {entry['lr']:.1e}  "
-            f"{entry['steps_per_s']:.2f} steps/s  waiting for data {100 * entry['data_wait_share']:.0f} %"
-        )
+        alarms = find_alarms(entry)
+        self._write(update, entry | ({"alarms": alarms} if alarms else {}))
+        left_s = (self._schedule.updates - update) * (now - self._started) / max(1, update - self._first)
+        shown = "  ".join(f"{name} {entry[key]:{form}}" for key, (name, form) in SHOWN.items() if key in entry)
+        shown += f"  waiting for data {100 * entry['data_wait_share']:.0f} %"
         if self._bar.disable:
-            say(f"{self._exp.name}: step {step}/{self._steps}  {shown}  {clock(left_s)} left")
+            say(f"{self._place(update)}  {shown}  {clock(left_s)} left")
         else:
             self._bar.set_postfix_str(shown)
+        for alarm in alarms:
+            say(f"{self._exp.name}: ALARM at update {update}: {alarm}")
 
-    def log_validation(self, step: int, scores: dict[str, float], validation: Validation) -> None:
+    def log_validation(self, update: int, scores: dict[str, float], validation: Validation) -> None:
         """Write dev scores, and the examples that can be heard and seen."""
-        self._write(step, {f"dev/{name}": value for name, value in scores.items()})
-        validation.show(self._writer, step, originals=not self._shown)
+        self._write(update, {f"dev/{name}": value for name, value in scores.items()})
+        validation.show(self._writer, update, originals=not self._shown)
         self._shown = True
-        say(
-            f"{self._exp.name}: step {step}/{self._steps}  dev  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items())
-        )
+        say(f"{self._place(update)}  dev  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
         self._since = time.monotonic()  # validation does not count against the training's speed
 
-    def _write(self, step: int, entry: dict[str, float]) -> None:
-        for name, value in entry.items():
-            self._writer.add_scalar(name, value, step)
+    def _place(self, update: int) -> str:
+        """l1: step 150/4000; while the discriminators learn alone: gan: step 2000/4000 (discriminator 50/200)."""
+        schedule, phase = self._schedule, self._schedule.phase(max(update, 1))
+        alone = f"{phase} {schedule.discriminator_only(update)}/{schedule.alone}"
+        place = {"reconstruction": "", "discriminator": f" ({alone})", "gan": " (gan)"}[phase]
+        return f"{self._exp.name}: step {schedule.step(update)}/{schedule.steps}{place}"
+
+    def _write(self, update: int, entry: dict) -> None:
+        place = {"step": self._schedule.step(update), "phase": self._schedule.phase(update)}
+        self._plot(update, entry)
         with open(self._log_path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **entry}) + "\n")
+            file.write(json.dumps({"update": update, **place, **entry}) + "\n")
+
+    def _plot(self, update: int, entry: dict) -> None:
+        numbers = {name: value for name, value in entry.items() if isinstance(value, float)}
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, update)
+        self._accelerator.log(numbers, step=update)
 
     def save_model(self, name: str, generator: nn.Module, step: int) -> None:
         """Write a model directory below the run's."""
@@ -99,21 +147,40 @@ class Logbook:
         }
         checkpoint.save_model(self._exp / name, generator, config)
 
-    def status(self, state: str, step: int) -> None:
+    def status(self, state: str, update: int) -> None:
         """Write status.json: running, interrupted or finished, and how far."""
-        record = {"state": state, "step": step, "steps": self._steps, "trained_s": round(self.elapsed_s)}
+        place = {"step": self._schedule.step(update), "steps": self._schedule.steps, "update": update}
+        record = {"state": state, **place, "trained_s": round(self.elapsed_s)}
         write_atomically(self._exp / "status.json", json.dumps(record) + "\n")
 
-    def close(self, state: str, step: int) -> None:
+    def close(self, state: str, update: int) -> None:
         self._bar.close()
         self._writer.close()
-        self.status(state, step)
-        say(f"{self._exp.name}: {state} at step {step}/{self._steps} after {clock(self.elapsed_s)}")
+        self.status(state, update)
+        say(f"{self._place(update)}: {state} after {clock(self.elapsed_s)}")
 
 
-def _step(entry: str) -> float:
+def find_alarms(entry: dict[str, float]) -> list[str]:
+    """What is wrong with a mean over some updates, in words: a discriminator that has won, a generator that is dead."""
+    alarms = []
+    if entry.get("discriminator_loss", math.inf) < DISCRIMINATOR_HAS_WON:
+        alarms.append(
+            f"the discriminators tell real from fake without fail (loss {entry['discriminator_loss']:.3g}): their gradient "
+            "teaches nothing any more: lower adversary.optimizer.lr, or make them smaller"
+        )
+    if entry.get("level", math.inf) < GENERATOR_IS_DEAD:
+        alarms.append(
+            f"the generator is nearly silent (level {entry['level']:.3g} of the clean speech's): lower optimizer.lr, or "
+            "give the reconstruction losses more weight"
+        )
+    if entry.get("gradient_norm", math.inf) == 0.0:
+        alarms.append("no gradient reaches the generator: start again, with a lower optimizer.lr")
+    return alarms
+
+
+def _update(entry: str) -> float:
     try:
-        return json.loads(entry)["step"]
+        return json.loads(entry)["update"]
     except (json.JSONDecodeError, KeyError, TypeError):
         return math.inf  # half a line, of a run that was killed while it wrote
 

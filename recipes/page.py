@@ -28,9 +28,9 @@ _PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8
 def render_page(run: Run, data: DataDir, exp: Path) -> str:
     """The page of one run. data: the test split. exp: where the systems' enhanced.scp files are."""
     sources = {"clean": data.wav, "noisy": data.noisy}
-    for name in run.systems:
-        if (exp / name / "enhanced.scp").is_file():
-            sources[name] = read_scp(exp / name / "enhanced.scp")
+    for name, (folder, *_) in run.folders.items():  # of several seeds, one is heard
+        if (exp / folder / "enhanced.scp").is_file():
+            sources[name] = read_scp(exp / folder / "enhanced.scp")
     heading, *rows = run.rows()
     table = "<tr>" + "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in heading) + "</tr>"
     for row in rows:
@@ -46,27 +46,31 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
 
 def verdict(run: Run) -> str:
     """One sentence: which system is best, by how much."""
-    models = [name for name in run.systems if name in run.about["models"]]
+    models = [name for name, folders in run.folders.items() if folders[0] in run.about["models"]]
     gaps = {name: run.gap_closed(name, "pesq_wb") for name in models}
     gaps = {name: gap for name, gap in gaps.items() if gap is not None}
     if not gaps:
         return "No system was scored."
     best = max(gaps, key=gaps.__getitem__)
     noisy, own = run.means("noisy"), run.means(best)
-    return (
+    sentence = (
         f"{best} takes PESQ-WB from {noisy['pesq_wb']:.2f} to {own['pesq_wb']:.2f} ({100 * gaps[best]:.0f} % of the gap to the "
         f"oracle magnitude) and SI-SDR from {noisy['si_sdr']:.1f} to {own['si_sdr']:.1f} dB."
     )
+    found = run.difference("gan", "l1", "pesq_wb") if {"gan", "l1"} <= set(models) else None
+    if found is None:
+        return sentence
+    return f"{sentence} gan - l1: {found.mean:+.2f} PESQ-WB [{found.low:+.2f}, {found.high:+.2f}]."
 
 
 def chosen(run: Run) -> dict[str, str]:
     """utt_id -> why it is on the page: best, median and worst by PESQ gain of the last system over noisy."""
-    noisy = {row["utt_id"]: row["pesq_wb"] for row in run.systems["noisy"]}
-    last = {row["utt_id"]: row["pesq_wb"] for row in list(run.systems.values())[-1]}
-    gain = {utt_id: last[utt_id] - noisy[utt_id] for utt_id in noisy if None not in (noisy[utt_id], last.get(utt_id))}
+    noisy = {utt_id: score for (_, utt_id), score in run.values("noisy", "pesq_wb").items()}
+    last = {utt_id: score for (_, utt_id), score in run.values(list(run.systems)[-1], "pesq_wb").items()}
+    gain = {utt_id: last[utt_id] - noisy[utt_id] for utt_id in noisy if utt_id in last}
     ranked = sorted(gain, key=gain.__getitem__)
     if not ranked:
-        return dict.fromkeys(list(noisy)[:3], "example")
+        return dict.fromkeys([row["utt_id"] for row in run.systems["noisy"]][:3], "example")
     return {ranked[-1]: "largest gain", ranked[len(ranked) // 2]: "median gain", ranked[0]: "smallest gain"}
 
 

@@ -5,7 +5,7 @@
     report.py --publish FOLDER [--note TEXT] EXP       copy the scores of EXP to FOLDER, a folder of egs/vctk/results
     report.py --collect egs/vctk/results > egs/vctk/RESULTS.md
 
-Means are over speakers' means. "Gap closed" is (system - noisy) / (oracle magnitude - noisy), per metric.
+Means are over speakers' means, runs of several seeds pooled. "Gap closed" is (system - noisy) / (oracle magnitude - noisy), per metric.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from bootstrap import Estimate, estimate
 from page import render_page
 
 from gan_denoise import datadir
@@ -62,7 +63,7 @@ def report(exp: Path, data: Path, command: str) -> None:
     text = f"# Results\n\n{run.section()}"
     write_atomically(exp / "RESULTS.md", text)
     write_atomically(exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp))
-    print(run.table(), end="")
+    print(run.table(), run.differences_table(), sep="\n", end="")
     say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")
 
 
@@ -86,8 +87,9 @@ def describe(exp: Path, data: Path, command: str) -> dict:
 def publish(exp: Path, folder: Path, note: str) -> None:
     run = Run.read(exp)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in run.systems:
-        shutil.copyfile(exp / name / "scores.csv", folder / f"{name}.csv")
+    for names in run.folders.values():
+        for name in names:
+            shutil.copyfile(exp / name / "scores.csv", folder / f"{name}.csv")
     about = {"note": note, **run.about} if note else run.about
     write_atomically(folder / "about.yaml", yaml.safe_dump(about, sort_keys=False, width=120))
 
@@ -105,10 +107,14 @@ def collect(results: Path) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """The scores of one experiment folder. systems: folder name -> its rows, noisy and oracle magnitude first."""
+    """The scores of one experiment folder, noisy and oracle magnitude first.
+
+    systems: name -> its rows, of all seeds. folders: name -> the folders that they come from, one per seed.
+    """
 
     about: dict
     systems: dict[str, list[dict]]
+    folders: dict[str, list[str]]
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -118,25 +124,65 @@ class Run:
         missing = LIMITS.keys() - found.keys()
         if missing:
             raise InputError(f"{folder}: has no scores of {', '.join(sorted(missing))}: run stages 3 and 4 first")
-        systems = {name: read_csv(found[name]) for name in [*LIMITS, *(name for name in found if name not in LIMITS)]}
+        systems: dict[str, list[dict]] = {name: [] for name in LIMITS}
+        folders: dict[str, list[str]] = {name: [] for name in LIMITS}
+        for name in sorted(found, key=_place):
+            rows = read_csv(found[name])
+            system = rows[0]["system"] if rows else name
+            systems.setdefault(system, []).extend(rows)
+            folders.setdefault(system, []).append(name)
         fingerprints = {row["fingerprint"]: name for name, rows in systems.items() for row in rows}
         if len(fingerprints) > 1:
             names = " and ".join(fingerprints.values())
             raise InputError(
                 f"{folder}: {names} were scored on different noise: a table never mixes them: run stage 4 again"
             )
-        return cls(read_yaml(folder / "about.yaml"), systems)
+        return cls(read_yaml(folder / "about.yaml"), systems, folders)
+
+    def label(self, name: str) -> str:
+        """What the table calls a system."""
+        seeds = len(self.folders[name])
+        return LIMITS.get(name, name) + (f" ({seeds} seeds)" if seeds > 1 else "")
+
+    def values(self, name: str, metric: str) -> dict[tuple[str, str], float]:
+        """(spk_id, utt_id) -> mean over the seeds; an utterance that one of them failed is left out."""
+        values: dict[tuple[str, str], list[float | None]] = {}
+        for row in self.systems[name]:
+            values.setdefault((row["spk_id"], row["utt_id"]), []).append(row.get(metric))
+        return {key: float(np.mean(own)) for key, own in values.items() if None not in own}
 
     def means(self, name: str) -> dict[str, float | None]:
         """Each metric's mean over the speakers' means, None where nothing was scored."""
-        means: dict[str, float | None] = {}
-        for metric in METRICS:
-            speakers: dict[str, list[float]] = {}
-            for row in self.systems[name]:
-                if row.get(metric) is not None:
-                    speakers.setdefault(row["spk_id"], []).append(row[metric])
-            means[metric] = float(np.mean([np.mean(values) for values in speakers.values()])) if speakers else None
-        return means
+        by_metric = {metric: by_speaker(self.values(name, metric)) for metric in METRICS}
+        return {
+            metric: float(np.mean([np.mean(own) for own in speakers.values()])) if speakers else None
+            for metric, speakers in by_metric.items()
+        }
+
+    def difference(self, name: str, other: str, metric: str) -> Estimate | None:
+        """name - other over the utterances that both have, with its interval; None where there are none."""
+        own, others = self.values(name, metric), self.values(other, metric)
+        paired = {key: own[key] - others[key] for key in own if key in others}
+        return estimate(by_speaker(paired)) if paired else None
+
+    def differences(self) -> list[tuple[str, str]]:
+        """The pairs that are compared: every model with l1, and gan with every other model."""
+        models = [name for name in self.systems if name not in LIMITS]
+        pairs = [(name, "l1") for name in models if name != "l1"] if "l1" in models else []
+        return pairs + ([("gan", name) for name in models if name not in ("gan", "l1")] if "gan" in models else [])
+
+    def differences_table(self) -> str:
+        """Paired differences with their intervals in Markdown; empty where there is nothing to compare."""
+        cells = [["difference", *(HEADINGS[metric] for metric in METRICS)]]
+        for name, other in self.differences():
+            row = [f"{name} - {other}"]
+            for metric in METRICS:
+                found, places = self.difference(name, other, metric), DECIMALS[metric]
+                row.append(
+                    f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]" if found else "-"
+                )
+            cells.append(row)
+        return markdown(cells) if len(cells) > 1 else ""
 
     def gap_closed(self, name: str, metric: str) -> float | None:
         """(system - noisy) / (oracle magnitude - noisy)."""
@@ -150,7 +196,7 @@ class Run:
             heading += [HEADINGS[metric]] + (["gap closed"] if metric in GAPS else [])
         cells = [[*heading, "scored"]]
         for name, scores in self.systems.items():
-            row, means = [LIMITS.get(name, name)], self.means(name)
+            row, means = [self.label(name)], self.means(name)
             for metric in METRICS:
                 row.append("-" if means[metric] is None else f"{means[metric]:.{DECIMALS[metric]}f}")
                 if metric in GAPS:
@@ -162,23 +208,7 @@ class Run:
 
     def table(self) -> str:
         """The table in Markdown, aligned for a terminal."""
-        cells = self.rows()
-        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-        lines = [
-            "| "
-            + " | ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            + " |"
-            for row in cells
-        ]
-        rule = (
-            "|"
-            + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths))
-            + "|"
-        )
-        return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+        return markdown(self.rows())
 
     def section(self) -> str:
         """Command, note, table, and where the figures come from."""
@@ -188,16 +218,51 @@ class Run:
         lines = [f"    {self.about['command']}\n"] if self.about["command"] else []
         lines += [f"{note}\n"] if note else []
         lines.append(self.table())
+        if differences := self.differences_table():
+            lines.append("Paired differences, with 95 % intervals (bootstrap of speakers, then of their utterances):\n")
+            lines.append(differences)
         lines.append(
             f"Mean over {speakers} test speakers' means, {len(scores)} utterances; {corpus['layout']} corpus at "
             f"{corpus['sample_rate']} Hz, {len(corpus['speakers']['train'])} training speakers; noise {self.about['noise']['fingerprint']}."
         )
-        for name, model in self.about["models"].items():
+        for name, model in sorted(self.about["models"].items(), key=lambda item: _place(item[0])):
             lines.append(
                 f"`{name}`: {model['parameters'] / 1e6:.2f} M parameters, {model['step']} updates in {clock(model['trained_s'])}, "
                 f"seed {model['seed']}; {model['machine']}."
             )
         return "\n".join(lines) + "\n"
+
+
+def by_speaker(values: dict[tuple[str, str], float]) -> dict[str, list[float]]:
+    """(spk_id, utt_id) -> value becomes spk_id -> values."""
+    speakers: dict[str, list[float]] = {}
+    for (spk_id, _), value in values.items():
+        speakers.setdefault(spk_id, []).append(value)
+    return speakers
+
+
+def markdown(cells: list[list[str]]) -> str:
+    """A table, its heading in the first row, aligned for a terminal: the first column left, the others right."""
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+
+    def line(row: list[str]) -> str:
+        first, *others = (
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return "| " + " | ".join([first, *others]) + " |"
+
+    rule = (
+        "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|"
+    )
+    return "\n".join([line(cells[0]), rule, *map(line, cells[1:])]) + "\n"
+
+
+def _place(name: str) -> tuple[int, str]:
+    """The order of systems: the baseline, what lies between, the full recipe, then its variations."""
+    order = ("l1", "l1_mrstft", "gan")
+    experiment = name.split("_seed")[0]
+    return (order.index(experiment) if experiment in order else len(order), name)
 
 
 if __name__ == "__main__":

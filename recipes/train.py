@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train one experiment.
 
-    accelerate launch recipes/train.py [recipes/experiments/l1.yaml] [--data DIR] [--exp DIR] [key=value ...]
+    accelerate launch recipes/train.py [recipes/experiments/gan.yaml] [--data DIR] [--exp DIR] [key=value ...]
 
 The same command again resumes. SIGTERM or Ctrl-C saves and leaves with exit status 75. `init=DIR` starts from the weights
 of a model directory (fine-tuning). Read it from top to bottom: the setup, the loop, the small print.
@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from experiment import check_same_run, read_experiment, what_decides
+from adversary import Adversary
+from experiment import PRECISIONS, check_same_run, read_experiment, warm_start_key, what_decides
 from logbook import Logbook
+from schedule import Schedule, learning_rate, random_number
+from stopping import INTERRUPTED, StopSignal, leave_signals_to_the_parent
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -27,13 +29,12 @@ from validate import Validation
 
 from gan_denoise import checkpoint, datadir, generators
 from gan_denoise.errors import InputError
-from gan_denoise.losses import Losses
-from gan_denoise.noise import digest
+from gan_denoise.losses import Losses, weighted_sum
+from gan_denoise.noise import Procedure, digest
 from gan_denoise.segments import Batches, Segments
 from gan_denoise.terminal import program, say
 
 ROOT = Path(__file__).resolve().parents[1]
-INTERRUPTED = 75  # EX_TEMPFAIL: come again
 
 
 @program
@@ -46,33 +47,40 @@ def main() -> int:
     )
     parser.add_argument("--exp", type=Path, help="where the run is kept (egs/vctk/exp/NAME)")
     parser.add_argument(
+        "--warm-starts", type=Path, metavar="DIR", help="where runs that agree so far share their warm start (nowhere)"
+    )
+    parser.add_argument(
         "settings", nargs="*", metavar="EXPERIMENT.yaml | key=value", help="e.g. optimizer.lr=1e-3 seed=1"
     )
     arguments = parser.parse_intermixed_args()
     paths = [setting for setting in arguments.settings if "=" not in setting]
     if len(paths) > 1:
         parser.error(f"one experiment at a time, found {' '.join(paths)}")
-    path = Path(paths[0]) if paths else ROOT / "recipes/experiments/l1.yaml"
+    path = Path(paths[0]) if paths else ROOT / "recipes/experiments/gan.yaml"
     experiment = read_experiment(path, [setting for setting in arguments.settings if "=" in setting])
-    accelerator = Accelerator(mixed_precision={"float32": "no", "bf16": "bf16"}[experiment["precision"]])
+    mixed_precision, _ = PRECISIONS[experiment["precision"]]
+    accelerator = Accelerator(mixed_precision=mixed_precision, log_with=experiment["trackers"] or None)
+    exp = arguments.exp or ROOT / "egs/vctk/exp" / path.stem
     try:
-        return train(
-            accelerator, path.stem, experiment, arguments.data, arguments.exp or ROOT / "egs/vctk/exp" / path.stem
-        )
+        return train(accelerator, path.stem, experiment, arguments.data, exp, arguments.warm_starts)
     finally:
         accelerator.end_training()
 
 
-def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp: Path) -> int:
+def train(
+    accelerator: Accelerator, name: str, experiment: dict, data: Path, exp: Path, warm_starts: Path | None
+) -> int:
     stop = StopSignal(accelerator)
     device, leader = accelerator.device, accelerator.is_main_process
     train_data, dev_data = (datadir.read(data / split, noisy=True) for split in ("train", "dev"))
     noise = datadir.read_noise(data / "train")
-    seed, steps, sample_rate = experiment["seed"], experiment["steps"], noise["sample_rate"]
+    fresh_noise = Procedure.of_data(noise, data / "train") if experiment["fresh_noise"] else None
+    seed, sample_rate, schedule = experiment["seed"], noise["sample_rate"], Schedule.of(experiment)
 
-    # The model
+    # The models
     torch.manual_seed(seed)
-    generator = generators.build(experiment["generator"], sample_rate=sample_rate)
+    _, dtype = PRECISIONS[experiment["precision"]]
+    generator = generators.build(experiment["generator"], sample_rate=sample_rate).to(dtype)
     losses = Losses(experiment["losses"])
     settings = experiment["optimizer"]
     optimizer = torch.optim.AdamW(
@@ -85,6 +93,15 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
     generator, optimizer = accelerator.prepare(generator, optimizer)
     bare_generator = accelerator.unwrap_model(generator)
     ema = AveragedModel(bare_generator, multi_avg_fn=get_ema_multi_avg_fn(experiment["ema_decay"]))
+    modules = {"generator": bare_generator, "ema": ema, "optimizer": optimizer}
+    adversary = None
+    if experiment.get("adversary"):
+        updates = schedule.updates - schedule.warm_start
+        adversary = Adversary(
+            accelerator, experiment["adversary"], sample_rate=sample_rate, seed=seed, updates=updates, dtype=dtype
+        )
+        modules["adversary"] = adversary
+    weights = losses.weights | (adversary.losses.weights if adversary else {})
 
     # Where it stands
     identity = {
@@ -93,47 +110,58 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
         "data": digest([sorted(split.utt2dur.items()) for split in (train_data, dev_data)]),
         "sample_rate": sample_rate,
     }
-    first, best, spent_s = 0, -math.inf, 0.0
+    first, best, spent_s, history = 0, -math.inf, 0.0, None
     state_path = exp / "checkpoint.pt"
+    warm_path = warm_starts / f"{warm_start_key(identity, accelerator)}.pt" if warm_starts else None
     if state_path.exists():
         state = checkpoint.load_state(state_path)
         if "identity" not in state:
             raise InputError(f"{state_path}: is no training state of this project: remove it")
         check_same_run(state["identity"], identity, exp)
-        bare_generator.load_state_dict(state["generator"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        first, best, spent_s = state["step"], state["best"], state["spent_s"]
-        if first == steps and (exp / "model/model.safetensors").is_file():
+        first, best, spent_s = state["update"], state["best"], state["spent_s"]
+        if first == schedule.updates and (exp / "model/model.safetensors").is_file():
             if leader:
-                say(f"{exp.name}: finished already, {steps} steps")
+                say(f"{exp.name}: finished already, {schedule.steps} steps")
             return 0
+        restore(modules, state["modules"])
+    elif warm_path and warm_path.exists():
+        state = checkpoint.load_state(warm_path)
+        first, spent_s, history = state["update"], state["spent_s"], state["log"]
+        restore(modules, state["modules"])
+        if leader:
+            say(f"{exp.name}: starts at step {first}, with the warm start of {state['name']} ({warm_path})")
     elif experiment.get("init"):
         initialise(bare_generator, Path(experiment["init"]), experiment["generator"], sample_rate)
 
-    # The data: what an update sees is a function of (seed, step) alone
-    segments = Segments(
-        train_data,
-        length=round(experiment["segment_s"] * sample_rate),
-        sample_rate=sample_rate,
-        gain_db=experiment["gain_db"],
-        seed=seed,
-    )
-    share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
-    batches = Batches(first, steps, batch_size=experiment["batch_size"], **share)
-    loader = iter(
-        DataLoader(
-            segments,
-            batch_sampler=batches,
-            num_workers=experiment["workers"],
-            pin_memory=device.type == "cuda",
-            worker_init_fn=leave_signals_to_the_parent,
+    # The data: what an update sees is a function of (seed, update) alone
+    def batches(stream: str, done: int, last: int) -> Iterator[dict]:
+        segments = Segments(
+            train_data,
+            length=round(experiment["segment_s"] * sample_rate),
+            sample_rate=sample_rate,
+            gain_db=experiment["gain_db"],
+            seed=seed,
+            stream=stream,
+            fresh_noise=fresh_noise,
         )
-    )
+        share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
+        sampler = Batches(done, last, batch_size=experiment["batch_size"], **share)
+        return iter(
+            DataLoader(
+                segments,
+                batch_sampler=sampler,
+                num_workers=experiment["workers"] if done < last else 0,
+                pin_memory=device.type == "cuda",
+                worker_init_fn=leave_signals_to_the_parent,
+            )
+        )
+
+    streams = {"generator": batches("generator", schedule.step(first), schedule.steps)}
+    streams["discriminator"] = batches("discriminator", schedule.discriminator_only(first), schedule.alone)
 
     if leader:
         config = identity | {"name": name, "generator": experiment["generator"], "seed": seed}
-        logbook = Logbook(exp, config, first=first, steps=steps, spent_s=spent_s)
+        logbook = Logbook(exp, config, accelerator, schedule, first=first, spent_s=spent_s, history=history)
         validation = Validation(
             dev_data,
             exp / "validation",
@@ -143,93 +171,84 @@ def train(accelerator: Accelerator, name: str, experiment: dict, data: Path, exp
             jobs=torch.get_num_threads(),
         )
 
-    for step in range(first + 1, steps + 1):
-        # One update of the generator
+    for update in range(first + 1, schedule.updates + 1):
+        phase, step, (stream, number) = schedule.phase(update), schedule.step(update), schedule.draw(update)
         waiting = time.monotonic()
-        batch = next(loader)
+        batch = next(streams[stream])
         waited_s = time.monotonic() - waiting
-        noisy, clean = (batch[name].to(device, non_blocking=True) for name in ("noisy", "clean"))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, settings)
-        torch.manual_seed(step_seed(seed, step, accelerator.process_index))  # dropout: nothing random needs saving
-        optimizer.zero_grad()
-        loss, terms = losses(generator(noisy), clean, noisy)
-        accelerator.backward(loss)
-        gradient_norm = accelerator.clip_grad_norm_(generator.parameters(), experiment["clip_norm"])
-        if not torch.isfinite(gradient_norm):
+        noisy, clean = (batch[name].to(device, dtype, non_blocking=True) for name in ("noisy", "clean"))
+        torch.manual_seed(random_number(seed, stream, number, accelerator.process_index))  # for dropout
+        measures = {}
+
+        # The discriminators
+        with torch.set_grad_enabled(phase != "discriminator"):
+            enhanced = (bare_generator if phase == "discriminator" else generator)(noisy)
+        if phase != "reconstruction":
+            shown = adversary.excerpts(update, clean, enhanced, noisy)
+            measures |= adversary.learn(update - schedule.warm_start, *shown)
+
+        # The generator
+        if phase != "discriminator":
+            rate = learning_rate(step, schedule.steps, settings)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            terms = losses(enhanced, clean, noisy)
+            if phase == "gan":
+                terms |= adversary.terms(*shown)
+            loss = weighted_sum(terms, weights if phase == "gan" else losses.weights)
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(generator.parameters(), experiment["clip_norm"])
+            optimizer.step()
+            ema.update_parameters(bare_generator)
+            measures |= {"loss": loss, **terms, "gradient_norm": norm, "level": level(enhanced, clean)}
+        if not math.isfinite(sum(float(value) for name, value in measures.items() if name.endswith("gradient_norm"))):
+            found = ", ".join(f"{name} {float(value):g}" for name, value in measures.items())
             raise InputError(
-                f"step {step}: the loss ({float(loss):g}) or its gradient is not finite, utterances {' '.join(batch['utt_id'])}; "
+                f"step {step}: a loss or its gradient is not finite ({found}), utterances {' '.join(batch['utt_id'])}; "
                 f"{exp} keeps its last checkpoint: lower optimizer.lr, or look at these files"
             )
-        optimizer.step()
-        ema.update_parameters(bare_generator)
 
         # What people see, and what survives
         leaving = stop.requested()
-        last = leaving or step == steps
+        last = leaving or update == schedule.updates
         if leader:
-            logbook.measure(waited_s, loss=loss, **terms, gradient_norm=gradient_norm)
-            if last or step % experiment["log_every"] == 0:
-                logbook.log(step, lr=learning_rate(step, steps, settings))
-            if step == steps or step % experiment["validate_every"] == 0:
+            logbook.measure(waited_s, **measures)
+            if last or update % experiment["log_every"] == 0 or update in schedule.borders:
+                logbook.log(update, lr=learning_rate(max(step, 1), schedule.steps, settings))
+            if phase != "discriminator" and (step == schedule.steps or step % experiment["validate_every"] == 0):
                 scores = validation(ema.module, device)
-                logbook.log_validation(step, scores, validation)
+                logbook.log_validation(update, scores, validation)
                 if scores.get("pesq_wb", -math.inf) > best:
                     best = scores["pesq_wb"]
                     logbook.save_model("model_best", ema.module, step)
-            if last or step % experiment["checkpoint_every"] == 0:
-                state = {"step": step, "best": best, "spent_s": logbook.elapsed_s, "identity": identity}
-                modules = {"generator": bare_generator, "ema": ema, "optimizer": optimizer}
-                checkpoint.save_state(
-                    state_path, state | {name: module.state_dict() for name, module in modules.items()}
-                )
-        if leaving and step < steps:
+            if last or update % experiment["checkpoint_every"] == 0 or update in schedule.borders:
+                state = {"update": update, "best": best, "spent_s": logbook.elapsed_s, "identity": identity}
+                state["modules"] = {name: module.state_dict() for name, module in modules.items()}
+                checkpoint.save_state(state_path, state)
+            if warm_path and update == experiment["warm_start_steps"] and not warm_path.exists():
+                state["modules"].pop("adversary", None)
+                checkpoint.save_state(warm_path, state | {"name": name, "log": logbook.text})
+        if leaving and update != schedule.updates:
             if leader:
-                logbook.close("interrupted", step)
+                logbook.close("interrupted", update)
             return INTERRUPTED
 
     if leader:
-        logbook.save_model("model", ema.module, steps)
-        logbook.close("finished", steps)
+        logbook.save_model("model", ema.module, schedule.steps)
+        logbook.close("finished", schedule.updates)
     return 0
 
 
-def learning_rate(step: int, steps: int, settings: dict) -> float:
-    """A pure function of the step (1 to steps): a linear warm-up to `lr`, then half a cosine down to `lr_final`."""
-    if step <= settings["warmup_steps"]:
-        return settings["lr"] * step / settings["warmup_steps"]
-    share = (step - settings["warmup_steps"]) / max(1, steps - settings["warmup_steps"])
-    return settings["lr_final"] + (settings["lr"] - settings["lr_final"]) * 0.5 * (1.0 + math.cos(math.pi * share))
+def level(enhanced: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """RMS of what the generator makes, relative to the clean batch's: near 0 where it has died."""
+    return enhanced.detach().square().mean().sqrt() / clean.square().mean().sqrt().clamp_min(1e-6)
 
 
-def step_seed(*numbers: int) -> int:
-    """A seed for torch that is a function of the numbers, such as (seed, step, process)."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-class StopSignal:
-    """SIGTERM or SIGINT to any process makes all of them leave after the same step. A second one kills as usual."""
-
-    def __init__(self, accelerator: Accelerator):
-        self._accelerator, self._received = accelerator, False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._receive)
-
-    def _receive(self, number: int, frame) -> None:
-        self._received = True
-        signal.signal(number, signal.SIG_DFL)
-
-    def requested(self) -> bool:
-        if self._accelerator.num_processes == 1:
-            return self._received
-        flag = torch.tensor(float(self._received), device=self._accelerator.device)
-        return bool(self._accelerator.reduce(flag, reduction="sum") > 0)
-
-
-def leave_signals_to_the_parent(worker: int) -> None:
-    """In a data worker: a signal to the whole process group must not take the data away before the state is saved."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+def restore(modules: dict, states: dict) -> None:
+    """Load the states of all modules; a warm start has none of the adversary's."""
+    for name, state in states.items():
+        modules[name].load_state_dict(state)
 
 
 def initialise(generator: nn.Module, model_dir: Path, options: dict, sample_rate: int) -> None:

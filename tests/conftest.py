@@ -79,14 +79,8 @@ def prepared(plain_corpus, tmp_path_factory) -> Path:
     return data
 
 
-@pytest.fixture
-def tiny_experiment(tmp_path) -> Path:
-    """The l1 experiment, made small enough for a test."""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"""
-base: {ROOT / "recipes/experiments/l1.yaml"}
-generator: {{width: 8, blocks: 1, level_ms: 64.0, dropout: 0.1}}
+TINY = """
+generator: {width: 8, blocks: 1, level_ms: 64.0, dropout: 0.1}
 steps: 12
 batch_size: 2
 segment_s: 0.5
@@ -97,5 +91,28 @@ validate_every: 100
 validate_utterances: 1
 validate_examples: 1
 """
-    )
+
+
+def experiment_file(path: Path, changes: str) -> Path:
+    """gan.yaml with changes, as an experiment of its own."""
+    path.write_text(f"base: {ROOT / 'recipes/experiments/gan.yaml'}\n{changes}")
     return path
+
+
+@pytest.fixture
+def tiny_experiment(tmp_path) -> Path:
+    """The l1 experiment, made small enough for a test."""
+    return experiment_file(tmp_path / "tiny.yaml", f"adversary: null\nlosses: {{mrstft: null}}\n{TINY}")
+
+
+@pytest.fixture
+def tiny_gan(tmp_path) -> Path:
+    """The gan experiment, made small enough for a test: 4 steps of warm start, 3 of the discriminators, 8 of both."""
+    adversary = """
+warm_start_steps: 4
+adversary:
+  discriminators: {mpd: {channels: 2, periods: [2, 3]}, msd: {channels: 4, scales: 2, groups: 4}}
+  discriminator_steps: 3
+  segment_s: 0.25
+"""
+    return experiment_file(tmp_path / "tiny_gan.yaml", f"{TINY}{adversary}")

@@ -16,27 +16,61 @@ import gan_denoise
 from gan_denoise import audio, checkpoint, generators
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
-from gan_denoise.losses import LOSSES, Losses
+from gan_denoise.losses import LOSSES, Losses, weighted_sum
 from gan_denoise.stft import STFT
 
-SMALL = {"convnext": {"width": 16, "blocks": 2, "level_ms": 64.0}}
+SMALL = {
+    "convnext": {"name": "convnext", "width": 16, "blocks": 2, "level_ms": 64.0},
+    "attention": {
+        "name": "convnext",
+        "width": 16,
+        "blocks": 2,
+        "level_ms": 64.0,
+        "attention_heads": 2,
+        "attention_reach": 5,
+    },
+    "hifigan": {"name": "hifigan", "width": 8, "scales": 2, "kernel_sizes": [3], "dilations": [1, 2], "level_ms": 64.0},
+    "segan": {
+        "name": "segan",
+        "channels": [4, 8, 8],
+        "kernel_size": 7,
+        "stride": 4,
+        "level_ms": 64.0,
+        "attention_heads": 2,
+    },
+}
+assert {options["name"] for options in SMALL.values()} == set(generators.names())
 
 
-@pytest.fixture(params=generators.names())
-def generator(request):
+@pytest.fixture(params=SMALL)
+def options(request):
+    return SMALL[request.param]
+
+
+@pytest.fixture
+def generator(options):
     torch.manual_seed(0)
-    built = generators.build({"name": request.param, **SMALL[request.param]}, sample_rate=16000).eval()
+    built = generators.build(options, sample_rate=16000).eval()
     with torch.no_grad():  # away from the identity that it starts at
         for parameter in built.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return built
 
 
+def save(folder, options, generator):
+    checkpoint.save_model(folder, generator, {"generator": options, "sample_rate": 16000})
+    return folder
+
+
 @pytest.fixture
-def model_dir(generator, tmp_path):
-    config = {"generator": {"name": "convnext", **SMALL["convnext"]}, "sample_rate": 16000}
-    checkpoint.save_model(tmp_path / "model", generator, config)
-    return tmp_path / "model"
+def any_model_dir(generator, options, tmp_path):
+    return save(tmp_path / "model", options, generator)
+
+
+@pytest.fixture
+def model_dir(tmp_path):
+    options = SMALL["convnext"]
+    return save(tmp_path / "model", options, generators.build(options, sample_rate=16000))
 
 
 def waves(length: int, batch: int = 2) -> torch.Tensor:
@@ -74,18 +108,18 @@ def test_a_generators_items_are_independent_and_all_parameters_learn(generator):
 
 
 @pytest.mark.parametrize("gain_db", [-40.0, -20.0, 20.0])
-def test_level_does_not_matter(model_dir, gain_db):
-    denoiser = gan_denoise.load(model_dir)
+def test_level_does_not_matter(any_model_dir, gain_db):
+    denoiser = gan_denoise.load(any_model_dir)
     wave = speech_like(0).astype(np.float32)
     gain = np.float32(10 ** (gain_db / 20))
     np.testing.assert_allclose(denoiser(wave * gain, 16000) / gain, denoiser(wave, 16000), atol=2e-6)
     assert not denoiser(np.zeros(1000), 16000).any()
 
 
-def test_chunks_equal_the_whole(model_dir, monkeypatch):
+def test_chunks_equal_the_whole(any_model_dir, monkeypatch):
     from gan_denoise import enhance
 
-    denoiser = gan_denoise.load(model_dir)
+    denoiser = gan_denoise.load(any_model_dir)
     wave = speech_like(0, 3.0).astype(np.float32)
     whole = denoiser(wave, 16000)
     monkeypatch.setattr(enhance, "_CHUNK_S", 0.3)
@@ -95,7 +129,7 @@ def test_chunks_equal_the_whole(model_dir, monkeypatch):
 @pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (48000, 2), (44100, 1), (8000, 3)])
 def test_rates_and_channels_keep_shape_and_time(model_dir, rate, channels):
     torch.manual_seed(0)
-    identity = generators.build({"name": "convnext", **SMALL["convnext"]}, sample_rate=16000)
+    identity = generators.build(SMALL["convnext"], sample_rate=16000)
     torch.nn.init.zeros_(identity.head.weight)
     time = np.arange(rate // 2 + 1) / rate
     wave = np.stack([np.sin(2 * np.pi * 440 * (i + 1) * time) for i in range(channels)], axis=1)
@@ -106,7 +140,7 @@ def test_rates_and_channels_keep_shape_and_time(model_dir, rate, channels):
 
 
 def test_48_khz_gives_windows_of_the_same_duration():
-    built = generators.build({"name": "convnext", **SMALL["convnext"]}, sample_rate=48000)
+    built = generators.build(SMALL["convnext"], sample_rate=48000)
     assert (built.stft.n_fft, built.stft.hop_length) == (1536, 384)
 
 
@@ -128,29 +162,54 @@ def test_stft_inverts(length):
     assert torch.allclose(stft.inverse(spectrum, length), wave, atol=1e-12)
 
 
+def value(name: str, *waves: torch.Tensor) -> float:
+    return float(LOSSES[name]()(*waves))
+
+
 def test_losses_have_their_known_values():
     clean, noisy = waves(8000), waves(8000) + 0.1 * torch.randn(2, 1, 8000)
-    assert LOSSES["l1"](clean + 0.5, clean, noisy) == pytest.approx(0.5)
-    assert LOSSES["mse"](clean + 0.5, clean, noisy) == pytest.approx(0.25)
-    assert LOSSES["wsdr"](clean, clean, noisy) == pytest.approx(-1.0, abs=1e-5)
-    assert LOSSES["wsdr"](-clean, clean, clean) == pytest.approx(1.0, abs=1e-5)
-    assert LOSSES["si_sdr"](3.0 * noisy, clean, noisy) == pytest.approx(
-        float(LOSSES["si_sdr"](noisy, clean, noisy)), abs=1e-4
-    )
+    assert value("l1", clean + 0.5, clean, noisy) == pytest.approx(0.5)
+    assert value("mse", clean + 0.5, clean, noisy) == pytest.approx(0.25)
+    assert value("wsdr", clean, clean, noisy) == pytest.approx(-1.0, abs=1e-5)
+    assert value("wsdr", -clean, clean, clean) == pytest.approx(1.0, abs=1e-5)
+    assert value("si_sdr", 3.0 * noisy, clean, noisy) == pytest.approx(value("si_sdr", noisy, clean, noisy), abs=1e-4)
     t = torch.arange(8000) / 16000
     sine, cosine = (f(2 * torch.pi * 200 * t)[None, None] for f in (torch.sin, torch.cos))
-    assert LOSSES["si_sdr"](sine + 0.1 * cosine, sine, noisy[:1]) == pytest.approx(-20.0, abs=1e-3)
+    assert value("si_sdr", sine + 0.1 * cosine, sine, noisy[:1]) == pytest.approx(-20.0, abs=1e-3)
+    assert value("mrstft", clean, clean, noisy) == pytest.approx(0.0, abs=1e-6)
+    # Half the amplitude: spectral convergence 1/2, log magnitudes differ by ln 2
+    loud = torch.randn(2, 1, 16000, generator=torch.Generator().manual_seed(0))
+    assert value("mrstft", 0.5 * loud, loud, loud) == pytest.approx(0.5 + np.log(2.0), abs=1e-3)
     silence = torch.zeros(1, 1, 8000, requires_grad=True)
-    for name, loss in LOSSES.items():
-        (gradient,) = torch.autograd.grad(loss(silence + 0.0, silence.detach(), noisy[:1]), silence)
+    for name, build in LOSSES.items():
+        (gradient,) = torch.autograd.grad(build()(silence + 0.0, silence.detach(), noisy[:1]), silence)
         assert torch.isfinite(gradient).all(), name
+
+
+def test_mrstft_is_a_mean_over_items_and_bounded_for_silence():
+    """auraloss alone: one ratio for the batch, in which the quiet item counts for nothing; 15,222 for a silent target."""
+    clean = (
+        torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.01])[:, None, None]
+    )
+    enhanced = clean * torch.tensor([1.0, 0.5])[:, None, None]
+    both, first, second = (value("mrstft", enhanced[i], clean[i], clean[i]) for i in (slice(0, 2), [0], [1]))
+    assert both == pytest.approx((first + second) / 2, rel=1e-5) and first < 1e-6 and second > 1.0
+    silence = torch.zeros(1, 1, 8000)
+    assert value("mrstft", 1e-5 * clean[:1], silence, silence) < 1.0
+    assert value("mrstft", silence, silence, silence) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_losses_are_weighted_by_name():
     enhanced, clean = waves(1000), waves(1000).flip(0)
-    total, terms = Losses({"l1": 2.0, "mse": 0.5, "wsdr": 0})(enhanced, clean, enhanced)
-    assert terms.keys() == {"l1", "mse"}
+    losses = Losses({"l1": 2.0, "mse": 0.5, "wsdr": 0})
+    terms = losses(enhanced, clean, enhanced)
+    assert terms.keys() == losses.weights.keys() == {"l1", "mse"}
+    total = weighted_sum(terms, losses.weights)
     assert float(total) == pytest.approx(2.0 * float(terms["l1"]) + 0.5 * float(terms["mse"]))
+    with pytest.raises(ValueError, match="terms .* were computed, terms .* have weights"):
+        weighted_sum(terms, {"l1": 2.0})
+    with pytest.raises(ValueError, match="have weights"):
+        weighted_sum(terms, losses.weights | {"lsgan": 1.0})
     with pytest.raises(InputError, match='unknown key "l2"'):
         Losses({"l2": 1.0})
     with pytest.raises(InputError, match="no loss has a weight above 0"):

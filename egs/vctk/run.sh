@@ -8,7 +8,7 @@
 #   --split FILE                YAML with lists of speakers: dev: [...], test: [...]                     (by a rule)
 #   --subset N                  at most N recordings per speaker                                               (all)
 #   --sample-rate HZ                                                                                         (16000)
-#   --experiments "l1 ..."      files in recipes/experiments                                                    (l1)
+#   --experiments "l1 gan ..."  files in recipes/experiments                                              ("l1 gan")
 #   --seeds "0 1 ..."                                                                                            (0)
 #   --train-opts "k=v ..."      changes to the experiments, e.g. "steps=2000 generator.width=64"
 #   --nj N                      processes for stages 0, 1, 3 and 4                                       (all cores)
@@ -22,7 +22,7 @@ root=$(cd "$here/../.." && pwd)
 die() { echo "error: $*" >&2; exit 1; }
 
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp noise='' split='' subset='' sample_rate=''
-experiments=l1 seeds=0 train_opts='' nj=$(nproc) ngpu=0
+experiments='l1 gan' seeds=0 train_opts='' nj=$(nproc) ngpu=0
 options="stage stop-stage corpus data exp noise split subset sample-rate experiments seeds train-opts nj ngpu"
 command="bash egs/vctk/run.sh"
 for word in "$@"; do case $word in *[!A-Za-z0-9_./=,:+-]*) command+=" '$word'" ;; *) command+=" $word" ;; esac; done
@@ -91,7 +91,7 @@ for name in $experiments; do
         if runs 2; then
             launch=(python); [ "$ngpu" -eq 0 ] || launch=(accelerate launch --num_processes "$ngpu")
             # shellcheck disable=SC2086
-            "${launch[@]}" "$root/recipes/train.py" "$root/recipes/experiments/$name.yaml" --data "$data" --exp "$run" "seed=$seed" $train_opts
+            "${launch[@]}" "$root/recipes/train.py" "$root/recipes/experiments/$name.yaml" --data "$data" --exp "$run" --warm-starts "$exp/warm_starts" "seed=$seed" $train_opts
         fi
     done
 done

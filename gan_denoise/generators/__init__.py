@@ -8,20 +8,18 @@ and `hop_length`, the grid on which a signal may be cut for processing in chunks
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
+import sys
 from collections.abc import Mapping
 
 from torch import nn
 
-from gan_denoise.config import check_keys
-from gan_denoise.errors import InputError, nearest
+from gan_denoise import registry
+from gan_denoise.errors import InputError
 
 
 def names() -> list[str]:
     """The names of all generators."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return registry.names(sys.modules[__name__])
 
 
 def build(options: Mapping, *, sample_rate: int) -> nn.Module:
@@ -31,13 +29,4 @@ def build(options: Mapping, *, sample_rate: int) -> nn.Module:
             f"generator: expected name: and sizes, as in {{name: convnext, width: 128}}, found {options!r}"
         )
     sizes = dict(options)
-    name = sizes.pop("name", None)
-    if name not in names():
-        raise InputError(f'generator: unknown name "{name}"{nearest(str(name), names())}')
-    generator = importlib.import_module(f"{__name__}.{name}").Generator
-    known = [parameter for parameter in inspect.signature(generator).parameters if parameter != "sample_rate"]
-    check_keys(sizes, known, f"generator {name}")
-    try:
-        return generator(sample_rate=sample_rate, **sizes)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise InputError(f"generator {name}: {error}") from error
+    return registry.build(sys.modules[__name__], "Generator", sizes.pop("name", None), sizes, sample_rate=sample_rate)

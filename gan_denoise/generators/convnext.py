@@ -1,10 +1,4 @@
-"""A spectral ConvNeXt: stft -> residual blocks over time -> complex mask and complex residual -> istft.
-
-Frequency bins are channels and time is the axis of the convolutions, as in Vocos (Siuzdak 2023); the blocks are
-ConvNeXt's (Liu et al. 2022) in one dimension. A mask in [0, 1] cannot bring back a bin that was zeroed, hence an
-unbounded complex mask plus a residual. The input is divided by its own local level, so a gain on the input is the same
-gain on the output, by construction.
-"""
+"""A spectral ConvNeXt: residual blocks (Liu et al. 2022, in one dimension) between an stft and an istft, as in Vocos."""
 
 from __future__ import annotations
 
@@ -12,15 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_denoise.stft import STFT
+from gan_denoise.attention import WindowedAttention
+from gan_denoise.spectral import SpectralGenerator
 
 
-class Generator(nn.Module):
+class Generator(SpectralGenerator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
     sample_rate: Hz. width: channels. blocks: number of residual blocks. kernel_size: frames, odd. window_ms, hop_ms: of
-    the STFT (32 and 8 ms: 512 and 128 samples at 16 kHz). level_ms: each side, over which the local level is taken. dropout: share of the blocks' hidden channels
-    that training drops.
+    the STFT (32 and 8 ms: 512 and 128 samples at 16 kHz). level_ms: each side, over which the local level is taken.
+    dropout: share of the blocks' hidden channels that training drops. attention_heads: of a self-attention in the middle (0: none),
+    which sees attention_reach frames each side.
     """
 
     def __init__(
@@ -33,46 +29,21 @@ class Generator(nn.Module):
         hop_ms: float = 8.0,
         level_ms: float = 512.0,
         dropout: float = 0.0,
+        attention_heads: int = 0,
+        attention_reach: int = 32,
     ):
-        super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, found {kernel_size}")
-        hop_length = round(sample_rate * hop_ms / 1000)
-        self.stft = STFT(hop_length * round(window_ms / hop_ms), hop_length)
-        self.level_frames = round(level_ms / hop_ms)
-        bins = self.stft.bins
-        self.embed = nn.Linear(3 * bins, width)
-        self.blocks = nn.Sequential(*(Block(width, kernel_size, 1.0 / blocks, dropout) for _ in range(blocks)))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 4 * bins)
-        with torch.no_grad():  # start at the identity: the mask is 1 + 0i, the residual 0
-            self.head.weight.mul_(0.1)
-            self.head.bias.zero_()
-        self.hop_length = hop_length
-        context = self.level_frames + blocks * (kernel_size // 2)
-        self.receptive_field = context * hop_length + self.stft.n_fft
+        context = blocks * (kernel_size // 2) + (attention_reach if attention_heads else 0)
+        super().__init__(sample_rate, width, context=context, window_ms=window_ms, hop_ms=hop_ms, level_ms=level_ms)
+        self.embed = nn.Linear(3 * self.stft.bins, width)
+        layers = [Block(width, kernel_size, 1.0 / blocks, dropout) for _ in range(blocks)]
+        if attention_heads:
+            layers.insert(blocks // 2, WindowedAttention(width, attention_heads, attention_reach))
+        self.layers = nn.Sequential(*layers)
 
-    def forward(self, noisy: Tensor) -> Tensor:
-        spectrum = self.stft(noisy[:, 0])
-        level = self._local_level(spectrum)
-        spectrum = spectrum / level.clamp_min(1e-7)
-        # Power-law compression (exponent 0.3) brings quiet bins into a range that a network sees
-        magnitude = spectrum.abs().clamp_min(1e-5)
-        compressed = spectrum * magnitude**-0.7
-        features = torch.cat([magnitude**0.3, compressed.real, compressed.imag], dim=1)
-        hidden = self.blocks(self.embed(features.transpose(1, 2)))
-        out = self.head(self.norm(hidden)).transpose(1, 2).float()
-        mask_real, mask_imag, residual_real, residual_imag = out.chunk(4, dim=1)
-        mask = torch.complex(1.0 + mask_real, mask_imag)
-        enhanced = (mask * spectrum + torch.complex(residual_real, residual_imag)) * level  # silence stays silence
-        return self.stft.inverse(enhanced, noisy.shape[-1])[:, None]
-
-    def _local_level(self, spectrum: Tensor) -> Tensor:
-        """(B, F, N) complex -> (B, 1, N): RMS magnitude over `level_frames` frames each side."""
-        power = (spectrum.real**2 + spectrum.imag**2).mean(dim=1, keepdim=True)
-        reach = self.level_frames
-        mean = F.avg_pool1d(power, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
-        return mean.sqrt()
+    def body(self, features: Tensor) -> Tensor:
+        return self.layers(self.embed(features))
 
 
 class Block(nn.Module):

@@ -57,6 +57,7 @@ def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
     if procedure:
         fingerprint = procedure.fingerprint(sample_rate)
         record = {"fingerprint": fingerprint, "sample_rate": sample_rate, "procedure": procedure.parameters}
+        record["folder"] = str(noise.resolve().parent)  # where relative paths of its `mix` begin
     else:
         fingerprint = digest([sample_rate, datadir.read_table(folder / "given.digests")])
         record = {"fingerprint": fingerprint, "sample_rate": sample_rate, "procedure": "given by the corpus"}

@@ -1,0 +1,57 @@
+"""Discriminators: one file each, found by its name, used together as one bank.
+
+`discriminators/foo.py` holds one class `Discriminator(nn.Module)`: (B, C, T) -> a list with the outputs of its
+sub-discriminators. Such an output is the list of a sub-discriminator's feature maps, the score map last: the adversarial
+loss reads the last, feature matching all others. Its constructor takes `in_channels` (1, or 2 where the noisy signal is
+shown too) and its sizes as keywords with defaults. No batch normalisation and nothing else that lets items see each
+other or that remembers earlier passes: one joint pass over real and fake must equal two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gan_denoise import registry
+from gan_denoise.config import check_keys
+from gan_denoise.errors import InputError
+
+Maps = list[list[Tensor]]
+
+
+def names() -> list[str]:
+    """The names of all discriminators."""
+    return registry.names(sys.modules[__name__])
+
+
+class Bank(nn.Module):
+    """All discriminators of an experiment. members: name -> sizes. conditional: they see (noisy, x) instead of x alone.
+
+    A member's first weights are a function of (seed, name), so an ablation that removes one leaves the others as they
+    were. Raises InputError for unknown names and sizes, and for an empty bank.
+    """
+
+    def __init__(self, members: Mapping[str, Mapping], *, conditional: bool, seed: int):
+        super().__init__()
+        check_keys(members, names(), "discriminators")
+        if not members:
+            raise InputError("discriminators: there is none: name at least one, or use `adversary: null`")
+        self.conditional = conditional
+        self.members = nn.ModuleDict()
+        for name, sizes in members.items():
+            key = hashlib.sha256(f"{seed} {name}".encode()).digest()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int.from_bytes(key[:7], "little"))
+                self.members[name] = registry.build(
+                    sys.modules[__name__], "Discriminator", name, sizes, in_channels=1 + conditional
+                )
+
+    def forward(self, wave: Tensor, noisy: Tensor) -> Maps:
+        """wave, noisy (B, 1, T) -> a list over all sub-discriminators of their feature maps, the score map last."""
+        if self.conditional:
+            wave = torch.cat([noisy, wave], dim=1)
+        return [maps for member in self.members.values() for maps in member(wave)]

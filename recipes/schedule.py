@@ -1,0 +1,76 @@
+"""Which update does what: the phases, the learning rate and the random numbers, all pure functions of the update.
+
+    reconstruction    warm_start_steps updates of the generator with the reconstruction losses alone
+    discriminator     discriminator_steps updates of the discriminators alone, on segments of their own
+    gan               every update is one of the discriminators, then one of the generator, until the generator had `steps`
+
+Without an adversary all updates are of the first kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """steps: updates of the generator. warm_start: how many come before the adversary. alone: of the discriminators."""
+
+    steps: int
+    warm_start: int
+    alone: int
+    adversarial: bool
+
+    @classmethod
+    def of(cls, experiment: dict) -> Schedule:
+        steps, warm_start, adversary = (experiment.get(key) for key in ("steps", "warm_start_steps", "adversary"))
+        adversarial = bool(adversary) and warm_start < steps
+        return cls(steps, warm_start, adversary["discriminator_steps"] if adversarial else 0, adversarial)
+
+    @property
+    def updates(self) -> int:
+        """All updates, the discriminator-only ones included."""
+        return self.steps + self.alone
+
+    @property
+    def borders(self) -> set[int]:
+        """The last updates of the phases. Without an adversary the warm start has an end as well: others may share it."""
+        return {self.warm_start, self.warm_start + self.alone}
+
+    def phase(self, update: int) -> str:
+        """reconstruction, discriminator or gan, for update 1 to `updates`."""
+        if not self.adversarial or update <= self.warm_start:
+            return "reconstruction"
+        return "discriminator" if update <= self.warm_start + self.alone else "gan"
+
+    def step(self, update: int) -> int:
+        """How many updates the generator has had after this one."""
+        return update - self.discriminator_only(update)
+
+    def discriminator_only(self, update: int) -> int:
+        """How many discriminator-only updates there have been after this one."""
+        return min(max(update - self.warm_start, 0), self.alone)
+
+    def draw(self, update: int) -> tuple[str, int]:
+        """The stream of data and random numbers that an update draws from, and its number there.
+
+        The discriminators' own phase has its own stream, so the generator sees the same with and without an adversary.
+        """
+        if self.phase(update) == "discriminator":
+            return "discriminator", self.discriminator_only(update)
+        return "generator", self.step(update)
+
+
+def learning_rate(step: int, steps: int, settings: dict) -> float:
+    """For step 1 to steps: a linear warm-up to `lr`, then half a cosine down to `lr_final`."""
+    if step <= settings["warmup_steps"]:
+        return settings["lr"] * step / settings["warmup_steps"]
+    share = (step - settings["warmup_steps"]) / max(1, steps - settings["warmup_steps"])
+    return settings["lr_final"] + (settings["lr"] - settings["lr_final"]) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def random_number(*key: int | str) -> int:
+    """A whole number below 2^63 that is a function of the key, such as (seed, "crop", update): nothing random needs saving."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1
