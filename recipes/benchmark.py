@@ -115,11 +115,14 @@ class Update:
 
     def __init__(self, experiment: dict, device: torch.device, *, ours: bool = False, **savings: bool):
         torch.manual_seed(0)
-        self.generator = generators.build(experiment["generator"], sample_rate=SAMPLE_RATE).to(device)
+        mixed_precision, dtype = PRECISIONS[experiment["precision"]]
+        self.generator = generators.build(experiment["generator"], sample_rate=SAMPLE_RATE).to(device, dtype)
         self.losses, settings = Losses(experiment["losses"]), experiment["optimizer"]
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=settings["lr"], fused=True)
-        accelerator = Accelerator(mixed_precision=PRECISIONS[experiment["precision"]][0], cpu=device.type == "cpu")
-        self.adversary = Adversary(accelerator, experiment["adversary"], sample_rate=SAMPLE_RATE, seed=0, updates=10**6)
+        accelerator = Accelerator(mixed_precision=mixed_precision, cpu=device.type == "cpu")
+        self.adversary = Adversary(
+            accelerator, experiment["adversary"], sample_rate=SAMPLE_RATE, seed=0, updates=10**6, dtype=dtype
+        )
         self.weights = self.losses.weights | self.adversary.losses.weights
         self.ours, self.savings, self.clip_norm, self.number = ours, savings, experiment["clip_norm"], 0
 

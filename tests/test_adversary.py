@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from adversary import Adversary
+from benchmark import Update, difference
+from experiment import read_experiment
 from torch import nn
 from torch.nn import functional as F
 
@@ -189,6 +192,24 @@ def test_excerpts_are_aligned_levelled_and_a_function_of_the_update():
     assert torch.equal(real, opponent.excerpts(7, clean)[0]) and not torch.equal(real, opponent.excerpts(8, clean)[0])
     assert not real[2].any()  # silence stays silence
     assert opponent.excerpts(1, clean[..., :300])[0].shape == (3, 1, 300)
+
+
+@pytest.mark.parametrize(
+    "savings", [{"joint": True}, {"frozen": True}, {"detached": True}, {"silent": True}, {"ours": True}], ids=str
+)
+def test_a_saving_changes_no_update(savings, tiny_gan):
+    """The benchmark's textbook loop and ours, in float64: the same weights of generator and discriminators."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    experiment, device = read_experiment(tiny_gan, ["precision=float64"]), torch.device("cpu")
+    textbook, other = Update(experiment, device), Update(experiment, device, **savings)
+    before = [parameter.clone() for parameter in textbook.generator.parameters()]
+    for number in range(4):
+        clean = 0.05 * noise(number, 8000, batch=2).double()
+        noisy = clean + 0.02 * noise(100 + number, 8000, batch=2).double()
+        textbook(noisy, clean)
+        other(noisy, clean)
+    assert any(not torch.equal(old, new) for old, new in zip(before, textbook.generator.parameters(), strict=True))
+    assert difference(textbook, other) < 1e-9
 
 
 def test_a_bank_can_be_copied():
