@@ -16,6 +16,8 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["gan_denoise", "gan_denoise.*"]),
     install_requires=[
+        "auraloss>=0.4.0",
+        "einops>=0.8",
         "numpy>=1.26",
         "pebble>=5.0",
         "pesq>=0.0.4",

@@ -83,3 +83,16 @@ def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             f"{weights_path}: does not fit config.json ({reason}): fetch or train the model again"
         ) from error
     return generator.eval(), config
+
+
+def initialise(generator: nn.Module, folder: str | Path, options: Mapping[str, Any], sample_rate: int) -> None:
+    """Start from the weights of a model directory. options: `generator:` of the experiment. Raises InputError.
+
+    The directory must hold the same generator at the same rate.
+    """
+    source, config = load_model(folder)
+    if (config["generator"], config["sample_rate"]) != (options, sample_rate):
+        raise InputError(
+            f"init={folder}: holds {config['generator']} at {config['sample_rate']} Hz, needed: {options} at {sample_rate} Hz"
+        )
+    generator.load_state_dict(source.state_dict())

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import torch
 from accelerate import Accelerator
-from schedule import learning_rate, random_number
+from optimizer import build_optimizer, set_learning_rate
+from schedule import random_number
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -35,15 +36,7 @@ class Adversary:
         self._length = round(settings["segment_s"] * sample_rate)
         self.losses = AdversarialLosses(settings["losses"])
         bank = Bank(settings["discriminators"], conditional=settings["conditional"], seed=seed).to(dtype)
-        optimizer = settings["optimizer"]
-        optimizer = torch.optim.AdamW(
-            bank.parameters(),
-            lr=optimizer["lr"],
-            betas=optimizer["betas"],
-            weight_decay=optimizer["weight_decay"],
-            fused=True,
-        )
-        self.bank, self.optimizer = accelerator.prepare(bank, optimizer)
+        self.bank, self.optimizer = accelerator.prepare(bank, build_optimizer(bank, settings["optimizer"]))
         self.bare_bank = accelerator.unwrap_model(self.bank)
 
     def excerpts(self, update: int, clean: Tensor, *waves: Tensor) -> list[Tensor]:
@@ -64,8 +57,7 @@ class Adversary:
 
     def learn(self, number: int, real: Tensor, fake: Tensor, noisy: Tensor) -> dict[str, Tensor]:
         """Update number 1, 2, ... of the discriminators, in place. Returns what is logged: loss, gradient norm, mean scores."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(number, self._updates, self.settings["optimizer"])
+        set_learning_rate(self.optimizer, number, self._updates, self.settings["optimizer"])
         self.optimizer.zero_grad()
         both = self.bank(torch.cat([real, fake.detach()]), torch.cat([noisy, noisy]))
         real_maps, fake_maps = ([[maps[-1].chunk(2)[half]] for maps in both] for half in range(2))

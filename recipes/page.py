@@ -19,7 +19,7 @@ from gan_denoise.datadir import DataDir, read_scp
 from gan_denoise.noise import spectrogram_db
 
 if TYPE_CHECKING:
-    from report import Run
+    from results import Run
 
 _FLOOR_DB = 80.0  # below the loudest bin of the clean spectrogram is black
 _PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))

@@ -13,25 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import yaml
-from bootstrap import Estimate, estimate
 from page import render_page
+from results import Run
 
 from gan_denoise import datadir
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
-from gan_denoise.metrics import METRICS, read_csv
-from gan_denoise.terminal import clock, program, say
-
-LIMITS = {"noisy": "noisy", "oracle_mag": "oracle magnitude"}  # the first rows of every table
-HEADINGS = {"pesq_wb": "PESQ-WB", "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR dB", "wsdr": "wSDR"}
-DECIMALS = {"pesq_wb": 3, "stoi": 3, "estoi": 3, "si_sdr": 2, "wsdr": 3}
-GAPS = ("pesq_wb", "si_sdr")
+from gan_denoise.terminal import program, say
 
 
 @program
@@ -103,166 +95,6 @@ def collect(results: Path) -> str:
     return intro + "".join(
         f"\n## {folder.name.replace('_', ' ')}\n\n{Run.read(folder).section()}" for folder in folders
     )
-
-
-@dataclass(frozen=True)
-class Run:
-    """The scores of one experiment folder, noisy and oracle magnitude first.
-
-    systems: name -> its rows, of all seeds. folders: name -> the folders that they come from, one per seed.
-    """
-
-    about: dict
-    systems: dict[str, list[dict]]
-    folders: dict[str, list[str]]
-
-    @classmethod
-    def read(cls, folder: Path) -> Run:
-        """Read EXP (NAME/scores.csv) or a folder of results (NAME.csv). Raises InputError where fingerprints differ."""
-        found = {path.parent.name: path for path in sorted(folder.glob("*/scores.csv"))}
-        found |= {path.stem: path for path in sorted(folder.glob("*.csv"))}
-        missing = LIMITS.keys() - found.keys()
-        if missing:
-            raise InputError(f"{folder}: has no scores of {', '.join(sorted(missing))}: run stages 3 and 4 first")
-        systems: dict[str, list[dict]] = {name: [] for name in LIMITS}
-        folders: dict[str, list[str]] = {name: [] for name in LIMITS}
-        for name in sorted(found, key=_place):
-            rows = read_csv(found[name])
-            system = rows[0]["system"] if rows else name
-            systems.setdefault(system, []).extend(rows)
-            folders.setdefault(system, []).append(name)
-        fingerprints = {row["fingerprint"]: name for name, rows in systems.items() for row in rows}
-        if len(fingerprints) > 1:
-            names = " and ".join(fingerprints.values())
-            raise InputError(
-                f"{folder}: {names} were scored on different noise: a table never mixes them: run stage 4 again"
-            )
-        return cls(read_yaml(folder / "about.yaml"), systems, folders)
-
-    def label(self, name: str) -> str:
-        """What the table calls a system."""
-        seeds = len(self.folders[name])
-        return LIMITS.get(name, name) + (f" ({seeds} seeds)" if seeds > 1 else "")
-
-    def values(self, name: str, metric: str) -> dict[tuple[str, str], float]:
-        """(spk_id, utt_id) -> mean over the seeds; an utterance that one of them failed is left out."""
-        values: dict[tuple[str, str], list[float | None]] = {}
-        for row in self.systems[name]:
-            values.setdefault((row["spk_id"], row["utt_id"]), []).append(row.get(metric))
-        return {key: float(np.mean(own)) for key, own in values.items() if None not in own}
-
-    def means(self, name: str) -> dict[str, float | None]:
-        """Each metric's mean over the speakers' means, None where nothing was scored."""
-        by_metric = {metric: by_speaker(self.values(name, metric)) for metric in METRICS}
-        return {
-            metric: float(np.mean([np.mean(own) for own in speakers.values()])) if speakers else None
-            for metric, speakers in by_metric.items()
-        }
-
-    def difference(self, name: str, other: str, metric: str) -> Estimate | None:
-        """name - other over the utterances that both have, with its interval; None where there are none."""
-        own, others = self.values(name, metric), self.values(other, metric)
-        paired = {key: own[key] - others[key] for key in own if key in others}
-        return estimate(by_speaker(paired)) if paired else None
-
-    def differences(self) -> list[tuple[str, str]]:
-        """The pairs that are compared: every model with l1, and gan with every other model."""
-        models = [name for name in self.systems if name not in LIMITS]
-        pairs = [(name, "l1") for name in models if name != "l1"] if "l1" in models else []
-        return pairs + ([("gan", name) for name in models if name not in ("gan", "l1")] if "gan" in models else [])
-
-    def differences_table(self) -> str:
-        """Paired differences with their intervals in Markdown; empty where there is nothing to compare."""
-        cells = [["difference", *(HEADINGS[metric] for metric in METRICS)]]
-        for name, other in self.differences():
-            row = [f"{name} - {other}"]
-            for metric in METRICS:
-                found, places = self.difference(name, other, metric), DECIMALS[metric]
-                row.append(
-                    f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]" if found else "-"
-                )
-            cells.append(row)
-        return markdown(cells) if len(cells) > 1 else ""
-
-    def gap_closed(self, name: str, metric: str) -> float | None:
-        """(system - noisy) / (oracle magnitude - noisy)."""
-        noisy, oracle, own = (self.means(system)[metric] for system in ("noisy", "oracle_mag", name))
-        return None if None in (noisy, oracle, own) or oracle == noisy else (own - noisy) / (oracle - noisy)
-
-    def rows(self) -> list[list[str]]:
-        """The table's cells, a heading row first."""
-        heading = ["system"]
-        for metric in METRICS:
-            heading += [HEADINGS[metric]] + (["gap closed"] if metric in GAPS else [])
-        cells = [[*heading, "scored"]]
-        for name, scores in self.systems.items():
-            row, means = [self.label(name)], self.means(name)
-            for metric in METRICS:
-                row.append("-" if means[metric] is None else f"{means[metric]:.{DECIMALS[metric]}f}")
-                if metric in GAPS:
-                    gap = self.gap_closed(name, metric)
-                    row.append("" if name in LIMITS or gap is None else f"{100 * gap:.0f} %")
-            complete = sum(all(score.get(metric) is not None for metric in METRICS) for score in scores)
-            cells.append([*row, f"{complete} of {len(scores)}"])
-        return cells
-
-    def table(self) -> str:
-        """The table in Markdown, aligned for a terminal."""
-        return markdown(self.rows())
-
-    def section(self) -> str:
-        """Command, note, table, and where the figures come from."""
-        scores = self.systems["noisy"]
-        speakers = len({row["spk_id"] for row in scores})
-        corpus, note = self.about["corpus"], self.about.get("note")
-        lines = [f"    {self.about['command']}\n"] if self.about["command"] else []
-        lines += [f"{note}\n"] if note else []
-        lines.append(self.table())
-        if differences := self.differences_table():
-            lines.append("Paired differences, with 95 % intervals (bootstrap of speakers, then of their utterances):\n")
-            lines.append(differences)
-        lines.append(
-            f"Mean over {speakers} test speakers' means, {len(scores)} utterances; {corpus['layout']} corpus at "
-            f"{corpus['sample_rate']} Hz, {len(corpus['speakers']['train'])} training speakers; noise {self.about['noise']['fingerprint']}."
-        )
-        for name, model in sorted(self.about["models"].items(), key=lambda item: _place(item[0])):
-            lines.append(
-                f"`{name}`: {model['parameters'] / 1e6:.2f} M parameters, {model['step']} updates in {clock(model['trained_s'])}, "
-                f"seed {model['seed']}; {model['machine']}."
-            )
-        return "\n".join(lines) + "\n"
-
-
-def by_speaker(values: dict[tuple[str, str], float]) -> dict[str, list[float]]:
-    """(spk_id, utt_id) -> value becomes spk_id -> values."""
-    speakers: dict[str, list[float]] = {}
-    for (spk_id, _), value in values.items():
-        speakers.setdefault(spk_id, []).append(value)
-    return speakers
-
-
-def markdown(cells: list[list[str]]) -> str:
-    """A table, its heading in the first row, aligned for a terminal: the first column left, the others right."""
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-
-    def line(row: list[str]) -> str:
-        first, *others = (
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return "| " + " | ".join([first, *others]) + " |"
-
-    rule = (
-        "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|"
-    )
-    return "\n".join([line(cells[0]), rule, *map(line, cells[1:])]) + "\n"
-
-
-def _place(name: str) -> tuple[int, str]:
-    """The order of systems: the baseline, what lies between, the full recipe, then its variations."""
-    order = ("l1", "l1_mrstft", "gan")
-    experiment = name.split("_seed")[0]
-    return (order.index(experiment) if experiment in order else len(order), name)
 
 
 if __name__ == "__main__":

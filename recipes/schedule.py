@@ -1,4 +1,4 @@
-"""Which update does what: the phases, the learning rate and the random numbers, all pure functions of the update.
+"""Which update does what: the phases, the data and the random numbers, all pure functions of the update.
 
     reconstruction    warm_start_steps updates of the generator with the reconstruction losses alone
     discriminator     discriminator_steps updates of the discriminators alone, on segments of their own
@@ -10,7 +10,6 @@ Without an adversary all updates are of the first kind.
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 
 
@@ -61,14 +60,6 @@ class Schedule:
         if self.phase(update) == "discriminator":
             return "discriminator", self.discriminator_only(update)
         return "generator", self.step(update)
-
-
-def learning_rate(step: int, steps: int, settings: dict) -> float:
-    """For step 1 to steps: a linear warm-up to `lr`, then half a cosine down to `lr_final`."""
-    if step <= settings["warmup_steps"]:
-        return settings["lr"] * step / settings["warmup_steps"]
-    share = (step - settings["warmup_steps"]) / max(1, steps - settings["warmup_steps"])
-    return settings["lr_final"] + (settings["lr"] - settings["lr_final"]) * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
 def random_number(*key: int | str) -> int:

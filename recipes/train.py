@@ -20,9 +20,9 @@ from accelerate import Accelerator
 from adversary import Adversary
 from experiment import PRECISIONS, check_same_run, read_experiment, warm_start_key, what_decides
 from logbook import Logbook
-from schedule import Schedule, learning_rate, random_number
+from optimizer import build_optimizer, learning_rate, set_learning_rate
+from schedule import Schedule, random_number
 from stopping import INTERRUPTED, StopSignal, leave_signals_to_the_parent
-from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from validate import Validation
@@ -83,13 +83,7 @@ def train(
     generator = generators.build(experiment["generator"], sample_rate=sample_rate).to(dtype)
     losses = Losses(experiment["losses"])
     settings = experiment["optimizer"]
-    optimizer = torch.optim.AdamW(
-        generator.parameters(),
-        lr=settings["lr"],
-        betas=settings["betas"],
-        weight_decay=settings["weight_decay"],
-        fused=True,
-    )
+    optimizer = build_optimizer(generator, settings)
     generator, optimizer = accelerator.prepare(generator, optimizer)
     bare_generator = accelerator.unwrap_model(generator)
     ema = AveragedModel(bare_generator, multi_avg_fn=get_ema_multi_avg_fn(experiment["ema_decay"]))
@@ -131,7 +125,7 @@ def train(
         if leader:
             say(f"{exp.name}: starts at step {first}, with the warm start of {state['name']} ({warm_path})")
     elif experiment.get("init"):
-        initialise(bare_generator, Path(experiment["init"]), experiment["generator"], sample_rate)
+        checkpoint.initialise(bare_generator, Path(experiment["init"]), experiment["generator"], sample_rate)
 
     # The data: what an update sees is a function of (seed, update) alone
     def batches(stream: str, done: int, last: int) -> Iterator[dict]:
@@ -189,9 +183,7 @@ def train(
 
         # The generator
         if phase != "discriminator":
-            rate = learning_rate(step, schedule.steps, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_learning_rate(optimizer, step, schedule.steps, settings)
             terms = losses(enhanced, clean, noisy)
             if phase == "gan":
                 terms |= adversary.terms(*shown)
@@ -249,16 +241,6 @@ def restore(modules: dict, states: dict) -> None:
     """Load the states of all modules; a warm start has none of the adversary's."""
     for name, state in states.items():
         modules[name].load_state_dict(state)
-
-
-def initialise(generator: nn.Module, model_dir: Path, options: dict, sample_rate: int) -> None:
-    """Start from the weights of a model directory, which must hold the same generator at the same rate."""
-    source, config = checkpoint.load_model(model_dir)
-    if (config["generator"], config["sample_rate"]) != (options, sample_rate):
-        raise InputError(
-            f"init={model_dir}: holds {config['generator']} at {config['sample_rate']} Hz, needed: {options} at {sample_rate} Hz"
-        )
-    generator.load_state_dict(source.state_dict())
 
 
 if __name__ == "__main__":

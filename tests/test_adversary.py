@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from adversary import Adversary
-from benchmark import Update, difference
 from experiment import read_experiment
+from textbook import Update, difference
 from torch import nn
 from torch.nn import functional as F
 

@@ -6,7 +6,8 @@ import re
 
 import pytest
 from conftest import CONF, ROOT
-from report import Run, collect
+from report import collect
+from results import Run
 from splits import read_split
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

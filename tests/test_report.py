@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 from bootstrap import estimate
-from report import Run
+from results import Run
 
 from gan_denoise import metrics
 

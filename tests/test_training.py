@@ -18,7 +18,8 @@ from accelerate.state import AcceleratorState
 from conftest import ROOT, one_error_line, run, speech_like
 from experiment import read_experiment
 from logbook import find_alarms
-from schedule import Schedule, learning_rate, random_number
+from optimizer import learning_rate
+from schedule import Schedule, random_number
 
 import gan_denoise
 from gan_denoise import audio, checkpoint, datadir, generators

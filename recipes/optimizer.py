@@ -1,0 +1,33 @@
+"""AdamW as an experiment's `optimizer:` describes it, and its learning rate, a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+def build_optimizer(module: nn.Module, settings: dict) -> torch.optim.Optimizer:
+    """settings: lr, betas, weight_decay (and what learning_rate reads)."""
+    return torch.optim.AdamW(
+        module.parameters(),
+        lr=settings["lr"],
+        betas=settings["betas"],
+        weight_decay=settings["weight_decay"],
+        fused=True,
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, settings: dict) -> None:
+    """The rate of step 1 to steps. No scheduler object: a prepared one would step once per process."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step, steps, settings)
+
+
+def learning_rate(step: int, steps: int, settings: dict) -> float:
+    """For step 1 to steps: a linear warm-up to `lr`, then half a cosine down to `lr_final`."""
+    if step <= settings["warmup_steps"]:
+        return settings["lr"] * step / settings["warmup_steps"]
+    share = (step - settings["warmup_steps"]) / max(1, steps - settings["warmup_steps"])
+    return settings["lr_final"] + (settings["lr"] - settings["lr_final"]) * 0.5 * (1.0 + math.cos(math.pi * share))
