@@ -11,8 +11,9 @@ from results import Run
 from gan_denoise import metrics
 
 
-def test_an_interval_covers_the_truth_as_often_as_it_says():
+def test_an_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
     """Many small studies of 8 speakers with a known mean of 0: about 95 % (fewer, with so few speakers) contain it."""
+    monkeypatch.setattr("bootstrap.REPLICATES", 500)
     draw = np.random.default_rng(0)
     covered, widths = 0, []
     for study in range(200):

@@ -227,28 +227,38 @@ def test_killed_and_resumed_equals_uninterrupted(prepared, tiny_experiment, tmp_
     result = train(*command)
     assert result.returncode == 0, result.stderr
     assert_same(straight, broken)
-    model = weights(straight)[0]
     assert json.loads((straight / "status.json").read_text())["state"] == "finished"
     assert (straight / "model_best/model.safetensors").is_file()
 
-    again = train(tiny_experiment, "--data", prepared, "--exp", straight)  # a finished run stays as it is
-    assert again.returncode == 0 and weights(straight)[0] == model
-    changed = train(tiny_experiment, "--data", prepared, "--exp", straight, "optimizer.lr=1e-4")
-    one_error_line(changed, "was started with other settings", "optimizer.lr was 0.002, is 0.0001", "--exp")
+
+def test_a_finished_run_stays_and_another_is_refused(prepared, tiny_experiment, tmp_path, in_process, capsys):
+    exp = tmp_path / "exp"
+    command = [tiny_experiment, "--data", prepared, "--exp"]
+    in_process(*command, exp)
+    model = weights(exp)[0]
+    in_process(*command, exp)
+    assert "finished already" in capsys.readouterr().err and weights(exp)[0] == model
+
+    def refused(*arguments) -> str:
+        with pytest.raises(SystemExit):
+            in_process(*arguments)
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return line
+
+    line = refused(*command, exp, "optimizer.lr=1e-4")
+    assert "was started with other settings (optimizer.lr was 0.002, is 0.0001)" in line and "--exp" in line
     other = tmp_path / "other"
     shutil.copytree(prepared, other)
     noise = (other / "train/noise.yaml").read_text()
     (other / "train/noise.yaml").write_text(noise.replace("fingerprint: ", "fingerprint: x"))
-    one_error_line(train(tiny_experiment, "--data", other, "--exp", straight), "noise differs", "--data")
-    (straight / "checkpoint.pt").write_bytes(b"PK but no zip")
-    one_error_line(train(tiny_experiment, "--data", prepared, "--exp", straight), "checkpoint.pt", "remove it")
+    line = refused(tiny_experiment, "--data", other, "--exp", exp)
+    assert "noise differs" in line and "--data" in line
 
-    tuned = tmp_path / "tuned"  # fine-tuning
-    result = train(
-        tiny_experiment, "--data", prepared, "--exp", tuned, f"init={straight / 'model'}", "steps=1", "optimizer.lr=0"
-    )
-    assert result.returncode == 0, result.stderr
-    assert weights(tuned)[0] == model
+    in_process(*command, tmp_path / "tuned", f"init={exp / 'model'}", "steps=1", "optimizer.lr=0")  # fine-tuning
+    assert weights(tmp_path / "tuned")[0] == model
+    (exp / "checkpoint.pt").write_bytes(b"PK but no zip")
+    line = refused(*command, exp)
+    assert "checkpoint.pt" in line and "remove it" in line
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -447,6 +457,32 @@ def test_bf16_keeps_its_output_in_float32():
         halved = generator(noisy)
     assert halved.dtype == torch.float32
     assert torch.allclose(halved, generator(noisy), atol=5e-3)
+
+
+def test_a_gan_trains_in_bf16_with_outputs_and_losses_in_float32(prepared, tiny_gan, tmp_path, in_process):
+    for precision in ("bf16", "float32"):
+        in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / precision, f"precision={precision}")
+    logs = [(tmp_path / precision / "log.jsonl").read_text().splitlines() for precision in ("bf16", "float32")]
+    for halved, whole in zip(*(map(json.loads, log) for log in logs), strict=True):
+        for name in ("loss", "discriminator_loss", "mrstft"):
+            if name in whole:
+                assert halved[name] == pytest.approx(whole[name], rel=0.02), (name, whole["update"])
+    modules = weights(tmp_path / "bf16")[1]["modules"]
+    assert modules["generator"]["head.weight"].dtype == torch.float32  # the weights themselves are whole
+    assert not torch.equal(
+        modules["generator"]["head.weight"], weights(tmp_path / "float32")[1]["modules"]["generator"]["head.weight"]
+    )
+
+
+def test_a_discriminator_that_is_not_finite_stops_the_run(prepared, tiny_gan, tmp_path, in_process, capsys):
+    changes = ["adversary.optimizer.lr=1e30", "adversary.optimizer.lr_final=1e30", "checkpoint_every=1"]
+    with pytest.raises(SystemExit):
+        in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "exp", *changes)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "discriminator_gradient_norm" in line and "utterances" in line and "keeps its last checkpoint" in line
+    state = checkpoint.load_state(tmp_path / "exp/checkpoint.pt")
+    discriminators = state["modules"]["adversary"]["discriminators"]
+    assert all(torch.isfinite(value).all() for value in discriminators.values())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(prepared, tiny_experiment, tmp_path):
