@@ -9,9 +9,10 @@ not re-weigh the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
-from auraloss.freq import MultiResolutionSTFTLoss
+from auraloss.freq import MultiResolutionSTFTLoss, STFTLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,9 +55,9 @@ def wsdr(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
 class MultiResolutionSTFT(nn.Module):
     """Spectral convergence plus L1 of log magnitudes at three resolutions (Yamamoto et al. 2020, eqs. 4 to 6), by auraloss.
 
-    Two of its parts are exchanged. Its spectral convergence is one ratio for the whole batch, in which loud items hide quiet
-    ones and which differs from one process to two; and with a silent target it has no bound. Here it is a mean of ratios per
-    item, whose denominator has a floor of FLOOR_DB below full scale, as the log magnitudes have.
+    Its spectral convergence is exchanged: one ratio for the whole batch, in which loud items hide quiet ones, which differs
+    from one process to two, and which has no bound when the target is silent. Here it is a mean of ratios per item. A floor of
+    FLOOR_DB below full scale is under every magnitude, and the phase, which has no weight, is not computed (a sixth of its time).
     """
 
     FLOOR_DB = -80.0  # of the signal's RMS
@@ -71,11 +72,20 @@ class MultiResolutionSTFT(nn.Module):
             floor = 10.0 ** (self.FLOOR_DB / 10.0) * float(resolution.window.square().sum())
             resolution.eps = floor
             resolution.spectralconv = SpectralConvergence()
+            resolution.stft = partial(_magnitude, resolution)
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-        for resolution in self.resolutions.stft_losses:
-            resolution.window = resolution.window.to(enhanced)
         return self.resolutions(enhanced, clean)
+
+
+def _magnitude(resolution: STFTLoss, wave: Tensor) -> tuple[Tensor, None]:
+    """auraloss's STFTLoss.stft without its phase: (B, T) -> (B, n_fft / 2 + 1, N)."""
+    resolution.window = resolution.window.to(wave)
+    spectrum = torch.stft(
+        wave, resolution.fft_size, resolution.hop_size, resolution.win_length, resolution.window, return_complex=True
+    )
+    power = spectrum.real.square() + spectrum.imag.square()
+    return power.clamp_min(resolution.eps).sqrt(), None
 
 
 class SpectralConvergence(nn.Module):

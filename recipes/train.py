@@ -194,7 +194,8 @@ def train(
             optimizer.step()
             ema.update_parameters(bare_generator)
             measures |= {"loss": loss, **terms, "gradient_norm": norm, "level": level(enhanced, clean)}
-        if not math.isfinite(sum(float(value) for name, value in measures.items() if name.endswith("gradient_norm"))):
+        norms = [value for key, value in measures.items() if key.endswith("gradient_norm")]
+        if not math.isfinite(float(sum(norms))):  # the one figure per update for which the host waits
             found = ", ".join(f"{name} {float(value):g}" for name, value in measures.items())
             raise InputError(
                 f"step {step}: a loss or its gradient is not finite ({found}), utterances {' '.join(batch['utt_id'])}; "

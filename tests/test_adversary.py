@@ -192,6 +192,8 @@ def test_excerpts_are_aligned_levelled_and_a_function_of_the_update():
     assert any(torch.allclose(real[1], (clean[1] / level)[:, start : start + 800]) for start in range(3201))
     assert torch.equal(real, opponent.excerpts(7, clean)[0]) and not torch.equal(real, opponent.excerpts(8, clean)[0])
     assert not real[2].any()  # silence stays silence
+    (emphasised,) = adversary(pre_emphasis=0.9).excerpts(1, torch.ones(1, 1, 800))
+    assert torch.allclose(emphasised[0, 0, 1:] / emphasised[0, 0, 0], torch.tensor(0.1))
     assert opponent.excerpts(1, clean[..., :300])[0].shape == (3, 1, 300)
 
 

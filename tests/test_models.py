@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from auraloss.freq import MultiResolutionSTFTLoss
 from conftest import one_error_line, run, speech_like, write
 
 import gan_denoise
@@ -194,6 +195,11 @@ def test_mrstft_is_a_mean_over_items_and_bounded_for_silence():
     enhanced = clean * torch.tensor([1.0, 0.5])[:, None, None]
     both, first, second = (value("mrstft", enhanced[i], clean[i], clean[i]) for i in (slice(0, 2), [0], [1]))
     assert both == pytest.approx((first + second) / 2, rel=1e-5) and first < 1e-6 and second > 1.0
+    resolutions = {"fft_sizes": [512, 1024, 2048], "hop_sizes": [128, 256, 512], "win_lengths": [512, 1024, 2048]}
+    original = MultiResolutionSTFTLoss(**resolutions)  # for one item and far from silence, they agree
+    assert first == pytest.approx(0.0, abs=1e-6) and float(original(clean[:1].flip(-1), clean[:1])) == pytest.approx(
+        value("mrstft", clean[:1].flip(-1), clean[:1], clean[:1]), rel=1e-6
+    )
     silence = torch.zeros(1, 1, 8000)
     assert value("mrstft", 1e-5 * clean[:1], silence, silence) < 1.0
     assert value("mrstft", silence, silence, silence) == pytest.approx(0.0, abs=1e-6)
