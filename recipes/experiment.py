@@ -18,6 +18,7 @@ NUMBERS = {
     "seed": (0, True),
     "steps": (1, True),
     "warm_start_steps": (0, True),
+    "discriminator_steps": (0, True),
     "batch_size": (1, True),
     "segment_s": (1e-3, False),
     "clip_norm": (1e-3, False),
@@ -31,7 +32,6 @@ NUMBERS = {
 }
 OPTIMIZER_NUMBERS = {"lr": (0, False), "lr_final": (0, False), "weight_decay": (0, False), "warmup_steps": (0, True)}
 ADVERSARY_NUMBERS = {
-    "discriminator_steps": (0, True),
     "segment_s": (1e-3, False),
     "pre_emphasis": (0, False),
     "clip_norm": (1e-3, False),
@@ -41,6 +41,8 @@ OPTIONAL = {"init", "adversary"}
 ADVERSARY_REQUIRED = {*ADVERSARY_NUMBERS, "discriminators", "conditional", "losses", "optimizer"}
 # precision -> what accelerate calls it, and the type of the weights
 PRECISIONS = {"float32": ("no", torch.float32), "bf16": ("bf16", torch.float32), "float64": ("no", torch.float64)}
+# What the weights do not depend on until the adversary enters
+PHASES = {"adversary", "discriminator_steps"}
 # What may differ when a run goes on, since the weights do not depend on it
 FREE_TO_CHANGE = {"workers", "log_every", "checkpoint_every", "trackers"}
 FREE_TO_CHANGE |= {key for key in NUMBERS if key.startswith("validate_")}
@@ -114,7 +116,7 @@ def what_decides(experiment: dict) -> dict:
 
 def warm_start_key(identity: dict, accelerator: Accelerator) -> str:
     """A digest of all that the weights depend on until the adversary enters. identity: what_decides(), data, noise, rate."""
-    experiment = {key: value for key, value in identity["experiment"].items() if key != "adversary"}
+    experiment = {key: value for key, value in identity["experiment"].items() if key not in PHASES}
     layout = [accelerator.num_processes, accelerator.device.type, torch.get_num_threads(), torch.__version__]
     return digest([identity | {"experiment": experiment}, layout])
 

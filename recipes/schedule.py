@@ -24,9 +24,9 @@ class Schedule:
 
     @classmethod
     def of(cls, experiment: dict) -> Schedule:
-        steps, warm_start, adversary = (experiment.get(key) for key in ("steps", "warm_start_steps", "adversary"))
-        adversarial = bool(adversary) and warm_start < steps
-        return cls(steps, warm_start, adversary["discriminator_steps"] if adversarial else 0, adversarial)
+        steps, warm_start = experiment["steps"], experiment["warm_start_steps"]
+        adversarial = bool(experiment.get("adversary")) and warm_start < steps
+        return cls(steps, warm_start, experiment["discriminator_steps"] if adversarial else 0, adversarial)
 
     @property
     def updates(self) -> int:

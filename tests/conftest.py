@@ -110,9 +110,9 @@ def tiny_gan(tmp_path) -> Path:
     """The gan experiment, made small enough for a test: 4 steps of warm start, 3 of the discriminators, 8 of both."""
     adversary = """
 warm_start_steps: 4
+discriminator_steps: 3
 adversary:
   discriminators: {mpd: {channels: 2, periods: [2, 3]}, msd: {channels: 4, scales: 2, groups: 4}}
-  discriminator_steps: 3
   segment_s: 0.25
 """
     return experiment_file(tmp_path / "tiny_gan.yaml", f"{TINY}{adversary}")

@@ -17,7 +17,7 @@ from gan_denoise.metrics import read_csv
 
 RUN = ROOT / "egs/vctk/run.sh"
 TINY = (
-    "steps=6 warm_start_steps=3 batch_size=2 segment_s=0.5 workers=0 validate_utterances=2 "
+    "steps=6 warm_start_steps=3 discriminator_steps=2 batch_size=2 segment_s=0.5 workers=0 validate_utterances=2 "
     "generator.width=8 generator.blocks=1"
 )
 

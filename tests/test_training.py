@@ -103,12 +103,14 @@ def test_learning_rate_is_a_function_of_the_step():
 
 
 def test_phases_are_a_function_of_the_update():
-    schedule = Schedule.of({"steps": 10, "warm_start_steps": 4, "adversary": {"discriminator_steps": 3}})
+    schedule = Schedule.of(
+        {"steps": 10, "warm_start_steps": 4, "discriminator_steps": 3, "adversary": {"segment_s": 1}}
+    )
     assert schedule.updates == 13 and schedule.borders == {4, 7}
     assert [schedule.phase(update)[0] for update in range(1, 14)] == list("rrrrdddgggggg")
     assert [schedule.step(update) for update in range(1, 14)] == [1, 2, 3, 4, 4, 4, 4, 5, 6, 7, 8, 9, 10]
     assert [schedule.discriminator_only(update) for update in (0, 4, 5, 7, 13)] == [0, 0, 1, 3, 3]
-    without = Schedule.of({"steps": 10, "warm_start_steps": 4})
+    without = Schedule.of({"steps": 10, "warm_start_steps": 4, "discriminator_steps": 3})
     assert without.updates == 10 and {without.phase(update) for update in range(1, 11)} == {"reconstruction"}
 
 
@@ -321,7 +323,7 @@ def test_every_experiment_builds_and_takes_a_step(name, prepared, tmp_path, in_p
     changes = ["steps=2", "warm_start_steps=1", "batch_size=1", "segment_s=0.3", "workers=0", "log_every=1"]
     path = ROOT / f"recipes/experiments/{name}.yaml"
     if "adversary" in read_experiment(path, []):
-        changes += ["adversary.discriminator_steps=1", "adversary.segment_s=0.2"]
+        changes += ["discriminator_steps=1", "adversary.segment_s=0.2"]
     monkeypatch.setattr("train.checkpoint.save_state", lambda path, state: None)  # the papers' sizes are gigabytes
     exp = tmp_path / name
     in_process(path, "--data", prepared, "--exp", exp, *changes)
@@ -350,7 +352,7 @@ def test_what_goes_wrong_raises_an_alarm():
 
 
 def test_an_alarm_is_in_the_log_and_on_the_terminal(prepared, tiny_gan, tmp_path, in_process, capsys):
-    changes = ["adversary.optimizer.lr=0.02", "adversary.optimizer.lr_final=0.02", "adversary.discriminator_steps=60"]
+    changes = ["adversary.optimizer.lr=0.02", "adversary.optimizer.lr_final=0.02", "discriminator_steps=60"]
     changes += ["adversary.conditional=true", "optimizer.lr=0", "optimizer.lr_final=0", "generator.dropout=0.0"]
     gain = ["gain_db=[20, 20]", "adversary.clip_norm=1e6", "log_every=10"]
     in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "exp", *changes, *gain)
