@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,8 @@ def _nest(into: dict, changes: Mapping) -> None:
 def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> dict:
     """Load an experiment: its base, its own diff, then `key=value` overrides. Raises InputError.
 
-    Overrides may only name top-level keys that the experiment has, or the optional `init`; what stands below a key
-    (a generator's arguments, a loss's name) is checked by whoever consumes it.
+    An override may not bring back what the experiment itself deletes: `l1` with losses.mrstft=1 would be l1 no more. Which
+    keys there are is checked by those who consume them.
     """
     path = Path(path)
     own = read_yaml(path)
@@ -136,4 +136,16 @@ def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> dict:
         if "base" in parent:
             raise InputError(f"{base_path}: is a base of {path.name} and may not have a base itself (one level only)")
         experiment = merge(parent, own)
-    return merge(experiment, parse_overrides(overrides))
+    changes = parse_overrides(overrides)
+    for name in _deleted(own, changes):
+        raise InputError(f"{path}: {name} is null there, which is what the experiment is about: change another one")
+    return merge(experiment, changes)
+
+
+def _deleted(own: Mapping, changes: Mapping, prefix: str = "") -> Iterator[str]:
+    """The keys that `changes` would bring back although `own` says null."""
+    for key, value in changes.items():
+        if key in own and own[key] is None and value is not None:
+            yield prefix + key
+        elif isinstance(value, Mapping) and isinstance(own.get(key), Mapping):
+            yield from _deleted(own[key], value, f"{prefix}{key}.")

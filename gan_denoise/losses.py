@@ -61,6 +61,7 @@ class MultiResolutionSTFT(nn.Module):
     """
 
     FLOOR_DB = -80.0  # of the signal's RMS
+    LONGEST = 2048  # window, samples; a shorter signal is followed by zeros
 
     def __init__(self):
         super().__init__()
@@ -75,7 +76,8 @@ class MultiResolutionSTFT(nn.Module):
             resolution.stft = partial(_magnitude, resolution)
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-        return self.resolutions(enhanced, clean)
+        missing = max(0, self.LONGEST - clean.shape[-1])
+        return self.resolutions(F.pad(enhanced, (0, missing)), F.pad(clean, (0, missing)))
 
 
 def _magnitude(resolution: STFTLoss, wave: Tensor) -> tuple[Tensor, None]:
@@ -130,7 +132,7 @@ def hinge_discriminator(real: Maps, fake: Maps) -> Tensor:
 
 
 def feature_matching(real: Maps, fake: Maps) -> Tensor:
-    """L1 distance of feature maps, mean over each map, sum over a sub-discriminator's (Kumar et al. 2019, eq. 4)."""
+    """L1 distance of feature maps, mean over each map, sum over a sub-discriminator's (Kumar et al. 2019, section 2.3; Kong et al. 2020, eq. 5)."""
     pairs = (
         (r, f) for reals, fakes in zip(real, fake, strict=True) for r, f in zip(reals[:-1], fakes[:-1], strict=True)
     )

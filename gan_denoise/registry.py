@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
-from gan_denoise.config import check_keys
+from gan_denoise.config import check_keys, check_number
 from gan_denoise.errors import InputError, nearest
 
 
@@ -20,8 +21,17 @@ def names(package: ModuleType) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
-def build(package: ModuleType, kind: str, name: Any, sizes: Mapping[str, Any], **given: Any) -> nn.Module:
+def build(
+    package: ModuleType,
+    kind: str,
+    name: Any,
+    sizes: Mapping[str, Any],
+    probe: Callable[[nn.Module], object],
+    **given: Any,
+) -> nn.Module:
     """Build class `kind` of module `name`. sizes: the experiment's keywords. given: those that it may not choose.
+
+    probe: calls the new module once, on something short.
 
     Raises InputError for an unknown name or size, and for sizes that cannot be built.
     """
@@ -29,9 +39,28 @@ def build(package: ModuleType, kind: str, name: Any, sizes: Mapping[str, Any], *
     if name not in names(package):
         raise InputError(f'{where}: unknown name "{name}"{nearest(str(name), names(package))}')
     cls = getattr(importlib.import_module(f"{package.__name__}.{name}"), kind)
-    known = [parameter for parameter in inspect.signature(cls).parameters if parameter not in given]
-    check_keys(sizes, known, f"{where} {name}")
+    parameters = {key: value for key, value in inspect.signature(cls).parameters.items() if key not in given}
+    check_keys(sizes, parameters, f"{where} {name}")
+    for key, value in sizes.items():
+        _check_size(value, parameters[key], f"{where} {name}: {key}")
     try:
-        return cls(**given, **sizes)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        module = cls(**given, **sizes)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # some sizes show only here that they cannot be
+            probe(module)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{where} {name}: {error}") from error
+    return module
+
+
+def _check_size(value: Any, parameter: inspect.Parameter, where: str) -> None:
+    """Refuse what is no int, float or list of ints where the constructor's annotation says so; 0 only where it is the default."""
+    kind, low = str(parameter.annotation), 0 if parameter.default == 0 else 1
+    if kind == "Sequence[int]":
+        if not isinstance(value, list) or not value:
+            raise InputError(f"{where}: expected a list of whole numbers, found {value!r}")
+        for item in value:
+            check_number(item, where, low=1, whole=True)
+    elif kind == "int":
+        check_number(value, where, low=low, whole=True)
+    elif kind == "float":
+        check_number(value, where, low=0.0)

@@ -42,8 +42,9 @@ class Adversary:
     def excerpts(self, update: int, clean: Tensor, *waves: Tensor) -> list[Tensor]:
         """What the discriminators are shown: clean and the other waves, (B, 1, T) -> (B, 1, segment_s).
 
-        The place is a function of (seed, update). All are divided by the clean item's RMS, since what is natural does not
-        depend on the level, but gradients do.
+        The place is a function of (seed, update), the same for all items. All are pre-emphasised and divided by the RMS that
+        the clean item then has (at least -80 dB of full scale), since what is natural does not depend on the level, but
+        gradients do.
         """
         length = min(self._length, clean.shape[-1])
         start = random_number(self._seed, "excerpt", update) % (clean.shape[-1] - length + 1)

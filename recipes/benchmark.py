@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from gan_denoise import datadir, generators
 from gan_denoise.checkpoint import load_model
+from gan_denoise.errors import InputError
 from gan_denoise.stft import STFT
 from gan_denoise.terminal import program
 
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--experiment", type=Path, default=ROOT / "recipes/experiments/gan.yaml", help="for `gan` (gan.yaml)"
     )
-    parser.add_argument("--updates", type=int, default=8, help="measured of each variant, for `gan` (8)")
+    parser.add_argument("--updates", type=positive, default=8, help="measured of each variant, for `gan` (8)")
     parser.add_argument("--compile", action="store_true", help="for `gan`: try torch.compile as well (minutes)")
     arguments = parser.parse_args()
     print(machine())
@@ -103,6 +104,20 @@ def enhance(model: Path | None) -> None:
     print(f"enhance, 1 thread, 30 s: real-time factor {own / 30:.4f}, {own / reference:.1f} x an STFT and its inverse")
 
 
+def positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("expected a whole number from 1")
+    return int(text)
+
+
+def channels_last(update: Update) -> None:
+    for stack in update.adversary.bare_bank.members["mpd"].stacks:
+        forward = stack.forward
+        stack.forward = lambda wave, period, forward=forward: forward(
+            wave.unsqueeze(-1).to(memory_format=torch.channels_last).squeeze(-1), period
+        )
+
+
 def unfuse(update: Update) -> None:
     for holder, module in ((update, update.generator), (update.adversary, update.adversary.bare_bank)):
         holder.optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, foreach=True)
@@ -133,12 +148,20 @@ def unfold(update: Update) -> None:
 def gan(path: Path, updates: int, compiled: bool) -> None:
     """Variants take turns, so that a slow moment of a shared machine hits all of them alike; medians are compared."""
     experiment = read_experiment(path, [])
+    if "adversary" not in experiment:
+        raise InputError(f"{path}: has no adversary: name an experiment that has one")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     savings = ("joint", "frozen", "detached", "silent")
     variants = {"the textbook's": Update(experiment, device)}
     variants |= {f"{saving} alone": Update(experiment, device, **{saving: True}) for saving in savings}
     variants["ours"] = Update(experiment, device, ours=True)
-    trials = {"optimizers not fused": unfuse, "discriminators in bf16": halve, "mpd in two dimensions": unfold}
+    trials = {
+        "optimizers not fused": unfuse,
+        "discriminators in bf16": halve,
+    }
+    if "mpd" in experiment["adversary"]["discriminators"]:
+        trials["mpd in two dimensions"] = unfold
+        trials["the same, channels last"] = lambda update: (unfold(update), channels_last(update))
     if compiled:
         trials["discriminators compiled"] = lambda update: update.adversary.bare_bank.compile()
     tried = {f"ours, {name}": Update(experiment, device, ours=True) for name in trials}

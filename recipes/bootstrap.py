@@ -26,10 +26,11 @@ def estimate(values: Mapping[str, Sequence[float]], *, seed: int = 0) -> Estimat
     draw = np.random.default_rng(seed)
     speakers = [np.asarray(own, dtype=float) for own in values.values()]
     count = len(speakers)
-    resampled = np.stack(  # (speaker, replicate, place): a mean over a new sample of the speaker's utterances
-        [own[draw.integers(len(own), size=(REPLICATES, count, len(own)))].mean(axis=-1) for own in speakers]
-    )
-    chosen = draw.integers(count, size=(REPLICATES, count))
-    means = resampled[chosen, np.arange(REPLICATES)[:, None], np.arange(count)].mean(axis=-1)
+    means = np.zeros(REPLICATES)
+    for _ in range(count):  # one speaker is drawn for each replicate, then a new sample of its utterances
+        chosen = draw.integers(count, size=REPLICATES)
+        for speaker, own in enumerate(speakers):
+            replicates = np.flatnonzero(chosen == speaker)
+            means[replicates] += own[draw.integers(len(own), size=(len(replicates), len(own)))].mean(axis=-1) / count
     low, high = np.percentile(means, [2.5, 97.5])
     return Estimate(float(np.mean([own.mean() for own in speakers])), float(low), float(high))

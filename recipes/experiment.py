@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 
+import gan_denoise
 from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
 from gan_denoise.errors import InputError
 from gan_denoise.noise import digest
@@ -58,19 +60,28 @@ def read_experiment(path: Path, overrides: Iterable[str]) -> dict:
     _check_optimizer(experiment["optimizer"], f"{source}: optimizer")
     check_number(experiment["seed"], f"{source}: seed", low=0, high=2**32 - 1, whole=True)
     check_number(experiment["segment_s"], f"{source}: segment_s", low=1e-3, high=600.0)
-    check_number(experiment["ema_decay"], f"{source}: ema_decay", low=0.0, high=1.0)
+    check_number(experiment["ema_decay"], f"{source}: ema_decay", low=0.0, high=0.999999)
     check_interval(experiment["gain_db"], f"{source}: gain_db", low=-100.0, high=100.0)
     _check_switch(experiment["fresh_noise"], f"{source}: fresh_noise")
-    if experiment["precision"] not in PRECISIONS:
+    if experiment["precision"] not in list(PRECISIONS):
         raise InputError(
             f"{source}: precision: expected one of {', '.join(PRECISIONS)}, found {experiment['precision']!r}"
         )
     _check_trackers(experiment["trackers"], f"{source}: trackers")
+    if not isinstance(experiment.get("init", ""), str):
+        raise InputError(f"{source}: init: expected a model directory, found {experiment['init']!r}")
     if "adversary" in experiment:
         adversary, where = experiment["adversary"], f"{source}: adversary"
         _check(adversary, ADVERSARY_NUMBERS, ADVERSARY_REQUIRED, set(), where)
         _check_optimizer(adversary["optimizer"], f"{where}: optimizer")
         _check_switch(adversary["conditional"], f"{where}: conditional")
+        check_number(adversary["segment_s"], f"{where}: segment_s", low=1e-3, high=experiment["segment_s"])
+        check_number(adversary["pre_emphasis"], f"{where}: pre_emphasis", low=0.0, high=1.0)
+        if experiment["warm_start_steps"] >= experiment["steps"]:
+            raise InputError(
+                f"{source}: warm_start_steps={experiment['warm_start_steps']} leaves the adversary none of steps={experiment['steps']}: "
+                "lower it, or set adversary=null"
+            )
     return experiment
 
 
@@ -88,6 +99,8 @@ def _check_trackers(trackers: object, where: str) -> None:
     if not isinstance(trackers, list) or not all(isinstance(tracker, str) for tracker in trackers):
         raise InputError(f"{where}: expected a list of names, such as [wandb], found {trackers!r}")
     here = {str(tracker) for tracker in get_available_trackers()} - {"tensorboard"}  # which is always written
+    if "tensorboard" in trackers:
+        raise InputError(f"{where}: tensorboard is always written: leave it out")
     for tracker in trackers:
         if tracker not in here:
             raise InputError(
@@ -115,10 +128,20 @@ def what_decides(experiment: dict) -> dict:
 
 
 def warm_start_key(identity: dict, accelerator: Accelerator) -> str:
-    """A digest of all that the weights depend on until the adversary enters. identity: what_decides(), data, noise, rate."""
+    """A digest of all that the weights depend on until the adversary enters, our own code included.
+
+    identity: what_decides(), data, noise, rate.
+    """
     experiment = {key: value for key, value in identity["experiment"].items() if key not in PHASES}
     layout = [accelerator.num_processes, accelerator.device.type, torch.get_num_threads(), torch.__version__]
-    return digest([identity | {"experiment": experiment}, layout])
+    folders = Path(__file__).parent, Path(gan_denoise.__file__).parent
+    code = [path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.rglob("*.py"))]
+    start = digest_of_file(Path(experiment["init"]) / "model.safetensors") if "init" in experiment else None
+    return digest([identity | {"experiment": experiment}, layout, code, start])
+
+
+def digest_of_file(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def check_same_run(stored: dict, current: dict, exp: Path) -> None:

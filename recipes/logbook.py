@@ -61,7 +61,7 @@ class Logbook:
         write_atomically(self._log_path, "".join(entry + "\n" for entry in kept))
         self._accelerator = accelerator
         accelerator.init_trackers(exp.name)
-        self._writer = SummaryWriter(exp / "tensorboard", purge_step=first + 1 if first else None)
+        self._writer = SummaryWriter(exp / "tensorboard", purge_step=first + 1)
         for entry in map(json.loads, kept if history is not None else []):
             self._plot(entry.pop("update"), entry)
         self._bar = tqdm(
@@ -96,7 +96,7 @@ class Logbook:
         entry = {name: float(total) / self._count for name, total in self._sums.items()}
         entry |= values | {"data_wait_share": self._waited_s / seconds, "steps_per_s": self._count / seconds}
         self._sums, self._count, self._waited_s, self._since = {}, 0, 0.0, now
-        alarms = find_alarms(entry)
+        alarms = find_alarms(entry) if self._schedule.phase(max(update, 1)) != "discriminator" else []
         self._write(update, entry | ({"alarms": alarms} if alarms else {}))
         left_s = (self._schedule.updates - update) * (now - self._started) / max(1, update - self._first)
         shown = "  ".join(f"{name} {entry[key]:{form}}" for key, (name, form) in SHOWN.items() if key in entry)
@@ -108,13 +108,16 @@ class Logbook:
         for alarm in alarms:
             say(f"{self._exp.name}: ALARM at update {update}: {alarm}")
 
-    def log_validation(self, update: int, scores: dict[str, float], validation: Validation) -> None:
-        """Write dev scores, and the examples that can be heard and seen."""
+    def validate(self, update: int, validation: Validation, generator: nn.Module) -> dict[str, float]:
+        """Write dev scores, and the examples that can be heard and seen; returns the scores."""
+        started = time.monotonic()
+        scores = validation(generator, self._accelerator.device)
         self._write(update, {f"dev/{name}": value for name, value in scores.items()})
         validation.show(self._writer, update, originals=not self._shown)
         self._shown = True
         say(f"{self._place(update)}  dev  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
-        self._since = time.monotonic()  # validation does not count against the training's speed
+        self._since += time.monotonic() - started  # validation does not count against the training's speed
+        return scores
 
     def _place(self, update: int) -> str:
         """l1: step 150/4000; while the discriminators learn alone: gan: step 2000/4000 (discriminator 50/200)."""

@@ -19,10 +19,12 @@ def build_optimizer(module: nn.Module, settings: dict) -> torch.optim.Optimizer:
     )
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, settings: dict) -> None:
-    """The rate of step 1 to steps. No scheduler object: a prepared one would step once per process."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, settings: dict) -> float:
+    """Set and return the rate of step 1 to steps. No scheduler object: a prepared one would step once per process."""
+    rate = learning_rate(step, steps, settings)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, steps, settings)
+        group["lr"] = rate
+    return rate
 
 
 def learning_rate(step: int, steps: int, settings: dict) -> float:

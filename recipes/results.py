@@ -58,11 +58,12 @@ class Run:
         seeds = len(self.folders[name])
         return LIMITS.get(name, name) + (f" ({seeds} seeds)" if seeds > 1 else "")
 
-    def values(self, name: str, metric: str) -> dict[tuple[str, str], float]:
-        """(spk_id, utt_id) -> mean over the seeds; an utterance that one of them failed is left out."""
+    def values(self, name: str, metric: str, seeds: set | None = None) -> dict[tuple[str, str], float]:
+        """(spk_id, utt_id) -> mean over the seeds (all, or these); an utterance that one of them failed is left out."""
         values: dict[tuple[str, str], list[float | None]] = {}
         for row in self.systems[name]:
-            values.setdefault((row["spk_id"], row["utt_id"]), []).append(row.get(metric))
+            if seeds is None or row.get("seed") in seeds:
+                values.setdefault((row["spk_id"], row["utt_id"]), []).append(row.get(metric))
         return {key: float(np.mean(own)) for key, own in values.items() if None not in own}
 
     def means(self, name: str) -> dict[str, float | None]:
@@ -73,23 +74,29 @@ class Run:
             for metric, speakers in by_metric.items()
         }
 
+    def seeds(self, *names: str) -> set:
+        """The seeds that all these systems were trained with."""
+        return set.intersection(*({row.get("seed") for row in self.systems[name]} for name in names))
+
     def difference(self, name: str, other: str, metric: str) -> Estimate | None:
-        """name - other over the utterances that both have, with its interval; None where there are none."""
-        own, others = self.values(name, metric), self.values(other, metric)
+        """name - other over the seeds and utterances that both have, with its interval; None where there are none."""
+        seeds = self.seeds(name, other)
+        own, others = (self.values(system, metric, seeds) for system in (name, other))
         paired = {key: own[key] - others[key] for key in own if key in others}
         return estimate(by_speaker(paired)) if paired else None
 
     def differences(self) -> list[tuple[str, str]]:
-        """The pairs that are compared: every model with l1, and gan with every other model."""
+        """The pairs that are compared: every model with l1 or its own baseline, and gan with every other model."""
         models = [name for name in self.systems if name not in LIMITS]
         pairs = [(name, "l1") for name in models if name != "l1"] if "l1" in models else []
+        pairs = [(name, f"{name}_l1" if f"{name}_l1" in models else other) for name, other in pairs]
         return pairs + ([("gan", name) for name in models if name not in ("gan", "l1")] if "gan" in models else [])
 
     def differences_table(self) -> str:
         """Paired differences with their intervals in Markdown; empty where there is nothing to compare."""
-        cells = [["difference", *(HEADINGS[metric] for metric in METRICS)]]
+        cells = [["difference", "seeds", *(HEADINGS[metric] for metric in METRICS)]]
         for name, other in self.differences():
-            row = [f"{name} - {other}"]
+            row = [f"{name} - {other}", str(len(self.seeds(name, other)))]
             for metric in METRICS:
                 found, places = self.difference(name, other, metric), DECIMALS[metric]
                 row.append(
@@ -133,7 +140,9 @@ class Run:
         lines += [f"{note}\n"] if note else []
         lines.append(self.table())
         if differences := self.differences_table():
-            lines.append("Paired differences, with 95 % intervals (bootstrap of speakers, then of their utterances):\n")
+            lines.append(
+                "Paired differences, with 95 % intervals (bootstrap of speakers, then of their utterances; between trainings of other seeds there is more):\n"
+            )
             lines.append(differences)
         lines.append(
             f"Mean over {speakers} test speakers' means, {len(scores)} utterances; {corpus['layout']} corpus at "

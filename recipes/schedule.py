@@ -25,7 +25,7 @@ class Schedule:
     @classmethod
     def of(cls, experiment: dict) -> Schedule:
         steps, warm_start = experiment["steps"], experiment["warm_start_steps"]
-        adversarial = bool(experiment.get("adversary")) and warm_start < steps
+        adversarial = bool(experiment.get("adversary"))
         return cls(steps, warm_start, experiment["discriminator_steps"] if adversarial else 0, adversarial)
 
     @property

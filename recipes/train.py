@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,18 +19,17 @@ from accelerate import Accelerator
 from adversary import Adversary
 from experiment import PRECISIONS, check_same_run, read_experiment, warm_start_key, what_decides
 from logbook import Logbook
-from optimizer import build_optimizer, learning_rate, set_learning_rate
+from optimizer import build_optimizer, set_learning_rate
 from schedule import Schedule, random_number
-from stopping import INTERRUPTED, StopSignal, leave_signals_to_the_parent
+from stopping import INTERRUPTED, StopSignal
+from streams import Streams
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 from validate import Validation
 
 from gan_denoise import checkpoint, datadir, generators
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
 from gan_denoise.noise import Procedure, digest
-from gan_denoise.segments import Batches, Segments
 from gan_denoise.terminal import program, say
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,6 +114,7 @@ def train(
         if first == schedule.updates and (exp / "model/model.safetensors").is_file():
             if leader:
                 say(f"{exp.name}: finished already, {schedule.steps} steps")
+                Logbook(exp, {}, accelerator, schedule, first=first, spent_s=spent_s).close("finished", first)
             return 0
         restore(modules, state["modules"])
     elif warm_path and warm_path.exists():
@@ -127,31 +126,13 @@ def train(
     elif experiment.get("init"):
         checkpoint.initialise(bare_generator, Path(experiment["init"]), experiment["generator"], sample_rate)
 
-    # The data: what an update sees is a function of (seed, update) alone
-    def batches(stream: str, done: int, last: int) -> Iterator[dict]:
-        segments = Segments(
-            train_data,
-            length=round(experiment["segment_s"] * sample_rate),
-            sample_rate=sample_rate,
-            gain_db=experiment["gain_db"],
-            seed=seed,
-            stream=stream,
-            fresh_noise=fresh_noise,
-        )
-        share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
-        sampler = Batches(done, last, batch_size=experiment["batch_size"], **share)
-        return iter(
-            DataLoader(
-                segments,
-                batch_sampler=sampler,
-                num_workers=experiment["workers"] if done < last else 0,
-                pin_memory=device.type == "cuda",
-                worker_init_fn=leave_signals_to_the_parent,
-            )
+    starts = accelerator.gather(torch.tensor([first], device=device))
+    if (starts != first).any():
+        raise InputError(
+            f"{exp}: the processes found different states: all machines need the same --exp and --warm-starts"
         )
 
-    streams = {"generator": batches("generator", schedule.step(first), schedule.steps)}
-    streams["discriminator"] = batches("discriminator", schedule.discriminator_only(first), schedule.alone)
+    streams = Streams(train_data, experiment, schedule, accelerator, sample_rate=sample_rate, fresh_noise=fresh_noise)
 
     if leader:
         config = identity | {"name": name, "generator": experiment["generator"], "seed": seed}
@@ -166,13 +147,13 @@ def train(
         )
 
     for update in range(first + 1, schedule.updates + 1):
-        phase, step, (stream, number) = schedule.phase(update), schedule.step(update), schedule.draw(update)
+        phase, step = schedule.phase(update), schedule.step(update)
         waiting = time.monotonic()
-        batch = next(streams[stream])
+        batch = streams.next(update)
         waited_s = time.monotonic() - waiting
         noisy, clean = (batch[name].to(device, dtype, non_blocking=True) for name in ("noisy", "clean"))
-        torch.manual_seed(random_number(seed, stream, number, accelerator.process_index))  # for dropout
-        measures = {}
+        torch.manual_seed(random_number(seed, *schedule.draw(update), accelerator.process_index))  # for dropout
+        measures, rates = {}, {}
 
         # The discriminators
         with torch.set_grad_enabled(phase != "discriminator"):
@@ -180,10 +161,11 @@ def train(
         if phase != "reconstruction":
             shown = adversary.excerpts(update, clean, enhanced, noisy)
             measures |= adversary.learn(update - schedule.warm_start, *shown)
+            rates["discriminator_lr"] = adversary.optimizer.param_groups[0]["lr"]
 
         # The generator
         if phase != "discriminator":
-            set_learning_rate(optimizer, step, schedule.steps, settings)
+            rates["lr"] = set_learning_rate(optimizer, step, schedule.steps, settings)
             terms = losses(enhanced, clean, noisy)
             if phase == "gan":
                 terms |= adversary.terms(*shown)
@@ -193,9 +175,9 @@ def train(
             norm = accelerator.clip_grad_norm_(generator.parameters(), experiment["clip_norm"])
             optimizer.step()
             ema.update_parameters(bare_generator)
-            measures |= {"loss": loss, **terms, "gradient_norm": norm, "level": level(enhanced, clean)}
-        norms = [value for key, value in measures.items() if key.endswith("gradient_norm")]
-        if not math.isfinite(float(sum(norms))):  # the one figure per update for which the host waits
+            measures |= {"loss": loss.detach(), **terms, "gradient_norm": norm, "level": level(enhanced, clean)}
+        decisive = [value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))]
+        if not math.isfinite(float(sum(decisive))):  # the one figure per update for which the host waits
             found = ", ".join(f"{name} {float(value):g}" for name, value in measures.items())
             raise InputError(
                 f"step {step}: a loss or its gradient is not finite ({found}), utterances {' '.join(batch['utt_id'])}; "
@@ -208,13 +190,14 @@ def train(
         if leader:
             logbook.measure(waited_s, **measures)
             if last or update % experiment["log_every"] == 0 or update in schedule.borders:
-                logbook.log(update, lr=learning_rate(max(step, 1), schedule.steps, settings))
+                logbook.log(update, **rates)
             if phase != "discriminator" and (step == schedule.steps or step % experiment["validate_every"] == 0):
-                scores = validation(ema.module, device)
-                logbook.log_validation(update, scores, validation)
-                if scores.get("pesq_wb", -math.inf) > best:
-                    best = scores["pesq_wb"]
+                score = logbook.validate(update, validation, ema.module).get("pesq_wb", -math.inf)
+                if score > best:
+                    best = score
                     logbook.save_model("model_best", ema.module, step)
+            if update == schedule.warm_start:
+                best = -math.inf  # of what follows, the same for all that share this warm start
             if last or update % experiment["checkpoint_every"] == 0 or update in schedule.borders:
                 state = {"update": update, "best": best, "spent_s": logbook.elapsed_s, "identity": identity}
                 state["modules"] = {name: module.state_dict() for name, module in modules.items()}

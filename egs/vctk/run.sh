@@ -10,7 +10,7 @@
 #   --sample-rate HZ                                                                                         (16000)
 #   --experiments "l1 gan ..."  files in recipes/experiments                                              ("l1 gan")
 #   --seeds "0 1 ..."                                                                                            (0)
-#   --train-opts "k=v ..."      changes to the experiments, e.g. "steps=2000 generator.width=64"
+#   --train-opts "k=v ..."      changes to the experiments, e.g. "precision=bf16 optimizer.lr=1e-3"
 #   --nj N                      processes for stages 0, 1, 3 and 4                                       (all cores)
 #   --ngpu N                    GPUs to train on; 0: one process on whatever there is                            (0)
 #

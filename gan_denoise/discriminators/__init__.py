@@ -47,8 +47,11 @@ class Bank(nn.Module):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int.from_bytes(key[:7], "little"))
                 self.members[name] = registry.build(
-                    sys.modules[__name__], "Discriminator", name, sizes, in_channels=1 + conditional
+                    sys.modules[__name__], "Discriminator", name, sizes, self._probe, in_channels=1 + conditional
                 )
+
+    def _probe(self, member: nn.Module) -> None:
+        member(torch.zeros(1, 1 + self.conditional, 512))
 
     def forward(self, wave: Tensor, noisy: Tensor) -> Maps:
         """wave, noisy (B, 1, T) -> a list over all sub-discriminators of their feature maps, the score map last."""

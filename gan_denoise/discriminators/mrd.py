@@ -16,8 +16,9 @@ from gan_denoise.stft import STFT
 class Discriminator(nn.Module):
     """(B, C, T) -> one list of maps per resolution.
 
-    n_ffts: samples, with hops of a quarter. channels: of every layer (the paper's 32). Deviation: the paper shows magnitudes; here
-    real and imaginary part after compression with exponent 0.3, so that phase counts and quiet bins are seen.
+    n_ffts: samples, with hops of a quarter. channels: of every layer (the paper's 32). Deviations: the
+    paper shows magnitudes; here it is real and imaginary part after compression with exponent 0.3, so that phase counts and
+    quiet bins are seen; sizes for 16 kHz; strides along frequency; the slope of the other discriminators.
     """
 
     def __init__(self, in_channels: int = 1, n_ffts: Sequence[int] = (256, 512, 1024), channels: int = 32):

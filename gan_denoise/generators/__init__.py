@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from gan_denoise import registry
@@ -29,4 +30,9 @@ def build(options: Mapping, *, sample_rate: int) -> nn.Module:
             f"generator: expected name: and sizes, as in {{name: convnext, width: 128}}, found {options!r}"
         )
     sizes = dict(options)
-    return registry.build(sys.modules[__name__], "Generator", sizes.pop("name", None), sizes, sample_rate=sample_rate)
+    name = sizes.pop("name", None)
+
+    def probe(generator: nn.Module) -> None:
+        generator(torch.zeros(1, 1, 64))
+
+    return registry.build(sys.modules[__name__], "Generator", name, sizes, probe, sample_rate=sample_rate)

@@ -39,8 +39,8 @@ class Generator(SpectralGenerator):
         if any(kernel % 2 == 0 for kernel in kernel_sizes):
             raise ValueError(f"kernel_sizes must be odd, found {list(kernel_sizes)}")
         fusion = max(sum((kernel - 1) // 2 * (dilation + 1) for dilation in dilations) for kernel in kernel_sizes)
-        # Down: a kernel of 4; up: the same; two fusions a scale except at the lowest, where it is one
-        context = 3 + sum(2**scale * (2 * fusion + 6) for scale in range(scales))
+        # Two fusions a scale, a kernel of 4 down and one up; at the lowest scale one fusion
+        context = 3 + sum(2**scale * (2 * fusion + 6) for scale in range(scales - 1)) + 2 ** (scales - 1) * fusion
         super().__init__(
             sample_rate,
             width,

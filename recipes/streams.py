@@ -1,0 +1,70 @@
+"""What the updates are fed with: a function of (seed, update) alone, whatever the number of processes, workers and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from accelerate import Accelerator
+from schedule import Schedule
+from stopping import leave_signals_to_the_parent
+from torch.utils.data import DataLoader
+
+from gan_denoise.datadir import DataDir
+from gan_denoise.noise import Procedure
+from gan_denoise.segments import Batches, Segments
+
+
+class Streams:
+    """The generator's segments and, while the discriminators learn alone, their own. Raises InputError for bad sizes.
+
+    A stream's worker processes start with its first batch and end with its last.
+    """
+
+    def __init__(
+        self,
+        data: DataDir,
+        experiment: dict,
+        schedule: Schedule,
+        accelerator: Accelerator,
+        *,
+        sample_rate: int,
+        fresh_noise: Procedure | None,
+    ):
+        self._data, self._experiment, self._schedule = data, experiment, schedule
+        self._sample_rate, self._fresh_noise = sample_rate, fresh_noise
+        self._pin_memory = accelerator.device.type == "cuda"
+        self._share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
+        self._ends = {"generator": schedule.steps, "discriminator": schedule.alone}
+        self._running: dict[str, Iterator[dict]] = {}
+        self._batches("generator", 0)  # refuses a batch that the processes cannot share
+
+    def next(self, update: int) -> dict:
+        """The batch of an update; they are asked for one after the other, from any on."""
+        stream, number = self._schedule.draw(update)
+        if stream not in self._running:
+            self._running[stream] = iter(self._loader(stream, number - 1))
+        batch = next(self._running[stream])
+        if number == self._ends[stream]:
+            del self._running[stream]
+        return batch
+
+    def _batches(self, stream: str, done: int) -> Batches:
+        return Batches(done, self._ends[stream], batch_size=self._experiment["batch_size"], **self._share)
+
+    def _loader(self, stream: str, done: int) -> DataLoader:
+        segments = Segments(
+            self._data,
+            length=round(self._experiment["segment_s"] * self._sample_rate),
+            sample_rate=self._sample_rate,
+            gain_db=self._experiment["gain_db"],
+            seed=self._experiment["seed"],
+            stream=stream,
+            fresh_noise=self._fresh_noise,
+        )
+        return DataLoader(
+            segments,
+            batch_sampler=self._batches(stream, done),
+            num_workers=self._experiment["workers"],
+            pin_memory=self._pin_memory,
+            worker_init_fn=leave_signals_to_the_parent,
+        )
