@@ -92,12 +92,12 @@ class Run:
         pairs = [(name, f"{name}_l1" if f"{name}_l1" in models else other) for name, other in pairs]
         return pairs + ([("gan", name) for name in models if name not in ("gan", "l1")] if "gan" in models else [])
 
-    def differences_table(self) -> str:
+    def differences_table(self, metrics: tuple[str, ...] = tuple(METRICS)) -> str:
         """Paired differences with their intervals in Markdown; empty where there is nothing to compare."""
-        cells = [["difference", "seeds", *(HEADINGS[metric] for metric in METRICS)]]
+        cells = [["difference", "seeds", *(HEADINGS[metric] for metric in metrics)]]
         for name, other in self.differences():
             row = [f"{name} - {other}", str(len(self.seeds(name, other)))]
-            for metric in METRICS:
+            for metric in metrics:
                 found, places = self.difference(name, other, metric), DECIMALS[metric]
                 row.append(
                     f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]" if found else "-"
