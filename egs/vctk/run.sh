@@ -82,7 +82,7 @@ fi
 if [ "$stop_stage" -ge 2 ]; then python "$here/local/claim.py" "$data" "$exp"; fi
 
 # The mini corpus is for a first look: fewer updates, so that it takes minutes
-if grep -qs '^corpus: .*/local/mini$' "$data/corpus.yaml"; then train_opts="steps=900 warm_start_steps=600 $train_opts"; fi
+if grep -qs '^corpus: .*/local/mini$' "$data/corpus.yaml"; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
 systems=()
 for name in $experiments; do
     for seed in $seeds; do
