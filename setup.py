@@ -18,12 +18,14 @@ setup(
     install_requires=[
         "auraloss>=0.4.0",
         "einops>=0.8",
+        "mir_eval>=0.7,<0.9",
         "numpy>=1.26",
         "pebble>=5.0",
         "pesq>=0.0.4",
         "pystoi>=0.4.1",
         "pyyaml>=6.0",
         "safetensors>=0.4",
+        "scipy>=1.11",
         "soundfile>=0.12.1",
         "soxr>=0.3.7",
         "torch>=2.4",
@@ -31,8 +33,16 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "recipe": ["accelerate>=1.0", "espeakng-loader>=0.2.4", "matplotlib>=3.8", "pillow>=10.0", "tensorboard>=2.16"],
-        "test": ["pytest>=8.0"],
+        "recipe": [
+            "accelerate>=1.0",
+            "espeakng-loader>=0.2.4",
+            "matplotlib>=3.8",
+            "pillow>=10.0",
+            "scikit-learn>=1.4",
+            "tensorboard>=2.16",
+        ],
+        "dnsmos": ["librosa>=0.10", "onnxruntime>=1.17", "requests>=2.31", "speechmos>=0.0.1"],
+        "test": ["playwright>=1.49", "pytest>=8.0"],
     },
     entry_points={"console_scripts": ["gan-denoise = gan_denoise.cli:main"]},
 )

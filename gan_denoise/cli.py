@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_denoise import __version__, audio, metrics, workers
+from gan_denoise import __version__, audio, scoring, workers
 from gan_denoise.datadir import read_scp, write_table
 from gan_denoise.errors import InputError
 from gan_denoise.ids import utt_id_below, utt_id_of_file
+from gan_denoise.metrics import ALL, METRICS
 from gan_denoise.mix import SPLITS
 from gan_denoise.noise import load_once
 from gan_denoise.terminal import fail, program, progress, say
@@ -58,6 +59,9 @@ def main() -> int:
 
     score = commands.add_parser("score", allow_abbrev=False, help="score enhanced speech against clean speech")
     score.add_argument("--noisy", type=Path, help=f"the input of the denoiser, needed for wsdr: {FILES}")
+    score.add_argument(
+        "--metrics", type=_metrics, metavar="NAMES", help=f"with commas, of {', '.join(ALL)} (all but DNSMOS)"
+    )
     score.add_argument("--csv", type=Path, metavar="FILE", help="write one row per utterance")
     score.add_argument("--jobs", **jobs)
     score.add_argument("--overwrite", action="store_true", help="replace the CSV file if it exists")
@@ -207,30 +211,41 @@ def run_score(arguments: argparse.Namespace) -> int:
     for path in (*clean.values(), *enhanced.values(), *noisy.values()):
         if arguments.csv and arguments.csv.exists() and path.exists() and path.samefile(arguments.csv):
             raise InputError(f"{path}: is an input: choose another --csv")
-    unpaired = sorted(clean.keys() ^ enhanced.keys())
-    common = [utt_id for utt_id in clean if utt_id in enhanced]
-    if not common:
+    if not clean.keys() & enhanced.keys():
         raise InputError(
             f"{arguments.enhanced}: has no utt_id in common with {arguments.clean}: pairs are made by utt_id"
         )
-    for utt_id in unpaired:
-        fail(f"{utt_id}: is in {arguments.clean if utt_id in clean else arguments.enhanced} only")
-    pairs = [metrics.Pair(utt_id, clean[utt_id], enhanced[utt_id], noisy.get(utt_id)) for utt_id in common]
-    names = [name for name in metrics.METRICS if name != "wsdr" or noisy]
-    rows = list(progress(metrics.score(pairs, jobs=arguments.jobs, metrics=names), total=len(pairs), label="score"))
+    pairs = [
+        scoring.Pair(utt_id, clean.get(utt_id), enhanced.get(utt_id), noisy.get(utt_id))
+        for utt_id in sorted(clean.keys() | enhanced.keys())
+    ]
+    if scoring.swapped(pairs):
+        say(f"note: {arguments.clean} has louder pauses than {arguments.enhanced}: is CLEAN the first argument?")
+    names = arguments.metrics or [name for name in METRICS if name != "wsdr" or noisy]
+    rows = list(progress(scoring.score(pairs, jobs=arguments.jobs, metrics=names), total=len(pairs), label="score"))
     if arguments.csv:
-        metrics.write_csv(arguments.csv, rows)
-    complete = not unpaired
+        scoring.write_csv(arguments.csv, rows)
+    scored = 0
     for name in names:
         values = [row[name] for row in rows if row[name] is not None]
         mean = f"{np.mean(values):8.3f}" if values else "       -"
-        print(f"{name:8s} {mean}   {len(values)} of {len(rows)} utterances")
-        complete &= len(values) == len(rows)
+        print(f"{name:18s} {mean}   {len(values)} of {len(rows)} utterances")
+        scored += len(values)
     for row in rows:
+        reasons: dict[str, list[str]] = {}
         for name in names:
-            if row.get(f"{name}_reason"):
-                fail(f"{row['utt_id']}: {name}: {row[f'{name}_reason']}")
-    return 0 if complete else 1
+            if reason := row.get(f"{name}_reason"):
+                reasons.setdefault(reason, []).append(name)
+        for reason, empty in reasons.items():
+            fail(f"{row['utt_id']}: {'all metrics' if len(empty) == len(names) else ', '.join(empty)}: {reason}")
+    return 0 if scored == len(names) * len(rows) else 1
+
+
+def _metrics(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in ALL]:
+        raise argparse.ArgumentTypeError(f"unknown metric {unknown[0]!r} (there are: {', '.join(ALL)})")
+    return names
 
 
 def _positive(text: str) -> int:

@@ -20,12 +20,13 @@ from gan_denoise.errors import InputError, os_error_line
 @dataclass(frozen=True)
 class Outcome:
     """What became of one item: its result, or the reason why there is none. os_error: the reason is the machine's (a full
-    disk, a missing permission), so the next item may well fail too."""
+    disk, a missing permission), so the next item may well fail too. died: the worker process is gone."""
 
     item: Any
     result: Any = None
     reason: str | None = None
     os_error: bool = False
+    died: bool = False
 
 
 def each(
@@ -69,7 +70,7 @@ def _outcome(item, call: Callable) -> Outcome:
     except TimeoutError:
         return Outcome(item, reason="took too long and was stopped")
     except ProcessExpired as error:
-        return Outcome(item, reason=f"the worker process died (exit code {error.exitcode})")
+        return Outcome(item, reason=f"the worker process died (exit code {error.exitcode})", died=True)
     except OSError as error:
         return Outcome(item, reason=os_error_line(error), os_error=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ from bootstrap import Estimate, estimate
 
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
-from gan_denoise.metrics import METRICS, read_csv
+from gan_denoise.metrics import ALL
+from gan_denoise.scoring import read_csv
 from gan_denoise.terminal import clock
 
 LIMITS = {"noisy": "noisy", "oracle_mag": "oracle magnitude"}  # the first rows of every table
-HEADINGS = {"pesq_wb": "PESQ-WB", "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR dB", "wsdr": "wSDR"}
-DECIMALS = {"pesq_wb": 3, "stoi": 3, "estoi": 3, "si_sdr": 2, "wsdr": 3}
+SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")  # the columns of the tables
 GAPS = ("pesq_wb", "si_sdr")
 
 
@@ -53,6 +54,16 @@ class Run:
             )
         return cls(read_yaml(folder / "about.yaml"), systems, folders)
 
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """All metrics that were scored."""
+        return tuple(metric for metric in ALL if any(metric in row for rows in self.systems.values() for row in rows))
+
+    @cached_property
+    def shown(self) -> tuple[str, ...]:
+        """The columns of the tables."""
+        return tuple(metric for metric in SHOWN if metric in self.metrics)
+
     def label(self, name: str) -> str:
         """What the table calls a system."""
         seeds = len(self.folders[name])
@@ -68,7 +79,7 @@ class Run:
 
     def means(self, name: str) -> dict[str, float | None]:
         """Each metric's mean over the speakers' means, None where nothing was scored."""
-        by_metric = {metric: by_speaker(self.values(name, metric)) for metric in METRICS}
+        by_metric = {metric: by_speaker(self.values(name, metric)) for metric in self.metrics}
         return {
             metric: float(np.mean([np.mean(own) for own in speakers.values()])) if speakers else None
             for metric, speakers in by_metric.items()
@@ -92,13 +103,14 @@ class Run:
         pairs = [(name, f"{name}_l1" if f"{name}_l1" in models else other) for name, other in pairs]
         return pairs + ([("gan", name) for name in models if name not in ("gan", "l1")] if "gan" in models else [])
 
-    def differences_table(self, metrics: tuple[str, ...] = tuple(METRICS)) -> str:
+    def differences_table(self, metrics: tuple[str, ...] = ()) -> str:
         """Paired differences with their intervals in Markdown; empty where there is nothing to compare."""
-        cells = [["difference", "seeds", *(HEADINGS[metric] for metric in metrics)]]
+        metrics = metrics or self.shown
+        cells = [["difference", "seeds", *(ALL[metric].heading for metric in metrics)]]
         for name, other in self.differences():
             row = [f"{name} - {other}", str(len(self.seeds(name, other)))]
             for metric in metrics:
-                found, places = self.difference(name, other, metric), DECIMALS[metric]
+                found, places = self.difference(name, other, metric), ALL[metric].decimals
                 row.append(
                     f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]" if found else "-"
                 )
@@ -113,17 +125,17 @@ class Run:
     def rows(self) -> list[list[str]]:
         """The table's cells, a heading row first."""
         heading = ["system"]
-        for metric in METRICS:
-            heading += [HEADINGS[metric]] + (["gap closed"] if metric in GAPS else [])
+        for metric in self.shown:
+            heading += [ALL[metric].heading] + (["gap closed"] if metric in GAPS else [])
         cells = [[*heading, "scored"]]
         for name, scores in self.systems.items():
             row, means = [self.label(name)], self.means(name)
-            for metric in METRICS:
-                row.append("-" if means[metric] is None else f"{means[metric]:.{DECIMALS[metric]}f}")
+            for metric in self.shown:
+                row.append("-" if means[metric] is None else f"{means[metric]:.{ALL[metric].decimals}f}")
                 if metric in GAPS:
                     gap = self.gap_closed(name, metric)
                     row.append("" if name in LIMITS or gap is None else f"{100 * gap:.0f} %")
-            complete = sum(all(score.get(metric) is not None for metric in METRICS) for score in scores)
+            complete = sum(all(score.get(metric) is not None for metric in self.metrics) for score in scores)
             cells.append([*row, f"{complete} of {len(scores)}"])
         return cells
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from gan_denoise import audio, metrics
+from gan_denoise import audio, scoring
 from gan_denoise.datadir import DataDir
 from gan_denoise.enhance import Denoiser
 from gan_denoise.noise import spectrogram_db
@@ -37,8 +37,8 @@ class Validation:
             noisy, sample_rate = audio.read_mono(self._data.noisy[utt_id])
             enhanced = denoiser(noisy, sample_rate)
             audio.write_wav(self._folder / f"{utt_id}.wav", enhanced, sample_rate)
-            pairs.append(metrics.Pair(utt_id, self._data.wav[utt_id], self._folder / f"{utt_id}.wav"))
-        rows = list(metrics.score(pairs, jobs=self._jobs, metrics=METRICS))
+            pairs.append(scoring.Pair(utt_id, self._data.wav[utt_id], self._folder / f"{utt_id}.wav"))
+        rows = list(scoring.score(pairs, jobs=self._jobs, metrics=METRICS))
         values = {name: [row[name] for row in rows if row[name] is not None] for name in METRICS}
         return {name: float(np.mean(scores)) for name, scores in values.items() if scores}
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import one_error_line, run, speech_like, write
+from scipy.linalg import solve_toeplitz
 
-from gan_denoise import metrics, workers
+from gan_denoise import metrics, quality, scoring, speakers, workers
 from gan_denoise.errors import InputError
-from gan_denoise.metrics import Pair, Signals
+from gan_denoise.metrics import Signals
+from gan_denoise.scoring import Pair
 
 
 def signals(enhanced, clean=None, noisy=None) -> Signals:
@@ -52,6 +54,82 @@ def test_pesq_takes_its_arguments_in_the_right_order():
     assert 1.0 < score < 3.0
 
 
+def noisy_pair(rate: int) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(5)
+    clean = speech_like(0, 2.0, rate) + 1e-3 * draw.standard_normal(2 * rate)
+    return clean, clean + 0.02 * draw.standard_normal(2 * rate)
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (16000, (2.5558044268, 0.3119320264, 17.7264669061)),
+        (8000, (2.5661145247, 0.1415679304, 18.5490980675)),
+    ],
+)
+def test_the_composites_parts_agree_with_another_implementation(rate, expected):
+    """segSNR, LLR (not limited) and WSS by the package pysepm-evo 0.1.1 on the same pair."""
+    pair = (*noisy_pair(rate), rate)
+    found = (quality.segmental_snr(*pair), quality.log_likelihood_ratio(*pair), quality.weighted_spectral_slope(*pair))
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_composite_is_hu_and_loizous_regression():
+    clean, enhanced = noisy_pair(16000)
+    given = Signals(clean, enhanced, None, 16000)
+    pesq, (snr, llr, wss) = metrics.pesq_wb(given), (2.5558044268, 0.3119320264, 17.7264669061)
+    found = [metrics.METRICS[name].function(given) for name in ("csig", "cbak", "covl")]
+    assert found[0] == pytest.approx(3.093 - 1.029 * llr + 0.603 * pesq - 0.009 * wss, abs=1e-5)
+    assert found[1] == pytest.approx(1.634 + 0.478 * pesq - 0.007 * wss + 0.063 * snr, abs=1e-5)
+    assert found[2] == pytest.approx(1.594 + 0.805 * pesq - 0.512 * llr - 0.007 * wss, abs=1e-5)
+    best = Signals(clean, clean, None, 16000)
+    assert [metrics.METRICS[name].function(best) for name in ("csig", "cbak", "covl")] == [5.0, 5.0, 5.0]
+
+
+def test_sdr_is_the_projection_onto_all_filters_of_512_taps():
+    """BSSEval's definition solved anew, by Levinson's recursion for the Toeplitz system of the normal equations."""
+    clean, enhanced = noisy_pair(16000)
+    spectra = [np.fft.rfft(wave, 2**16) for wave in (clean, enhanced)]
+    lags = np.fft.irfft(np.abs(spectra[0]) ** 2)[:512]
+    cross = np.fft.irfft(spectra[0].conj() * spectra[1])[:512]
+    explained = solve_toeplitz(lags, cross) @ cross
+    expected = 10 * np.log10(explained / (enhanced @ enhanced - explained))
+    assert metrics.sdr(signals(enhanced, clean)) == pytest.approx(expected, abs=1e-6)
+    assert metrics.sdr(signals(0.3 * clean, clean)) == 100.0
+    with pytest.raises(metrics.Unscorable, match="shorter than twice"):
+        metrics.sdr(signals(clean[:1000], clean[:1000]))
+
+
+def test_log_spectral_distance_knows_its_values():
+    clean, _ = noisy_pair(16000)
+    assert quality.log_spectral_distance(clean, clean, 16000) == 0.0
+    assert quality.log_spectral_distance(clean, 10.0 * clean, 16000) == pytest.approx(
+        20.0, abs=0.01
+    )  # all but silent edges
+    assert quality.log_spectral_distance(clean, 0.0 * clean, 16000) < 100.0
+
+
+def test_speaker_similarity_hears_the_envelope_and_not_the_level():
+    clean, _ = noisy_pair(16000)
+    embedding = speakers.embedding(clean, 16000)
+    assert embedding.shape == (40,)
+    assert speakers.similarity(embedding, speakers.embedding(0.01 * clean, 16000)) == pytest.approx(1.0, abs=1e-6)
+    duller = np.convolve(clean, np.hanning(9) / 5, "same")
+    assert metrics.speaker_similarity(signals(duller, clean)) < 0.95
+    assert speakers.embedding(clean[:2000], 16000) is None
+
+
+def test_narrow_band_pesq_is_the_packages():
+    import pesq
+
+    for rate in (16000, 8000):
+        clean, enhanced = (wave.astype(np.float32) for wave in noisy_pair(rate))
+        found = metrics.pesq_nb(Signals(clean, enhanced, None, rate))
+        assert found == pytest.approx(pesq.pesq(rate, clean, enhanced, "nb"))
+    with pytest.raises(metrics.Unscorable, match="WB-PESQ needs 16000 Hz, this is 8000 Hz"):
+        metrics.pesq_wb(Signals(clean, enhanced, None, 8000))
+
+
 def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path):
     clean, silence = speech_like(0, 2.0), np.zeros(32000)
     noisy = clean + np.random.default_rng(1).standard_normal(32000) / 100
@@ -69,9 +147,14 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path):
         pairs.append(
             Pair(utt_id, *files, write(tmp_path / f"{utt_id}_2.wav", noisy[: len(reference)], subtype="FLOAT"))
         )
-    rows = list(metrics.score(pairs, jobs=2))
-    assert [row["utt_id"] for row in rows] == list(cases)
-    assert rows == list(metrics.score(pairs, jobs=1))
+    good = pairs[0]
+    pairs += [Pair("no_clean", None, good.enhanced), Pair("no_enhanced", good.clean, None)]
+    burst = np.concatenate([speech_like(0, 0.6), np.zeros(8000)])
+    many = write(tmp_path / "many.wav", np.tile(burst, 64))
+    pairs.append(Pair("many", many, many, many))
+    rows = list(scoring.score(pairs, jobs=2))
+    assert [row["utt_id"] for row in rows] == [*cases, "no_clean", "no_enhanced", "many"]
+    assert rows[:6] == list(scoring.score(pairs[:6], jobs=1))
     found = {row["utt_id"]: row for row in rows}
     assert all(found["good"][name] is not None for name in metrics.METRICS)
     for utt_id, reason in {
@@ -82,10 +165,14 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path):
     }.items():
         for name in metrics.METRICS:
             assert found[utt_id][name] is None and reason in found[utt_id][f"{name}_reason"], (utt_id, name)
+    for utt_id, what in {"no_clean": "clean", "no_enhanced": "enhanced"}.items():
+        assert {found[utt_id][f"{name}_reason"] for name in metrics.METRICS} == {f"has no {what} file"}
+    assert "more than 50 utterances" in found["many"]["pesq_wb_reason"] and found["many"]["covl"] is None
+    assert found["many"]["si_sdr"] is not None
     assert "0.25 s" in found["short"]["pesq_wb_reason"] and "active speech" in found["short"]["stoi_reason"]
     assert found["short"]["si_sdr"] is not None
-    metrics.write_csv(tmp_path / "scores.csv", rows)
-    again = {row["utt_id"]: row for row in metrics.read_csv(tmp_path / "scores.csv")}
+    scoring.write_csv(tmp_path / "scores.csv", rows)
+    again = {row["utt_id"]: row for row in scoring.read_csv(tmp_path / "scores.csv")}
     assert again["good"]["pesq_wb"] == pytest.approx(found["good"]["pesq_wb"], abs=1e-6)
     assert again["nan"]["pesq_wb"] is None and "NaN" in again["nan"]["pesq_wb_reason"]
 
@@ -122,14 +209,18 @@ def test_score_from_the_command_line(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert "pesq_wb" in result.stdout and "3 of 3 utterances" in result.stdout
-    assert [row["utt_id"] for row in metrics.read_csv(tmp_path / "s.csv")] == ["0", "1", "2"]
+    assert [row["utt_id"] for row in scoring.read_csv(tmp_path / "s.csv")] == ["0", "1", "2"]
     csv = ("--csv", tmp_path / "s.csv", tmp_path / "clean", tmp_path / "enhanced")
     one_error_line(run("gan-denoise", "score", *csv), "s.csv: exists", "--overwrite")
     clean = tmp_path / "clean/0.wav"
     result = run("gan-denoise", "score", "--overwrite", "--csv", clean, clean, tmp_path / "enhanced/0.wav")
     one_error_line(result, "0.wav: is an input")
     (tmp_path / "enhanced/2.wav").unlink()
-    one_error_line(run("gan-denoise", "score", tmp_path / "clean", tmp_path / "enhanced"), "2: is in", "only")
+    result = run("gan-denoise", "score", tmp_path / "clean", tmp_path / "enhanced", "--metrics", "si_sdr,stoi")
+    one_error_line(result, "2: all metrics: has no enhanced file")
+    assert "2 of 3 utterances" in result.stdout and "pesq" not in result.stdout
+    swapped = run("gan-denoise", "score", "--metrics", "si_sdr", tmp_path / "enhanced/1.wav", tmp_path / "clean/1.wav")
+    assert swapped.returncode == 0 and "is CLEAN the first argument?" in swapped.stderr
     result = run("gan-denoise", "score", tmp_path / "clean/0.wav", tmp_path / "enhanced/1.wav")
     assert result.returncode == 0, result.stderr
     write(tmp_path / "other/9.wav", speech_like(0))

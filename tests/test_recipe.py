@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import CONF, LOCAL, ROOT, one_error_line, run, speech_like, write
 
-from gan_denoise.metrics import read_csv
+from gan_denoise.scoring import read_csv
 
 RUN = ROOT / "egs/vctk/run.sh"
 TINY = (

@@ -8,7 +8,7 @@ import yaml
 from bootstrap import estimate
 from results import Run
 
-from gan_denoise import metrics
+from gan_denoise import scoring
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
@@ -41,7 +41,7 @@ def results(tmp_path):
             }
             for utt_id, value in pesq.items()
         ]  # fmt: skip
-        metrics.write_csv(tmp_path / f"{name}.csv", rows)
+        scoring.write_csv(tmp_path / f"{name}.csv", rows)
 
     noisy = {"a_1": 1.0, "a_2": 1.2, "b_1": 1.4}
     write("noisy", "noisy", "", noisy)

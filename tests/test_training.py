@@ -145,7 +145,7 @@ def in_process(monkeypatch):
                 signal.signal(number, handler)
 
     monkeypatch.setattr("validate.METRICS", ("si_sdr",))
-    monkeypatch.setattr("validate.metrics.score", score_here)
+    monkeypatch.setattr("validate.scoring.score", score_here)
     return call
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from gan_denoise import audio, datadir, metrics, workers
+from gan_denoise import audio, datadir, scoring, workers
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
@@ -119,10 +119,10 @@ def audit(folder: Path, jobs: int) -> None:
     chosen = [
         data.utt_ids[index] for index in np.linspace(0, len(data) - 1, min(AUDITED, len(data))).round().astype(int)
     ]
-    pairs = [metrics.Pair(utt_id, data.wav[utt_id], data.noisy[utt_id]) for utt_id in chosen]
-    scored = metrics.score(pairs, jobs=jobs, metrics=AUDIT_METRICS)
+    pairs = [scoring.Pair(utt_id, data.wav[utt_id], data.noisy[utt_id]) for utt_id in chosen]
+    scored = scoring.score(pairs, jobs=jobs, metrics=AUDIT_METRICS)
     rows = list(progress(scored, total=len(pairs), label=f"stage 1: audit of {folder.name}"))
-    metrics.write_csv(folder / "audit.csv", rows)
+    scoring.write_csv(folder / "audit.csv", rows)
     values = {name: [row[name] for row in rows if row[name] is not None] for name in AUDIT_METRICS}
     means = {name: float(np.mean(scores)) if scores else float("nan") for name, scores in values.items()}
     say(

@@ -13,9 +13,10 @@ import argparse
 import json
 from pathlib import Path
 
-from gan_denoise import datadir, metrics
+from gan_denoise import datadir, scoring
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
+from gan_denoise.metrics import METRICS
 from gan_denoise.terminal import program, progress, say
 
 
@@ -41,7 +42,7 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> None:
     system, seed = system_of(exp, noise["fingerprint"])
     target, sources = exp / "scores.csv", (enhanced_scp, folder / "wav.scp", folder / "noisy.scp")
     if target.is_file() and target.stat().st_size:
-        scored = {(row["utt_id"], row["fingerprint"]) for row in metrics.read_csv(target)}
+        scored = {(row["utt_id"], row["fingerprint"]) for row in scoring.read_csv(target)}
         if scored != {(utt_id, noise["fingerprint"]) for utt_id in data.wav}:
             raise InputError(f"{target}: scores other data than {folder}: name its --data, or choose another --exp")
         if all(target.stat().st_mtime > source.stat().st_mtime for source in sources):
@@ -56,16 +57,16 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> None:
         raise InputError(
             f"{enhanced_scp}: lists other utterances than {folder}: name its --data, or choose another --exp"
         )
-    pairs = [metrics.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id]) for utt_id in data.utt_ids]
+    pairs = [scoring.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id]) for utt_id in data.utt_ids]
     rows = []
     for row in progress(
-        metrics.score(pairs, jobs=jobs), total=len(pairs), label=f"stage 4: {exp.name}", unit="utterances"
+        scoring.score(pairs, jobs=jobs), total=len(pairs), label=f"stage 4: {exp.name}", unit="utterances"
     ):
         utt_id = row.pop("utt_id")
         about = {"system": system, "seed": seed, "split": folder.name, "utt_id": utt_id, "spk_id": data.utt2spk[utt_id]}
         rows.append({**about, "fingerprint": noise["fingerprint"], **row})
-    metrics.write_csv(target, rows)
-    failed = {name: sum(row[name] is None for row in rows) for name in metrics.METRICS}
+    scoring.write_csv(target, rows)
+    failed = {name: sum(row[name] is None for row in rows) for name in METRICS}
     say(
         f"stage 4: {exp.name}: {len(rows)} utterances scored; "
         + (

@@ -1,0 +1,161 @@
+"""Scores of many utterances: one row each, by worker processes that may die, hang or refuse one by one.
+
+PESQ is C code that can crash or never return: no metric is computed in the calling process.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gan_denoise import audio, workers
+from gan_denoise.errors import InputError
+from gan_denoise.files import write_atomically
+from gan_denoise.metrics import ALL, METRICS, Signals, Unscorable
+
+DECIMALS = 6  # beyond it, sums in another order show
+_TIMEOUT_S = 120.0  # a 10-second pair takes about two
+_DIED_IN_PESQ = "PESQ does so with more than 50 utterances in a file: score shorter pieces"
+# PESQ apart: when its C code takes the process along, the other metrics of that utterance still stand
+_WITH_PESQ = ("pesq_wb", "pesq_nb", "csig", "cbak", "covl")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The files of one utterance; without a clean or an enhanced one every metric is empty, with that reason."""
+
+    utt_id: str
+    clean: Path | None
+    enhanced: Path | None
+    noisy: Path | None = None
+
+
+def score(
+    pairs: Sequence[Pair], *, jobs: int, metrics: Iterable[str] = tuple(METRICS)
+) -> Iterator[dict[str, str | float | None]]:
+    """Score every pair; yields one row each, in the pairs' order, whatever the number of jobs.
+
+    A row: utt_id, then each metric's value (float or None) and, for None, its reason under `<metric>_reason`.
+    """
+    metrics = list(metrics)
+    apart = tuple(name for name in metrics if name in _WITH_PESQ)
+    wanted = [apart, tuple(name for name in metrics if name not in _WITH_PESQ)]
+    tasks = [(pair, group) for pair in pairs for group in wanted if group]
+    rows: dict[str, dict] = {pair.utt_id: {} for pair in pairs}
+    waiting = iter(pairs)
+    pair = next(waiting, None)
+    for outcome in workers.each(_score_group, tasks, jobs=jobs, timeout_s=_TIMEOUT_S, always_isolated=True):
+        scored, group = outcome.item
+        reason = outcome.reason
+        if outcome.died and group == apart:
+            reason = f"{reason}; {_DIED_IN_PESQ}"
+        values = outcome.result or {name: (None, reason) for name in group}
+        rows[scored.utt_id].update(values)
+        while pair is not None and len(rows[pair.utt_id]) == len(metrics):
+            yield _row(pair.utt_id, rows.pop(pair.utt_id), metrics)
+            pair = next(waiting, None)
+
+
+def _row(utt_id: str, values: Mapping[str, tuple[float | None, str | None]], metrics: Sequence[str]) -> dict:
+    row: dict[str, str | float | None] = {"utt_id": utt_id}
+    for name in metrics:
+        row[name] = values[name][0]
+    for name in metrics:
+        if values[name][1]:
+            row[f"{name}_reason"] = values[name][1]
+    return row
+
+
+def _score_group(task: tuple[Pair, tuple[str, ...]]) -> dict[str, tuple[float | None, str | None]]:
+    pair, names = task
+    signals = _read(pair)
+    values: dict[str, tuple[float | None, str | None]] = {}
+    for name in names:
+        try:
+            for what in ("clean", "enhanced"):
+                if not getattr(signals, what).any():
+                    raise Unscorable(f"the {what} signal is silent")
+            value = ALL[name].function(signals)
+            if not np.isfinite(value):
+                raise Unscorable("has no finite value for these signals (is one of them constant?)")
+            values[name] = (round(value, DECIMALS), None)
+        except Unscorable as reason:
+            values[name] = (None, str(reason))
+    return values
+
+
+def _read(pair: Pair) -> Signals:
+    for what in ("clean", "enhanced"):
+        if getattr(pair, what) is None:
+            raise InputError(f"has no {what} file")
+    clean, sample_rate = audio.read_mono(pair.clean, dtype="float64")
+    others = []
+    for path in (pair.enhanced, pair.noisy):
+        if path is None:
+            others.append(None)
+            continue
+        wave, rate = audio.read_mono(path, dtype="float64")
+        if rate != sample_rate:
+            raise InputError(f"{path}: is at {rate} Hz, {pair.clean.name} at {sample_rate} Hz: resample one of them")
+        if len(wave) != len(clean):
+            raise InputError(f"{path}: has {len(wave)} samples, {pair.clean.name} has {len(clean)}: align them first")
+        others.append(wave)
+    return Signals(clean, others[0], others[1], sample_rate)
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
+    """Write rows as CSV, atomically; numbers with 6 decimals, reasons in columns at the end."""
+    columns = list(dict.fromkeys(column for row in rows for column in row if not column.endswith("_reason")))
+    columns += [f"{column}_reason" for column in columns if column in ALL]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {key: f"{value:.{DECIMALS}f}" if isinstance(value, float) else value for key, value in row.items()}
+        )
+    write_atomically(path, text.getvalue())
+
+
+def read_csv(path: str | Path) -> list[dict[str, str | float | None]]:
+    """Read rows that `write_csv` wrote: metrics as float, or None where empty. Raises InputError."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}: run stage 4 first") from error
+    if not rows or "utt_id" not in rows[0]:
+        raise InputError(f"{path}: holds no scores: run stage 4 again")
+    for row in rows:
+        for name in ALL.keys() & row.keys():
+            row[name] = float(row[name]) if row[name] else None
+    return rows
+
+
+def swapped(pairs: Sequence[Pair], *, looked_at: int = 8) -> bool:
+    """Whether clean and enhanced look exchanged: in the pauses of nearly all of the first pairs "clean" is louder by 6 dB."""
+    louder = []
+    for pair in pairs[:looked_at]:
+        try:
+            signals = _read(pair)
+        except InputError:
+            continue
+        louder.append(
+            _pause_db(signals.clean, signals.sample_rate) > _pause_db(signals.enhanced, signals.sample_rate) + 6.0
+        )
+    return bool(louder) and np.mean(louder) > 0.8
+
+
+def _pause_db(wave: np.ndarray, sample_rate: int) -> float:
+    """Level of the quietest tenth of 20 ms frames, relative to the loudest tenth."""
+    length = sample_rate // 50
+    if len(wave) < 10 * length:
+        return 0.0
+    power = np.square(wave[: len(wave) // length * length].reshape(-1, length)).mean(axis=1)
+    quiet, loud = np.quantile(power, [0.1, 0.9])
+    return float(10.0 * np.log10((quiet + 1e-12) / (loud + 1e-12)))
