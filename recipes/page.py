@@ -1,52 +1,105 @@
-"""report.html: one file that opens offline: the table, and utterances to hear and see in every system."""
+"""report.html: one file that opens offline: the verdict, tables, plots, and a room to hear and see every system."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
+import json
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
 import numpy as np
+import plots
 import soundfile as sf
 from matplotlib import colormaps
 from PIL import Image
+from results import LIMITS, TIE, Run
 
 from gan_denoise import audio
 from gan_denoise.datadir import DataDir, read_scp
+from gan_denoise.metrics import ALL
 from gan_denoise.noise import spectrogram_db
 
-if TYPE_CHECKING:
-    from results import Run
-
 _FLOOR_DB = 80.0  # below the loudest bin of the clean spectrogram is black
+_BUDGET = 13e6  # bytes for the listening room: the page is to stay under 15 MB
 _PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 
 
 def render_page(run: Run, data: DataDir, exp: Path) -> str:
     """The page of one run. data: the test split. exp: where the systems' enhanced.scp files are."""
+    models = [name for name in run.systems if name not in LIMITS]
     sources = {"clean": data.wav, "noisy": data.noisy}
-    for name, (folder, *_) in run.folders.items():  # of several seeds, one is heard
-        if (exp / folder / "enhanced.scp").is_file():
-            sources[name] = read_scp(exp / folder / "enhanced.scp")
-    heading, *rows = run.rows()
-    table = "<tr>" + "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in heading) + "</tr>"
-    for row in rows:
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
-        table += f"<tr><th scope=row>{html.escape(row[0])}</th>{cells}</tr>"
+    for name in models:  # of several seeds, one is heard
+        if (exp / run.folders[name][0] / "enhanced.scp").is_file():
+            sources[name] = read_scp(exp / run.folders[name][0] / "enhanced.scp")
+    pictures = {}
+    if models:
+        main = [name for name in ("l1", "l1_mrstft", "gan") if name in models] or models[:3]
+        pictures["Gain of every utterance"] = "".join(plots.improvements(run, models, m) for m in ("pesq_wb", "si_sdr"))
+        pictures["Against the input"] = "".join(
+            plots.against_input(run, ["noisy", *main], m) for m in ("pesq_wb", "si_sdr")
+        )
+        if logs := plots.read_logs(exp):
+            pictures["Training"] = plots.training(logs)
+        heard = {name: files for name, files in sources.items() if name in ("clean", "noisy", main[-1])}
+        if voices := plots.voices(heard, {utt_id: data.utt2spk[utt_id] for utt_id in data.utt_ids}):
+            pictures["Voices: t-SNE of speaker embeddings"] = voices
+    room, audio_data = listening_room(run, sources)
+    conditions = cells_of(run.condition_table())
     return _PAGE.substitute(
         verdict=html.escape(verdict(run)),
         command=html.escape(run.about["command"]),
-        table=table,
-        room="".join(_utterance(utt_id, why, sources, run) for utt_id, why in chosen(run).items()),
+        systems=table("systems", run.rows()),
+        speakers=len(set(data.utt2spk.values())),
+        utterances=len(data),
+        differences=table("differences", cells_of(run.differences_table())),
+        conditions=table("conditions", conditions),
+        gains=table("gains", cells_of(run.gains())),
+        pictures="".join(f"<figure><figcaption>{title}</figcaption>{svg}</figure>" for title, svg in pictures.items()),
+        scores=table("scores", utterances(run, data)),
+        room=room,
+        audio=json.dumps(audio_data).replace("</", "<\\/"),
     )
+
+
+def cells_of(markdown: str) -> list[list[str]]:
+    """The cells of a table in Markdown."""
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in markdown.splitlines()]
+    return [row for number, row in enumerate(rows) if number != 1]
+
+
+def table(name: str, rows: list[list[str]]) -> str:
+    """A sortable table, with a field that filters its rows where they are many; the first row is the heading."""
+    if len(rows) < 2:
+        return "<p>Nothing to compare.</p>"
+    heading, *body = rows
+    columns = "".join(f"<th scope=col><button type=button>{html.escape(cell)}</button></th>" for cell in heading)
+    lines = ""
+    for row in body:
+        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+        lines += f"<tr><th scope=row>{html.escape(row[0])}</th>{cells}</tr>"
+    label = f'<label class=filter>Filter <input type=search data-filter="{name}"></label>' if len(body) > 2 else ""
+    return (
+        f'{label}<div class=wide tabindex=0 role=region aria-label="{name}"><table id="{name}">'
+        f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def utterances(run: Run, data: DataDir) -> list[list[str]]:
+    """Every test utterance: its speaker, and each system's PESQ-WB and SI-SDR."""
+    metrics = ("pesq_wb", "si_sdr")
+    values = {(name, metric): run.values(name, metric) for name in run.systems for metric in metrics}
+    rows = [["utterance", "speaker", *(f"{run.label(name)} {ALL[metric].heading}" for name, metric in values)]]
+    for utt_id in data.utt_ids:
+        key = (data.utt2spk[utt_id], utt_id)
+        rows.append([utt_id, key[0], *(f"{own[key]:.2f}" if key in own else "-" for own in values.values())])
+    return rows
 
 
 def verdict(run: Run) -> str:
     """One sentence: which system is best, by how much."""
-    models = [name for name, folders in run.folders.items() if folders[0] in run.about["models"]]
+    models = [name for name in run.systems if name not in LIMITS]
     gaps = {name: run.gap_closed(name, "pesq_wb") for name in models}
     gaps = {name: gap for name, gap in gaps.items() if gap is not None}
     if not gaps:
@@ -60,38 +113,77 @@ def verdict(run: Run) -> str:
     found = run.difference("gan", "l1", "pesq_wb") if {"gan", "l1"} <= set(models) else None
     if found is None:
         return sentence
-    return f"{sentence} gan - l1: {found.mean:+.2f} PESQ-WB [{found.low:+.2f}, {found.high:+.2f}]."
+    reading = run.verdict("gan", "l1")
+    says = (
+        f"The GAN is {reading} than"
+        if reading != "tie"
+        else f"A tie (under {TIE} PESQ, or not sure) between the GAN and"
+    )
+    sentence += f" {says} L1 alone: {found.mean:+.2f} PESQ-WB [{found.low:+.2f}, {found.high:+.2f}]."
+    if "l1_mrstft" in models and (own := run.difference("gan", "l1_mrstft", "pesq_wb")):
+        sentence += f" Of that, the adversary itself: {own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}], {run.verdict('gan', 'l1_mrstft')}."
+    return sentence
 
 
 def chosen(run: Run) -> dict[str, str]:
-    """utt_id -> why it is on the page: best, median and worst by PESQ gain of the last system over noisy."""
+    """utt_id -> why it is on the page: best, median and worst by PESQ gain of gan (or the last system), and two fixed ones."""
     noisy = {utt_id: score for (_, utt_id), score in run.values("noisy", "pesq_wb").items()}
-    last = {utt_id: score for (_, utt_id), score in run.values(list(run.systems)[-1], "pesq_wb").items()}
-    gain = {utt_id: last[utt_id] - noisy[utt_id] for utt_id in noisy if utt_id in last}
+    judged = "gan" if "gan" in run.systems else list(run.systems)[-1]
+    own = {utt_id: score for (_, utt_id), score in run.values(judged, "pesq_wb").items()}
+    gain = {utt_id: own[utt_id] - noisy[utt_id] for utt_id in noisy if utt_id in own}
     ranked = sorted(gain, key=gain.__getitem__)
-    if not ranked:
-        return dict.fromkeys([row["utt_id"] for row in run.systems["noisy"]][:3], "example")
-    return {ranked[-1]: "largest gain", ranked[len(ranked) // 2]: "median gain", ranked[0]: "smallest gain"}
+    everything = sorted(row["utt_id"] for row in run.systems["noisy"])
+    reasons = {}
+    if ranked:
+        reasons = {
+            ranked[-1]: f"largest gain of {judged}",
+            ranked[len(ranked) // 2]: f"median gain of {judged}",
+            ranked[0]: f"smallest gain of {judged}",
+        }
+    fixed = dict.fromkeys([everything[0], everything[-1]], "fixed: first and last of the list")
+    return reasons | {utt_id: why for utt_id, why in fixed.items() if utt_id not in reasons}
 
 
-def _utterance(utt_id: str, why: str, sources: dict[str, dict[str, Path]], run: Run) -> str:
-    loudest_db = None
-    cells = ""
-    for name, files in sources.items():
+def listening_room(run: Run, sources: dict[str, dict[str, Path]]) -> tuple[str, dict[str, list[str]]]:
+    """HTML, and utt_id -> each system's FLAC in base64; as many of the chosen utterances as the page's size allows."""
+    sections, sounds, size = "", {}, 0
+    for utt_id, why in chosen(run).items():
+        section, flacs = _utterance(utt_id, why, sources, run)
+        size += len(section) + sum(map(len, flacs))
+        if sounds and size > _BUDGET:
+            break
+        sections += section
+        sounds[utt_id] = flacs
+    return sections, sounds
+
+
+def _utterance(utt_id: str, why: str, sources: dict[str, dict[str, Path]], run: Run) -> tuple[str, list[str]]:
+    loudest_db, figures, flacs = None, "", []
+    for number, (name, files) in enumerate(sources.items()):
         wave, sample_rate = audio.read_mono(files[utt_id])
         picture, loudest_db = spectrogram(wave, sample_rate, loudest_db)
         score = next((row for row in run.systems.get(name, []) if row["utt_id"] == utt_id), {})
         shown = (
             f"PESQ {score['pesq_wb']:.2f}, SI-SDR {score['si_sdr']:.1f} dB"
             if None not in (score.get("pesq_wb"), score.get("si_sdr"))
+            else "reference"
+            if name == "clean"
             else ""
         )
-        cells += (
-            f"<figure><figcaption><b>{html.escape(name)}</b> {shown}</figcaption>"
-            f'<img alt="spectrogram of {html.escape(f"{utt_id}, {name}")}" src="data:image/webp;base64,{picture}">'
-            f'<audio controls preload="metadata" src="data:audio/flac;base64,{flac(wave, sample_rate)}"></audio></figure>'
+        flacs.append(flac(wave, sample_rate))
+        figures += (
+            f'<button type=button class=system aria-pressed="{str(number == 1).lower()}" data-system="{number}">'
+            f"<span><b>{html.escape(name)}</b> <small>{shown}</small></span>"
+            f'<span class=picture><img alt="spectrogram of {html.escape(f"{utt_id}, {name}")}" '
+            f'src="data:image/webp;base64,{picture}"><i></i></span></button>'
         )
-    return f"<section><h3>{html.escape(utt_id)} <small>{why}</small></h3><div class=room>{cells}</div></section>"
+    return (
+        f'<section class=room data-utterance="{html.escape(utt_id)}" aria-label="{html.escape(utt_id)}">'
+        f"<h3>{html.escape(utt_id)} <small>{why}</small></h3>"
+        f"<p><button type=button class=play>Play</button> "
+        f'<input type=range min=0 max=1000 value=0 aria-label="position"> <output>0.0 s</output></p>'
+        f"<div class=systems>{figures}</div></section>"
+    ), flacs
 
 
 def spectrogram(wave: np.ndarray, sample_rate: int, loudest_db: float | None) -> tuple[str, float]:

@@ -82,6 +82,9 @@ def publish(exp: Path, folder: Path, note: str) -> None:
     for names in run.folders.values():
         for name in names:
             shutil.copyfile(exp / name / "scores.csv", folder / f"{name}.csv")
+            for path in sorted((exp / name).glob("conditions/*/scores.csv")):
+                (folder / path.parent.name).mkdir(exist_ok=True)
+                shutil.copyfile(path, folder / path.parent.name / f"{name}.csv")
     about = {"note": note, **run.about} if note else run.about
     write_atomically(folder / "about.yaml", yaml.safe_dump(about, sort_keys=False, width=120))
 

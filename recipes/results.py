@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from bootstrap import Estimate, estimate
+from scipy.stats import wilcoxon
 
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
@@ -15,7 +17,14 @@ from gan_denoise.metrics import ALL
 from gan_denoise.scoring import read_csv
 from gan_denoise.terminal import clock
 
-LIMITS = {"noisy": "noisy", "oracle_mag": "oracle magnitude"}  # the first rows of every table
+LIMITS = {
+    "noisy": "noisy",
+    "oracle_mask": "oracle mask",
+    "oracle_mag": "oracle magnitude",
+}  # the first rows of every table
+NEEDED = ("noisy", "oracle_mag")
+CONDITIONS = ("clean", "zero", "scale", "add", "heavy", "mixed")  # in this order, others after them
+TIE = 0.03  # PESQ: smaller differences are under the noise of the metric and of the draw of the test speakers
 SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")  # the columns of the tables
 GAPS = ("pesq_wb", "si_sdr")
 
@@ -24,35 +33,36 @@ GAPS = ("pesq_wb", "si_sdr")
 class Run:
     """The scores of one experiment folder, noisy and oracle magnitude first.
 
-    systems: name -> its rows, of all seeds. folders: name -> the folders that they come from, one per seed.
+    systems: name -> its rows, of all seeds. folders: name -> the folders that they come from, one per seed. conditions:
+    name of a further test condition -> system -> its rows.
     """
 
     about: dict
     systems: dict[str, list[dict]]
     folders: dict[str, list[str]]
+    conditions: dict[str, dict[str, list[dict]]]
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """Read EXP (NAME/scores.csv) or a folder of results (NAME.csv). Raises InputError where fingerprints differ."""
+        """Read EXP (NAME/scores.csv, NAME/conditions/CONDITION/scores.csv) or a folder of results (NAME.csv,
+        CONDITION/NAME.csv). Raises InputError where the fingerprints within one table differ."""
         found = {path.parent.name: path for path in sorted(folder.glob("*/scores.csv"))}
         found |= {path.stem: path for path in sorted(folder.glob("*.csv"))}
-        missing = LIMITS.keys() - found.keys()
-        if missing:
-            raise InputError(f"{folder}: has no scores of {', '.join(sorted(missing))}: run stages 3 and 4 first")
-        systems: dict[str, list[dict]] = {name: [] for name in LIMITS}
-        folders: dict[str, list[str]] = {name: [] for name in LIMITS}
-        for name in sorted(found, key=_place):
-            rows = read_csv(found[name])
-            system = rows[0]["system"] if rows else name
-            systems.setdefault(system, []).extend(rows)
-            folders.setdefault(system, []).append(name)
-        fingerprints = {row["fingerprint"]: name for name, rows in systems.items() for row in rows}
-        if len(fingerprints) > 1:
-            names = " and ".join(fingerprints.values())
-            raise InputError(
-                f"{folder}: {names} were scored on different noise: a table never mixes them: run stage 4 again"
-            )
-        return cls(read_yaml(folder / "about.yaml"), systems, folders)
+        if missing := [name for name in NEEDED if name not in found]:
+            raise InputError(f"{folder}: has no scores of {', '.join(missing)}: run stages 3 and 4 first")
+        systems, folders = _read_systems(folder, found)
+        by_condition: dict[str, dict[str, Path]] = {}
+        for path in sorted(folder.glob("*/conditions/*/scores.csv")):
+            by_condition.setdefault(path.parent.name, {})[path.parts[-4]] = path
+        for path in sorted(folder.glob("*/*.csv")):
+            if path.parent.name not in found:
+                by_condition.setdefault(path.parent.name, {})[path.stem] = path
+        order = {name: place for place, name in enumerate(CONDITIONS)}
+        conditions = {
+            name: _read_systems(folder / name, by_condition[name])[0]
+            for name in sorted(by_condition, key=lambda name: (order.get(name, len(order)), name))
+        }
+        return cls(read_yaml(folder / "about.yaml"), systems, folders, conditions)
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -71,11 +81,7 @@ class Run:
 
     def values(self, name: str, metric: str, seeds: set | None = None) -> dict[tuple[str, str], float]:
         """(spk_id, utt_id) -> mean over the seeds (all, or these); an utterance that one of them failed is left out."""
-        values: dict[tuple[str, str], list[float | None]] = {}
-        for row in self.systems[name]:
-            if seeds is None or row.get("seed") in seeds:
-                values.setdefault((row["spk_id"], row["utt_id"]), []).append(row.get(metric))
-        return {key: float(np.mean(own)) for key, own in values.items() if None not in own}
+        return _values((row for row in self.systems[name] if seeds is None or row.get("seed") in seeds), metric)
 
     def means(self, name: str) -> dict[str, float | None]:
         """Each metric's mean over the speakers' means, None where nothing was scored."""
@@ -91,10 +97,13 @@ class Run:
 
     def difference(self, name: str, other: str, metric: str) -> Estimate | None:
         """name - other over the seeds and utterances that both have, with its interval; None where there are none."""
+        paired = self._paired(name, other, metric)
+        return estimate(by_speaker(paired)) if paired else None
+
+    def _paired(self, name: str, other: str, metric: str) -> dict[tuple[str, str], float]:
         seeds = self.seeds(name, other)
         own, others = (self.values(system, metric, seeds) for system in (name, other))
-        paired = {key: own[key] - others[key] for key in own if key in others}
-        return estimate(by_speaker(paired)) if paired else None
+        return {key: own[key] - others[key] for key in own if key in others}
 
     def differences(self) -> list[tuple[str, str]]:
         """The pairs that are compared: every model with l1 or its own baseline, and gan with every other model."""
@@ -106,7 +115,7 @@ class Run:
     def differences_table(self, metrics: tuple[str, ...] = ()) -> str:
         """Paired differences with their intervals in Markdown; empty where there is nothing to compare."""
         metrics = metrics or self.shown
-        cells = [["difference", "seeds", *(ALL[metric].heading for metric in metrics)]]
+        cells = [["difference", "seeds", *(ALL[metric].heading for metric in metrics), "in PESQ-WB", "p"]]
         for name, other in self.differences():
             row = [f"{name} - {other}", str(len(self.seeds(name, other)))]
             for metric in metrics:
@@ -114,7 +123,58 @@ class Run:
                 row.append(
                     f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]" if found else "-"
                 )
+            cells.append([*row, self.verdict(name, other), f"{self.p_value(name, other):.2g}"])
+        return markdown(cells) if len(cells) > 1 else ""
+
+    def verdict(self, name: str, other: str) -> str:
+        """How a difference in PESQ-WB reads: a tie under 0.03 or where the interval holds 0."""
+        found = self.difference(name, other, "pesq_wb")
+        if found is None or abs(found.mean) < TIE or found.low <= 0.0 <= found.high:
+            return "tie"
+        return "better" if found.mean > 0 else "worse"
+
+    def p_value(self, name: str, other: str, metric: str = "pesq_wb") -> float:
+        """Wilcoxon's signed-rank test over utterances, two-sided: a description, since utterances of a speaker are alike."""
+        paired = list(self._paired(name, other, metric).values())
+        return float(wilcoxon(paired).pvalue) if any(paired) else 1.0
+
+    def condition_table(self) -> str:
+        """The systems on further test conditions, PESQ-WB and SI-SDR of each; empty where there are none."""
+        names = [name for name in self.systems if any(name in systems for systems in self.conditions.values())]
+        cells = [["PESQ-WB / SI-SDR dB", *self.conditions]]
+        for name in names:
+            row = [LIMITS.get(name, name)]
+            for systems in self.conditions.values():
+                found = [
+                    np.mean(
+                        [np.mean(own) for own in by_speaker(_values(systems.get(name, []), metric)).values()]
+                        or [np.nan]
+                    )
+                    for metric in GAPS
+                ]
+                row.append("-" if np.isnan(found).any() else f"{found[0]:.2f} / {found[1]:.1f}")
             cells.append(row)
+        return markdown(cells) if self.conditions else ""
+
+    def gains(self, metric: str = "pesq_wb") -> str:
+        """Gain over noisy by speaker and by third of the input's SI-SDR, as a table."""
+        noisy = self.values("noisy", metric)
+        level = self.values("noisy", "si_sdr")
+        edges = np.quantile(list(level.values()), [1 / 3, 2 / 3]) if level else (0.0, 0.0)
+        groups: dict[str, set] = {}
+        for key in sorted(noisy):
+            groups.setdefault(key[0], set()).add(key)
+        bins = (f"below {edges[0]:.1f} dB", "between", f"above {edges[1]:.1f} dB")
+        for key in sorted(noisy.keys() & level.keys()):
+            groups.setdefault(bins[int(np.searchsorted(edges, level[key]))], set()).add(key)
+        order = [*(name for name in groups if name not in bins), *(name for name in bins if name in groups)]
+        cells = [[f"{ALL[metric].heading} gain", *order]]
+        for name in self.systems:
+            if name in LIMITS:
+                continue
+            own = self.values(name, metric)
+            row = [[own[key] - noisy[key] for key in groups[group] if key in own] for group in order]
+            cells.append([name, *(f"{np.mean(gain):+.2f}" if gain else "-" for gain in row)])
         return markdown(cells) if len(cells) > 1 else ""
 
     def gap_closed(self, name: str, metric: str) -> float | None:
@@ -131,13 +191,22 @@ class Run:
         for name, scores in self.systems.items():
             row, means = [self.label(name)], self.means(name)
             for metric in self.shown:
-                row.append("-" if means[metric] is None else f"{means[metric]:.{ALL[metric].decimals}f}")
+                row.append(self._cell(name, metric, means[metric]))
                 if metric in GAPS:
                     gap = self.gap_closed(name, metric)
                     row.append("" if name in LIMITS or gap is None else f"{100 * gap:.0f} %")
             complete = sum(all(score.get(metric) is not None for metric in self.metrics) for score in scores)
             cells.append([*row, f"{complete} of {len(scores)}"])
         return cells
+
+    def _cell(self, name: str, metric: str, mean: float | None) -> str:
+        if mean is None:
+            return "-"
+        places = ALL[metric].decimals
+        if metric not in GAPS:
+            return f"{mean:.{places}f}"
+        found = estimate(by_speaker(self.values(name, metric)))
+        return f"{mean:.{places}f} ± {(found.high - found.low) / 2:.{places}f}"
 
     def table(self) -> str:
         """The table in Markdown, aligned for a terminal."""
@@ -156,6 +225,16 @@ class Run:
                 "Paired differences, with 95 % intervals (bootstrap of speakers, then of their utterances; between trainings of other seeds there is more):\n"
             )
             lines.append(differences)
+            lines.append(
+                f"A tie: under {TIE} PESQ, or an interval that holds 0. p: Wilcoxon's over utterances, a description only.\n"
+            )
+        if self.conditions:
+            lines.append(
+                "The same models (of the first seed) on other damage than they were trained on; clean: input that needs nothing:\n"
+            )
+            lines.append(self.condition_table())
+        lines.append("Gain over noisy by speaker, and by third of the input's SI-SDR:\n")
+        lines.append(self.gains())
         lines.append(
             f"Mean over {speakers} test speakers' means, {len(scores)} utterances; {corpus['layout']} corpus at "
             f"{corpus['sample_rate']} Hz, {len(corpus['speakers']['train'])} training speakers; noise {self.about['noise']['fingerprint']}."
@@ -166,6 +245,32 @@ class Run:
                 f"seed {model['seed']}; {model['machine']}."
             )
         return "\n".join(lines) + "\n"
+
+
+def _read_systems(folder: Path, found: dict[str, Path]) -> tuple[dict[str, list[dict]], dict[str, list[str]]]:
+    """name -> CSV file becomes system -> rows and system -> names; all must have been scored on one noise."""
+    systems: dict[str, list[dict]] = {}
+    folders: dict[str, list[str]] = {}
+    for name in sorted(found, key=_place):
+        rows = read_csv(found[name])
+        system = rows[0]["system"]
+        systems.setdefault(system, []).extend(rows)
+        folders.setdefault(system, []).append(name)
+    fingerprints = {row["fingerprint"]: name for name, rows in systems.items() for row in rows}
+    if len(fingerprints) > 1:
+        names = " and ".join(fingerprints.values())
+        raise InputError(
+            f"{folder}: {names} were scored on different noise: a table never mixes them: run stage 4 again"
+        )
+    return systems, folders
+
+
+def _values(rows: Iterable[dict], metric: str) -> dict[tuple[str, str], float]:
+    """(spk_id, utt_id) -> mean over the seeds; an utterance that one of them failed is left out."""
+    values: dict[tuple[str, str], list[float | None]] = {}
+    for row in rows:
+        values.setdefault((row["spk_id"], row["utt_id"]), []).append(row.get(metric))
+    return {key: float(np.mean(own)) for key, own in values.items() if None not in own}
 
 
 def by_speaker(values: dict[tuple[str, str], float]) -> dict[str, list[float]]:
@@ -194,7 +299,7 @@ def markdown(cells: list[list[str]]) -> str:
 
 
 def _place(name: str) -> tuple[int, str]:
-    """The order of systems: the baseline, what lies between, the full recipe, then its variations."""
-    order = ("l1", "l1_mrstft", "gan")
+    """The order of systems: limits, the baseline, what lies between, the full recipe, then its variations."""
+    order = (*LIMITS, "l1", "l1_mrstft", "gan")
     experiment = name.split("_seed")[0]
     return (order.index(experiment) if experiment in order else len(order), name)

@@ -10,6 +10,8 @@
 #   --sample-rate HZ                                                                                         (16000)
 #   --experiments "l1 gan ..."  files in recipes/experiments                                              ("l1 gan")
 #   --seeds "0 1 ..."                                                                                            (0)
+#   --conditions "clean ..."    further tests: clean (input that needs nothing) and NAME of conf/noise_NAME.yaml,
+#                               for the first seed          ("clean zero scale add heavy mixed"; "" for none)
 #   --train-opts "k=v ..."      changes to the experiments, e.g. "precision=bf16 optimizer.lr=1e-3"
 #   --nj N                      processes for stages 0, 1, 3 and 4                                       (all cores)
 #   --ngpu N                    GPUs to train on; 0: one process on whatever there is                            (0)
@@ -22,8 +24,8 @@ root=$(cd "$here/../.." && pwd)
 die() { echo "error: $*" >&2; exit 1; }
 
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp noise='' split='' subset='' sample_rate=''
-experiments='l1 gan' seeds=0 train_opts='' nj=$(nproc) ngpu=0
-options="stage stop-stage corpus data exp noise split subset sample-rate experiments seeds train-opts nj ngpu"
+experiments='l1 gan' seeds=0 conditions='clean zero scale add heavy mixed' train_opts='' nj=$(nproc) ngpu=0
+options="stage stop-stage corpus data exp noise split subset sample-rate experiments seeds conditions train-opts nj ngpu"
 command="bash egs/vctk/run.sh"
 for word in "$@"; do case $word in *[!A-Za-z0-9_./=,:+-]*) command+=" '$word'" ;; *) command+=" $word" ;; esac; done
 
@@ -51,6 +53,10 @@ for name in $experiments; do
         die "--experiments: unknown experiment \"$name\" (there are: $(cd "$root/recipes/experiments" && echo *.yaml | sed 's/\.yaml//g'))"
 done
 for seed in $seeds; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: expected whole numbers, found \"$seed\""; done
+for name in $conditions; do
+    [ "$name" = clean ] || [ -f "$here/conf/noise_$name.yaml" ] ||
+        die "--conditions: unknown condition \"$name\" (there are: clean$(cd "$here/conf" && echo noise_*.yaml | sed 's/noise_\([a-z0-9_]*\)\.yaml/\1/g; s/^/ /'))"
+done
 absolute() { case $1 in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 data=$(absolute "$data") exp=$(absolute "$exp") noise=$(absolute "$noise") split=$(absolute "$split")
 [ "$corpus" = mini ] || corpus=$(absolute "$corpus")
@@ -75,6 +81,10 @@ fi
 
 if runs 1; then
     python "$here/local/corrupt.py" ${noise:+--noise "$noise"} --jobs "$nj" "$data"/train "$data"/dev "$data"/test
+    for name in $conditions; do
+        python "$here/local/condition.py" "$data" "$name"
+        [ "$name" = clean ] || python "$here/local/corrupt.py" --no-audit --noise "$here/conf/noise_$name.yaml" --jobs "$nj" "$data/test_$name"
+    done
 elif [ "$stop_stage" -ge 2 ] && [ -n "$noise" ]; then
     python "$here/local/corrupt.py" --noise "$noise" --check "$data"/train "$data"/dev "$data"/test
 fi
@@ -83,11 +93,11 @@ if [ "$stop_stage" -ge 2 ]; then python "$here/local/claim.py" "$data" "$exp"; f
 
 # The mini corpus is for a first look: fewer updates, so that it takes minutes
 if grep -qs '^corpus: .*/local/mini$' "$data/corpus.yaml"; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
-systems=()
+systems=() first_seeds=() incomplete=''
 for name in $experiments; do
     for seed in $seeds; do
         run=$exp/$name; [ "$seed" = 0 ] || run=$exp/${name}_seed$seed
-        systems+=("$run")
+        systems+=("$run"); [ "$seed" != "${seeds%% *}" ] || first_seeds+=("$run")
         if runs 2; then
             launch=(python); [ "$ngpu" -eq 0 ] || launch=(accelerate launch --num_processes "$ngpu")
             # shellcheck disable=SC2086
@@ -97,17 +107,29 @@ for name in $experiments; do
 done
 
 if runs 3; then
-    fresh() { [ -f "$1/enhanced.scp" ] && [ "$1/enhanced.scp" -nt "$data/test/noisy.scp" ] && { [ $# -eq 1 ] || [ "$1/enhanced.scp" -nt "$2" ]; }; }
-    fresh "$exp/oracle_mag" || python "$here/local/oracle.py" --jobs "$nj" "$data/test" "$exp/oracle_mag"
+    # fresh SCP SOURCE...: whether the files that SCP lists are there and newer than what they were made from
+    fresh() { local source; [ -f "$1" ] || return 1; for source in "${@:2}"; do [ "$1" -nt "$source" ] || return 1; done; }
+    fresh "$exp/oracle_mag/enhanced.scp" "$data/test/noisy.scp" || python "$here/local/oracle.py" --jobs "$nj" magnitude "$data/test" "$exp/oracle_mag"
+    fresh "$exp/oracle_mask/enhanced.scp" "$data/test/noisy.scp" || python "$here/local/oracle.py" --jobs "$nj" mask "$data/test" "$exp/oracle_mask"
+    enhance() { # MODEL NOISY.scp OUT.scp
+        fresh "$3" "$2" "$1/model.safetensors" || gan-denoise enhance --model "$1" --jobs "$nj" --overwrite "$2" "$3"
+    }
     for run in "${systems[@]}"; do
         [ -f "$run/model/model.safetensors" ] || die "$run: holds no finished model: run stage 2 first"
-        fresh "$run" "$run/model/model.safetensors" ||
-            gan-denoise enhance --model "$run/model" --jobs "$nj" --overwrite "$data/test/noisy.scp" "$run/enhanced.scp"
+        enhance "$run/model" "$data/test/noisy.scp" "$run/enhanced.scp"
+    done
+    for run in "${first_seeds[@]}"; do
+        for name in $conditions; do enhance "$run/model" "$data/test_$name/noisy.scp" "$run/conditions/$name/enhanced.scp"; done
     done
 fi
 
-if runs 4; then python "$here/local/score.py" --jobs "$nj" "$data/test" "$exp/noisy" "$exp/oracle_mag" "${systems[@]}"; fi
+if runs 4; then
+    score() { python "$here/local/score.py" --jobs "$nj" "$@" || { [ $? -eq 3 ] && incomplete=yes; }; }  # 3: all but what cannot be scored
+    score "$data/test" "$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask" "${systems[@]}"
+    for name in $conditions; do score "$data/test_$name" "$exp/noisy" "${first_seeds[@]}"; done
+fi
 
 if runs 5; then
     python "$root/recipes/report.py" --command "$command" --data "$data" "$exp"
 fi
+[ -z "$incomplete" ] || die "stage 4: some metrics have no value: the columns <metric>_reason of $exp/*/scores.csv say why"

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Stage 3: the oracle magnitude, a limit to compare with: clean magnitude, noisy phase (Hann, 512/128 at 16 kHz).
+"""Stage 3: limits to compare with, made with the clean STFT at hand (Hann, 512/128 at 16 kHz).
 
-oracle.py [--jobs N] DATADIR EXPDIR        writes EXPDIR/enhanced/ and EXPDIR/enhanced.scp
+    oracle.py [--jobs N] magnitude|mask DATADIR EXPDIR        writes EXPDIR/enhanced/ and EXPDIR/enhanced.scp
+
+magnitude: clean magnitude, noisy phase. mask: the best gain within [0, 1] on every noisy bin, as mask-based denoisers apply.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +22,21 @@ from gan_denoise.terminal import program, progress
 WINDOW_S, HOPS_PER_WINDOW = 0.032, 4
 
 
-def oracle_magnitude(clean: np.ndarray, noisy: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(T,), (T,) -> (T,): the STFT magnitude of the first at the phase of the second."""
+def oracle(clean: np.ndarray, noisy: np.ndarray, sample_rate: int, kind: str) -> np.ndarray:
+    """(T,), (T,) -> (T,): the STFT magnitude of the first at the phase of the second; mask: where that is no amplification."""
     hop_length = round(WINDOW_S * sample_rate / HOPS_PER_WINDOW)
     n_fft = hop_length * HOPS_PER_WINDOW
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_fft) / n_fft)
-    phase = np.angle(stft(noisy, window, hop_length))
-    return istft(np.abs(stft(clean, window, hop_length)) * np.exp(1j * phase), window, hop_length, len(clean))
+    spectrum, magnitude = stft(noisy, window, hop_length), np.abs(stft(clean, window, hop_length))
+    if kind == "mask":
+        magnitude = np.minimum(magnitude, np.abs(spectrum))
+    return istft(magnitude * np.exp(1j * np.angle(spectrum)), window, hop_length, len(clean))
 
 
-def work(task: tuple[Path, Path, Path]) -> None:
+def work(task: tuple[Path, Path, Path], *, kind: str) -> None:
     clean, sample_rate = audio.read_mono(task[0], dtype="float64")
     noisy, _ = audio.read_mono(task[1], dtype="float64")
-    audio.write_wav(task[2], oracle_magnitude(clean, noisy, sample_rate), sample_rate)
+    audio.write_wav(task[2], oracle(clean, noisy, sample_rate, kind), sample_rate)
 
 
 @program
@@ -40,6 +45,7 @@ def main() -> None:
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("kind", choices=("magnitude", "mask"))
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("exp", type=Path, metavar="EXPDIR")
     arguments = parser.parse_args()
@@ -47,7 +53,8 @@ def main() -> None:
     folder = (arguments.exp / "enhanced").resolve()
     written = {utt_id: folder / f"{utt_id}.wav" for utt_id in data.utt_ids}
     tasks = [(data.wav[utt_id], data.noisy[utt_id], written[utt_id]) for utt_id in data.utt_ids]
-    for outcome in progress(workers.each(work, tasks, jobs=arguments.jobs), total=len(tasks), label="oracle magnitude"):
+    outcomes = workers.each(partial(work, kind=arguments.kind), tasks, jobs=arguments.jobs)
+    for outcome in progress(outcomes, total=len(tasks), label=f"oracle {arguments.kind}"):
         if outcome.reason:
             raise InputError(outcome.reason)
     datadir.write_table(arguments.exp / "enhanced.scp", written)

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""What the procedure does to speech, measured for NOTES.md with the project's own code; not a stage of run.sh.
+
+    physics.py [--utterances N] [--jobs N] DATADIR
+
+Zeroing alone: the SI-SDR that the redundancy predicts, and that of one who knows the mask. Every manipulation alone: what the best
+gain within [0, 1] repairs, and what the clean magnitude would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from oracle import oracle
+from scipy.sparse.linalg import LinearOperator, gmres
+
+from gan_denoise import audio, datadir, scoring, workers
+from gan_denoise.metrics import Signals, si_sdr
+from gan_denoise.noise import Procedure
+from gan_denoise.terminal import program, progress
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+SHARES = (0.1, 0.2, 0.3, 0.5)
+LONGEST_S = 3.0  # the inversion of longer ones takes long
+METRICS = ("pesq_wb", "si_sdr")
+
+
+@program
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--utterances", type=int, default=24)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("data", type=Path, metavar="DATADIR")
+    arguments = parser.parse_args()
+    data = datadir.read(arguments.data)
+    places = np.linspace(0, len(data) - 1, min(arguments.utterances, len(data))).round().astype(int)
+    files = [(data.utt_ids[place], data.wav[data.utt_ids[place]]) for place in places]
+
+    print("| zeroed | redundancy | predicted | measured | mask known | another's mask |")
+    print("|-------:|-----------:|----------:|---------:|-----------:|---------------:|")
+    for share in SHARES:
+        for redundancy in (2, 4):
+            work = partial(zeroing, share=share, redundancy=redundancy)
+            outcomes = list(workers.each(work, files, jobs=arguments.jobs))
+            measured, known, other = np.mean([outcome.result for outcome in outcomes], axis=0)
+            predicted = 10 * np.log10((1 - share) * redundancy / share)
+            print(
+                f"| {share:.0%} | {redundancy} | {predicted:.1f} | {measured:.1f} | {known:.1f} | {other:.1f} |",
+                flush=True,
+            )
+
+    print("\n| PESQ-WB / SI-SDR dB | noisy | oracle mask | oracle magnitude |\n|---|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("zero", "scale", "add", "default", "heavy"):
+            noise = CONF / ("noise.yaml" if name == "default" else f"noise_{name}.yaml")
+            work = partial(write_oracles, noise=noise, folder=Path(folder) / name)
+            made = {outcome.item[0]: outcome.result for outcome in workers.each(work, files, jobs=arguments.jobs)}
+            cells = []
+            for kind in range(3):
+                pairs = [scoring.Pair(utt_id, clean, made[utt_id][kind]) for utt_id, clean in files]
+                rows = list(
+                    progress(scoring.score(pairs, jobs=arguments.jobs, metrics=METRICS), total=len(pairs), label=name)
+                )
+                cells.append(" / ".join(f"{np.mean([row[metric] for row in rows]):.2f}" for metric in METRICS))
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def zeroing(task: tuple[str, Path], *, share: float, redundancy: int) -> tuple[float, float, float]:
+    """SI-SDR in dB of the zeroed utterance, and after inverting the corruption with its own mask and with another's.
+
+    Zeroing is linear: the procedure itself, applied to any signal under the same utt_id, is the operator to invert.
+    """
+    utt_id, path = task
+    clean, sample_rate = audio.read_mono(path, dtype="float64")
+    clean = clean[: round(LONGEST_S * sample_rate)]
+    stft = {"n_fft": 1024, "hop_length": 1024 // redundancy, "window": "hann"}
+    procedure = Procedure({"seed": 0, "stft": stft, "manipulations": [{"zero": {"share": share}}]})
+    noisy = procedure.apply(clean, utt_id, sample_rate)
+    scores = [si_sdr(Signals(clean, noisy, None, sample_rate))]
+    for known in (utt_id, f"not {utt_id}"):
+        corrupt = LinearOperator((len(clean),) * 2, lambda wave, known=known: procedure.apply(wave, known, sample_rate))
+        inverted, _ = gmres(corrupt, noisy, rtol=1e-6, restart=40, maxiter=2)
+        scores.append(si_sdr(Signals(clean, inverted, None, sample_rate)))
+    return tuple(scores)
+
+
+def write_oracles(task: tuple[str, Path], *, noise: Path, folder: Path) -> tuple[Path, Path, Path]:
+    """The noisy utterance, and what the two oracles make of it, as files."""
+    utt_id, path = task
+    clean, sample_rate = audio.read_mono(path, dtype="float64")
+    noisy = Procedure.load(noise).apply(clean, utt_id, sample_rate)
+    waves = (noisy, *(oracle(clean, noisy, sample_rate, kind) for kind in ("mask", "magnitude")))
+    files = tuple(folder / f"{utt_id}_{kind}.wav" for kind in range(3))
+    for file, wave in zip(files, waves, strict=True):
+        audio.write_wav(file, wave, sample_rate)
+    return files
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The pictures of the page: SVG that takes the page's colours, told apart by shape and line as well as by colour."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+
+matplotlib.use("svg")
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from gan_denoise import audio, speakers
+from gan_denoise.metrics import ALL
+
+if TYPE_CHECKING:
+    from results import Run
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, for the colour-blind
+_MARKERS = "osD^vPX*"
+_LINES = ("-", "--", "-.", ":")
+_INK = "#010203"  # stands for the page's own text colour
+_STYLE = {
+    "font.family": "sans-serif", "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "gan_denoise", "axes.grid": True,
+    "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 8,
+} | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK)  # fmt: skip
+
+
+def _look(place: int) -> dict:
+    return {"color": _COLOURS[place % len(_COLOURS)], "marker": _MARKERS[place % len(_MARKERS)]}
+
+
+def _draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> str:
+    """An SVG whose ids no other picture of the page has, with a name for those who hear the page."""
+    file = io.StringIO()
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        paint(axes)
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+    text = file.getvalue().replace(_INK, "currentColor")
+    prefix = re.sub("[^a-z]", "", name.lower())
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text[text.index("<svg") :])
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # HTML knows them
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{name}"', text, count=1)
+
+
+def improvements(run: Run, models: list[str], metric: str) -> str:
+    """How the gain over noisy is distributed over utterances: a box for each system, and its mean."""
+    noisy = run.values("noisy", metric)
+
+    def paint(axes: Axes) -> None:
+        gains = []
+        for name in models:
+            own = run.values(name, metric)
+            gains.append([own[key] - noisy[key] for key in own if key in noisy] or [np.nan])
+        ink = {"color": _INK}
+        axes.boxplot(
+            gains, orientation="horizontal", widths=0.6, showmeans=True, flierprops={"markersize": 3, "markeredgecolor": _INK},
+            boxprops=ink, whiskerprops=ink, capprops=ink, medianprops={"color": _COLOURS[1], "linewidth": 2},
+            meanprops={"marker": "D", "markerfacecolor": _COLOURS[0], "markeredgecolor": _COLOURS[0], "markersize": 5},
+        )  # fmt: skip
+        axes.set_yticks(range(1, len(models) + 1), models)
+        axes.invert_yaxis()
+        axes.axvline(0.0, color=_INK, linewidth=0.8)
+        axes.set_xlabel(f"{ALL[metric].heading}: gain over noisy (line: median, diamond: mean)")
+
+    return _draw(f"gain in {ALL[metric].heading}", (6.0, 1.0 + 0.32 * len(models)), paint)
+
+
+def against_input(run: Run, names: list[str], metric: str) -> str:
+    """A metric against the SI-SDR of the noisy input: every utterance, and each system's mean in five equal groups."""
+    level = run.values("noisy", "si_sdr")
+
+    def paint(axes: Axes) -> None:
+        for place, name in enumerate(names):
+            own = run.values(name, metric)
+            keys = sorted((key for key in own if key in level), key=level.__getitem__)
+            if not keys:
+                continue
+            x, y = np.array([level[key] for key in keys]), np.array([own[key] for key in keys])
+            axes.scatter(x, y, s=7, alpha=0.3, linewidths=0, **_look(place))
+            groups = [group for group in np.array_split(np.arange(len(keys)), 5) if len(group)]
+            axes.plot(
+                [x[group].mean() for group in groups], [y[group].mean() for group in groups], label=run.label(name),
+                linestyle=_LINES[place % len(_LINES)], markersize=5, **_look(place),
+            )  # fmt: skip
+        axes.set_xlabel("SI-SDR of the noisy input in dB")
+        axes.set_ylabel(ALL[metric].heading)
+        axes.legend()
+
+    return _draw(f"{ALL[metric].heading} against the input", (6.0, 3.6), paint)
+
+
+def training(logs: dict[str, list[dict]]) -> str:
+    """PESQ-WB on dev over the updates of all runs, with the first update of each adversary as a vertical line."""
+
+    def paint(axes: Axes) -> None:
+        entered = set()
+        for place, (name, rows) in enumerate(logs.items()):
+            points = [(row["step"], row["dev/pesq_wb"]) for row in rows if row.get("dev/pesq_wb") is not None]
+            look = _look(place) | {"linestyle": _LINES[place // len(_COLOURS) % len(_LINES)], "markersize": 4}
+            if points:
+                axes.plot(*zip(*points, strict=True), label=name, **look)
+            entered |= {row["step"] for row in rows if row.get("phase") == "discriminator"}
+        for step in entered:
+            axes.axvline(step, color=_INK, linewidth=0.8, linestyle=":")
+            axes.annotate(
+                "the adversary enters", (step, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right"
+            )
+        axes.set_xlabel("updates of the generator")
+        axes.set_ylabel("PESQ-WB on dev")
+        axes.legend(ncols=2)
+
+    return _draw("training curves", (6.0, 3.6), paint)
+
+
+def read_logs(exp: Path) -> dict[str, list[dict]]:
+    """Every run's log.jsonl, by the run's name."""
+    return {
+        path.parent.name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for path in sorted(exp.glob("*/log.jsonl"))
+    }
+
+
+def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str | None:
+    """t-SNE of speaker embeddings. files: system -> utt_id -> file; a marker per system, a colour and a label per speaker."""
+    from sklearn.manifold import TSNE
+
+    found = []
+    for place, (system, own) in enumerate(files.items()):
+        for utt_id, speaker in speaker_of.items():
+            wave, sample_rate = audio.read_mono(own[utt_id], dtype="float64")
+            embedding = speakers.embedding(wave, sample_rate) if np.isfinite(wave).all() and wave.any() else None
+            if embedding is not None:
+                found.append((place, system, speaker, embedding))
+    if len(found) < 6:
+        return None
+    points = np.stack([row[3] for row in found])
+    points = (points - points.mean(axis=0)) / (points.std(axis=0) + 1e-9)
+    flat = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=0).fit_transform(points)
+    names = sorted(set(speaker_of.values()))
+
+    def paint(axes: Axes) -> None:
+        for place, system in enumerate(files):
+            for number, speaker in enumerate(names):
+                chosen = [i for i, row in enumerate(found) if row[0] == place and row[2] == speaker]
+                look = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[place % len(_MARKERS)]}
+                axes.scatter(
+                    *flat[chosen].T, s=14, alpha=0.7, linewidths=0, label=system if not number else None, **look
+                )
+        for speaker in names:
+            own = flat[[i for i, row in enumerate(found) if row[2] == speaker]]
+            if len(own):
+                axes.annotate(speaker, np.median(own, axis=0), weight="bold", ha="center")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        legend = axes.legend()
+        for handle in legend.legend_handles:
+            handle.set_color(_INK)
+
+    return _draw("speaker embeddings", (6.0, 4.4), paint)

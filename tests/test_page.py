@@ -1,0 +1,125 @@
+"""The results page in a real browser: it opens from the disk, plays, switches at the same instant, sorts and filters."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from report import report
+
+from gan_denoise import datadir, scoring
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def page_file(prepared, tmp_path_factory):
+    """A run's folder with invented scores of two systems on the prepared test speech, and the page made of it."""
+    exp = tmp_path_factory.mktemp("page") / "exp"
+    data, noise = datadir.read(prepared / "test", noisy=True), datadir.read_noise(prepared / "test")
+    draw = np.random.default_rng(0)
+    gains = {"noisy": 0.0, "oracle_mag": 2.0, "l1": 0.5, "gan": 0.7}
+    for name, gain in gains.items():
+        rows = [
+            {
+                "system": name, "seed": 0, "split": "test", "utt_id": utt_id, "spk_id": data.utt2spk[utt_id],
+                "fingerprint": noise["fingerprint"], "pesq_wb": 1.3 + gain + 0.1 * draw.random(), "stoi": 0.9, "estoi": 0.8,
+                "si_sdr": 8.0 + gain + draw.random(), "wsdr": -0.9,
+            }
+            for utt_id in data.utt_ids
+        ]  # fmt: skip
+        for folder in (exp / name, exp / name / "conditions/clean"):
+            folder.mkdir(parents=True)
+            scoring.write_csv(folder / "scores.csv", rows)
+        datadir.write_table(exp / name / "enhanced.scp", data.noisy if name == "l1" else data.wav)
+        log = [{"step": 5, "phase": "reconstruction", "dev/pesq_wb": 1.5}, {"step": 5, "phase": "discriminator"}]
+        log.append({"step": 10, "phase": "gan", "dev/pesq_wb": 2.0})
+        if name == "gan":
+            (exp / name / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    report(exp, prepared, "bash run.sh </script><b>")
+    return exp / "report.html"
+
+
+@pytest.fixture
+def page(page_file):
+    """The page, opened; fails where the console has an error or anything but the page itself is asked for."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if BROWSER is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium: .ci/run installs it")
+        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium) to test the page")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        )
+        page = browser.new_page()
+        errors, requests = [], []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(page_file.as_uri())
+        yield page
+        browser.close()
+    assert errors == []
+    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [page_file.as_uri()]
+
+
+def test_it_plays_and_switches_at_the_same_instant(page):
+    room = "document.querySelector('.room').room"
+    assert page.locator(".room").count() >= 3
+    page.locator(".room .play").first.click()
+    page.wait_for_function(f"{room}.sources && {room}.position() > 0.1")
+    assert page.locator(".room .play").first.text_content() == "Pause"
+    started = page.evaluate(f"{room}.started")
+    page.locator(".room .system").nth(3).click(position={"x": 5, "y": 5})
+    page.wait_for_function(f"{room}.gains[3].gain.value > 0.9 && {room}.gains[1].gain.value < 0.1")
+    assert page.evaluate(f"{room}.started") == started  # the same clock goes on
+    assert page.locator(".room .system").nth(3).get_attribute("aria-pressed") == "true"
+    assert float(page.locator(".room i").first.evaluate("line => parseFloat(line.style.left)")) > 0
+    page.keyboard.press("1")
+    page.wait_for_function(f"{room}.system === 0")
+    page.keyboard.press(" ")
+    page.wait_for_function(f"!{room}.sources && {room}.offset > 0")
+    page.locator(".room .system").nth(1).focus()
+    page.keyboard.press(" ")  # from where it stopped, by the keyboard alone
+    page.wait_for_function(f"{room}.sources")
+    page.wait_for_function(f"!{room}.sources", timeout=5000)  # it ends by itself
+
+
+def test_tables_sort_and_filter(page):
+    def systems():
+        return page.locator("#systems tbody tr:not([hidden]) th").all_text_contents()
+
+    assert systems() == ["noisy", "oracle magnitude", "l1", "gan"]
+    heading = page.locator("#systems th button", has_text="PESQ-WB")
+    heading.click()
+    assert systems() == ["oracle magnitude", "gan", "l1", "noisy"]
+    heading.press("Enter")
+    assert systems() == ["noisy", "l1", "gan", "oracle magnitude"]
+    assert page.locator("#systems th[aria-sort=ascending]").count() == 1
+    page.locator("[data-filter=systems]").fill("l1")
+    assert systems() == ["l1"]
+    assert "better" in page.locator("#differences").text_content()
+    assert page.locator("figure svg").count() == 6
+    assert page.locator("pre").text_content() == "bash run.sh </script><b>"
+
+
+def test_it_fits_a_phone_and_the_dark(page):
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390  # tables scroll by themselves
+        ink, paper = page.evaluate(
+            "[getComputedStyle(document.body).color, getComputedStyle(document.querySelector('thead th')).backgroundColor]"
+        )
+        assert (scheme == "dark") == (ink == "rgb(255, 255, 255)") and ink != paper
+
+
+def test_the_page_is_one_small_file(page_file):
+    text = page_file.read_text()
+    assert len(text) < 15e6
+    assert yaml.safe_load((page_file.parent / "about.yaml").read_text())["command"] == "bash run.sh </script><b>"
