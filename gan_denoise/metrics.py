@@ -10,7 +10,6 @@ from functools import lru_cache, partial
 import numpy as np
 
 from gan_denoise import audio, quality, speakers
-from gan_denoise.errors import InputError
 
 LIMIT_DB = 100.0  # of SI-SDR and SDR, both ways
 
@@ -134,7 +133,7 @@ def _dnsmos(signals: Signals) -> dict[str, float]:
     try:
         from speechmos import dnsmos
     except ImportError as error:
-        raise InputError('DNSMOS needs more packages: pip install "gan_denoise[dnsmos]"') from error
+        raise Unscorable('DNSMOS needs more packages: pip install "gan_denoise[dnsmos]"') from error
     wave = audio.resample(signals.enhanced, signals.sample_rate, 16000)
     return dnsmos.run(wave / max(1.0, np.abs(wave).max()), 16000)
 

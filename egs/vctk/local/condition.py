@@ -33,15 +33,14 @@ def main() -> None:
     arguments = parser.parse_args()
     source, target = arguments.data / "test", arguments.data / f"test_{arguments.name}"
     data = datadir.read(source)
-    if (target / "wav.scp").is_file():
-        if datadir.read(target).utt2dur != data.utt2dur:
-            raise InputError(f"{target}: holds other recordings than {source}: remove it, it will be made again")
-        return
-    target.mkdir(exist_ok=True)
-    for name in reversed(TABLES):  # wav.scp last: now the folder is whole
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
-    if arguments.name == "clean":
+    if not (target / "wav.scp").is_file():
+        target.mkdir(exist_ok=True)
+        for name in reversed(TABLES):  # wav.scp last: now the folder is whole
+            if (source / name).is_file():
+                shutil.copyfile(source / name, target / name)
+    elif datadir.read(target).utt2dur != data.utt2dur:
+        raise InputError(f"{target}: holds other recordings than {source}: remove it, it will be made again")
+    if arguments.name == "clean" and not (target / "noisy.scp").is_file():
         sample_rate = datadir.read_noise(source)["sample_rate"]
         record = {"fingerprint": digest(["clean", sample_rate]), "sample_rate": sample_rate, "procedure": "none"}
         write_atomically(target / "noise.yaml", yaml.safe_dump(record, sort_keys=False))
