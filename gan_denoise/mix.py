@@ -1,4 +1,4 @@
-"""Recorded noise: what `mix:` in a noise procedure adds after the inverse STFT."""
+"""Background noise, recorded or synthetic: what `mix:` in a noise procedure adds after the inverse STFT."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 from gan_denoise import audio
 from gan_denoise.config import check_interval, check_keys, check_number
 from gan_denoise.errors import InputError
+from gan_denoise.synthetic import SAMPLE_RATE, check_kind, synthesise
 
 SPLITS = ("train", "dev", "test")
 
 
-class RecordedNoise:
-    """The `mix` part: recordings per split, an SNR range in dB, one random excerpt per utterance."""
+class BackgroundNoise:
+    """The `mix` part: recordings and synthetic kinds per split, an SNR range in dB, one random excerpt per utterance."""
 
     def __init__(self, options: Mapping, *, source: str, folder: Path):
         check_keys(options, ("noise", "snr_db"), source)
@@ -28,11 +29,18 @@ class RecordedNoise:
         check_keys(options.get("noise"), SPLITS, f"{source}: noise")
         self._pieces = {split: list(self._parse(split, entries)) for split, entries in options["noise"].items()}
 
-    def _parse(self, split: str, entries) -> Iterator[tuple[Path, float, float | None]]:
+    def _parse(self, split: str, entries) -> Iterator[tuple[Path | str, float, float | None]]:
+        """The entries as (file, start, end), and those of a synthetic kind as (kind, 0, None)."""
         where = f"{self._source}: noise: {split}"
         if not isinstance(entries, list) or not entries:
-            raise InputError(f"{where}: expected a list of files, each a path or {{file:, start:, end:}} in seconds")
+            raise InputError(
+                f"{where}: expected a list, each a path, {{file:, start:, end:}} in seconds, or {{synthetic: kind}}"
+            )
         for entry in entries:
+            if isinstance(entry, Mapping) and "synthetic" in entry:
+                check_keys(entry, ("synthetic",), where)
+                yield check_kind(entry["synthetic"], where), 0.0, None
+                continue
             entry = {"file": entry} if isinstance(entry, str) else entry
             check_keys(entry, ("file", "start", "end"), where)
             name = os.path.expandvars(str(entry.get("file")))
@@ -52,6 +60,9 @@ class RecordedNoise:
         if split not in self._loaded:
             loaded = []
             for path, start, end in self._pieces[split]:
+                if isinstance(path, str):
+                    loaded.append((synthesise(path), SAMPLE_RATE))
+                    continue
                 samples, rate = audio.read_mono(path, dtype="float64")
                 samples = samples[round(start * rate) : None if end is None else round(end * rate)]
                 if not samples.any():

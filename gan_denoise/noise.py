@@ -21,7 +21,7 @@ import numpy as np
 
 from gan_denoise.config import check_interval, check_keys, check_number, read_yaml
 from gan_denoise.errors import InputError
-from gan_denoise.mix import RecordedNoise
+from gan_denoise.mix import BackgroundNoise
 
 DEFAULT = {
     "seed": 0,
@@ -51,7 +51,7 @@ class Procedure:
         self._check(source)
         self._window = _window(self._stft["window"], self._stft["n_fft"])
         mix = self.parameters.get("mix")
-        self._mix = RecordedNoise(mix, source=f"{source}: mix", folder=Path(folder)) if mix else None
+        self._mix = BackgroundNoise(mix, source=f"{source}: mix", folder=Path(folder)) if mix else None
 
     @classmethod
     def load(cls, path: str | Path) -> Procedure:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
+from conditions import check_fresh_noise
 
 import gan_denoise
 from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
@@ -62,7 +63,7 @@ def read_experiment(path: Path, overrides: Iterable[str]) -> dict:
     check_number(experiment["segment_s"], f"{source}: segment_s", low=1e-3, high=600.0)
     check_number(experiment["ema_decay"], f"{source}: ema_decay", low=0.0, high=0.999999)
     check_interval(experiment["gain_db"], f"{source}: gain_db", low=-100.0, high=100.0)
-    _check_switch(experiment["fresh_noise"], f"{source}: fresh_noise")
+    check_fresh_noise(experiment["fresh_noise"], f"{source}: fresh_noise")
     if experiment["precision"] not in list(PRECISIONS):
         raise InputError(
             f"{source}: precision: expected one of {', '.join(PRECISIONS)}, found {experiment['precision']!r}"
@@ -146,8 +147,8 @@ def digest_of_file(path: Path) -> str | None:
 
 def check_same_run(stored: dict, current: dict, exp: Path) -> None:
     """Refuse to go on with a run that was started with other data or settings."""
-    for key in ("data", "noise", "sample_rate"):
-        if stored[key] != current[key]:
+    for key in ("data", "noise", "fresh_noise", "sample_rate"):
+        if stored.get(key) != current.get(key):
             raise InputError(
                 f"{exp}: was trained on other data ({key} differs): name its --data, or choose another --exp"
             )

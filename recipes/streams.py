@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from accelerate import Accelerator
+from conditions import Conditions
 from schedule import Schedule
 from stopping import leave_signals_to_the_parent
 from torch.utils.data import DataLoader
@@ -28,7 +29,7 @@ class Streams:
         accelerator: Accelerator,
         *,
         sample_rate: int,
-        fresh_noise: Procedure | None,
+        fresh_noise: Procedure | Conditions | None,
     ):
         self._data, self._experiment, self._schedule = data, experiment, schedule
         self._sample_rate, self._fresh_noise = sample_rate, fresh_noise

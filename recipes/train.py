@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from adversary import Adversary
+from conditions import fresh_noise
 from experiment import PRECISIONS, check_same_run, read_experiment, warm_start_key, what_decides
 from logbook import Logbook
 from optimizer import build_optimizer, set_learning_rate
@@ -29,7 +30,7 @@ from validate import Validation
 from gan_denoise import checkpoint, datadir, generators
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
-from gan_denoise.noise import Procedure, digest
+from gan_denoise.noise import digest
 from gan_denoise.terminal import program, say
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +73,7 @@ def train(
     device, leader = accelerator.device, accelerator.is_main_process
     train_data, dev_data = (datadir.read(data / split, noisy=True) for split in ("train", "dev"))
     noise = datadir.read_noise(data / "train")
-    fresh_noise = Procedure.of_data(noise, data / "train") if experiment["fresh_noise"] else None
+    noise_source = fresh_noise(experiment["fresh_noise"], noise, data / "train")
     seed, sample_rate, schedule = experiment["seed"], noise["sample_rate"], Schedule.of(experiment)
 
     # The models
@@ -102,6 +103,8 @@ def train(
         "data": digest([sorted(split.utt2dur.items()) for split in (train_data, dev_data)]),
         "sample_rate": sample_rate,
     }
+    if noise_source:
+        identity["fresh_noise"] = noise_source.fingerprint(sample_rate)
     first, best, spent_s, history = 0, -math.inf, 0.0, None
     state_path = exp / "checkpoint.pt"
     warm_path = warm_starts / f"{warm_start_key(identity, accelerator)}.pt" if warm_starts else None
@@ -132,7 +135,7 @@ def train(
             f"{exp}: the processes found different states: all machines need the same --exp and --warm-starts"
         )
 
-    streams = Streams(train_data, experiment, schedule, accelerator, sample_rate=sample_rate, fresh_noise=fresh_noise)
+    streams = Streams(train_data, experiment, schedule, accelerator, sample_rate=sample_rate, fresh_noise=noise_source)
 
     if leader:
         config = identity | {"name": name, "generator": experiment["generator"], "seed": seed}

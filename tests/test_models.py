@@ -21,6 +21,7 @@ from gan_denoise.losses import LOSSES, Losses, weighted_sum
 from gan_denoise.stft import STFT
 
 SMALL = {
+    "causal": {"name": "causal", "width": 16, "dilations": [1, 2], "level_ms": 64.0},
     "convnext": {"name": "convnext", "width": 16, "blocks": 2, "level_ms": 64.0},
     "attention": {
         "name": "convnext",

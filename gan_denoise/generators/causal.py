@@ -1,0 +1,138 @@
+"""A causal spectral ConvNeXt for live use: what comes out at a time depends on the past and one window ahead.
+
+The blocks of convnext.py with dilated convolutions that look back only (as in TCNs, Bai et al. 2018, and Conv-TasNet), between a
+streaming STFT and its inverse. One implementation serves both uses: `step` takes any number of hops and the state; `forward` is one
+step over the whole signal. So chunk by chunk equals the whole by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gan_denoise.stft import StreamingSTFT
+
+State = dict[str, Tensor]
+
+
+class Generator(nn.Module):
+    """(B, 1, T) noisy -> (B, 1, T) enhanced; output sample t depends on no input beyond t + `latency`.
+
+    sample_rate: Hz. width: channels. expansion: of the blocks' hidden channels. dilations: of the blocks, in frames. kernel_size:
+    taps of each. window_ms, hop_ms: of the STFT; the latency is the window. level_ms: past over which the level is taken. dropout: share
+    of the blocks' hidden channels that training drops.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        width: int = 128,
+        expansion: int = 3,
+        dilations: Sequence[int] = (1, 2, 4, 8, 1, 2, 4),
+        kernel_size: int = 5,
+        window_ms: float = 32.0,
+        hop_ms: float = 16.0,
+        level_ms: float = 1024.0,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        hop_length = round(sample_rate * hop_ms / 1000)
+        self.stft = StreamingSTFT(hop_length * round(window_ms / hop_ms), hop_length)
+        self.level_frames, self.width = max(1, round(level_ms / hop_ms)), width
+        self.embed = nn.Linear(3 * self.stft.bins, width)
+        self.blocks = nn.ModuleList(
+            Block(width, expansion, kernel_size, dilation, 1.0 / len(dilations), dropout) for dilation in dilations
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 4 * self.stft.bins)
+        with torch.no_grad():  # start at the identity: the mask is 1 + 0i, the residual 0
+            self.head.weight.mul_(0.1)
+            self.head.bias.zero_()
+        self.hop_length, self.latency = hop_length, self.stft.n_fft
+        context = sum(block.span for block in self.blocks)
+        self.receptive_field = (self.level_frames + context) * hop_length + 2 * self.stft.n_fft
+
+    def initial_state(self, batch: int = 1) -> State:
+        """What the first step starts from: silence. Every tensor has the batch first; the names are those of the ONNX graph."""
+        like, stft = self.stft.analysis, self.stft
+        state = {
+            "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
+            "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
+            "power": like.new_zeros(batch, self.level_frames - 1, 1),
+            "age": like.new_zeros(batch, 1, 1),
+        }
+        return state | {
+            f"block{index}": like.new_zeros(batch, block.span, self.width) for index, block in enumerate(self.blocks)
+        }
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        length, delay = noisy.shape[-1], self.latency - self.hop_length
+        wave = F.pad(noisy[:, 0], (0, delay + -(length + delay) % self.hop_length))
+        enhanced, _ = self.step(wave, self.initial_state(len(noisy)))
+        return enhanced[:, None, delay : delay + length]
+
+    def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, N hops) and the state before -> (B, N hops), which are latency - hop_length samples behind, and the state after."""
+        with torch.autocast(noisy.device.type, enabled=False):  # eight bits of mantissa would be heard
+            hops = noisy.unflatten(-1, (-1, self.hop_length))
+            real, imaginary, past = self.stft.analyse(hops, state["past"])
+            level, power, age = self._level(real, imaginary, state["power"], state["age"])
+            scale = 1.0 / level.clamp_min(1e-7)
+            real, imaginary = real * scale, imaginary * scale
+            # Power-law compression (exponent 0.3) brings quiet bins into a range that a network sees
+            magnitude = (real.square() + imaginary.square()).clamp_min(1e-10).sqrt()
+            compression = magnitude.pow(-0.7)
+            features = torch.cat([magnitude * compression, real * compression, imaginary * compression], dim=-1)
+        hidden, after = self.embed(features), {"past": past, "power": power, "age": age}
+        for index, block in enumerate(self.blocks):
+            hidden, after[f"block{index}"] = block(hidden, state[f"block{index}"])
+        hidden = self.norm(hidden)
+        with torch.autocast(noisy.device.type, enabled=False):
+            mask_real, mask_imag, residual_real, residual_imag = self.head(hidden.to(real.dtype)).chunk(4, dim=-1)
+            mask_real = 1.0 + mask_real
+            out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level  # silence stays silence
+            out_imag = (mask_real * imaginary + mask_imag * real + residual_imag) * level
+            enhanced, after["tail"] = self.stft.synthesise(out_real, out_imag, state["tail"])
+        return enhanced.flatten(1), after
+
+    def _level(self, real: Tensor, imaginary: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """RMS magnitude (B, N, 1) over the last level_frames frames that there are, the powers to remember, and how many there are."""
+        count = real.shape[1]
+        power = (real.square() + imaginary.square()).mean(dim=-1, keepdim=True)
+        powers = torch.cat([past, power], dim=1)
+        mean = F.avg_pool1d(powers.transpose(1, 2), self.level_frames, stride=1).transpose(1, 2)
+        ages = (age + torch.ones_like(power).cumsum(dim=1)).clamp_max(self.level_frames)
+        return (mean * self.level_frames / ages).sqrt(), powers[:, count:], ages[:, -1:]
+
+
+class Block(nn.Module):
+    """ConvNeXt block that looks back only: dilated depthwise convolution, LayerNorm, expansion, GELU, layer scale."""
+
+    def __init__(
+        self, width: int, expansion: int, kernel_size: int, dilation: int, initial_scale: float, dropout: float
+    ):
+        super().__init__()
+        self.span, self.dropout = (kernel_size - 1) * dilation, dropout
+        self.depthwise = nn.Conv1d(
+            width, width, kernel_size, dilation=dilation, groups=width
+        )  # its weights alone are used
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, expansion * width)
+        self.project = nn.Linear(expansion * width, width)
+        self.scale = nn.Parameter(torch.full((width,), initial_scale))
+
+    def forward(self, hidden: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """hidden (B, N, C), past (B, span, C) -> the same shapes."""
+        seen = torch.cat([past.to(hidden.dtype), hidden], dim=1)
+        update, (dilation,), count = self.depthwise.bias, self.depthwise.dilation, hidden.shape[1]
+        for tap, weight in enumerate(
+            self.depthwise.weight[:, 0].unbind(dim=1)
+        ):  # quicker than a convolution, for one frame above all
+            update = torch.addcmul(update, seen[:, tap * dilation : tap * dilation + count], weight)
+        update = F.gelu(self.expand(self.norm(update)))
+        if self.training and self.dropout:  # whole channels: one draw for all frames of an item
+            update = update * F.dropout(torch.ones_like(update[:, :1]), self.dropout)
+        return hidden + self.scale * self.project(update), seen[:, hidden.shape[1] :]

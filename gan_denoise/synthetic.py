@@ -1,0 +1,180 @@
+"""Synthetic background noise, for those who have no recordings and as kinds that are known to be held out.
+
+Each kind is a function of (a random generator, a number of samples, a sample rate) -> (T,) float64, of any level: `mix` sets it. A kind
+varies in time, as rooms, streets and machines do, so that no two excerpts of it are alike.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from gan_denoise.errors import InputError, nearest
+
+SAMPLE_RATE = 16000
+SECONDS = 60
+_STEP = 2.0**-12  # of the samples: rounding hides the last bit, in which machines may differ
+
+
+def check_kind(kind: object, where: str) -> str:
+    """The kind, if there is one of that name. Raises InputError."""
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"{where}: synthetic: unknown kind {kind!r}{nearest(str(kind), KINDS)}")
+    return kind
+
+
+@functools.cache
+def synthesise(kind: str) -> np.ndarray:
+    """A minute of a kind at SAMPLE_RATE: (T,) float64 of RMS 1, the same on every machine."""
+    draw = np.random.Generator(np.random.Philox(key=int.from_bytes(kind.encode()[:16].ljust(16), "little")))
+    wave = KINDS[kind](draw, SECONDS * SAMPLE_RATE, SAMPLE_RATE)
+    return np.rint(wave / np.sqrt(np.mean(wave**2)) / _STEP) * _STEP
+
+
+def _coloured(draw: np.random.Generator, length: int, exponent: float) -> np.ndarray:
+    """Gaussian noise whose power falls with frequency ** -exponent, from 20 Hz on."""
+    spectrum = np.fft.rfft(draw.standard_normal(length))
+    hz = np.fft.rfftfreq(length, 1.0 / SAMPLE_RATE)
+    return np.fft.irfft(spectrum * np.maximum(hz, 20.0) ** (-exponent / 2), n=length)
+
+
+def _wander(draw: np.random.Generator, length: int, rate: int, every_s: float) -> np.ndarray:
+    """A smooth random walk around 0 with a new goal every `every_s` seconds: (T,), about -2 to 2."""
+    count = int(length / rate / every_s) + 3
+    return np.interp(np.arange(length) / rate / every_s, np.arange(count), draw.standard_normal(count))
+
+
+def _band(draw: np.random.Generator, length: int, rate: int, low_hz: float, high_hz: float) -> np.ndarray:
+    """Gaussian noise between two frequencies, with soft edges."""
+    spectrum = np.fft.rfft(draw.standard_normal(length))
+    hz = np.maximum(np.fft.rfftfreq(length, 1.0 / rate), 1.0)
+    return np.fft.irfft(spectrum / (1.0 + (low_hz / hz) ** 4) / (1.0 + (hz / high_hz) ** 4), n=length)
+
+
+def _impulses(draw: np.random.Generator, length: int, rate: int, per_s: float, decay_s: float, hz: float) -> np.ndarray:
+    """Clicks at random times and of random strength, each a short burst that rings near `hz`."""
+    train = np.zeros(length)
+    times = draw.integers(0, length, round(per_s * length / rate))
+    np.add.at(train, times, draw.standard_normal(len(times)) * draw.exponential(1.0, len(times)))
+    time = np.arange(round(8 * decay_s * rate)) / rate
+    burst = np.exp(-time / decay_s) * np.cos(2 * np.pi * hz * time) * (1.0 + 0.5 * draw.standard_normal(len(time)))
+    return np.fft.irfft(np.fft.rfft(train) * np.fft.rfft(burst, n=length), n=length)
+
+
+def _harmonics(hz: np.ndarray, rate: int, count: int, tilt: float, draw: np.random.Generator) -> np.ndarray:
+    """A tone of moving pitch hz (T,) with `count` harmonics that fall with k ** -tilt and have random phases."""
+    phasor = np.exp(2j * np.pi * (np.cumsum(hz) / rate % 1.0))
+    weights = draw.uniform(0.3, 1.0, count) / np.arange(1, count + 1) ** tilt * np.exp(2j * np.pi * draw.random(count))
+    harmonic, tone = phasor, np.zeros(len(hz))
+    for number, weight in enumerate(weights, start=1):
+        tone += (harmonic * weight).real * (number * hz < rate / 2.2)
+        harmonic = harmonic * phasor
+    return tone
+
+
+def _room(draw, length, rate):
+    """Background of a room: a spectral slope between pink and brown that drifts."""
+    blend = 1.0 / (1.0 + np.exp(-_wander(draw, length, rate, 4.0)))
+    pink, brown = _coloured(draw, length, 1.0), _coloured(draw, length, 2.2)
+    return blend * pink / pink.std() + (1.0 - blend) * brown / brown.std()
+
+
+def _colour(draw, length, rate):
+    """Bands of an octave, each of which comes and goes by itself."""
+    edges = 60.0 * 2.0 ** np.arange(8)
+    bands = [_band(draw, length, rate, low, 2 * low) for low in edges]
+    return sum(band / band.std() * np.exp(1.2 * _wander(draw, length, rate, 3.0)) for band in bands)
+
+
+def _hum(draw, length, rate):
+    """Mains hum with its harmonics, over a little hiss."""
+    tone = _harmonics(np.full(length, 50.0) + 0.1 * _wander(draw, length, rate, 5.0), rate, 30, 0.7, draw)
+    other = _harmonics(np.full(length, 60.0) + 0.1 * _wander(draw, length, rate, 5.0), rate, 30, 0.7, draw)
+    first = np.arange(length) < length // 2
+    return np.where(first, tone, other) / tone.std() + 0.15 * draw.standard_normal(length)
+
+
+def _fan(draw, length, rate):
+    """A rotor: blade tones over turbulence, its speed drifting."""
+    hz = 110.0 * np.exp(0.25 * _wander(draw, length, rate, 6.0))
+    tone, air = _harmonics(hz, rate, 20, 1.2, draw), _coloured(draw, length, 1.3)
+    return 0.5 * tone / tone.std() + air / air.std()
+
+
+def _wind(draw, length, rate):
+    """Gusts: low rumble whose strength swings by some 20 dB."""
+    return _coloured(draw, length, 2.6) * np.exp(1.2 * _wander(draw, length, rate, 0.7))
+
+
+def _rain(draw, length, rate):
+    """Many drops and a few large ones."""
+    small, large = (_impulses(draw, length, rate, *kind) for kind in ((3000.0, 0.001, 4000.0), (20.0, 0.008, 900.0)))
+    return small / small.std() + 0.4 * large / large.std()
+
+
+def _typing(draw, length, rate):
+    """Keys and dishes: single knocks and rings with pauses, over a quiet room."""
+    knocks = _impulses(draw, length, rate, 6.0, 0.006, 1800.0) + 0.5 * _impulses(draw, length, rate, 2.0, 0.06, 2700.0)
+    room = _coloured(draw, length, 1.5)
+    return knocks / knocks.std() + 0.2 * room / room.std()
+
+
+def _babble(draw, length, rate):
+    """Many voices at once: harmonic and noisy voices with syllables, formants by fixed bands, none intelligible."""
+    voices = np.zeros(length)
+    for _ in range(7):
+        pitch = draw.uniform(90.0, 230.0) * np.exp(0.15 * _wander(draw, length, rate, 0.25))
+        voice = _harmonics(pitch, rate, 40, 0.9, draw) + 0.3 * draw.standard_normal(length)
+        shaped = np.zeros(length)
+        spectrum, hz = np.fft.rfft(voice), np.maximum(np.fft.rfftfreq(length, 1.0 / rate), 1.0)
+        for low, high in ((200, 900), (900, 2400), (2400, 6000)):
+            band = np.fft.irfft(spectrum / (1.0 + (low / hz) ** 4) / (1.0 + (hz / high) ** 4), n=length)
+            shaped += band * np.exp(1.0 * _wander(draw, length, rate, 0.12))
+        syllables = np.clip(_wander(draw, length, rate, 0.13) + 0.2, 0.0, None)
+        voices += shaped * syllables
+    return voices
+
+
+def _beeps(draw, length, rate):
+    """Tones that switch on and off, as of appliances and alarms, over a quiet room."""
+    step = rate // 4
+    slots = length // step + 1
+    hz = np.repeat(400.0 * 2.0 ** draw.uniform(0.0, 3.0, slots), step)[:length]
+    on = np.repeat(draw.random(slots) < 0.4, step)[:length].astype(float)
+    on = np.convolve(on, np.hanning(160) / np.hanning(160).sum(), mode="same")
+    tone, room = _harmonics(hz, rate, 3, 1.5, draw) * on, _coloured(draw, length, 1.5)
+    return tone / tone.std() + 0.3 * room / room.std()
+
+
+def _engine(draw, length, rate):
+    """A motor under changing load: firing pulses of 25 to 80 Hz with many harmonics, and its rattle in step with them."""
+    hz = 45.0 * np.exp(0.3 * _wander(draw, length, rate, 1.5))
+    pulses = _harmonics(hz, rate, 60, 0.8, draw)
+    rattle = (
+        _band(draw, length, rate, 800.0, 3000.0) * np.clip(np.sin(2 * np.pi * np.cumsum(hz) / rate), 0.0, None) ** 4
+    )
+    return pulses / pulses.std() + 0.5 * rattle / rattle.std()
+
+
+def _helicopter(draw, length, rate):
+    """Broadband noise chopped 11 to 17 times a second."""
+    hz = 14.0 * np.exp(0.1 * _wander(draw, length, rate, 2.0))
+    chop = np.clip(np.sin(2 * np.pi * np.cumsum(hz) / rate), 0.0, None) ** 2
+    return _coloured(draw, length, 1.2) * (0.15 + chop)
+
+
+KINDS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
+    "babble": _babble,
+    "beeps": _beeps,
+    "colour": _colour,
+    "engine": _engine,
+    "fan": _fan,
+    "helicopter": _helicopter,
+    "hum": _hum,
+    "rain": _rain,
+    "room": _room,
+    "typing": _typing,
+    "wind": _wind,
+}

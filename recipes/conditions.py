@@ -1,0 +1,61 @@
+"""Fresh noise: what corrupts a training utterance anew at every visit. One procedure, or one of several by shares."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from gan_denoise.config import check_number
+from gan_denoise.errors import InputError, nearest
+from gan_denoise.noise import Procedure, digest
+
+CONF = Path(__file__).resolve().parents[1] / "egs/vctk/conf"
+
+
+class Conditions:
+    """Looks like a Procedure to those who corrupt with it: at each visit, one of several (None: clean speech stays as it is)."""
+
+    def __init__(self, procedures: Mapping[str, Procedure | None], shares: Mapping[str, float]):
+        self._procedures, self._names = dict(procedures), list(procedures)
+        total = sum(shares.values())
+        self._shares = [shares[name] / total for name in self._names]
+
+    def fingerprint(self, sample_rate: int) -> str:
+        """12 hexadecimal digits for the procedures and their shares."""
+        known = {name: procedure and procedure.fingerprint(sample_rate) for name, procedure in self._procedures.items()}
+        return digest([known, self._shares])
+
+    def apply(self, clean: np.ndarray, visit: str, sample_rate: int, *, split: str) -> np.ndarray:
+        """As Procedure.apply; `visit` decides which one it is."""
+        which = np.random.default_rng(zlib.crc32(visit.encode())).choice(len(self._names), p=self._shares)
+        procedure = self._procedures[self._names[which]]
+        return procedure.apply(clean, visit, sample_rate, split=split) if procedure else clean
+
+
+def check_fresh_noise(setting: object, where: str) -> None:
+    """true, false, or {data | clean | NAME of conf/noise_NAME.yaml: share}. Raises InputError."""
+    if isinstance(setting, bool):
+        return
+    if not isinstance(setting, Mapping) or not setting:
+        raise InputError(
+            f"{where}: expected true, false, or shares such as {{data: 0.8, clean: 0.2}}, found {setting!r}"
+        )
+    known = ["data", "clean", *(path.stem.removeprefix("noise_") for path in CONF.glob("noise_*.yaml"))]
+    for name, share in setting.items():
+        if name not in known:
+            raise InputError(f'{where}: unknown condition "{name}"{nearest(str(name), known)}')
+        check_number(share, f"{where}: {name}", low=1e-6)
+
+
+def fresh_noise(setting: bool | Mapping[str, float], record: Mapping, folder: Path) -> Procedure | Conditions | None:
+    """What an experiment's `fresh_noise` means for a data directory. record: its noise.yaml. Raises InputError."""
+    if isinstance(setting, bool):
+        return Procedure.of_data(record, folder) if setting else None
+    special = {"data": lambda: Procedure.of_data(record, folder), "clean": lambda: None}
+    procedures = {
+        name: special[name]() if name in special else Procedure.load(CONF / f"noise_{name}.yaml") for name in setting
+    }
+    return Conditions(procedures, setting)
