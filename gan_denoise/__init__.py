@@ -10,11 +10,11 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def load(model_dir, device: str = "cpu"):
-    """Load a trained denoiser from a model directory: `load("exp/l1/model")(wave, sample_rate)`.
+def load(model_dir=None, device: str = "cpu"):
+    """Load a trained denoiser: `load()(wave, sample_rate)` with the model in the package, `load("exp/l1/model")` with another.
 
     Returns a `gan_denoise.enhance.Denoiser`. Raises `gan_denoise.errors.InputError` when the directory is no model.
     """
-    from gan_denoise.enhance import Denoiser  # torch is imported here, not by `import gan_denoise`
+    from gan_denoise.enhance import BOXED, Denoiser  # torch is imported here, not by `import gan_denoise`
 
-    return Denoiser.load(model_dir, device=device)
+    return Denoiser.load(model_dir or BOXED, device=device)

@@ -33,12 +33,12 @@ class WindowedAttention(nn.Module):
         missing = -length % reach
         blocks = (length + missing) // reach
         query = rearrange(
-            F.pad(query, (0, 0, 0, missing)), "b (n i) (h c) -> b n h i c", n=blocks, i=reach, h=self.heads
+            F.pad(query, (0, 0, 0, missing)), "b (n i) (h c) -> (b n) h i c", n=blocks, i=reach, h=self.heads
         )
         key, value = (
             rearrange(
                 F.pad(wave, (0, 0, reach, missing + reach)).unfold(1, 3 * reach, reach),
-                "b n (h c) j -> b n h j c",
+                "b n (h c) j -> (b n) h j c",
                 h=self.heads,
             )
             for wave in (key, value)
@@ -51,6 +51,7 @@ class WindowedAttention(nn.Module):
         seen = within & exists[:, None, None]  # (n, 1, i, j)
         # A padded query may see nothing: it must not become NaN, and is cut off below
         mask = torch.where(seen, bias, torch.finfo(bias.dtype).min / 2)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.dtype))
-        attended = rearrange(attended, "b n h i c -> b (n i) (h c)")[:, :length]
+        mask = mask.to(query.dtype).repeat(len(hidden), 1, 1, 1)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        attended = rearrange(attended, "(b n) h i c -> b (n i) (h c)", n=blocks)[:, :length]
         return hidden + self.project_out(attended)

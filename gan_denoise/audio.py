@@ -2,52 +2,89 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile as sf
 import soxr
 
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
+from gan_denoise.files import write_atomically, writing
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
-def read(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:
-    """Read and check a whole file.
+class Reader:
+    """An audio file, opened and checked; a context manager. sample_rate: Hz. frames: samples per channel. format, subtype: libsndfile's.
 
-    Returns (samples, sample_rate): samples (T, channels) in `dtype`, full scale is 1.0. Raises InputError when the
-    file is missing, no audio, empty, truncated, or holds NaN or infinite samples.
+    Raises InputError when the file is missing, no audio, empty, truncated, or holds NaN or infinite samples.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file: check the path")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty (0 bytes): replace or remove it")
-    try:
-        with sf.SoundFile(path) as file:
-            # libsndfile repairs a WAV header that promises more than the file holds, and only its log tells
-            truncated = "(should be" in file.extra_info and file.format in ("WAV", "WAVEX", "AIFF")
-            expected = file.frames
-            samples = file.read(dtype=dtype, always_2d=True)
-            sample_rate = file.samplerate
-    except (sf.LibsndfileError, RuntimeError) as error:
-        reason = str(getattr(error, "error_string", error)).rstrip(".")
-        raise InputError(
-            f"{path}: cannot be decoded ({reason}): truncated or not audio: replace or remove it"
-        ) from error
-    if expected == 0 or len(samples) == 0:
-        raise InputError(f"{path}: holds no samples: replace or remove it")
-    if truncated or len(samples) < expected:
-        raise InputError(f"{path}: truncated, the header promises more samples than there are: replace or remove it")
-    if not np.isfinite(samples).all():
-        raise InputError(f"{path}: holds NaN or infinite samples: replace or remove it")
-    return samples, sample_rate
+
+    def __init__(self, path: str | Path):
+        self._path = path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file: check the path")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty (0 bytes): replace or remove it")
+        with self._decoding():
+            self._file = file = sf.SoundFile(path)
+        self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
+        self.format, self.subtype = file.format, file.subtype
+        # libsndfile repairs a WAV header that promises more than the file holds, and only its log tells
+        self._truncated = "(should be" in file.extra_info and file.format in ("WAV", "WAVEX", "AIFF")
+        if self.frames == 0:
+            file.close()
+            raise InputError(f"{path}: holds no samples: replace or remove it")
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def read(self, frames: int = -1, *, dtype: str = "float32") -> np.ndarray:
+        """The next `frames` samples, or all that are left: (n, channels) in `dtype`, full scale is 1.0."""
+        with self._decoding():
+            before = self._file.tell()
+            wanted = self.frames - before if frames < 0 else min(frames, self.frames - before)
+            samples = self._file.read(wanted, dtype=dtype, always_2d=True)
+        if before == 0 and len(samples) == 0:
+            raise InputError(f"{self._path}: holds no samples: replace or remove it")
+        if len(samples) < wanted or self._truncated:
+            raise InputError(
+                f"{self._path}: truncated, the header promises more samples than there are: replace or remove it"
+            )
+        if not np.isfinite(samples).all():
+            raise InputError(f"{self._path}: holds NaN or infinite samples: replace or remove it")
+        return samples
+
+    def blocks(self, frames: int) -> Iterator[np.ndarray]:
+        """What is left, in pieces of `frames` samples: (n, channels) float32 each."""
+        for _ in range(self._file.tell(), self.frames, frames):
+            yield self.read(frames)
+
+    @contextlib.contextmanager
+    def _decoding(self) -> Iterator[None]:
+        try:
+            yield
+        except (sf.LibsndfileError, RuntimeError) as error:
+            reason = str(getattr(error, "error_string", error)).rstrip(".")
+            raise InputError(
+                f"{self._path}: cannot be decoded ({reason}): truncated or not audio: replace or remove it"
+            ) from error
+
+
+def read(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:
+    """Read and check a whole file: (samples (T, channels) in `dtype`, sample_rate). Raises InputError as `Reader` does."""
+    with Reader(path) as reader:
+        return reader.read(dtype=dtype), reader.sample_rate
 
 
 def read_mono(path: str | Path, *, sample_rate: int | None = None, dtype: str = "float32") -> tuple[np.ndarray, int]:
@@ -94,6 +131,111 @@ def write_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
     else:
         sf.write(buffer, pcm, sample_rate, format="WAV", subtype="PCM_16")
     write_atomically(path, buffer.getvalue())
+
+
+class Writer:
+    """An audio file to be written block by block; a context manager. The file appears whole at the end or, when the block raises, not at all.
+
+    The container is that of the path's suffix; the subtype is that of the file which this one is made from, where that container
+    has it. What is beyond the full scale of an integer subtype is clipped, and counted in `clipped` (samples of all channels).
+    Raises InputError for a container that cannot hold this rate and number of channels, OSError where it cannot be written.
+    """
+
+    def __init__(self, path: str | Path, like: Reader):
+        self._path, self._like, self.clipped = Path(path), like, 0
+        self._format, self._subtype = _container(self._path, like)
+        self._bits = _BITS.get(self._subtype)
+
+    def __enter__(self) -> Writer:
+        with contextlib.ExitStack() as stack:
+            self._sink = _Sink(stack.enter_context(writing(self._path)))
+            try:
+                self._file = sf.SoundFile(
+                    self._sink, "w", self._like.sample_rate, self._like.channels, self._subtype, format=self._format
+                )
+            except (sf.LibsndfileError, RuntimeError) as error:
+                reason = str(getattr(error, "error_string", error)).rstrip(".")
+                raise InputError(
+                    f"{self._path}: {self._format} cannot hold {self._like.channels} channels at {self._like.sample_rate} Hz "
+                    f"({reason}): choose another suffix, such as .wav"
+                ) from error
+            stack.push(self._close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised) -> None:
+        self._stack.__exit__(*raised)
+
+    def _close(self, *_) -> None:
+        self._file.close()
+        self._sink.check()
+
+    def write(self, samples: np.ndarray) -> None:
+        """(n, channels) float samples."""
+        for start in range(0, len(samples), _WRITTEN_AT_ONCE):
+            piece = samples[start : start + _WRITTEN_AT_ONCE]
+            try:
+                self._file.write(np.asarray(piece, dtype=np.float32) if self._bits is None else self._quantise(piece))
+            except (AssertionError, sf.LibsndfileError):  # what soundfile makes of a short write
+                self._sink.check()
+                raise
+            self._sink.check()
+
+    def _quantise(self, samples: np.ndarray) -> np.ndarray:
+        """Rounded to the subtype's bits, in the upper bits of int32: libsndfile would round down."""
+        limit = 2 ** (self._bits - 1)
+        scaled = np.rint(samples.astype(np.float64) * limit)
+        clipped = np.clip(scaled, -limit, limit - 1)
+        self.clipped += int(np.count_nonzero(scaled != clipped))
+        return clipped.astype(np.int32) << (32 - self._bits)
+
+
+class _Sink:
+    """A file for libsndfile, which cannot pass a Python error on: kept until `check` raises it."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._error = file, None
+        self.read, self.tell = file.read, file.tell
+
+    def write(self, content: bytes) -> int:
+        return self._keep(lambda: self._file.write(content))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:  # it writes what is buffered
+        return self._keep(lambda: self._file.seek(offset, whence))
+
+    def _keep(self, call: Callable[[], int]) -> int:
+        try:
+            return 0 if self._error else call()
+        except OSError as error:
+            self._error = error
+            return 0
+
+    def check(self) -> None:
+        if self._error:
+            raise self._error
+
+
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}
+_WRITTEN_AT_ONCE = 2**16  # samples; the OGG encoder of libsndfile puts what it is given on the stack
+_WAV_LIMIT = 2**32 - 2**16  # bytes
+
+
+def _container(path: Path, like: Reader) -> tuple[str, str]:
+    """libsndfile's format and subtype for a path. Raises InputError for a suffix that it does not know."""
+    container = path.suffix[1:].upper()
+    if container == "WAV" and like.format in ("WAVEX", "RF64"):
+        container = like.format
+    if container not in sf.available_formats():
+        raise InputError(
+            f"{path}: unknown suffix: name it {path.with_suffix('.wav').name}, or any of {', '.join(SUFFIXES)}"
+        )
+    subtype = like.subtype
+    if not sf.check_format(container, subtype):
+        floats = like.subtype in ("FLOAT", "DOUBLE") and sf.check_format(container, "PCM_24")
+        subtype = "PCM_24" if floats else sf.default_subtype(container)
+    if container in ("WAV", "WAVEX") and like.frames * like.channels * _BITS.get(subtype, 64) / 8 > _WAV_LIMIT:
+        container = "RF64"  # the same layout with sizes of 64 bits
+    return container, subtype
 
 
 def find(folder: str | Path) -> list[Path]:

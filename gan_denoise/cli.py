@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,19 +43,42 @@ def main() -> int:
     corrupt.set_defaults(run=run_corrupt)
 
     enhance = commands.add_parser("enhance", allow_abbrev=False, help="denoise with a trained model")
-    enhance.add_argument("--model", type=Path, required=True, metavar="DIR", help="model directory, as exp/l1/model")
     enhance.add_argument(
         "--mix", type=_share, default=1.0, metavar="0..1", help="1: enhanced only (default), 0: input only"
     )
-    enhance.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    enhance.add_argument(
+        "--high-band",
+        choices=("drop", "keep"),
+        default="drop",
+        help="what the model does not hear, above half its sample rate: drop it (default) or keep it as it is",
+    )
     enhance.set_defaults(run=run_enhance)
 
-    for command in (corrupt, enhance):
+    stream = commands.add_parser("stream", allow_abbrev=False, help="denoise raw mono s16le live, between pipes")
+    stream.add_argument(
+        "--sample-rate", type=_positive, metavar="HZ", help="of what comes in and goes out (the model's)"
+    )
+    for name in ("input", "output"):
+        stream.add_argument(name, choices=("-",), help="standard input and output")
+    stream.set_defaults(run=run_stream)
+    for command in (enhance, stream):
+        command.add_argument("--model", type=Path, metavar="DIR", help="as exp/l1/model (the one in the package)")
+        command.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+
+    export = commands.add_parser("export", allow_abbrev=False, help="write a model as ONNX")
+    export.add_argument("--overwrite", action="store_true", help="replace output files that exist")
+    export.add_argument("model", type=Path, metavar="MODEL", help="model directory; `boxed` is the one in the package")
+    export.add_argument(
+        "output", type=Path, metavar="OUT.onnx", help="whole signals; a model that streams has OUT.stream.onnx too"
+    )
+    export.set_defaults(run=run_export)
+
+    for command, kind in ((corrupt, "WAV files"), (enhance, "in the same format")):
         command.add_argument("--jobs", **jobs)
         command.add_argument("--overwrite", action="store_true", help="replace output files that exist")
         command.add_argument("input", type=Path, metavar="IN", help=FILES)
         command.add_argument(
-            "output", type=Path, metavar="OUT", help="the same kind, WAV files; OUT.scp writes to the folder OUT"
+            "output", type=Path, metavar="OUT", help=f"the same kind, {kind}; OUT.scp writes to the folder OUT"
         )
 
     score = commands.add_parser("score", allow_abbrev=False, help="score enhanced speech against clean speech")
@@ -86,40 +110,82 @@ def _corrupt(task: Task, *, noise: Path | None, split: str) -> None:
 def run_enhance(arguments: argparse.Namespace) -> int:
     one_thread = arguments.jobs > 1  # several jobs share the cores among themselves
     _denoiser(arguments.model, arguments.device, one_thread=False)  # a wrong model is one message, not one per file
-    work = partial(_enhance, model=arguments.model, device=arguments.device, one_thread=one_thread, mix=arguments.mix)
-    return _each_file(arguments, "enhance", work)
+    work = partial(
+        _enhance,
+        model=arguments.model,
+        device=arguments.device,
+        one_thread=one_thread,
+        mix=arguments.mix,
+        high_band=arguments.high_band,
+    )
+    return _each_file(arguments, "enhance", work, same_suffix=True)
 
 
-def _enhance(task: Task, *, model: Path, device: str, one_thread: bool, mix: float) -> None:
+def _enhance(
+    task: Task, *, model: Path | None, device: str, one_thread: bool, mix: float, high_band: str
+) -> str | None:
     from gan_denoise.enhance import enhance_file
 
-    enhance_file(_denoiser(model, device, one_thread), task.source, task.target, mix=mix)
+    def watch(blocks: Iterator[np.ndarray], total: int) -> Iterator[np.ndarray]:
+        return progress(blocks, total=total, label=f"enhance {task.source.name}", unit="blocks")
+
+    denoiser = _denoiser(model, device, one_thread)
+    clipped = enhance_file(
+        denoiser, task.source, task.target, mix=mix, high_band=high_band, watch=watch if task.alone else None
+    )
+    return f"{task.target}: {clipped} samples were beyond full scale and are clipped" if clipped else None
 
 
 @functools.cache
-def _denoiser(model: Path, device: str, one_thread: bool):
+def _denoiser(model: Path | None, device: str, one_thread: bool):
     """The model, loaded once in each process."""
     import torch  # by those who need it: the other commands start without
 
-    from gan_denoise.enhance import Denoiser
+    from gan_denoise.enhance import BOXED, Denoiser
 
     if one_thread:
         torch.set_num_threads(1)
-    return Denoiser.load(model, device=device)
+    return Denoiser.load(model or BOXED, device=device)
+
+
+def run_stream(arguments: argparse.Namespace) -> int:
+    if sys.stdin.isatty() or sys.stdout.isatty():
+        raise InputError("standard input and output: a terminal, not audio: pipe raw s16le in and out")
+    from gan_denoise.live import live
+
+    denoiser = _denoiser(arguments.model, arguments.device, one_thread=True)  # a hop is too little to share
+    rate = arguments.sample_rate or denoiser.sample_rate
+    return live(denoiser, rate, sys.stdin.fileno(), sys.stdout.fileno())
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    from gan_denoise.enhance import BOXED
+    from gan_denoise.export import export
+
+    folder = BOXED if str(arguments.model) == "boxed" else arguments.model
+    for line in export(folder, arguments.output, overwrite=arguments.overwrite):
+        say(line)
+    return 0
 
 
 @dataclass(frozen=True)
 class Task:
-    """One file to be read and one to be written."""
+    """One file to be read and one to be written. alone: there is no other."""
 
     utt_id: str
     source: Path
     target: Path
+    alone: bool
 
 
-def _each_file(arguments: argparse.Namespace, what: str, work: Callable[[Task], None]) -> int:
-    """Do `work` for every file of IN that has no output yet. Exit status 1 when one failed, after doing the others."""
-    tasks = _tasks(arguments.input, arguments.output, overwrite=arguments.overwrite)
+def _each_file(
+    arguments: argparse.Namespace, what: str, work: Callable[[Task], str | None], *, same_suffix: bool = False
+) -> int:
+    """Do `work` for every file of IN that has no output yet. Exit status 1 when one failed, after doing the others.
+
+    work: returns what is to be noted, if anything. same_suffix: outputs are called as their inputs are, and not .wav.
+    """
+    tasks = _tasks(arguments.input, arguments.output, overwrite=arguments.overwrite, same_suffix=same_suffix)
     there = [] if arguments.overwrite else [task for task in tasks if task.target.exists()]
     if there and len(tasks) == 1 and not arguments.input.is_dir():
         raise InputError(f"{there[0].target}: exists: choose another name, or give --overwrite")
@@ -132,6 +198,8 @@ def _each_file(arguments: argparse.Namespace, what: str, work: Callable[[Task], 
             failed += 1
             named = str(outcome.item.source) in outcome.reason or str(outcome.item.target) in outcome.reason
             fail(outcome.reason if named else f"{outcome.item.source}: {outcome.reason}")
+        elif outcome.result:
+            say(f"note: {outcome.result}")
     if arguments.output.suffix == ".scp" and not failed:
         write_table(arguments.output, {task.utt_id: task.target.resolve() for task in tasks})
     if len(tasks) > 1:
@@ -142,27 +210,31 @@ def _each_file(arguments: argparse.Namespace, what: str, work: Callable[[Task], 
     return 1 if failed else 0
 
 
-def _tasks(source: Path, target: Path, *, overwrite: bool) -> list[Task]:
+def _tasks(source: Path, target: Path, *, overwrite: bool, same_suffix: bool) -> list[Task]:
     """The files of IN with their outputs. Raises InputError where IN holds none, or OUT does not fit IN."""
     files = _files(source)
+
+    def suffix(path: Path) -> str:
+        return path.suffix if same_suffix else ".wav"
+
     if source.is_dir():
         if target.suffix == ".scp" or target.is_file():
             raise InputError(f"{target}: {source} is a folder, so OUT has to be a folder too")
         if target.resolve().is_relative_to(source.resolve()):
             raise InputError(f"{target}: lies inside the input folder: choose another OUT")
-        pairs = {utt_id: target / path.relative_to(source).with_suffix(".wav") for utt_id, path in files.items()}
+        pairs = {utt_id: target / path.relative_to(source).with_suffix(suffix(path)) for utt_id, path in files.items()}
     elif source.suffix == ".scp":
         if target.suffix.lower() in audio.SUFFIXES:
             raise InputError(f"{target}: {source} lists files, so OUT has to be a folder or an scp file")
         if target.exists() and target.suffix == ".scp" and (not overwrite or target.samefile(source)):
             raise InputError(f"{target}: exists: choose another OUT, or give --overwrite if it is not the input")
         folder = target.with_suffix("") if target.suffix == ".scp" else target
-        pairs = {utt_id: folder / f"{utt_id}.wav" for utt_id in files}
+        pairs = {utt_id: folder / f"{utt_id}{suffix(path)}" for utt_id, path in files.items()}
     else:
         (utt_id,) = files
         if target.is_dir():
-            target = target / f"{source.stem}.wav"
-        if target.suffix.lower() != ".wav":
+            target = target / f"{source.stem}{suffix(source)}"
+        if not same_suffix and target.suffix.lower() != ".wav":
             raise InputError(f"{target}: WAV is what is written: name it {target.with_suffix('.wav').name}")
         pairs = {utt_id: target}
     for utt_id, path in pairs.items():
@@ -171,7 +243,8 @@ def _tasks(source: Path, target: Path, *, overwrite: bool) -> list[Task]:
     if len(set(pairs.values())) < len(pairs):
         twice = next(path for path in pairs.values() if list(pairs.values()).count(path) > 1)
         raise InputError(f"{twice}: two input files would be written there: rename one of them")
-    return [Task(utt_id, files[utt_id], pairs[utt_id]) for utt_id in files]
+    alone = len(files) == 1
+    return [Task(utt_id, files[utt_id], pairs[utt_id], alone) for utt_id in files]
 
 
 def _files(source: Path, *, compared: bool = False) -> dict[str, Path]:

@@ -1,7 +1,9 @@
-"""Denoise signals and files with a trained model, whatever their length, rate and number of channels."""
+"""Denoise signals and files with a trained model, whatever their length, rate and number of channels, in constant memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +13,21 @@ from torch import nn
 from gan_denoise import audio
 from gan_denoise.checkpoint import load_model
 from gan_denoise.errors import InputError
+from gan_denoise.streaming import Chain, Resampler, Stage, Stream, Windowed
 
-_CHUNK_S = 30.0
+BOXED = Path(__file__).parent / "boxed"  # the model that comes with the package; its CARD.md says what it can do
+HIGH_BAND = ("drop", "keep")
+_BLOCK_FRAMES = 2**17  # of a file, read at once
 
 
 class Denoiser:
     """A generator with the sample rate it was trained at. `denoiser(wave, sample_rate)` returns the enhanced wave."""
 
     def __init__(self, generator: nn.Module, sample_rate: int, *, device: str | torch.device = "cpu"):
-        self.generator, self.sample_rate, self.device = generator.to(device).eval(), sample_rate, torch.device(device)
+        self.generator, self.sample_rate = generator.to(device=device, dtype=torch.float32).eval(), sample_rate
 
     @classmethod
-    def load(cls, model_dir: str | Path, *, device: str = "cpu") -> Denoiser:
+    def load(cls, model_dir: str | Path = BOXED, *, device: str = "cpu") -> Denoiser:
         """Load a model directory. Raises InputError when it is none, or when there is no such device."""
         generator, config = load_model(model_dir)
         try:
@@ -30,45 +35,107 @@ class Denoiser:
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"device {device}: not available here ({str(error).splitlines()[0]})") from error
 
-    def __call__(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
+    def __call__(self, wave: np.ndarray, sample_rate: int, *, mix: float = 1.0, high_band: str = "drop") -> np.ndarray:
         """(T,) or (T, channels) float samples at `sample_rate` Hz -> float32 of the same shape, aligned and as loud.
 
-        Other rates than the model's are resampled to it and back, so what lies above half the lower rate is lost.
-        Channels are enhanced one by one. Raises InputError for an empty or non-finite wave, and for a model that makes one.
+        Channels are enhanced one by one. mix, high_band: see `blocks`. Raises InputError for an empty or non-finite wave, and
+        for a model that makes one.
         """
         wave = np.asarray(wave, dtype=np.float32)
         if wave.ndim not in (1, 2) or wave.size == 0:
             raise InputError(f"expected samples of shape (T,) or (T, channels) with T >= 1, found {wave.shape}")
         if not np.isfinite(wave).all():
             raise InputError("the wave holds NaN or infinite samples")
-        if wave.ndim == 2:
-            return np.stack([self(channel, sample_rate) for channel in wave.T], axis=1)
-        enhanced = self._in_chunks(audio.resample(wave, sample_rate, self.sample_rate))
-        if not np.isfinite(enhanced).all():
-            raise InputError("the model's output is not finite: train it again, with a lower learning rate")
-        enhanced = audio.resample(enhanced, self.sample_rate, sample_rate)[: len(wave)]
-        return np.pad(enhanced, (0, len(wave) - len(enhanced)))
+        columns = wave.reshape(len(wave), -1)
+        pieces = (columns[start : start + _BLOCK_FRAMES] for start in range(0, len(wave), _BLOCK_FRAMES))
+        enhanced = list(self.blocks(pieces, sample_rate, columns.shape[1], mix=mix, high_band=high_band))
+        return np.concatenate(enhanced).reshape(wave.shape)
 
-    @torch.inference_mode()
-    def _in_chunks(self, wave: np.ndarray) -> np.ndarray:
-        """(T,) -> (T,), chunk by chunk with the generator's receptive field as context: equal to the whole at once."""
-        grid = self.generator.hop_length  # a chunk must start where a frame of the whole starts
-        context = -(-self.generator.receptive_field // grid) * grid
-        step = max(grid, round(_CHUNK_S * self.sample_rate) // grid * grid)
-        enhanced, dtype = np.empty_like(wave), next(self.generator.parameters()).dtype
-        for start in range(0, len(wave), step):
-            first = max(0, start - context)
-            chunk = torch.from_numpy(wave[first : start + step + context]).to(self.device, dtype)
-            out = self.generator(chunk[None, None])[0, 0].float().cpu().numpy()
-            enhanced[start : start + step] = out[start - first : start - first + step]
-        return enhanced
+    def blocks(
+        self,
+        wave: Iterable[np.ndarray],
+        sample_rate: int,
+        channels: int,
+        *,
+        mix: float = 1.0,
+        high_band: str = "drop",
+    ) -> Iterator[np.ndarray]:
+        """Pieces of a signal, (n, channels) float32 each -> pieces of the enhanced signal, as many samples in all.
+
+        mix: 1 enhanced only, 0 input only. high_band: what becomes of the input above half the model's sample rate, which the
+        model does not hear: "drop", or "keep" as it is. Raises InputError for a model whose output is not finite.
+        """
+        enhance = Stream if self.streams else Windowed
+        network = enhance(self.generator, channels, self.sample_rate)
+        wire, down, up = (
+            partial(Resampler, *rates, channels)
+            for rates in ((sample_rate, sample_rate), (sample_rate, self.sample_rate), (self.sample_rate, sample_rate))
+        )
+        # Weighted paths from the input to the output; they finish their samples at different times
+        paths: list[tuple[float, Stage]] = [(mix, Chain(down(), network, up())), (1.0 - mix, wire())]
+        if high_band == "keep" and sample_rate > self.sample_rate:
+            paths += [(mix, wire()), (-mix, Chain(down(), up()))]
+        paths = [(weight, stage) for weight, stage in paths if weight]
+        for finished in _in_step([stage for _, stage in paths], wave):
+            total = sum(weight * samples for (weight, _), samples in zip(paths, finished, strict=True))
+            if not np.isfinite(total).all():
+                raise InputError("the model's output is not finite: train it again, with a lower learning rate")
+            yield total.astype(np.float32, copy=False)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the generator is causal, with a stated latency: then `stream` works."""
+        return hasattr(self.generator, "latency")
+
+    def stream(self, sample_rate: int | None = None, channels: int = 1) -> Stage:
+        """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest. See gan_denoise/streaming.py.
+
+        sample_rate: Hz of what comes in and goes out (the model's). Raises InputError for a model that does not stream.
+        """
+        if not self.streams:
+            raise InputError("this model looks into the future and cannot stream: train the experiment stream, say")
+        outside, inside = sample_rate or self.sample_rate, self.sample_rate
+        down, up = (Resampler(*rates, channels, quality="HQ") for rates in ((outside, inside), (inside, outside)))
+        return Chain(down, Stream(self.generator, channels, inside), up)
 
 
-def enhance_file(denoiser: Denoiser, source: Path, target: Path, *, mix: float = 1.0) -> None:
-    """Enhance one file into a WAV file of the same rate, length and channels. mix: 1 enhanced only, 0 input only.
+def _in_step(stages: list[Stage], wave: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """What several stages make of the same signal, in pieces of equal length: lists of (n, channels). As long as the signal."""
+    waiting: list[np.ndarray | None] = [None] * len(stages)
+    heard = said = 0
 
-    Raises InputError for bad input, OSError where the target cannot be written.
+    def finished(pieces: list[np.ndarray]) -> list[np.ndarray]:
+        nonlocal said
+        held = [new if old is None else np.concatenate([old, new]) for old, new in zip(waiting, pieces, strict=True)]
+        ready = min(heard - said, *(len(samples) for samples in held))
+        waiting[:] = [samples[ready:].copy() for samples in held]
+        said += ready
+        return [samples[:ready] for samples in held]
+
+    for piece in wave:
+        heard += len(piece)
+        yield finished([stage.push(piece) for stage in stages])
+    yield finished([stage.flush() for stage in stages])
+
+
+def enhance_file(
+    denoiser: Denoiser,
+    source: Path,
+    target: Path,
+    *,
+    mix: float = 1.0,
+    high_band: str = "drop",
+    watch: Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]] | None = None,
+) -> int:
+    """Enhance one file into another of the same rate, length and channels, and of the same subtype where its container has it.
+
+    mix, high_band: see `Denoiser.blocks`. watch: is given the blocks that are read and their number, and passes them on. Returns the
+    number of samples that were clipped at full scale. Raises InputError for bad input, OSError where the target cannot be written.
     """
-    wave, sample_rate = audio.read(source)
-    enhanced = denoiser(wave, sample_rate)
-    audio.write_wav(target, mix * enhanced + (1.0 - mix) * wave, sample_rate)
+    with audio.Reader(source) as reader, audio.Writer(target, like=reader) as writer:
+        wave = reader.blocks(_BLOCK_FRAMES)
+        if watch:
+            wave = watch(wave, -(-reader.frames // _BLOCK_FRAMES))
+        for samples in denoiser.blocks(wave, reader.sample_rate, reader.channels, mix=mix, high_band=high_band):
+            writer.write(samples)
+        return writer.clipped

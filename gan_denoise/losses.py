@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from gan_denoise.config import check_keys, check_number
 from gan_denoise.discriminators import Maps
 from gan_denoise.errors import InputError
+from gan_denoise.pmsqe import PerceptualDisturbance
+from gan_denoise.stft import STFT
 
 _EPSILON = 1e-8
 
@@ -100,12 +102,43 @@ class SpectralConvergence(nn.Module):
         return (distance / target.square().sum(dim=(-2, -1)).sqrt()).mean()
 
 
+class CompressedSpectrum(nn.Module):
+    """Squared error of spectra under power-law compression, of the magnitudes and of the complex bins (Braun and Tashev 2021, eq. 3).
+
+    Each pair is divided by the clean signal's RMS first, so that quiet items count as much as loud ones. The exponent makes a bin
+    20 dB down a quarter as large instead of a tenth: what is left of the noise between words counts too.
+    """
+
+    EXPONENT, COMPLEX_SHARE = 0.3, 0.3
+    FLOOR = 1e-4  # of the power of a bin, under which compression stops; full scale is some 200
+
+    def __init__(self):
+        super().__init__()
+        self.stft = STFT(512, 128)
+
+    def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        self.stft.to(clean.device)
+        scale = 1.0 / (clean.square().mean(dim=-1, keepdim=True).sqrt() + 1e-4)
+        (magnitude, parts), (target, target_parts) = (
+            self._compress((wave * scale).flatten(0, 1)) for wave in (enhanced, clean)
+        )
+        on_complex = 2.0 * F.mse_loss(parts, target_parts)  # the sum of both parts
+        return (1.0 - self.COMPLEX_SHARE) * F.mse_loss(magnitude, target) + self.COMPLEX_SHARE * on_complex
+
+    def _compress(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        parts = torch.stack(self.stft(wave))
+        power = parts.square().sum(dim=0) + self.FLOOR
+        return power ** (self.EXPONENT / 2), parts * power ** ((self.EXPONENT - 1) / 2)
+
+
 LOSSES: dict[str, Callable[[], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
     "l1": lambda: l1,
     "mse": lambda: mse,
     "si_sdr": lambda: si_sdr,
     "wsdr": lambda: wsdr,
     "mrstft": MultiResolutionSTFT,
+    "compressed": CompressedSpectrum,
+    "pmsqe": PerceptualDisturbance,
 }
 
 

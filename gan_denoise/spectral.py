@@ -49,24 +49,26 @@ class SpectralGenerator(nn.Module):
         raise NotImplementedError
 
     def forward(self, noisy: Tensor) -> Tensor:
-        spectrum = self.stft(noisy[:, 0])
-        level = self._local_level(spectrum)
-        spectrum = spectrum / level.clamp_min(1e-7)
+        real, imaginary = self.stft(noisy[:, 0])
+        level = self._local_level(real, imaginary)
+        scale = 1.0 / level.clamp_min(1e-7)
+        real, imaginary = real * scale, imaginary * scale
         # Power-law compression (exponent 0.3) brings quiet bins into a range that a network sees
-        magnitude = spectrum.abs().clamp_min(1e-5)
-        compressed = spectrum * magnitude**-0.7
-        features = torch.cat([magnitude**0.3, compressed.real, compressed.imag], dim=1)
+        magnitude = (real.square() + imaginary.square()).clamp_min(1e-10).sqrt()
+        compression = magnitude.pow(-0.7)
+        features = torch.cat([magnitude * compression, real * compression, imaginary * compression], dim=1)
         hidden = self.norm(self.body(features.transpose(1, 2)))
         with torch.autocast(hidden.device.type, enabled=False):  # eight bits of mantissa would be heard
             out = self.head(hidden.to(self.head.weight.dtype)).transpose(1, 2)
         mask_real, mask_imag, residual_real, residual_imag = out.chunk(4, dim=1)
-        mask = torch.complex(1.0 + mask_real, mask_imag)
-        enhanced = (mask * spectrum + torch.complex(residual_real, residual_imag)) * level  # silence stays silence
-        return self.stft.inverse(enhanced, noisy.shape[-1])[:, None]
+        mask_real = 1.0 + mask_real
+        out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level  # silence stays silence
+        out_imag = (mask_real * imaginary + mask_imag * real + residual_imag) * level
+        return self.stft.inverse(out_real, out_imag, noisy.shape[-1])[:, None]
 
-    def _local_level(self, spectrum: Tensor) -> Tensor:
-        """(B, F, N) complex -> (B, 1, N): RMS magnitude over `level_frames` frames each side."""
-        power = (spectrum.real**2 + spectrum.imag**2).mean(dim=1, keepdim=True)
+    def _local_level(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """(B, F, N) twice -> (B, 1, N): RMS magnitude over `level_frames` frames each side."""
+        power = (real.square() + imaginary.square()).mean(dim=1, keepdim=True)
         reach = self.level_frames
         mean = F.avg_pool1d(power, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
         return mean.sqrt()

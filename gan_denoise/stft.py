@@ -1,4 +1,4 @@
-"""The one torch STFT and inverse: what generators use for an stft front and an istft head."""
+"""The torch STFTs and their inverses, in real numbers: what generators, losses and discriminators use."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class STFT(nn.Module):
     def bins(self) -> int:
         return self.n_fft // 2 + 1
 
-    def forward(self, wave: Tensor) -> Tensor:
-        """(B, T) real -> (B, n_fft / 2 + 1, 1 + ceil(T / hop)) complex."""
+    def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T) -> real and imaginary part, (B, n_fft / 2 + 1, 1 + ceil(T / hop)) each."""
         wave = wave.to(torch.promote_types(wave.dtype, torch.float32))
         wave = F.pad(wave, (0, -wave.shape[-1] % self.hop_length))
-        return torch.stft(
+        spectrum = torch.stft(
             wave,
             self.n_fft,
             self.hop_length,
@@ -37,12 +37,49 @@ class STFT(nn.Module):
             pad_mode="constant",
             return_complex=True,
         )
+        return spectrum.real, spectrum.imag
 
-    def inverse(self, spectrum: Tensor, length: int) -> Tensor:
-        """(B, n_fft / 2 + 1, N) complex -> (B, length) real, the inverse of `forward` for T = length."""
-        padded = (spectrum.shape[-1] - 1) * self.hop_length
-        window = self.window.to(spectrum.real.dtype)
+    def inverse(self, real: Tensor, imaginary: Tensor, length: int) -> Tensor:
+        """(B, n_fft / 2 + 1, N) twice -> (B, length), the inverse of `forward` for T = length."""
+        spectrum, padded = torch.complex(real, imaginary), (real.shape[-1] - 1) * self.hop_length
+        window = self.window.to(real.dtype)
         return torch.istft(spectrum, self.n_fft, self.hop_length, window=window, length=max(padded, 1))[..., :length]
+
+
+class ExportedSTFT(nn.Module):
+    """An STFT as convolutions, float32, which any runtime knows: takes the place of `stft` in a model to be exported."""
+
+    def __init__(self, stft: STFT):
+        super().__init__()
+        self.n_fft, self.hop_length, self.bins = stft.n_fft, stft.hop_length, stft.bins
+        basis, inverse_basis = fourier_basis(stft.n_fft)
+        window = torch.hann_window(stft.n_fft, dtype=torch.float64)
+        self.register_buffer("analysis", (basis * window[:, None]).T[:, None].float())
+        self.register_buffer("synthesis", (inverse_basis * window)[:, None].float())
+        self.register_buffer("weight", window.square()[None, None].float())
+
+    def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        """As STFT.forward."""
+        half = self.n_fft // 2
+        wave = F.pad(wave, (half, half + -wave.shape[-1] % self.hop_length))
+        both = F.conv1d(wave[:, None], self.analysis, stride=self.hop_length)
+        return both[:, : self.bins], both[:, self.bins :]
+
+    def inverse(self, real: Tensor, imaginary: Tensor, length: int) -> Tensor:
+        """As STFT.inverse."""
+        wave = F.conv_transpose1d(torch.cat([real, imaginary], dim=1), self.synthesis, stride=self.hop_length)
+        weight = F.conv_transpose1d(torch.ones_like(real[:, :1]), self.weight, stride=self.hop_length)
+        half = self.n_fft // 2
+        return wave[:, 0, half : half + length] / weight[:, 0, half : half + length]
+
+
+def fourier_basis(n_fft: int) -> tuple[Tensor, Tensor]:
+    """The DFT of real signals as float64 matrices: (n_fft, 2 bins) to the real and then the imaginary parts; back (2 bins, n_fft)."""
+    bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64)
+    phase = 2.0 * torch.pi * torch.outer(torch.arange(n_fft, dtype=torch.float64), bins) / n_fft
+    basis = torch.cat([phase.cos(), -phase.sin()], dim=1)
+    both_sides = torch.where((bins == 0) | (2 * bins == n_fft), 1.0, 2.0).repeat(2) / n_fft
+    return basis, (basis * both_sides).T
 
 
 class StreamingSTFT(nn.Module):
@@ -60,12 +97,9 @@ class StreamingSTFT(nn.Module):
         self.n_fft, self.hop_length, self.overlap = n_fft, hop_length, n_fft // hop_length - 1
         window = torch.hann_window(n_fft, dtype=torch.float64).sqrt()  # on the way in and out
         weight = window.square().view(-1, hop_length).sum(dim=0).repeat(self.overlap + 1)
-        bins = torch.arange(self.bins, dtype=torch.float64)
-        phase = 2.0 * torch.pi * torch.outer(torch.arange(n_fft, dtype=torch.float64), bins) / n_fft
-        basis = torch.cat([phase.cos(), -phase.sin()], dim=1)  # (n_fft, 2 bins)
-        both_sides = torch.where((bins == 0) | (2 * bins == n_fft), 1.0, 2.0).repeat(2) / n_fft
+        basis, inverse_basis = fourier_basis(n_fft)
         self.register_buffer("analysis", (basis * window[:, None]).float(), persistent=False)
-        self.register_buffer("synthesis", ((window / weight) * (basis * both_sides).T).float(), persistent=False)
+        self.register_buffer("synthesis", (inverse_basis * (window / weight)).float(), persistent=False)
 
     @property
     def bins(self) -> int:

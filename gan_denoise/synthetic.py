@@ -1,7 +1,7 @@
 """Synthetic background noise, for those who have no recordings and as kinds that are known to be held out.
 
-Each kind is a function of (a random generator, a number of samples, a sample rate) -> (T,) float64, of any level: `mix` sets it. A kind
-varies in time, as rooms, streets and machines do, so that no two excerpts of it are alike.
+Each kind is a function of (a random generator, a number of samples, a sample rate) -> (T,) float64, of any level: `mix` sets it. It
+draws its pitch, slope, density and the like anew at every call, and varies in time, so that no two excerpts are alike.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 from gan_denoise.errors import InputError, nearest
 
 SAMPLE_RATE = 16000
-SECONDS = 60
+SECONDS = 120
+_PIECE_S, _FADE_S = 5.0, 0.1
 _STEP = 2.0**-12  # of the samples: rounding hides the last bit, in which machines may differ
 
 
@@ -27,9 +28,18 @@ def check_kind(kind: object, where: str) -> str:
 
 @functools.cache
 def synthesise(kind: str) -> np.ndarray:
-    """A minute of a kind at SAMPLE_RATE: (T,) float64 of RMS 1, the same on every machine."""
+    """Two minutes of a kind at SAMPLE_RATE, a new one of its kind every five seconds: (T,) float64 of RMS 1, the same on every machine."""
     draw = np.random.Generator(np.random.Philox(key=int.from_bytes(kind.encode()[:16].ljust(16), "little")))
-    wave = KINDS[kind](draw, SECONDS * SAMPLE_RATE, SAMPLE_RATE)
+    step, fade = round(_PIECE_S * SAMPLE_RATE), round(_FADE_S * SAMPLE_RATE)
+    ramp = np.sin(np.linspace(0.0, np.pi / 2, fade))
+    wave = np.zeros(SECONDS * SAMPLE_RATE + fade)
+    for start in range(0, SECONDS * SAMPLE_RATE, step):
+        piece = KINDS[kind](draw, step + fade, SAMPLE_RATE)
+        piece /= np.sqrt(np.mean(piece**2))
+        piece[:fade] *= ramp
+        piece[-fade:] *= ramp[::-1]
+        wave[start : start + step + fade] += piece
+    wave = wave[: SECONDS * SAMPLE_RATE]
     return np.rint(wave / np.sqrt(np.mean(wave**2)) / _STEP) * _STEP
 
 
@@ -75,48 +85,58 @@ def _harmonics(hz: np.ndarray, rate: int, count: int, tilt: float, draw: np.rand
 
 
 def _room(draw, length, rate):
-    """Background of a room: a spectral slope between pink and brown that drifts."""
-    blend = 1.0 / (1.0 + np.exp(-_wander(draw, length, rate, 4.0)))
-    pink, brown = _coloured(draw, length, 1.0), _coloured(draw, length, 2.2)
-    return blend * pink / pink.std() + (1.0 - blend) * brown / brown.std()
+    """Background of a room: a spectral slope between white and brown that drifts."""
+    blend = 1.0 / (1.0 + np.exp(-_wander(draw, length, rate, 2.0)))
+    bright, dark = _coloured(draw, length, draw.uniform(0.0, 1.5)), _coloured(draw, length, draw.uniform(1.0, 2.5))
+    return blend * bright / bright.std() + (1.0 - blend) * dark / dark.std()
 
 
 def _colour(draw, length, rate):
     """Bands of an octave, each of which comes and goes by itself."""
     edges = 60.0 * 2.0 ** np.arange(8)
     bands = [_band(draw, length, rate, low, 2 * low) for low in edges]
-    return sum(band / band.std() * np.exp(1.2 * _wander(draw, length, rate, 3.0)) for band in bands)
+    every_s = np.exp(draw.uniform(np.log(0.1), np.log(3.0)))
+    return sum(band / band.std() * np.exp(1.2 * _wander(draw, length, rate, every_s)) for band in bands)
 
 
 def _hum(draw, length, rate):
     """Mains hum with its harmonics, over a little hiss."""
-    tone = _harmonics(np.full(length, 50.0) + 0.1 * _wander(draw, length, rate, 5.0), rate, 30, 0.7, draw)
-    other = _harmonics(np.full(length, 60.0) + 0.1 * _wander(draw, length, rate, 5.0), rate, 30, 0.7, draw)
-    first = np.arange(length) < length // 2
-    return np.where(first, tone, other) / tone.std() + 0.15 * draw.standard_normal(length)
+    hz = draw.choice([50.0, 60.0, 100.0, 120.0]) + 0.1 * _wander(draw, length, rate, 5.0)
+    tone = _harmonics(hz, rate, 40, draw.uniform(0.2, 1.2), draw)
+    return tone / tone.std() + draw.uniform(0.05, 0.5) * draw.standard_normal(length)
 
 
 def _fan(draw, length, rate):
     """A rotor: blade tones over turbulence, its speed drifting."""
-    hz = 110.0 * np.exp(0.25 * _wander(draw, length, rate, 6.0))
-    tone, air = _harmonics(hz, rate, 20, 1.2, draw), _coloured(draw, length, 1.3)
-    return 0.5 * tone / tone.std() + air / air.std()
+    hz = np.exp(draw.uniform(np.log(60.0), np.log(500.0)) + 0.2 * _wander(draw, length, rate, draw.uniform(0.5, 6.0)))
+    tone = _harmonics(hz, rate, 40, draw.uniform(0.4, 1.5), draw)
+    air = _coloured(draw, length, draw.uniform(0.5, 2.0))
+    return draw.uniform(0.2, 2.0) * tone / tone.std() + air / air.std()
 
 
 def _wind(draw, length, rate):
     """Gusts: low rumble whose strength swings by some 20 dB."""
-    return _coloured(draw, length, 2.6) * np.exp(1.2 * _wander(draw, length, rate, 0.7))
+    return _coloured(draw, length, draw.uniform(2.2, 3.0)) * np.exp(1.2 * _wander(draw, length, rate, 0.7))
+
+
+def _rhythm(draw, length, rate):
+    """Air that is let through in time: saws, wipers, pumps and wheels, 1 to 9 times a second."""
+    hz = np.exp(draw.uniform(np.log(1.0), np.log(9.0)) + 0.1 * _wander(draw, length, rate, 1.0))
+    pulse = np.clip(np.sin(2 * np.pi * np.cumsum(hz) / rate) + draw.uniform(-0.5, 0.8), 0.0, None)
+    return _coloured(draw, length, draw.uniform(0.0, 2.0)) * (draw.uniform(0.02, 0.3) + pulse)
 
 
 def _rain(draw, length, rate):
     """Many drops and a few large ones."""
-    small, large = (_impulses(draw, length, rate, *kind) for kind in ((3000.0, 0.001, 4000.0), (20.0, 0.008, 900.0)))
+    small = _impulses(draw, length, rate, draw.uniform(300.0, 4000.0), 0.001, draw.uniform(2000.0, 6000.0))
+    large = _impulses(draw, length, rate, draw.uniform(5.0, 60.0), 0.008, draw.uniform(500.0, 1500.0))
     return small / small.std() + 0.4 * large / large.std()
 
 
 def _typing(draw, length, rate):
     """Keys and dishes: single knocks and rings with pauses, over a quiet room."""
-    knocks = _impulses(draw, length, rate, 6.0, 0.006, 1800.0) + 0.5 * _impulses(draw, length, rate, 2.0, 0.06, 2700.0)
+    knocks = _impulses(draw, length, rate, draw.uniform(3.0, 12.0), 0.006, draw.uniform(800.0, 3500.0))
+    knocks += 0.5 * _impulses(draw, length, rate, draw.uniform(0.5, 4.0), 0.06, draw.uniform(1200.0, 5000.0))
     room = _coloured(draw, length, 1.5)
     return knocks / knocks.std() + 0.2 * room / room.std()
 
@@ -124,7 +144,7 @@ def _typing(draw, length, rate):
 def _babble(draw, length, rate):
     """Many voices at once: harmonic and noisy voices with syllables, formants by fixed bands, none intelligible."""
     voices = np.zeros(length)
-    for _ in range(7):
+    for _ in range(draw.integers(3, 12)):
         pitch = draw.uniform(90.0, 230.0) * np.exp(0.15 * _wander(draw, length, rate, 0.25))
         voice = _harmonics(pitch, rate, 40, 0.9, draw) + 0.3 * draw.standard_normal(length)
         shaped = np.zeros(length)
@@ -174,6 +194,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
     "helicopter": _helicopter,
     "hum": _hum,
     "rain": _rain,
+    "rhythm": _rhythm,
     "room": _room,
     "typing": _typing,
     "wind": _wind,

@@ -100,7 +100,7 @@ def enhance(model: Path | None) -> None:
                 times.append(time.perf_counter() - started)
         return float(np.median(times))
 
-    own, reference = seconds(lambda: generator(noisy)), seconds(lambda: stft.inverse(stft(noisy[0]), noisy.shape[-1]))
+    own, reference = seconds(lambda: generator(noisy)), seconds(lambda: stft.inverse(*stft(noisy[0]), noisy.shape[-1]))
     print(f"enhance, 1 thread, 30 s: real-time factor {own / 30:.4f}, {own / reference:.1f} x an STFT and its inverse")
 
 

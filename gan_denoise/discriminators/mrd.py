@@ -44,12 +44,10 @@ class ResolutionStack(nn.Module):
         self.score = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, wave: Tensor) -> list[Tensor]:
-        spectrum = self.stft(rearrange(wave, "batch channel time -> (batch channel) time"))
-        compressed = torch.view_as_real(spectrum * spectrum.abs().clamp_min(1e-4) ** -0.7)
+        parts = torch.stack(self.stft(rearrange(wave, "batch channel time -> (batch channel) time")))
+        compressed = parts * parts.square().sum(dim=0).clamp_min(1e-8) ** -0.35
         hidden = rearrange(
-            compressed,
-            "(batch channel) bins frames part -> batch (channel part) frames bins",
-            batch=len(wave),
+            compressed, "part (batch channel) bins frames -> batch (channel part) frames bins", batch=len(wave)
         )
         maps = []
         for convolution in self.convolutions:

@@ -1,0 +1,176 @@
+"""Models as ONNX: a graph of whole signals and, for a model that streams, one of a step with explicit state. Checked before they appear."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+import gan_denoise
+from gan_denoise.checkpoint import load_model
+from gan_denoise.errors import InputError
+from gan_denoise.files import write_atomically
+from gan_denoise.stft import STFT, ExportedSTFT
+
+TOLERANCE = 1e-4  # between onnxruntime and torch, for signals within full scale
+
+
+class Whole(nn.Module):
+    """noisy (batch, samples) -> enhanced (batch, samples)."""
+
+    def __init__(self, generator: nn.Module):
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        return self.generator(noisy[:, None])[:, 0]
+
+
+class Step(nn.Module):
+    """noisy (batch, samples), a whole number of hops, and the state -> enhanced, latency - hop_length samples behind, and the next state."""
+
+    def __init__(self, generator: nn.Module):
+        super().__init__()
+        self.generator, self.names = generator, list(generator.initial_state())
+
+    def forward(self, noisy: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        enhanced, after = self.generator.step(noisy, dict(zip(self.names, state, strict=True)))
+        return enhanced, *(after[name] for name in self.names)
+
+
+def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> Iterator[str]:
+    """Write a model directory as OUT.onnx and, where it streams, as OUT.stream.onnx. Yields a line about each.
+
+    Inputs and outputs have dynamic batch and length. metadata_props holds sample_rate, hop_length, latency, receptive_field, the
+    state's shapes, licence, procedure (its fingerprint) and the generator. Raises InputError for what is no model, a file that exists,
+    a generator that has no ONNX form, and a graph that differs from torch by more than TOLERANCE; then nothing is written.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx" or path.name.endswith(".stream.onnx"):
+        raise InputError(
+            f"{path}: the graph of whole signals: name it {path.with_suffix('').with_suffix('.onnx').name}"
+        )
+    generator, config = load_model(folder)
+    streams = hasattr(generator, "latency")
+    targets = {path: Whole, path.with_suffix(".stream.onnx"): Step} if streams else {path: Whole}
+    for target in targets:
+        if target.exists() and not overwrite:
+            raise InputError(f"{target}: exists: choose another name, or give --overwrite")
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(f'export needs more packages ({error.name}): pip install "gan_denoise[onnx]"') from error
+    plain, graphs = _plain(load_model(folder)[0]), {}
+    for target, kind in targets.items():
+        graph = _graph(kind(plain), generator, config)
+        graphs[target] = graph, _check(graph, generator, kind)
+    for target, (graph, differs) in graphs.items():
+        write_atomically(target, graph)
+        yield f"{target}: {len(graph) / 2**20:.1f} MiB, differs from torch by at most {differs:.1e}"
+
+
+def _plain(generator: nn.Module) -> nn.Module:
+    """Weights become plain tensors, every STFT a convolution. Not of a deep copy: it would share the classes that weight norm makes."""
+    for module in [module for module in generator.modules() if parametrize.is_parametrized(module)]:
+        for name in list(module.parametrizations):
+            parametrize.remove_parametrizations(module, name)
+    for parent in list(generator.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, STFT):
+                setattr(parent, name, ExportedSTFT(child))
+    return generator.requires_grad_(False)
+
+
+def _graph(module: Whole | Step, generator: nn.Module, config: dict) -> bytes:
+    dynamic, metadata = torch.export.Dim.DYNAMIC, _metadata(generator, config)
+    if isinstance(module, Step):
+        state = generator.initial_state(2)
+        example = (torch.zeros(2, 3 * generator.hop_length), *state.values())
+        shapes = {"noisy": {0: dynamic, 1: dynamic}, "state": tuple({0: dynamic} for _ in state)}
+        names = [["noisy", *state], ["enhanced", *(f"{name}_after" for name in state)]]
+        metadata["state"] = json.dumps({name: ["batch", *tensor.shape[1:]] for name, tensor in state.items()})
+    else:
+        example = (torch.zeros(2, 8 * generator.hop_length + 1),)
+        shapes, names = {"noisy": {0: dynamic, 1: dynamic}}, [["noisy"], ["enhanced"]]
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                example,
+                dynamo=True,
+                dynamic_shapes=shapes,
+                input_names=names[0],
+                output_names=names[1],
+                verbose=False,
+            )
+    except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"generator {config['generator']['name']}: has no ONNX form ({reason})") from error
+    program.model.metadata_props.update(metadata)
+    graph = io.BytesIO()
+    program.save(graph)
+    return graph.getvalue()
+
+
+def _metadata(generator: nn.Module, config: dict) -> dict[str, str]:
+    return {
+        "sample_rate": str(config["sample_rate"]),
+        "hop_length": str(generator.hop_length),
+        "latency": str(getattr(generator, "latency", "")),
+        "receptive_field": str(generator.receptive_field),
+        "licence": config.get("licence", "not stated: that of whoever trained it"),
+        "procedure": config.get("noise", ""),
+        "generator": json.dumps(config["generator"]),
+        "made_by": f"gan_denoise {gan_denoise.__version__}",
+    }
+
+
+def _check(graph: bytes, generator: nn.Module, kind: type) -> float:
+    """The largest difference from torch over several lengths, 1 and whole hops among them. Raises InputError beyond TOLERANCE."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    draw, hop, differs = torch.Generator().manual_seed(0), generator.hop_length, 0.0
+    lengths = (1, hop - 1, hop, hop + 1, 40 * hop + 7) if kind is Whole else (hop, 2 * hop, 40 * hop)
+    for batch in (1, 2):
+        state = generator.initial_state(batch) if kind is Step else {}
+        own_state = {name: tensor.numpy() for name, tensor in state.items()}
+        for length in lengths:
+            noisy = 0.3 * torch.rand(batch, max(1, length), generator=draw) - 0.15
+            theirs, *after = session.run(None, {"noisy": noisy.numpy(), **own_state})
+            own_state = dict(zip(own_state, after, strict=True))
+            with torch.inference_mode():
+                if kind is Step:
+                    ours, state = generator.step(noisy, state)
+                else:
+                    ours = generator(noisy[:, None])[:, 0]
+            differs = max(differs, float(np.abs(theirs - ours.numpy()).max()))
+    if not differs <= TOLERANCE:
+        raise InputError(
+            f"the ONNX graph differs from torch by {differs:.1e}, allowed are {TOLERANCE:.0e}: not written"
+        )
+    return differs
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says about itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

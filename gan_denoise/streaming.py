@@ -1,0 +1,164 @@
+"""Stages that take a signal piece by piece, of any sizes, and give what is finished: live streams and files of any length use the same.
+
+A stage has `push(samples)` -> what is finished by now, and `flush()` -> the rest, after which it starts anew: as many samples came out
+as went in (at a ratio of rates). All samples are (n, channels) float32.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import soxr
+import torch
+from torch import nn
+
+from gan_denoise.errors import InputError
+
+_STEP_S, _CHUNK_S = 8.0, 30.0  # handed to the network at once: to a streaming one, to any other
+
+
+class Stage(Protocol):
+    """What this module's classes have in common."""
+
+    def push(self, samples: np.ndarray) -> np.ndarray: ...
+
+    def flush(self) -> np.ndarray: ...
+
+
+class Stream:
+    """A generator with `latency` and `step`, live. What comes out at sample t depends on no input from t + latency on.
+
+    generator: on its device, in evaluation mode. channels: enhanced one by one, each with a state of its own.
+    """
+
+    def __init__(self, generator: nn.Module, channels: int, sample_rate: int):
+        self._generator, self._channels, self._hop = generator, channels, generator.hop_length
+        self._device = next(generator.parameters()).device
+        self._at_once = max(1, round(_STEP_S * sample_rate / self._hop)) * self._hop
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+        with torch.inference_mode():
+            self._state = self._generator.initial_state(self._channels)
+        self._waiting = np.zeros((0, self._channels), dtype=np.float32)
+        self._early = self._generator.latency - self._hop  # samples from before the signal's start, to be dropped
+        self._heard = self._said = 0
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """(n, channels) -> (m, channels), n >= 0: all whole hops that there are. Raises InputError for NaN and infinite samples."""
+        if not np.isfinite(samples).all():
+            raise InputError("the stream holds NaN or infinite samples: silence them before")
+        self._heard += len(samples)
+        self._waiting = np.concatenate([self._waiting, samples])
+        whole = len(self._waiting) // self._hop * self._hop
+        pieces = [self._step(self._waiting[start : start + self._at_once]) for start in range(0, whole, self._at_once)]
+        pieces = [piece for piece in pieces if len(piece)]
+        self._waiting = self._waiting[whole:].copy()
+        out = np.concatenate(pieces) if pieces else self._waiting[:0]
+        self._said += len(out)
+        return out
+
+    def _step(self, samples: np.ndarray) -> np.ndarray:
+        samples = samples[: len(samples) // self._hop * self._hop]
+        with torch.inference_mode():
+            out, self._state = self._generator.step(torch.from_numpy(samples.T.copy()).to(self._device), self._state)
+        out = out.T.cpu().numpy()
+        early = min(self._early, len(out))
+        self._early -= early
+        return out[early:]
+
+    def flush(self) -> np.ndarray:
+        """What the last `latency` samples of input were waiting for; then the stream is reset."""
+        left, silence = self._heard - self._said, self._generator.latency + self._hop
+        out = self.push(np.zeros((silence, self._channels), dtype=np.float32))[:left]
+        self.reset()
+        return out
+
+
+class Windowed:
+    """Any other generator: pieces with its receptive field each side as context, so that the result is that of the whole."""
+
+    def __init__(self, generator: nn.Module, channels: int, sample_rate: int):
+        self._generator, self._channels = generator, channels
+        self._device = next(generator.parameters()).device
+        grid = generator.hop_length  # a piece must start where a frame of the whole starts
+        self._context = -(-generator.receptive_field // grid) * grid
+        self._piece = max(1, round(_CHUNK_S * sample_rate) // grid) * grid
+        self._start()
+
+    def _start(self) -> None:
+        self._held = np.zeros((0, self._channels), dtype=np.float32)
+        self._before = 0  # of the held samples, those that are context alone
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """(n, channels) -> (m, channels)."""
+        self._held = np.concatenate([self._held, samples])
+        pieces = [self._held[:0]]
+        while len(self._held) - self._before >= self._piece + self._context:
+            pieces.append(self._enhance(self._held[: self._before + self._piece + self._context])[: self._piece])
+            drop = max(0, self._before + self._piece - self._context)
+            self._held, self._before = self._held[drop:].copy(), self._before + self._piece - drop
+        return np.concatenate(pieces)
+
+    def flush(self) -> np.ndarray:
+        """The rest; then it starts anew."""
+        out = self._held[self._before :] if len(self._held) == self._before else self._enhance(self._held)
+        self._start()
+        return out
+
+    def _enhance(self, samples: np.ndarray) -> np.ndarray:
+        channels = []
+        with torch.inference_mode():
+            for channel in samples.T:  # one by one: memory
+                wave = torch.from_numpy(channel.copy()).to(self._device)
+                channels.append(self._generator(wave[None, None])[0, 0].cpu().numpy())
+        return np.stack(channels, axis=1)[self._before :]
+
+
+class Resampler:
+    """Band-limited, aligned in time (soxr); between equal rates a wire. quality: "VHQ" for files; "HQ" waits for half as much, for live use."""
+
+    def __init__(self, rate_in: int, rate_out: int, channels: int, *, quality: str = "VHQ"):
+        self._rates, self._quality, self._channels = (rate_in, rate_out), quality, channels
+        self._start()
+
+    def _start(self) -> None:
+        self._soxr = soxr.ResampleStream(*self._rates, self._channels, dtype="float32", quality=self._quality)
+        self._heard = self._said = 0
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """(n, channels) at rate_in -> (m, channels) at rate_out."""
+        self._heard += len(samples)
+        wire = self._rates[0] == self._rates[1]
+        out = samples if wire else self._soxr.resample_chunk(np.ascontiguousarray(samples, dtype=np.float32))
+        self._said += len(out)
+        return out
+
+    def flush(self) -> np.ndarray:
+        """The rest, so that ceil(T * out / in) came out in all; then it starts anew."""
+        left = max(0, -(-self._heard * self._rates[1] // self._rates[0]) - self._said)
+        last = self._soxr.resample_chunk(np.zeros((0, self._channels), dtype=np.float32), last=True)[:left]
+        out = np.pad(last, [(0, left - len(last)), (0, 0)])
+        self._start()
+        return out
+
+
+class Chain:
+    """Stages one behind the other, itself a stage."""
+
+    def __init__(self, *stages: Stage):
+        self._stages = stages
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        for stage in self._stages:
+            samples = stage.push(samples)
+        return samples
+
+    def flush(self) -> np.ndarray:
+        pieces = []
+        for position, stage in enumerate(self._stages):
+            rest = stage.flush()
+            pieces.append(Chain(*self._stages[position + 1 :]).push(rest))
+        return np.concatenate(pieces)

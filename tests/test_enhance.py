@@ -1,0 +1,377 @@
+"""Enhancement: streams against the whole, files of any kind, the programs enhance, stream and export."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from conftest import ROOT, one_error_line, run, speech_like, write
+from test_models import SMALL, save
+
+import gan_denoise
+from gan_denoise import audio, export, generators, streaming
+from gan_denoise.enhance import BOXED, Denoiser, enhance_file
+from gan_denoise.errors import InputError
+from gan_denoise.files import writing
+
+
+def randomised(options, seed=0):
+    """A generator away from the identity that it starts at."""
+    torch.manual_seed(seed)
+    generator = generators.build(options, sample_rate=16000).eval()
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return generator
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    """A small streaming model with random weights."""
+    return save(tmp_path_factory.mktemp("causal") / "model", SMALL["causal"], randomised(SMALL["causal"]))
+
+
+@pytest.fixture(scope="module")
+def identity():
+    """A Denoiser that gives back what it hears, up to half its rate of 16 kHz."""
+    generator = generators.build(SMALL["causal"], sample_rate=16000)
+    torch.nn.init.zeros_(generator.head.weight)
+    return Denoiser(generator, 16000)
+
+
+def in_pieces(stage, wave, draw, largest=40000):
+    """(T, channels) through a stage in pieces of random sizes, 1 sample among them: the finished pieces."""
+    pieces, start = [], 0
+    while start < len(wave):
+        size = int(draw.choice([1, 2, 255, 256, 257, draw.integers(1, largest)]))
+        pieces.append(stage.push(wave[start : start + size]))
+        start += size
+    return [*pieces, stage.flush()]
+
+
+def whole(generator, wave):
+    """(T, channels) at once."""
+    with torch.inference_mode():
+        return generator(torch.from_numpy(wave.T.copy())[:, None])[:, 0].numpy().T
+
+
+def test_a_stream_equals_the_whole():
+    for generator in (gan_denoise.load().generator, *(randomised(SMALL["causal"], seed) for seed in range(3))):
+        draw = np.random.default_rng(0)
+        wave = np.stack([speech_like(i, 4.0) for i in range(2)], axis=1).astype(np.float32)
+        expected = whole(generator, wave)
+        stream = streaming.Stream(generator, 2, 16000)
+        for _ in range(2):  # the second time after the reset that a flush is
+            streamed = np.concatenate(in_pieces(stream, wave, draw))
+            np.testing.assert_allclose(streamed, expected, rtol=0.0, atol=1e-5)
+        stream.push(wave[:5000])
+        stream.reset()
+        streamed = np.concatenate([stream.push(wave), stream.flush()])
+        np.testing.assert_allclose(streamed, expected, rtol=0.0, atol=1e-5)
+
+
+def test_two_streams_of_one_model_do_not_mix():
+    generator = randomised(SMALL["causal"])
+    waves = [speech_like(i, 2.0).astype(np.float32)[:, None] for i in range(2)]
+    streams = [streaming.Stream(generator, 1, 16000) for _ in waves]
+    heard = [[], []]
+    for start in range(0, 32000, 700):
+        for wave, stream, pieces in zip(waves, streams, heard, strict=True):
+            pieces.append(stream.push(wave[start : start + 700]))
+    for wave, stream, pieces in zip(waves, streams, heard, strict=True):
+        streamed = np.concatenate([*pieces, stream.flush()])
+        np.testing.assert_allclose(streamed, whole(generator, wave), rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 255, 256, 257, 511, 513])
+def test_the_tail_of_a_short_stream_comes_out(length):
+    generator, wave = randomised(SMALL["causal"]), speech_like(0).astype(np.float32)[:length, None]
+    stream = streaming.Stream(generator, 1, 16000)
+    streamed = np.concatenate([stream.push(wave), stream.flush()])
+    np.testing.assert_allclose(streamed, whole(generator, wave), rtol=0.0, atol=1e-5)
+    assert stream.flush().shape == (0, 1)
+
+
+def test_a_causal_generator_states_its_latency():
+    boxed = gan_denoise.load().generator
+    assert boxed.latency <= 512 and boxed.latency == generators.build(SMALL["causal"], sample_rate=16000).latency
+    for generator in (boxed, randomised(SMALL["causal"])):
+        wave = speech_like(0, 2.0).astype(np.float32)[:, None]
+        expected = whole(generator, wave)
+        for t in (1, 300, 8000, 16001):
+            changed = wave.copy()
+            changed[t + generator.latency :] = 0.3 * speech_like(1, 2.0)[t + generator.latency :, None]
+            np.testing.assert_array_equal(whole(generator, changed)[: t + 1], expected[: t + 1])  # bit for bit
+        stream = streaming.Stream(generator, 1, 16000)
+        said = [len(stream.push(wave[i : i + 1])) for i in range(4000)]
+        assert np.max(np.arange(1, 4001) - np.cumsum(said)) == generator.latency - 1  # so many wait at most
+
+
+def test_a_stream_refuses_nan_and_recovers():
+    generator, wave = randomised(SMALL["causal"]), speech_like(0).astype(np.float32)[:, None]
+    stream = streaming.Stream(generator, 1, 16000)
+    stream.push(wave[:1000])
+    with pytest.raises(InputError, match="NaN"):
+        stream.push(np.full((10, 1), np.nan, dtype=np.float32))
+    streamed = np.concatenate([stream.push(wave[1000:]), stream.flush()])
+    assert np.isfinite(streamed).all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_pieces_equal_the_whole_for_every_generator(name, monkeypatch):
+    monkeypatch.setattr(streaming, "_CHUNK_S", 0.3)
+    monkeypatch.setattr(streaming, "_STEP_S", 0.3)
+    denoiser, wave = Denoiser(randomised(SMALL[name]), 16000), speech_like(0, 3.0).astype(np.float32)[:, None]
+    expected, draw = whole(denoiser.generator, wave), np.random.default_rng(0)
+    cuts = np.sort(draw.integers(0, len(wave), 9))
+    enhanced = np.concatenate(list(denoiser.blocks(np.split(wave, cuts), 16000, 1)))
+    np.testing.assert_allclose(enhanced, expected, rtol=0.0, atol=1e-5)
+    if denoiser.streams:
+        assert denoiser.stream(16000)
+    else:
+        with pytest.raises(InputError, match="cannot stream"):
+            denoiser.stream()
+
+
+@pytest.mark.parametrize("gain_db", [-40.0, -20.0, 20.0])
+@pytest.mark.parametrize("name", SMALL)
+def test_level_does_not_matter(name, gain_db):
+    denoiser = Denoiser(randomised(SMALL[name]), 16000)
+    wave = speech_like(0).astype(np.float32)
+    gain = np.float32(10 ** (gain_db / 20))
+    np.testing.assert_allclose(denoiser(wave * gain, 16000) / gain, denoiser(wave, 16000), atol=2e-6)
+    assert not denoiser(np.zeros(1000), 16000).any()
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (48000, 2), (44100, 1), (8000, 3), (192000, 1), (11025, 8)])
+def test_rates_and_channels_keep_shape_and_time(identity, rate, channels):
+    time = np.arange(rate // 2 + 1) / rate
+    wave = np.stack([np.sin(2 * np.pi * 440 * (i + 1) * time) for i in range(channels)], axis=1)
+    enhanced = identity(wave, rate)
+    assert enhanced.shape == wave.shape
+    middle = slice(rate // 20, -rate // 20)
+    np.testing.assert_allclose(enhanced[middle], wave[middle], atol=1e-3)  # aligned to the sample
+
+
+def test_what_the_model_does_not_hear_is_dropped_or_kept(identity):
+    time = np.arange(48000) / 48000
+    low, high = 0.1 * np.sin(2 * np.pi * 1000 * time), 0.1 * np.sin(2 * np.pi * 15000 * time)
+    middle = slice(4800, -4800)
+    np.testing.assert_allclose(identity(low + high, 48000)[middle], low[middle], atol=1e-3)
+    kept = identity(low + high, 48000, high_band="keep")
+    np.testing.assert_allclose(kept[middle], (low + high)[middle], atol=1e-3)
+    half = identity(low + high, 48000, mix=0.5)
+    np.testing.assert_allclose(half[middle], (low + 0.5 * high)[middle], atol=1e-3)
+    np.testing.assert_array_equal(identity(low, 48000, mix=0.0), np.float32(low))
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "rate", "channels"),
+    [
+        ("a.wav", "PCM_16", 16000, 1),
+        ("a.wav", "PCM_U8", 8000, 1),
+        ("a.wav", "PCM_24", 48000, 2),
+        ("a.wav", "PCM_32", 44100, 6),
+        ("a.wav", "FLOAT", 96000, 1),
+        ("a.wav", "DOUBLE", 22050, 1),
+        ("a.flac", "PCM_16", 192000, 1),
+        ("a.FLAC", "PCM_24", 44100, 2),
+        ("a.ogg", "VORBIS", 44100, 2),
+        ("a.mp3", "MPEG_LAYER_III", 44100, 1),
+    ],
+)
+def test_a_file_keeps_its_kind(identity, tmp_path, name, subtype, rate, channels):
+    wave = np.stack([speech_like(i, 1.0 + 1.0 / rate, rate) for i in range(channels)], axis=1)
+    source = write(tmp_path / name, wave, rate, subtype=subtype, format=name.split(".")[1].upper())
+    assert enhance_file(identity, source, tmp_path / "out" / name, mix=0.0) == 0
+    before, after = sf.info(source), sf.info(tmp_path / "out" / name)
+    for what in ("format", "subtype", "samplerate", "channels"):
+        assert getattr(before, what) == getattr(after, what)
+    original, copied = audio.read(source)[0], audio.read(tmp_path / "out" / name)[0]
+    if subtype in ("VORBIS", "MPEG_LAYER_III"):
+        assert abs(len(original) - len(copied)) < 0.1 * rate
+        return
+    np.testing.assert_array_equal(copied, original)  # the input only, to the bit and the sample
+    enhance_file(identity, source, tmp_path / f"enhanced_{name}", high_band="keep")
+    enhanced = audio.read(tmp_path / f"enhanced_{name}")[0]
+    assert enhanced.shape == original.shape
+    middle = slice(rate // 20, -rate // 20)
+    np.testing.assert_allclose(enhanced[middle], original[middle], atol=0.03 if subtype == "PCM_U8" else 1e-3)
+
+
+def test_another_container_takes_the_nearest_subtype(identity, tmp_path):
+    for source, target, subtype in (("a.wav", "b.flac", "PCM_24"), ("c.ogg", "d.wav", "PCM_16")):
+        kind = {"subtype": "FLOAT"} if source == "a.wav" else {}
+        enhance_file(identity, write(tmp_path / source, speech_like(0), **kind), tmp_path / target)
+        assert sf.info(tmp_path / target).subtype == subtype
+    with pytest.raises(InputError, match=r"x\.aac: unknown suffix: name it x\.wav"):
+        enhance_file(identity, tmp_path / "a.wav", tmp_path / "x.aac")
+    with pytest.raises(InputError, match=r"y\.mp3: MP3 cannot hold 1 channels at 96000 Hz"):
+        enhance_file(identity, write(tmp_path / "e.wav", speech_like(0), 96000), tmp_path / "y.mp3")
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
+
+
+def test_clipping_is_counted_and_float_does_not_clip(identity, tmp_path):
+    loud = np.sign(speech_like(0)) * 0.999  # band-limited again, a square wave overshoots
+    for subtype in ("PCM_16", "FLOAT"):
+        source = write(tmp_path / f"{subtype}.wav", loud, 48000, subtype=subtype)
+        clipped = enhance_file(identity, source, tmp_path / f"out_{subtype}.wav")
+        enhanced = sf.read(tmp_path / f"out_{subtype}.wav")[0]
+        assert (clipped > 0) == (subtype == "PCM_16") == (np.abs(enhanced).max() <= 1.0)
+    result = run("gan-denoise", "enhance", tmp_path / "PCM_16.wav", tmp_path / "c.wav")
+    assert result.returncode == 0 and "samples were beyond full scale and are clipped" in result.stderr
+
+
+def test_memory_does_not_grow_with_the_file(identity, tmp_path):
+    source = write(tmp_path / "long.wav", np.tile(speech_like(0, 10.0), 60), subtype="PCM_16")  # 38 MB as float32
+    tracemalloc.start()
+    enhance_file(identity, source, tmp_path / "out.wav")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sf.info(tmp_path / "out.wav").frames == 9600000 and peak < 15e6
+
+
+def test_a_bad_file_leaves_nothing_behind(identity, tmp_path):
+    wave = speech_like(0, 10.0)
+    wave[-100] = np.nan  # found after the first block was written
+    source = write(tmp_path / "nan.wav", wave, subtype="FLOAT")
+    with pytest.raises(InputError, match=r"nan\.wav: holds NaN"):
+        enhance_file(identity, source, tmp_path / "out.wav")
+    content = write(tmp_path / "cut.flac", speech_like(0, 10.0)).read_bytes()
+    (tmp_path / "cut.flac").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"cut\.flac: .*truncated"):
+        enhance_file(identity, tmp_path / "cut.flac", tmp_path / "out.flac")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.flac", "nan.wav"]
+    with pytest.raises(RuntimeError), writing(tmp_path / "x") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_full_disk_is_one_line(model_dir, tmp_path):
+    write(tmp_path / "a.wav", speech_like(0, 10.0))
+    command = f"ulimit -f 16; exec gan-denoise enhance --model {model_dir} {tmp_path}/a.wav {tmp_path}/b.wav"
+    one_error_line(run("bash", "-c", command), f"{tmp_path}/b.wav: File too large")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_enhance_from_the_command_line(model_dir, tmp_path):
+    noisy = tmp_path / "in"
+    for number in range(3):
+        write(noisy / f"a/{number}.wav", speech_like(number, 0.5))
+    write(noisy / "b/stereo.flac", np.stack([speech_like(5, 0.4, 48000)] * 2, axis=1), 48000)
+    (noisy / "b/rubbish.wav").write_text("rubbish " * 50)
+    result = run("gan-denoise", "enhance", "--model", model_dir, "--jobs", 2, noisy, tmp_path / "out")
+    one_error_line(result, "rubbish.wav", "cannot be decoded")
+    assert "4 of 5 files done, 1 failed" in result.stderr
+    stereo, rate = audio.read(tmp_path / "out/b/stereo.flac")
+    assert stereo.shape == (19200, 2) and rate == 48000
+    one = tmp_path / "out/a/0.wav"
+    direct = gan_denoise.load(model_dir)(audio.read_mono(noisy / "a/0.wav")[0], 16000)
+    np.testing.assert_allclose(audio.read_mono(one)[0], direct, atol=1.0 / 32768)
+    result = run("gan-denoise", "enhance", "--model", model_dir, noisy / "a/0.wav", one)
+    one_error_line(result, "0.wav: exists", "--overwrite")
+    result = run(
+        "gan-denoise", "enhance", "--overwrite", "--mix", 0, noisy / "a/0.wav", one
+    )  # by the model in the package
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(audio.read(one)[0], audio.read(noisy / "a/0.wav")[0])
+    result = run("gan-denoise", "enhance", "--model", model_dir, noisy / "a", tmp_path / "out/a")
+    assert result.returncode == 0 and "0 of 3 files done, 3 skipped" in result.stderr
+    one_error_line(run("gan-denoise", "enhance", "--model", tmp_path, noisy, tmp_path / "x"), "is no model directory")
+    one_error_line(run("gan-denoise", "enhance", tmp_path / "absent.wav", "x.wav"), "no such file")
+    assert run("gan-denoise", "enhance", noisy).returncode == 2
+    assert run("gan-denoise", "enhance", "--help").returncode == 0
+
+
+def stream(model_dir, samples: bytes, *options) -> tuple[np.ndarray, subprocess.CompletedProcess]:
+    command = ["gan-denoise", "stream", "--model", str(model_dir), *map(str, options), "-", "-"]
+    result = subprocess.run(command, input=samples, capture_output=True, timeout=120)
+    return np.frombuffer(result.stdout, dtype="<i2"), result
+
+
+def test_stream_from_pipe_to_pipe(model_dir):
+    samples = np.rint(speech_like(0, 2.0) * 32767).astype("<i2")
+    streamed, result = stream(model_dir, samples.tobytes())
+    assert result.returncode == 0, result.stderr
+    expected = gan_denoise.load(model_dir)(samples / 32768, 16000) * 32768
+    np.testing.assert_allclose(streamed, expected, atol=0.51)
+    for words in (b"2.00 s", b"real-time factor 0.", b"worst chunk", b"latency 512 samples at 16000 Hz (32 ms)"):
+        assert words in result.stderr
+    resampled, result = stream(model_dir, samples.tobytes(), "--sample-rate", 44100)
+    assert len(resampled) == len(samples) and b"with resampling" in result.stderr
+    odd, result = stream(model_dir, samples[:1000].tobytes() + b"\x01")
+    assert len(odd) == 1000 and result.returncode == 0 and b"its last byte is left out" in result.stderr
+    silence, result = stream(model_dir, bytes(20000))
+    assert len(silence) == 10000 and not silence.any()
+    nothing, result = stream(model_dir, b"")
+    assert len(nothing) == 0 and result.returncode == 0
+
+
+def test_stream_survives_a_closed_pipe(model_dir):
+    command = f"head -c 2000000 /dev/zero | gan-denoise stream --model {model_dir} - - | head -c 1000 | wc -c; echo ${{PIPESTATUS[1]}}"
+    result = run("bash", "-c", command)
+    assert result.stdout.split() == ["1000", "141"] and "Traceback" not in result.stderr
+    assert "real-time factor" in result.stderr
+
+
+def test_stream_wants_a_model_that_streams(tmp_path):
+    other = save(tmp_path / "model", SMALL["convnext"], randomised(SMALL["convnext"]))
+    result = stream(other, bytes(1000))[1]
+    assert result.returncode == 1 and result.stderr.count(b"\n") == 1 and b"cannot stream" in result.stderr
+
+
+def test_export_by_a_users_hand(tmp_path, monkeypatch):
+    """The README's commands and its example, with the model in the package."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    result = run("gan-denoise", "export", "boxed", tmp_path / "denoise.onnx")
+    assert result.returncode == 0, result.stderr
+    one_error_line(run("gan-denoise", "export", "boxed", tmp_path / "denoise.onnx"), "denoise.onnx: exists")
+    session = onnxruntime.InferenceSession(tmp_path / "denoise.stream.onnx")
+    about = session.get_modelmeta().custom_metadata_map
+    assert (about["sample_rate"], about["latency"], about["hop_length"]) == ("16000", "512", "256")
+    assert about["licence"] and about["procedure"] and json.loads(about["state"])["age"] == ["batch", 1, 1]
+
+    noisy = speech_like(0, 3.0).astype(np.float32)
+    denoiser = gan_denoise.load()
+    session = onnxruntime.InferenceSession(tmp_path / "denoise.onnx")
+    (enhanced,) = session.run(None, {"noisy": noisy[None]})
+    np.testing.assert_allclose(enhanced[0], denoiser(noisy, 16000), atol=1e-4)
+
+    (example,) = [
+        code
+        for code in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+        if "onnxruntime" in code
+    ]
+    write(tmp_path / "noisy.wav", noisy, subtype="FLOAT")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    live = audio.read_mono(tmp_path / "enhanced.wav")[0]
+    np.testing.assert_allclose(live[: len(noisy)], denoiser(noisy, 16000)[: len(live)], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["hifigan", "segan"])
+def test_every_kind_of_generator_exports(name, tmp_path):
+    pytest.importorskip("onnxruntime")
+    folder = save(tmp_path / "model", SMALL[name], randomised(SMALL[name]))
+    (line,) = export.export(folder, tmp_path / "a.onnx")  # which compares it with torch
+    assert "differs from torch by at most" in line
+    with pytest.raises(InputError, match="exists"):
+        list(export.export(folder, tmp_path / "a.onnx"))
+    with pytest.raises(InputError, match=r"name it a\.onnx"):
+        list(export.export(folder, tmp_path / "a.bin"))
+
+
+def test_the_model_in_the_package_is_small_and_described():
+    assert (BOXED / "model.safetensors").stat().st_size <= 4 * 2**20
+    card = (BOXED / "CARD.md").read_text()
+    for words in ("## Data", "## Procedure", "## Figures", "## Licence", "## Limits"):
+        assert words in card
+    config = json.loads((BOXED / "config.json").read_text())
+    assert config["licence"] and config["generator"]["name"] == "causal"
