@@ -15,6 +15,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["gan_denoise", "gan_denoise.*"]),
+    package_data={"gan_denoise": ["boxed/*"]},
     install_requires=[
         "auraloss>=0.4.0",
         "einops>=0.8",
@@ -41,6 +42,7 @@ setup(
             "scikit-learn>=1.4",
             "tensorboard>=2.16",
         ],
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.17", "onnxscript>=0.5"],
         "dnsmos": ["librosa>=0.10", "onnxruntime>=1.17", "requests>=2.31", "speechmos>=0.0.1"],
         "test": ["playwright>=1.49", "pytest>=8.0"],
     },

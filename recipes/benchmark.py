@@ -2,7 +2,8 @@
 """How fast it is, on this machine: figures that tests must not depend on, as ratios against a reference of the same run.
 
 benchmark.py corrupt [--seconds N]      stage 1: speed against real time on one core, two jobs against one
-benchmark.py enhance [--model DIR]      a generator on one thread: real-time factor, against one FFT pass of the same audio
+benchmark.py enhance [--model DIR]      every generator, or one, on one thread: real-time factor, against one FFT pass of the same audio
+benchmark.py stream [--model DIR]       a streaming model (the one in the package) chunk by chunk on one thread: torch, and onnxruntime
 benchmark.py gan [--experiment FILE]    an update of the GAN phase against the textbook's, each saving by itself, and what else was tried
 """
 
@@ -27,8 +28,11 @@ from torch.nn import functional as F
 
 from gan_denoise import datadir, generators
 from gan_denoise.checkpoint import load_model
+from gan_denoise.enhance import BOXED
 from gan_denoise.errors import InputError
+from gan_denoise.export import export
 from gan_denoise.stft import STFT
+from gan_denoise.streaming import Stream
 from gan_denoise.terminal import program
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,9 +44,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("corrupt", "enhance", "gan"))
+    parser.add_argument("what", choices=("corrupt", "enhance", "stream", "gan"))
     parser.add_argument("--seconds", type=float, default=3600.0, help="amount of audio for `corrupt` (3600)")
-    parser.add_argument("--model", type=Path, help="for `enhance` (the default generator, untrained)")
+    parser.add_argument("--model", type=Path, help="for `enhance` (every generator as it is by default) and `stream`")
     parser.add_argument(
         "--experiment", type=Path, default=ROOT / "recipes/experiments/gan.yaml", help="for `gan` (gan.yaml)"
     )
@@ -54,6 +58,8 @@ def main() -> None:
         corrupt(arguments.seconds)
     elif arguments.what == "enhance":
         enhance(arguments.model)
+    elif arguments.what == "stream":
+        stream(arguments.model or BOXED)
     else:
         gan(arguments.experiment, arguments.updates, arguments.compile)
 
@@ -83,12 +89,7 @@ def corrupt(seconds: float) -> None:
 
 def enhance(model: Path | None) -> None:
     torch.set_num_threads(1)
-    if model:
-        generator, _ = load_model(model)
-    else:
-        generator = generators.build({"name": "convnext"}, sample_rate=SAMPLE_RATE).eval()
-    noisy = 0.05 * torch.randn(1, 1, round(30 * SAMPLE_RATE))
-    stft = STFT(512, 128)
+    noisy, stft = 0.05 * torch.randn(1, 1, round(30 * SAMPLE_RATE)), STFT(512, 128)
 
     def seconds(function) -> float:
         times = []
@@ -100,8 +101,53 @@ def enhance(model: Path | None) -> None:
                 times.append(time.perf_counter() - started)
         return float(np.median(times))
 
-    own, reference = seconds(lambda: generator(noisy)), seconds(lambda: stft.inverse(*stft(noisy[0]), noisy.shape[-1]))
-    print(f"enhance, 1 thread, 30 s: real-time factor {own / 30:.4f}, {own / reference:.1f} x an STFT and its inverse")
+    chosen = {str(model): load_model(model)[0]} if model else {
+        name: generators.build({"name": name}, sample_rate=SAMPLE_RATE).eval() for name in generators.names()
+    }  # fmt: skip
+    for name, generator in chosen.items():
+        own, reference = (
+            seconds(lambda generator=generator: generator(noisy)),
+            seconds(lambda: stft.inverse(*stft(noisy[0]), noisy.shape[-1])),
+        )
+        size = sum(parameter.numel() for parameter in generator.parameters()) / 1e6
+        print(
+            f"{name:10s} {size:5.1f} M parameters, 30 s at once: real-time factor {own / 30:.4f}, "
+            f"{own / reference:.1f} x an STFT and its inverse"
+        )
+
+
+def stream(model: Path) -> None:
+    """Chunk by chunk at the model's own hop, as a caller hears it: the time of each, resampling and files apart."""
+    import onnxruntime
+
+    torch.set_num_threads(1)
+    generator, _ = load_model(model)
+    hop, chunks = generator.hop_length, 12000
+    noisy = 0.05 * np.random.default_rng(0).standard_normal((chunks, hop)).astype(np.float32)
+    live = Stream(generator, 1, SAMPLE_RATE)
+    with tempfile.TemporaryDirectory() as name:
+        list(export(model, Path(name) / "model.onnx"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(Path(name) / "model.stream.onnx", options)
+    state = {key: value.numpy() for key, value in generator.initial_state().items()}
+
+    def step(samples: np.ndarray) -> None:
+        nonlocal state
+        _, *after = session.run(None, {"noisy": samples[None], **state})
+        state = dict(zip(state, after, strict=True))
+
+    for what, function in (("onnxruntime", step), ("torch", lambda samples: live.push(samples[:, None]))):
+        took_s = []
+        for samples in noisy:
+            started = time.perf_counter()
+            function(samples)
+            took_s.append(time.perf_counter() - started)
+        took_s, chunk_s = np.array(took_s[100:]), hop / SAMPLE_RATE  # the first ones warm up
+        print(
+            f"{what:12s} chunks of {1e3 * chunk_s:.0f} ms: real-time factor {took_s.mean() / chunk_s:.4f}, "
+            f"99.9th percentile {1e3 * np.quantile(took_s, 0.999):.2f} ms, slowest {1e3 * took_s.max():.2f} ms"
+        )
 
 
 def positive(text: str) -> int:

@@ -40,14 +40,14 @@ ADVERSARY_NUMBERS = {
     "clip_norm": (1e-3, False),
 }
 REQUIRED = {*NUMBERS, "generator", "losses", "gain_db", "fresh_noise", "optimizer", "precision", "trackers"}
-OPTIONAL = {"init", "adversary"}
+OPTIONAL = {"init", "adversary", "licence"}
 ADVERSARY_REQUIRED = {*ADVERSARY_NUMBERS, "discriminators", "conditional", "losses", "optimizer"}
 # precision -> what accelerate calls it, and the type of the weights
 PRECISIONS = {"float32": ("no", torch.float32), "bf16": ("bf16", torch.float32), "float64": ("no", torch.float64)}
 # What the weights do not depend on until the adversary enters
 PHASES = {"adversary", "discriminator_steps"}
 # What may differ when a run goes on, since the weights do not depend on it
-FREE_TO_CHANGE = {"workers", "log_every", "checkpoint_every", "trackers"}
+FREE_TO_CHANGE = {"workers", "log_every", "checkpoint_every", "trackers", "licence"}
 FREE_TO_CHANGE |= {key for key in NUMBERS if key.startswith("validate_")}
 
 
@@ -69,8 +69,9 @@ def read_experiment(path: Path, overrides: Iterable[str]) -> dict:
             f"{source}: precision: expected one of {', '.join(PRECISIONS)}, found {experiment['precision']!r}"
         )
     _check_trackers(experiment["trackers"], f"{source}: trackers")
-    if not isinstance(experiment.get("init", ""), str):
-        raise InputError(f"{source}: init: expected a model directory, found {experiment['init']!r}")
+    for key, expected in {"init": "a model directory", "licence": "that of the weights, as text"}.items():
+        if not isinstance(experiment.get(key, ""), str):
+            raise InputError(f"{source}: {key}: expected {expected}, found {experiment[key]!r}")
     if "adversary" in experiment:
         adversary, where = experiment["adversary"], f"{source}: adversary"
         _check(adversary, ADVERSARY_NUMBERS, ADVERSARY_REQUIRED, set(), where)

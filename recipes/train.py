@@ -139,6 +139,8 @@ def train(
 
     if leader:
         config = identity | {"name": name, "generator": experiment["generator"], "seed": seed}
+        if "licence" in experiment:
+            config["licence"] = experiment["licence"]
         logbook = Logbook(exp, config, accelerator, schedule, first=first, spent_s=spent_s, history=history)
         validation = Validation(
             dev_data,

@@ -154,6 +154,33 @@ def test_losses_have_their_known_values():
         assert torch.isfinite(gradient).all(), name
 
 
+def test_compressed_spectra_weigh_quiet_bins():
+    clean = torch.randn(1, 1, 32000, generator=torch.Generator().manual_seed(0))
+    assert value("compressed", clean, clean, clean) == 0.0
+    half = value("compressed", 0.5 * clean, clean, clean)
+    assert half == pytest.approx(value("compressed", 0.05 * clean, 0.1 * clean, clean), rel=1e-2)  # of any level
+    # Both terms are (1 - 0.5 ** 0.3) ** 2 of the mean of |X| ** 0.6, for Gaussian X of variance 192 (the window's energy)
+    assert half == pytest.approx((1 - 0.5**0.3) ** 2 * 192**0.3 * 0.8975, rel=0.02)
+
+
+def test_pmsqe_orders_signals_as_pesq_does():
+    from pesq import pesq
+
+    draw, ours, theirs = np.random.default_rng(0), [], []
+    for index in range(16):
+        clean = speech_like(index, 2.0)
+        noise = np.convolve(draw.standard_normal(32000), [1.0, 0.9 * draw.random()], mode="same")
+        noisy = clean + 10 ** (-draw.uniform(20, 80) / 20) * noise
+        ours.append(value("pmsqe", *(torch.from_numpy(wave).float()[None, None] for wave in (noisy, clean, noisy))))
+        theirs.append(pesq(16000, clean.astype(np.float32), noisy.astype(np.float32), "wb"))
+    assert np.corrcoef(np.argsort(np.argsort(ours)), np.argsort(np.argsort(theirs)))[0, 1] < -0.8
+    clean = waves(16000)
+    assert value("pmsqe", clean, clean, clean) < 1e-3
+    assert value("pmsqe", 0.3 * clean, clean, clean) < 1e-2  # the level is aligned, as PESQ does
+    extra, less = clean + 0.01 * torch.randn_like(clean), clean - 0.01 * torch.randn_like(clean)
+    assert value("pmsqe", extra, clean, clean) == pytest.approx(value("pmsqe", less, clean, clean), rel=0.1) > 0.5
+
+
 def test_mrstft_is_a_mean_over_items_and_bounded_for_silence():
     """auraloss alone: one ratio for the batch, in which the quiet item counts for nothing; 15,222 for a silent target."""
     clean = (
