@@ -28,6 +28,12 @@ class Outcome:
     os_error: bool = False
     died: bool = False
 
+    def value(self) -> Any:
+        """The result, for those who cannot go on without. Raises InputError with the reason."""
+        if self.reason:
+            raise InputError(self.reason)
+        return self.result
+
 
 def each(
     function: Callable, items: Iterable, *, jobs: int, timeout_s: float | None = None, always_isolated: bool = False

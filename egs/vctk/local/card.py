@@ -18,7 +18,6 @@ import numpy as np
 
 from gan_denoise import audio, datadir, noise, workers
 from gan_denoise.config import read_yaml
-from gan_denoise.errors import InputError
 from gan_denoise.metrics import METRICS, Signals
 from gan_denoise.terminal import program, progress
 
@@ -43,17 +42,15 @@ def main() -> None:
     rows: dict[str, list[np.ndarray]] = {condition: [] for condition in CONDITIONS}
     outcomes = workers.each(partial(measure, model=arguments.model), tasks, jobs=arguments.jobs, always_isolated=True)
     for outcome in progress(outcomes, total=len(tasks), label="card", unit="utterances"):
-        if outcome.reason:
-            raise InputError(f"{outcome.item[1]}: {outcome.reason}")
-        for condition, values in outcome.result.items():
+        for condition, values in outcome.value().items():
             rows[condition].append(values)
     print("| input | " + " | ".join(METRICS[name].heading for name in SHOWN) + " |")
     print("|---|" + "---|" * len(SHOWN))
     for condition in CONDITIONS:
         before, after = np.mean(rows[condition], axis=0)
         cells = [
-            f"{METRICS[name].decimals and f'{b:.{METRICS[name].decimals}f}'} → {a:.{METRICS[name].decimals}f} ({a - b:+.{METRICS[name].decimals}f})"
-            for name, b, a in zip(SHOWN, before, after, strict=True)
+            f"{b:.{digits}f} → {a:.{digits}f} ({a - b:+.{digits}f})"
+            for b, a, digits in zip(before, after, (METRICS[name].decimals for name in SHOWN), strict=True)
         ]
         print(f"| {condition} | " + " | ".join(cells) + " |")
 

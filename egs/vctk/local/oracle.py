@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from gan_denoise import audio, datadir, workers
-from gan_denoise.errors import InputError
 from gan_denoise.noise import istft, stft
 from gan_denoise.terminal import program, progress
 
@@ -55,8 +54,7 @@ def main() -> None:
     tasks = [(data.wav[utt_id], data.noisy[utt_id], written[utt_id]) for utt_id in data.utt_ids]
     outcomes = workers.each(partial(work, kind=arguments.kind), tasks, jobs=arguments.jobs)
     for outcome in progress(outcomes, total=len(tasks), label=f"oracle {arguments.kind}"):
-        if outcome.reason:
-            raise InputError(outcome.reason)
+        outcome.value()
     datadir.write_table(arguments.exp / "enhanced.scp", written)
 
 

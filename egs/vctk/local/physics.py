@@ -48,7 +48,7 @@ def main() -> None:
         for redundancy in (2, 4):
             work = partial(zeroing, share=share, redundancy=redundancy)
             outcomes = list(workers.each(work, files, jobs=arguments.jobs))
-            measured, known, other = np.mean([outcome.result for outcome in outcomes], axis=0)
+            measured, known, other = np.mean([outcome.value() for outcome in outcomes], axis=0)
             predicted = 10 * np.log10((1 - share) * redundancy / share)
             print(
                 f"| {share:.0%} | {redundancy} | {predicted:.1f} | {measured:.1f} | {known:.1f} | {other:.1f} |",
@@ -60,7 +60,7 @@ def main() -> None:
         for name in ("zero", "scale", "add", "default", "heavy"):
             noise = CONF / ("noise.yaml" if name == "default" else f"noise_{name}.yaml")
             work = partial(write_oracles, noise=noise, folder=Path(folder) / name)
-            made = {outcome.item[0]: outcome.result for outcome in workers.each(work, files, jobs=arguments.jobs)}
+            made = {outcome.item[0]: outcome.value() for outcome in workers.each(work, files, jobs=arguments.jobs)}
             cells = []
             for kind in range(3):
                 pairs = [scoring.Pair(utt_id, clean, made[utt_id][kind]) for utt_id, clean in files]
