@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from conftest import ROOT, one_error_line, run, speech_like, write
+from conftest import ROOT, cli, one_error_line, run, speech_like, write
 from test_models import SMALL, save
 
 import gan_denoise
@@ -267,7 +267,7 @@ def test_enhance_from_the_command_line(model_dir, tmp_path):
         write(noisy / f"a/{number}.wav", speech_like(number, 0.5))
     write(noisy / "b/stereo.flac", np.stack([speech_like(5, 0.4, 48000)] * 2, axis=1), 48000)
     (noisy / "b/rubbish.wav").write_text("rubbish " * 50)
-    result = run("gan-denoise", "enhance", "--model", model_dir, "--jobs", 2, noisy, tmp_path / "out")
+    result = cli("enhance", "--model", model_dir, "--jobs", 2, noisy, tmp_path / "out")
     one_error_line(result, "rubbish.wav", "cannot be decoded")
     assert "4 of 5 files done, 1 failed" in result.stderr
     stereo, rate = audio.read(tmp_path / "out/b/stereo.flac")
@@ -275,19 +275,17 @@ def test_enhance_from_the_command_line(model_dir, tmp_path):
     one = tmp_path / "out/a/0.wav"
     direct = gan_denoise.load(model_dir)(audio.read_mono(noisy / "a/0.wav")[0], 16000)
     np.testing.assert_allclose(audio.read_mono(one)[0], direct, atol=1.0 / 32768)
-    result = run("gan-denoise", "enhance", "--model", model_dir, noisy / "a/0.wav", one)
+    result = cli("enhance", "--model", model_dir, noisy / "a/0.wav", one)
     one_error_line(result, "0.wav: exists", "--overwrite")
-    result = run(
-        "gan-denoise", "enhance", "--overwrite", "--mix", 0, noisy / "a/0.wav", one
-    )  # by the model in the package
+    result = cli("enhance", "--overwrite", "--mix", 0, noisy / "a/0.wav", one)  # by the model in the package
     assert result.returncode == 0, result.stderr
     np.testing.assert_array_equal(audio.read(one)[0], audio.read(noisy / "a/0.wav")[0])
-    result = run("gan-denoise", "enhance", "--model", model_dir, noisy / "a", tmp_path / "out/a")
+    result = cli("enhance", "--model", model_dir, noisy / "a", tmp_path / "out/a")
     assert result.returncode == 0 and "0 of 3 files done, 3 skipped" in result.stderr
-    one_error_line(run("gan-denoise", "enhance", "--model", tmp_path, noisy, tmp_path / "x"), "is no model directory")
-    one_error_line(run("gan-denoise", "enhance", tmp_path / "absent.wav", "x.wav"), "no such file")
-    assert run("gan-denoise", "enhance", noisy).returncode == 2
-    assert run("gan-denoise", "enhance", "--help").returncode == 0
+    one_error_line(cli("enhance", "--model", tmp_path, noisy, tmp_path / "x"), "is no model directory")
+    one_error_line(cli("enhance", tmp_path / "absent.wav", "x.wav"), "no such file")
+    assert cli("enhance", noisy).returncode == 2
+    assert cli("enhance", "--help").returncode == 0
 
 
 def stream(model_dir, samples: bytes, *options) -> tuple[np.ndarray, subprocess.CompletedProcess]:
@@ -330,9 +328,9 @@ def test_stream_wants_a_model_that_streams(tmp_path):
 def test_export_by_a_users_hand(tmp_path, monkeypatch):
     """The README's commands and its example, with the model in the package."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    result = run("gan-denoise", "export", "boxed", tmp_path / "denoise.onnx")
+    result = cli("export", "boxed", tmp_path / "denoise.onnx")
     assert result.returncode == 0, result.stderr
-    one_error_line(run("gan-denoise", "export", "boxed", tmp_path / "denoise.onnx"), "denoise.onnx: exists")
+    one_error_line(cli("export", "boxed", tmp_path / "denoise.onnx"), "denoise.onnx: exists")
     session = onnxruntime.InferenceSession(tmp_path / "denoise.stream.onnx")
     about = session.get_modelmeta().custom_metadata_map
     assert (about["sample_rate"], about["latency"], about["hop_length"]) == ("16000", "512", "256")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import one_error_line, run, speech_like, write
+from conftest import cli, one_error_line, run, speech_like, write
 from scipy.linalg import solve_toeplitz
 
 from gan_denoise import metrics, quality, scoring, speakers, workers
@@ -211,19 +211,19 @@ def test_score_from_the_command_line(tmp_path):
     assert "pesq_wb" in result.stdout and "3 of 3 utterances" in result.stdout
     assert [row["utt_id"] for row in scoring.read_csv(tmp_path / "s.csv")] == ["0", "1", "2"]
     csv = ("--csv", tmp_path / "s.csv", tmp_path / "clean", tmp_path / "enhanced")
-    one_error_line(run("gan-denoise", "score", *csv), "s.csv: exists", "--overwrite")
+    one_error_line(cli("score", *csv), "s.csv: exists", "--overwrite")
     clean = tmp_path / "clean/0.wav"
-    result = run("gan-denoise", "score", "--overwrite", "--csv", clean, clean, tmp_path / "enhanced/0.wav")
+    result = cli("score", "--overwrite", "--csv", clean, clean, tmp_path / "enhanced/0.wav")
     one_error_line(result, "0.wav: is an input")
     (tmp_path / "enhanced/2.wav").unlink()
-    result = run("gan-denoise", "score", tmp_path / "clean", tmp_path / "enhanced", "--metrics", "si_sdr,stoi")
+    result = cli("score", tmp_path / "clean", tmp_path / "enhanced", "--metrics", "si_sdr,stoi")
     one_error_line(result, "2: all metrics: has no enhanced file")
     assert "2 of 3 utterances" in result.stdout and "pesq" not in result.stdout
-    swapped = run("gan-denoise", "score", "--metrics", "si_sdr", tmp_path / "enhanced/1.wav", tmp_path / "clean/1.wav")
+    swapped = cli("score", "--metrics", "si_sdr", tmp_path / "enhanced/1.wav", tmp_path / "clean/1.wav")
     assert swapped.returncode == 0 and "is CLEAN the first argument?" in swapped.stderr
-    result = run("gan-denoise", "score", tmp_path / "clean/0.wav", tmp_path / "enhanced/1.wav")
+    result = cli("score", tmp_path / "clean/0.wav", tmp_path / "enhanced/1.wav")
     assert result.returncode == 0, result.stderr
     write(tmp_path / "other/9.wav", speech_like(0))
-    one_error_line(run("gan-denoise", "score", tmp_path / "clean", tmp_path / "other"), "no utt_id in common")
+    one_error_line(cli("score", tmp_path / "clean", tmp_path / "other"), "no utt_id in common")
     Path(tmp_path / "none").mkdir()
-    one_error_line(run("gan-denoise", "score", tmp_path / "clean", tmp_path / "none"), "holds no audio files")
+    one_error_line(cli("score", tmp_path / "clean", tmp_path / "none"), "holds no audio files")

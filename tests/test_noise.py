@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CONF, LOCAL, one_error_line, run, speech_like, write
+from conftest import CONF, LOCAL, cli, one_error_line, run, speech_like, write
 
 from gan_denoise import audio, noise
 from gan_denoise.errors import InputError
@@ -234,22 +234,22 @@ def test_lists_and_links(tmp_path):
     write(tmp_path / "in/a.wav", speech_like(0))
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/in").symlink_to(tmp_path / "in")
-    result = run("gan-denoise", "corrupt", tmp_path / "linked", tmp_path / "out")
+    result = cli("corrupt", tmp_path / "linked", tmp_path / "out")
     assert result.returncode == 0 and (tmp_path / "out/in/a.wav").is_file(), result.stderr
     scp = tmp_path / "in.scp"
     scp.write_text(f"utt {tmp_path / 'in/a.wav'}\n")
-    assert run("gan-denoise", "corrupt", scp, tmp_path / "new.scp").returncode == 0
+    assert cli("corrupt", scp, tmp_path / "new.scp").returncode == 0
     assert (tmp_path / "new.scp").read_text() == f"utt {tmp_path / 'new/utt.wav'}\n"
-    one_error_line(run("gan-denoise", "corrupt", "--overwrite", scp, scp), "in.scp: exists")
-    one_error_line(run("gan-denoise", "corrupt", scp, tmp_path / "x.wav"), "has to be a folder or an scp file")
-    one_error_line(run("gan-denoise", "corrupt", tmp_path / "in", tmp_path / "in/out"), "lies inside the input folder")
+    one_error_line(cli("corrupt", "--overwrite", scp, scp), "in.scp: exists")
+    one_error_line(cli("corrupt", scp, tmp_path / "x.wav"), "has to be a folder or an scp file")
+    one_error_line(cli("corrupt", tmp_path / "in", tmp_path / "in/out"), "lies inside the input folder")
     scp.write_text(f"../evil {tmp_path / 'in/a.wav'}\n")
-    one_error_line(run("gan-denoise", "corrupt", scp, tmp_path / "safe"), "may not be a path")
+    one_error_line(cli("corrupt", scp, tmp_path / "safe"), "may not be a path")
 
 
 def test_noisy_beyond_full_scale_is_stored_as_float(tmp_path):
     write(tmp_path / "hot.wav", speech_like(0) * 6, subtype="FLOAT")
-    result = run("gan-denoise", "corrupt", tmp_path / "hot.wav", tmp_path / "noisy.wav")
+    result = cli("corrupt", tmp_path / "hot.wav", tmp_path / "noisy.wav")
     assert result.returncode == 0, result.stderr
     noisy, rate = audio.read_mono(tmp_path / "noisy.wav")
     assert np.abs(noisy).max() > 1.0
