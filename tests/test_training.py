@@ -439,7 +439,7 @@ def test_two_processes_with_a_batch_of_b_equal_one_with_2b(prepared, tiny_gan, t
         (["step=5"], 'unknown key "step" (did you mean "steps"?)'),
         (["steps=0"], "steps: expected a whole number from 1, found 0"),
         (["precision=fp16"], "expected one of float32, bf16, float64"),
-        (["fresh_noise=1"], "fresh_noise: expected true or false"),
+        (["fresh_noise=1"], "fresh_noise: expected true, false, or shares"),
         (["trackers=wandb"], "trackers: expected a list of names"),
         (["adversary.lr=1"], 'adversary: unknown key "lr"'),
         (["adversary.conditional=maybe"], "conditional: expected true or false"),
