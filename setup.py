@@ -44,7 +44,7 @@ setup(
         ],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.17", "onnxscript>=0.5"],
         "dnsmos": ["librosa>=0.10", "onnxruntime>=1.17", "requests>=2.31", "speechmos>=0.0.1"],
-        "test": ["playwright>=1.49", "pytest>=8.0"],
+        "test": ["playwright>=1.49", "pytest>=8.0", "pytest-xdist>=3.5"],
     },
     entry_points={"console_scripts": ["gan-denoise = gan_denoise.cli:main"]},
 )
