@@ -191,6 +191,55 @@ def unfold(update: Update) -> None:
         stack.forward = partial(forward, stack)
 
 
+def stack_scales(update: Update) -> None:
+    """MSD's scales as one grouped convolution per layer: the shorter scales are padded, and what the padding became is put to zero."""
+
+    def forward(stacks, wave: torch.Tensor) -> list[list[torch.Tensor]]:
+        waves = [wave]
+        for _ in stacks[1:]:
+            waves.append(F.avg_pool1d(waves[-1], 4, 2, padding=2))
+        lengths, scales = [own.shape[-1] for own in waves], len(stacks)
+        hidden = torch.cat([F.pad(own, (0, lengths[0] - own.shape[-1])) for own in waves], dim=1)
+        outputs: list[list[torch.Tensor]] = [[] for _ in stacks]
+        for layers in zip(*((*stack.convolutions, stack.score) for stack in stacks), strict=True):
+            one = layers[0]
+            weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
+            hidden = F.conv1d(hidden, weight, bias, one.stride, one.padding, groups=one.groups * scales)
+            hidden = hidden if one is stacks[0].score else F.leaky_relu(hidden, 0.1)
+            lengths = [(own + 2 * one.padding[0] - one.kernel_size[0]) // one.stride[0] + 1 for own in lengths]
+            apart = hidden.unflatten(1, (scales, -1))
+            for number, own in enumerate(lengths):
+                outputs[number].append(apart[:, number, :, :own])
+            places = torch.arange(hidden.shape[-1], device=hidden.device)
+            inside = places < torch.tensor(lengths, device=hidden.device)[:, None]
+            hidden = (apart * inside[:, None]).flatten(1, 2)
+        return outputs
+
+    msd = update.adversary.bare_bank.members["msd"]
+    msd.forward = partial(forward, msd.stacks)
+
+
+def moved(experiment: dict, device: torch.device, variants: dict, changes: dict) -> dict[str, float]:
+    """How far the weights of each variant are from the textbook's after three updates in float64, where rounding cannot
+    turn the sign of a gradient near zero, and with it a whole step of Adam."""
+    experiment = {**experiment, "precision": "float64"}
+    draw = torch.Generator().manual_seed(1)
+    shape = (2, 1, round(experiment["segment_s"] * SAMPLE_RATE))
+    batches = [0.05 * torch.randn(2, *shape, generator=draw, dtype=torch.float64).to(device) for _ in range(3)]
+
+    def updated(settings: dict, change=None) -> Update:
+        update = Update(experiment, device, **settings)
+        if change:
+            change(update)
+        for noise, clean in batches:
+            update(clean + 0.4 * noise, clean)
+        return update
+
+    textbook = updated({})
+    found = {name: difference(textbook, updated(settings)) for name, settings in variants.items()}
+    return found | {name: difference(textbook, updated({"ours": True}, change)) for name, change in changes.items()}
+
+
 def gan(path: Path, updates: int, compiled: bool) -> None:
     """Variants take turns, so that a slow moment of a shared machine hits all of them alike; medians are compared."""
     experiment = read_experiment(path, [])
@@ -198,21 +247,24 @@ def gan(path: Path, updates: int, compiled: bool) -> None:
         raise InputError(f"{path}: has no adversary: name an experiment that has one")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     savings = ("joint", "frozen", "detached", "silent")
-    variants = {"the textbook's": Update(experiment, device)}
-    variants |= {f"{saving} alone": Update(experiment, device, **{saving: True}) for saving in savings}
-    variants["ours"] = Update(experiment, device, ours=True)
-    trials = {
-        "optimizers not fused": unfuse,
-        "discriminators in bf16": halve,
+    settings = {
+        "the textbook's": {},
+        **{f"{saving} alone": {saving: True} for saving in savings},
+        "ours": {"ours": True},
     }
+    exact, rounded = {}, {"ours, optimizers not fused": unfuse, "ours, discriminators in bf16": halve}
     if "mpd" in experiment["adversary"]["discriminators"]:
-        trials["mpd in two dimensions"] = unfold
-        trials["the same, channels last"] = lambda update: (unfold(update), channels_last(update))
+        exact["ours, mpd in two dimensions"] = unfold
+        exact["ours, the same, channels last"] = lambda update: (unfold(update), channels_last(update))
+    if "msd" in experiment["adversary"]["discriminators"]:
+        exact["ours, msd's scales in one"] = stack_scales
     if compiled:
-        trials["discriminators compiled"] = lambda update: update.adversary.bare_bank.compile()
-    tried = {f"ours, {name}": Update(experiment, device, ours=True) for name in trials}
-    for change, update in zip(trials.values(), tried.values(), strict=True):
-        change(update)
+        rounded["ours, discriminators compiled"] = lambda update: update.adversary.bare_bank.compile()
+    differences = moved(experiment, device, settings, exact)
+    variants = {name: Update(experiment, device, **own) for name, own in settings.items()}
+    tried = {name: Update(experiment, device, ours=True) for name in exact | rounded}
+    for name, change in (exact | rounded).items():
+        change(tried[name])
     draw = torch.Generator().manual_seed(0)
     shape = (experiment["batch_size"], 1, round(experiment["segment_s"] * SAMPLE_RATE))
     took: dict[str, list[float]] = {name: [] for name in variants | tried}
@@ -226,13 +278,11 @@ def gan(path: Path, updates: int, compiled: bool) -> None:
                 torch.cuda.synchronize()
             if number:  # the first warms up
                 took[name].append(time.perf_counter() - started)
-        if number == 1:
-            differences = {name: difference(variants["the textbook's"], update) for name, update in variants.items()}
     reference = float(np.median(took["the textbook's"]))
     for name in variants | tried:
         own = float(np.median(took[name]))
-        moved = f"  weights differ by {differences[name]:.1e}" if name in differences else ""
-        print(f"{name:32s} {1.0 / own:6.2f} updates/s  {reference / own:5.2f} x the textbook's{moved}")
+        apart = f"  weights differ by {differences[name]:.1e}" if name in differences else ""
+        print(f"{name:32s} {1.0 / own:6.2f} updates/s  {reference / own:5.2f} x the textbook's{apart}")
     if device.type == "cuda":
         print(f"peak memory of all variants together: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
 

@@ -109,8 +109,12 @@ done
 if runs 3; then
     # fresh SCP SOURCE...: whether the files that SCP lists are there and newer than what they were made from
     fresh() { local source; [ -f "$1" ] || return 1; for source in "${@:2}"; do [ "$1" -nt "$source" ] || return 1; done; }
-    fresh "$exp/oracle_mag/enhanced.scp" "$data/test/noisy.scp" || python "$here/local/oracle.py" --jobs "$nj" magnitude "$data/test" "$exp/oracle_mag"
-    fresh "$exp/oracle_mask/enhanced.scp" "$data/test/noisy.scp" || python "$here/local/oracle.py" --jobs "$nj" mask "$data/test" "$exp/oracle_mask"
+    oracle() { # DATA PLACE, where DATA's limits become $exp/{oracle_mag,oracle_mask}PLACE
+        { fresh "$exp/oracle_mag$2/enhanced.scp" "$1/noisy.scp" && fresh "$exp/oracle_mask$2/enhanced.scp" "$1/noisy.scp"; } ||
+            python "$here/local/oracle.py" --jobs "$nj" "$1" "$exp/oracle_mag$2" "$exp/oracle_mask$2"
+    }
+    oracle "$data/test" ""
+    for name in $conditions; do oracle "$data/test_$name" "/conditions/$name"; done
     enhance() { # MODEL NOISY.scp OUT.scp
         fresh "$3" "$2" "$1/model.safetensors" || gan-denoise enhance --model "$1" --jobs "$nj" --overwrite "$2" "$3"
     }
@@ -126,7 +130,7 @@ fi
 if runs 4; then
     score() { python "$here/local/score.py" --jobs "$nj" "$@" || { [ $? -eq 3 ] && incomplete=yes; }; }  # 3: all but what cannot be scored
     score "$data/test" "$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask" "${systems[@]}"
-    for name in $conditions; do score "$data/test_$name" "$exp/noisy" "${first_seeds[@]}"; done
+    for name in $conditions; do score "$data/test_$name" "$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask" "${first_seeds[@]}"; done
 fi
 
 if runs 5; then

@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Stage 3: limits to compare with, made with the clean STFT at hand (Hann, 512/128 at 16 kHz).
 
-    oracle.py [--jobs N] magnitude|mask DATADIR EXPDIR        writes EXPDIR/enhanced/ and EXPDIR/enhanced.scp
+    oracle.py [--jobs N] DATADIR MAGNITUDE MASK        writes enhanced/ and enhanced.scp into the folders MAGNITUDE and MASK
 
-magnitude: clean magnitude, noisy phase. mask: the best gain within [0, 1] on every noisy bin, as mask-based denoisers apply.
+MAGNITUDE: clean magnitude, noisy phase. MASK: the best gain within [0, 1] on every noisy bin, as mask-based denoisers apply.
 """
 
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from gan_denoise.noise import istft, stft
 from gan_denoise.terminal import program, progress
 
 WINDOW_S, HOPS_PER_WINDOW = 0.032, 4
+KINDS = ("magnitude", "mask")
 
 
 def oracle(clean: np.ndarray, noisy: np.ndarray, sample_rate: int, kind: str) -> np.ndarray:
@@ -32,10 +32,11 @@ def oracle(clean: np.ndarray, noisy: np.ndarray, sample_rate: int, kind: str) ->
     return istft(magnitude * np.exp(1j * np.angle(spectrum)), window, hop_length, len(clean))
 
 
-def work(task: tuple[Path, Path, Path], *, kind: str) -> None:
+def work(task: tuple[Path, Path, dict[str, Path]]) -> None:
     clean, sample_rate = audio.read_mono(task[0], dtype="float64")
     noisy, _ = audio.read_mono(task[1], dtype="float64")
-    audio.write_wav(task[2], oracle(clean, noisy, sample_rate, kind), sample_rate)
+    for kind, path in task[2].items():
+        audio.write_wav(path, oracle(clean, noisy, sample_rate, kind), sample_rate)
 
 
 @program
@@ -44,18 +45,22 @@ def main() -> None:
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("kind", choices=("magnitude", "mask"))
     parser.add_argument("data", type=Path, metavar="DATADIR")
-    parser.add_argument("exp", type=Path, metavar="EXPDIR")
+    for kind in KINDS:
+        parser.add_argument(kind, type=Path, metavar=kind.upper())
     arguments = parser.parse_args()
     data = datadir.read(arguments.data, noisy=True)
-    folder = (arguments.exp / "enhanced").resolve()
-    written = {utt_id: folder / f"{utt_id}.wav" for utt_id in data.utt_ids}
-    tasks = [(data.wav[utt_id], data.noisy[utt_id], written[utt_id]) for utt_id in data.utt_ids]
-    outcomes = workers.each(partial(work, kind=arguments.kind), tasks, jobs=arguments.jobs)
-    for outcome in progress(outcomes, total=len(tasks), label=f"oracle {arguments.kind}"):
+    folders = {kind: getattr(arguments, kind).resolve() for kind in KINDS}
+    written = {kind: {utt_id: folders[kind] / f"enhanced/{utt_id}.wav" for utt_id in data.utt_ids} for kind in KINDS}
+    tasks = [
+        (data.wav[utt_id], data.noisy[utt_id], {kind: written[kind][utt_id] for kind in KINDS})
+        for utt_id in data.utt_ids
+    ]
+    outcomes = workers.each(work, tasks, jobs=arguments.jobs)
+    for outcome in progress(outcomes, total=len(tasks), label=f"oracles of {arguments.data.name}"):
         outcome.value()
-    datadir.write_table(arguments.exp / "enhanced.scp", written)
+    for kind in KINDS:
+        datadir.write_table(folders[kind] / "enhanced.scp", written[kind])
 
 
 if __name__ == "__main__":
