@@ -18,6 +18,7 @@ setup(
     package_data={"gan_denoise": ["boxed/*"]},
     install_requires=[
         "auraloss>=0.4.0",
+        "av>=14.0",
         "einops>=0.8",
         "mir_eval>=0.7,<0.9",
         "numpy>=1.26",
@@ -44,7 +45,7 @@ setup(
         ],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.17", "onnxscript>=0.5"],
         "dnsmos": ["librosa>=0.10", "onnxruntime>=1.17", "requests>=2.31", "speechmos>=0.0.1"],
-        "test": ["playwright>=1.49", "pytest>=8.0", "pytest-xdist>=3.5"],
+        "test": ["hypothesis>=6.100", "playwright>=1.49", "pytest>=8.0", "pytest-xdist>=3.5"],
     },
-    entry_points={"console_scripts": ["gan-denoise = gan_denoise.cli:main"]},
+    entry_points={"console_scripts": ["gan-denoise = gan_denoise.__main__:main"]},
 )

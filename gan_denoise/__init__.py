@@ -15,6 +15,6 @@ def load(model_dir=None, device: str = "cpu"):
 
     Returns a `gan_denoise.enhance.Denoiser`. Raises `gan_denoise.errors.InputError` when the directory is no model.
     """
-    from gan_denoise.enhance import BOXED, Denoiser  # torch is imported here, not by `import gan_denoise`
+    from gan_denoise.enhance import Denoiser  # torch is imported here, not by `import gan_denoise`
 
-    return Denoiser.load(model_dir or BOXED, device=device)
+    return Denoiser.load(model_dir, device=device)

@@ -15,6 +15,8 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from gan_denoise.arrays import MAX_CHANNELS
+from gan_denoise.decoding import open_decoder
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically, writing
 
@@ -22,69 +24,49 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 class Reader:
-    """An audio file, opened and checked; a context manager. sample_rate: Hz. frames: samples per channel. format, subtype: libsndfile's.
+    """An audio file, opened and checked; a context manager.
 
-    Raises InputError when the file is missing, no audio, empty, truncated, or holds NaN or infinite samples.
+    sample_rate: Hz. frames: samples per channel, which is an estimate where only decoding tells (MP3 without a Xing header).
+    format, subtype: in libsndfile's words. dtype: of the samples, "float32" or "float64", full scale is 1.0. Raises InputError
+    when the file is missing, no audio, empty, truncated, damaged, or holds NaN or infinite samples.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, *, dtype: str = "float32"):
         self._path = path = Path(path)
-        if not path.is_file():
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, a file is needed: name one")
+        if not path.exists():
             raise InputError(f"{path}: no such file: check the path")
+        if not path.is_file():
+            raise InputError(f"{path}: is a pipe or a device, not a file: write the audio to a file first")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty (0 bytes): replace or remove it")
-        with self._decoding():
-            self._file = file = sf.SoundFile(path)
-        self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
-        self.format, self.subtype = file.format, file.subtype
-        # libsndfile repairs a WAV header that promises more than the file holds, and only its log tells
-        self._truncated = "(should be" in file.extra_info and file.format in ("WAV", "WAVEX", "AIFF")
-        if self.frames == 0:
-            file.close()
-            raise InputError(f"{path}: holds no samples: replace or remove it")
+        self._decoder = decoder = open_decoder(path, dtype=dtype)
+        self._any = False
+        self.sample_rate, self.channels, self.frames = decoder.sample_rate, decoder.channels, decoder.frames
+        self.format, self.subtype = decoder.format, decoder.subtype
 
     def __enter__(self) -> Reader:
         return self
 
     def __exit__(self, *_) -> None:
-        self._file.close()
-
-    def read(self, frames: int = -1, *, dtype: str = "float32") -> np.ndarray:
-        """The next `frames` samples, or all that are left: (n, channels) in `dtype`, full scale is 1.0."""
-        with self._decoding():
-            before = self._file.tell()
-            wanted = self.frames - before if frames < 0 else min(frames, self.frames - before)
-            samples = self._file.read(wanted, dtype=dtype, always_2d=True)
-        if before == 0 and len(samples) == 0:
-            raise InputError(f"{self._path}: holds no samples: replace or remove it")
-        if len(samples) < wanted or self._truncated:
-            raise InputError(
-                f"{self._path}: truncated, the header promises more samples than there are: replace or remove it"
-            )
-        if not np.isfinite(samples).all():
-            raise InputError(f"{self._path}: holds NaN or infinite samples: replace or remove it")
-        return samples
+        self._decoder.close()
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
-        """What is left, in pieces of `frames` samples: (n, channels) float32 each."""
-        for _ in range(self._file.tell(), self.frames, frames):
-            yield self.read(frames)
-
-    @contextlib.contextmanager
-    def _decoding(self) -> Iterator[None]:
-        try:
-            yield
-        except (sf.LibsndfileError, RuntimeError) as error:
-            reason = str(getattr(error, "error_string", error)).rstrip(".")
-            raise InputError(
-                f"{self._path}: cannot be decoded ({reason}): truncated or not audio: replace or remove it"
-            ) from error
+        """What is left, in pieces of `frames` samples, the last one shorter: (n, channels) each."""
+        while len(samples := self._decoder.read(frames)):
+            if not np.isfinite(samples).all():
+                raise InputError(f"{self._path}: holds NaN or infinite samples: replace or remove it")
+            self._any = True
+            yield samples
+        if not self._any:
+            raise InputError(f"{self._path}: holds no samples: replace or remove it")
 
 
 def read(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:
     """Read and check a whole file: (samples (T, channels) in `dtype`, sample_rate). Raises InputError as `Reader` does."""
-    with Reader(path) as reader:
-        return reader.read(dtype=dtype), reader.sample_rate
+    with Reader(path, dtype=dtype) as reader:
+        return np.concatenate(list(reader.blocks(_READ_AT_ONCE))), reader.sample_rate
 
 
 def read_mono(path: str | Path, *, sample_rate: int | None = None, dtype: str = "float32") -> tuple[np.ndarray, int]:
@@ -102,9 +84,14 @@ def read_mono(path: str | Path, *, sample_rate: int | None = None, dtype: str = 
 
 
 def resample(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
-    """Band-limited resampling (soxr, very high quality), aligned in time: (T,) or (T, channels) -> ceil(T * out / in)."""
+    """Band-limited resampling (soxr, very high quality), aligned in time: (T,) or (T, channels) -> ceil(T * out / in).
+
+    Raises InputError for more than 1024 channels, with which soxr may crash.
+    """
     if rate_in == rate_out:
         return samples
+    if samples.ndim > 1 and samples.shape[1] > MAX_CHANNELS:
+        raise InputError(f"expected samples of shape (T,) or (T, channels), found {samples.shape}: transpose them")
     length = -(-len(samples) * rate_out // rate_in)
     resampled = soxr.resample(samples, rate_in, rate_out, quality="VHQ")[:length]
     missing = length - len(resampled)
@@ -136,13 +123,14 @@ def write_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
 class Writer:
     """An audio file to be written block by block; a context manager. The file appears whole at the end or, when the block raises, not at all.
 
-    The container is that of the path's suffix; the subtype is that of the file which this one is made from, where that container
-    has it. What is beyond the full scale of an integer subtype is clipped, and counted in `clipped` (samples of all channels).
-    Raises InputError for a container that cannot hold this rate and number of channels, OSError where it cannot be written.
+    The container is that of the path's suffix; the subtype is that of the file which this one is made from or, where that
+    container does not hold it, the nearest one. What is beyond the full scale of an integer subtype is clipped; `notes` tells of
+    both. Raises InputError for a container that cannot hold this rate and
+    number of channels, OSError where it cannot be written.
     """
 
     def __init__(self, path: str | Path, like: Reader):
-        self._path, self._like, self.clipped = Path(path), like, 0
+        self._path, self._like, self._clipped = Path(path), like, 0
         self._format, self._subtype = _container(self._path, like)
         self._bits = _BITS.get(self._subtype)
 
@@ -154,10 +142,12 @@ class Writer:
                     self._sink, "w", self._like.sample_rate, self._like.channels, self._subtype, format=self._format
                 )
             except (sf.LibsndfileError, RuntimeError) as error:
+                self._sink.check()
                 reason = str(getattr(error, "error_string", error)).rstrip(".")
+                remedy = "convert the input first" if self._format == "WAV" else "choose another suffix, such as .wav"
                 raise InputError(
                     f"{self._path}: {self._format} cannot hold {self._like.channels} channels at {self._like.sample_rate} Hz "
-                    f"({reason}): choose another suffix, such as .wav"
+                    f"({reason}): {remedy}"
                 ) from error
             stack.push(self._close)
             self._stack = stack.pop_all()
@@ -169,6 +159,16 @@ class Writer:
     def _close(self, *_) -> None:
         self._file.close()
         self._sink.check()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not as in the input, one line each."""
+        notes = []
+        if self._subtype != self._like.subtype:
+            notes.append(f"{self._path}: written as {self._subtype}, since {self._format} is no place for {self._like.subtype}")
+        if self._clipped:
+            notes.append(f"{self._path}: {self._clipped} samples were beyond full scale and are clipped")
+        return notes
 
     def write(self, samples: np.ndarray) -> None:
         """(n, channels) float samples."""
@@ -186,7 +186,7 @@ class Writer:
         limit = 2 ** (self._bits - 1)
         scaled = np.rint(samples.astype(np.float64) * limit)
         clipped = np.clip(scaled, -limit, limit - 1)
-        self.clipped += int(np.count_nonzero(scaled != clipped))
+        self._clipped += int(np.count_nonzero(scaled != clipped))
         return clipped.astype(np.int32) << (32 - self._bits)
 
 
@@ -216,6 +216,13 @@ class _Sink:
 
 
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}
+# Where FLAC and the like lack a subtype: what loses least of it
+_WIDER = {
+    "PCM_U8": ("PCM_S8",),
+    "PCM_S8": ("PCM_U8",),
+    **dict.fromkeys(("PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32"), ("PCM_24",)),
+}
+_READ_AT_ONCE = 2**20  # samples per channel
 _WRITTEN_AT_ONCE = 2**16  # samples; the OGG encoder of libsndfile puts what it is given on the stack
 _WAV_LIMIT = 2**32 - 2**16  # bytes
 
@@ -225,17 +232,23 @@ def _container(path: Path, like: Reader) -> tuple[str, str]:
     container = path.suffix[1:].upper()
     if container == "WAV" and like.format in ("WAVEX", "RF64"):
         container = like.format
-    if container not in sf.available_formats():
+    if container not in sf.available_formats() or container == "RAW":
         raise InputError(
             f"{path}: unknown suffix: name it {path.with_suffix('.wav').name}, or any of {', '.join(SUFFIXES)}"
         )
-    subtype = like.subtype
-    if not sf.check_format(container, subtype):
-        floats = like.subtype in ("FLOAT", "DOUBLE") and sf.check_format(container, "PCM_24")
-        subtype = "PCM_24" if floats else sf.default_subtype(container)
+    subtype = _nearest_subtype(container, like.subtype)
     if container in ("WAV", "WAVEX") and like.frames * like.channels * _BITS.get(subtype, 64) / 8 > _WAV_LIMIT:
         container = "RF64"  # the same layout with sizes of 64 bits
     return container, subtype
+
+
+def _nearest_subtype(container: str, subtype: str) -> str:
+    """The same, where the container stores it and a block of it holds one sample; else what loses least."""
+    same = [subtype] if subtype in (*_BITS, "FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_III") else []
+    candidates = [*same, *_WIDER.get(subtype, ()), "PCM_16", sf.default_subtype(container)]
+    if container in ("WAV", "WAVEX", "RF64"):
+        candidates = [candidate for candidate in candidates if candidate != "MPEG_LAYER_III"]  # listed, not written
+    return next(candidate for candidate in candidates if sf.check_format(container, candidate))
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -251,10 +264,8 @@ def find(folder: str | Path) -> list[Path]:
         for name in names:
             path = Path(place) / name
             if path.suffix.lower() in SUFFIXES and not name.startswith(".") and path.is_file():
-                if os.fsencode(path).decode("utf-8", "ignore") != str(path):
-                    raise InputError(f"{os.fsencode(path)!r}: the file's name is not UTF-8: rename it")
                 found.append(path)
-    return sorted(found, key=lambda path: path.as_posix().encode())
+    return sorted(found, key=os.fsencode)
 
 
 def torchaudio():

@@ -1,4 +1,4 @@
-"""gan-denoise: the library from the command line. The only module that talks to people."""
+"""gan-denoise: the library from the command line. The only module that talks to people; __main__.py starts it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from gan_denoise.ids import utt_id_below, utt_id_of_file
 from gan_denoise.metrics import ALL, METRICS
 from gan_denoise.mix import SPLITS
 from gan_denoise.noise import load_once
-from gan_denoise.terminal import fail, program, progress, say
+from gan_denoise.terminal import fail, progress, say
 
 FILES = "a file, a folder (mirrored), or an scp file"
 
 
-@program
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="gan-denoise", allow_abbrev=False, description="Corrupt, enhance and score speech."
@@ -102,9 +101,10 @@ def run_corrupt(arguments: argparse.Namespace) -> int:
     return _each_file(arguments, "corrupt", partial(_corrupt, noise=arguments.noise, split=arguments.split))
 
 
-def _corrupt(task: Task, *, noise: Path | None, split: str) -> None:
+def _corrupt(task: Task, *, noise: Path | None, split: str) -> list[str]:
     clean, sample_rate = audio.read_mono(task.source, dtype="float64")
     audio.write_wav(task.target, load_once(noise).apply(clean, task.utt_id, sample_rate, split=split), sample_rate)
+    return []
 
 
 def run_enhance(arguments: argparse.Namespace) -> int:
@@ -118,22 +118,21 @@ def run_enhance(arguments: argparse.Namespace) -> int:
         mix=arguments.mix,
         high_band=arguments.high_band,
     )
-    return _each_file(arguments, "enhance", work, same_suffix=True)
+    return _each_file(arguments, "enhance", work, mirror=True)
 
 
 def _enhance(
     task: Task, *, model: Path | None, device: str, one_thread: bool, mix: float, high_band: str
-) -> str | None:
+) -> list[str]:
     from gan_denoise.enhance import enhance_file
 
     def watch(blocks: Iterator[np.ndarray], total: int) -> Iterator[np.ndarray]:
         return progress(blocks, total=total, label=f"enhance {task.source.name}", unit="blocks")
 
     denoiser = _denoiser(model, device, one_thread)
-    clipped = enhance_file(
+    return enhance_file(
         denoiser, task.source, task.target, mix=mix, high_band=high_band, watch=watch if task.alone else None
     )
-    return f"{task.target}: {clipped} samples were beyond full scale and are clipped" if clipped else None
 
 
 @functools.cache
@@ -141,16 +140,19 @@ def _denoiser(model: Path | None, device: str, one_thread: bool):
     """The model, loaded once in each process."""
     import torch  # by those who need it: the other commands start without
 
-    from gan_denoise.enhance import BOXED, Denoiser
+    from gan_denoise.enhance import Denoiser
 
     if one_thread:
         torch.set_num_threads(1)
-    return Denoiser.load(model or BOXED, device=device)
+    return Denoiser.load(model, device=device)
 
 
 def run_stream(arguments: argparse.Namespace) -> int:
-    if sys.stdin.isatty() or sys.stdout.isatty():
-        raise InputError("standard input and output: a terminal, not audio: pipe raw s16le in and out")
+    for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
+        if stream is None:
+            raise InputError(f"standard {name} is closed: pipe raw s16le in and out")
+        if stream.isatty():
+            raise InputError(f"standard {name} is a terminal, not audio: pipe raw s16le in and out")
     from gan_denoise.live import live
 
     denoiser = _denoiser(arguments.model, arguments.device, one_thread=True)  # a hop is too little to share
@@ -170,27 +172,26 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """One file to be read and one to be written. alone: there is no other."""
+    """One file to be read and one to be written. utt_id: where the command needs one. alone: there is no other."""
 
-    utt_id: str
     source: Path
     target: Path
+    utt_id: str
     alone: bool
 
 
 def _each_file(
-    arguments: argparse.Namespace, what: str, work: Callable[[Task], str | None], *, same_suffix: bool = False
+    arguments: argparse.Namespace, what: str, work: Callable[[Task], list[str]], *, mirror: bool = False
 ) -> int:
     """Do `work` for every file of IN that has no output yet. Exit status 1 when one failed, after doing the others.
 
-    work: returns what is to be noted, if anything. same_suffix: outputs are called as their inputs are, and not .wav.
+    work: returns what is to be noted. mirror: outputs are called as their inputs are, so no utt_id is needed; else .wav.
     """
-    tasks = _tasks(arguments.input, arguments.output, overwrite=arguments.overwrite, same_suffix=same_suffix)
-    there = [] if arguments.overwrite else [task for task in tasks if task.target.exists()]
-    if there and len(tasks) == 1 and not arguments.input.is_dir():
-        raise InputError(f"{there[0].target}: exists: choose another name, or give --overwrite")
-    skipped = {task.utt_id for task in there}
-    todo = [task for task in tasks if task.utt_id not in skipped]
+    tasks = _tasks(arguments.input, arguments.output, overwrite=arguments.overwrite, mirror=mirror)
+    todo = [task for task in tasks if arguments.overwrite or not task.target.exists()]
+    skipped = len(tasks) - len(todo)
+    if skipped and len(tasks) == 1 and not arguments.input.is_dir():
+        raise InputError(f"{tasks[0].target}: exists: choose another name, or give --overwrite")
     failed = 0
     outcomes = workers.each(work, todo, jobs=min(arguments.jobs, max(1, len(todo))))
     for outcome in progress(outcomes, total=len(todo), label=what):
@@ -198,53 +199,69 @@ def _each_file(
             failed += 1
             named = str(outcome.item.source) in outcome.reason or str(outcome.item.target) in outcome.reason
             fail(outcome.reason if named else f"{outcome.item.source}: {outcome.reason}")
-        elif outcome.result:
-            say(f"note: {outcome.result}")
-    if arguments.output.suffix == ".scp" and not failed:
+        for note in outcome.result or ():
+            say(f"note: {note}")
+    if _lists_files(arguments.output) and not failed:
         write_table(arguments.output, {task.utt_id: task.target.resolve() for task in tasks})
     if len(tasks) > 1:
         parts = [f"{len(todo) - failed} of {len(tasks)} files done"]
-        parts += [f"{len(skipped)} skipped, they exist (--overwrite replaces them)"] if skipped else []
+        parts += [f"{skipped} skipped, they exist (--overwrite replaces them)"] if skipped else []
         parts += [f"{failed} failed"] if failed else []
         say(f"{what}: {', '.join(parts)}")
     return 1 if failed else 0
 
 
-def _tasks(source: Path, target: Path, *, overwrite: bool, same_suffix: bool) -> list[Task]:
+def _lists_files(path: Path) -> bool:
+    """Whether it is an scp file, by its name."""
+    return path.suffix.lower() == ".scp" and not path.is_dir()
+
+
+def _tasks(source: Path, target: Path, *, overwrite: bool, mirror: bool) -> list[Task]:
     """The files of IN with their outputs. Raises InputError where IN holds none, or OUT does not fit IN."""
-    files = _files(source)
 
     def suffix(path: Path) -> str:
-        return path.suffix if same_suffix else ".wav"
+        return path.suffix if mirror else ".wav"
 
     if source.is_dir():
-        if target.suffix == ".scp" or target.is_file():
+        if _lists_files(target) or target.is_file():
             raise InputError(f"{target}: {source} is a folder, so OUT has to be a folder too")
         if target.resolve().is_relative_to(source.resolve()):
             raise InputError(f"{target}: lies inside the input folder: choose another OUT")
-        pairs = {utt_id: target / path.relative_to(source).with_suffix(suffix(path)) for utt_id, path in files.items()}
-    elif source.suffix == ".scp":
-        if target.suffix.lower() in audio.SUFFIXES:
+        files = {str(path): path for path in _found(source)} if mirror else _files(source)
+        pairs = {
+            key: target / path.relative_to(source).with_suffix(suffix(path)) for key, path in files.items()
+        }
+    elif _lists_files(source):
+        files = _files(source)
+        if target.suffix.lower() in audio.SUFFIXES and not target.is_dir():
             raise InputError(f"{target}: {source} lists files, so OUT has to be a folder or an scp file")
-        if target.exists() and target.suffix == ".scp" and (not overwrite or target.samefile(source)):
+        if target.exists() and _lists_files(target) and (not overwrite or target.samefile(source)):
             raise InputError(f"{target}: exists: choose another OUT, or give --overwrite if it is not the input")
-        folder = target.with_suffix("") if target.suffix == ".scp" else target
-        pairs = {utt_id: folder / f"{utt_id}{suffix(path)}" for utt_id, path in files.items()}
+        folder = target.with_suffix("") if _lists_files(target) else target
+        pairs = {key: folder / f"{key}{suffix(path)}" for key, path in files.items()}
     else:
-        (utt_id,) = files
+        if not source.exists():
+            raise InputError(f"{source}: no such file or folder: check the path")
+        if _lists_files(target):
+            raise InputError(f"{target}: {source} is one file, so OUT has to be a file or a folder")
+        files = {str(source): source} if mirror else _files(source)
+        (key,) = files
         if target.is_dir():
             target = target / f"{source.stem}{suffix(source)}"
-        if not same_suffix and target.suffix.lower() != ".wav":
+        if not mirror and target.suffix.lower() != ".wav":
             raise InputError(f"{target}: WAV is what is written: name it {target.with_suffix('.wav').name}")
-        pairs = {utt_id: target}
-    for utt_id, path in pairs.items():
-        if path.exists() and path.samefile(files[utt_id]):
+        pairs = {key: target}
+    for key, path in pairs.items():
+        if path.exists() and files[key].exists() and path.samefile(files[key]):
             raise InputError(f"{path}: is an input file: choose another OUT")
-    if len(set(pairs.values())) < len(pairs):
-        twice = next(path for path in pairs.values() if list(pairs.values()).count(path) > 1)
-        raise InputError(f"{twice}: two input files would be written there: rename one of them")
-    alone = len(files) == 1
-    return [Task(utt_id, files[utt_id], pairs[utt_id], alone) for utt_id in files]
+    return [Task(files[key], path, key, alone=len(files) == 1) for key, path in pairs.items()]
+
+
+def _found(folder: Path) -> list[Path]:
+    files = audio.find(folder)
+    if not files:
+        raise InputError(f"{folder}: holds no audio files ({', '.join(audio.SUFFIXES)}): check the path")
+    return files
 
 
 def _files(source: Path, *, compared: bool = False) -> dict[str, Path]:
@@ -254,16 +271,14 @@ def _files(source: Path, *, compared: bool = False) -> dict[str, Path]:
     """
     if source.is_dir():
         files: dict[str, Path] = {}
-        for path in audio.find(source):
+        for path in _found(source):
             loose = compared and path.parent == source
             utt_id = utt_id_of_file(path) if loose else utt_id_below(path, source)
             if utt_id in files:
                 raise InputError(f"{path}: has the same utt_id, {utt_id}, as {files[utt_id]}: rename or remove one")
             files[utt_id] = path
-        if not files:
-            raise InputError(f"{source}: holds no audio files ({', '.join(audio.SUFFIXES)}): check the path")
         return files
-    if source.suffix == ".scp":
+    if _lists_files(source):
         return read_scp(source)
     if not source.exists():
         raise InputError(f"{source}: no such file or folder: check the path")
@@ -273,7 +288,7 @@ def _files(source: Path, *, compared: bool = False) -> dict[str, Path]:
 def run_score(arguments: argparse.Namespace) -> int:
     clean, enhanced = _files(arguments.clean, compared=True), _files(arguments.enhanced, compared=True)
     noisy = _files(arguments.noisy, compared=True) if arguments.noisy else {}
-    if len(clean) == len(enhanced) == 1 and not (arguments.clean.is_dir() or arguments.clean.suffix == ".scp"):
+    if len(clean) == len(enhanced) == 1 and not (arguments.clean.is_dir() or _lists_files(arguments.clean)):
         (utt_id,) = clean  # two files, whatever they are called
         enhanced = dict(zip([utt_id], enhanced.values(), strict=True))
         if len(noisy) > 1:
@@ -296,8 +311,12 @@ def run_score(arguments: argparse.Namespace) -> int:
         say(f"note: {arguments.clean} has louder pauses than {arguments.enhanced}: is CLEAN the first argument?")
     names = arguments.metrics or [name for name in METRICS if name != "wsdr" or noisy]
     rows = list(progress(scoring.score(pairs, jobs=arguments.jobs, metrics=names), total=len(pairs), label="score"))
-    if arguments.csv:
-        scoring.write_csv(arguments.csv, rows)
+    unwritten = None
+    try:
+        if arguments.csv:
+            scoring.write_csv(arguments.csv, rows)
+    except OSError as error:
+        unwritten = error  # the means are not lost with it
     scored = 0
     for name in names:
         values = [row[name] for row in rows if row[name] is not None]
@@ -311,6 +330,8 @@ def run_score(arguments: argparse.Namespace) -> int:
                 reasons.setdefault(reason, []).append(name)
         for reason, empty in reasons.items():
             fail(f"{row['utt_id']}: {'all metrics' if len(empty) == len(names) else ', '.join(empty)}: {reason}")
+    if unwritten:
+        raise unwritten
     return 0 if scored == len(names) * len(rows) else 1
 
 
@@ -332,7 +353,3 @@ def _share(text: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"expected 0 to 1, found {text}")
     return value
-
-
-if __name__ == "__main__":
-    main()

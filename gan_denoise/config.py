@@ -18,7 +18,27 @@ from gan_denoise.errors import InputError, nearest
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, except that 1e-3 is a number (YAML 1.2) and a key given twice is an error."""
+    """PyYAML's safe loader with the types of YAML 1.2 (core schema); a key given twice is an error, and so is nesting without end.
+
+    010 is ten, 1:30 and `yes` are text, 1e-3 is a number. There is no merge key: `<<` is a key like any other.
+    """
+
+    yaml_implicit_resolvers: dict = {}  # none of YAML 1.1's
+    yaml_constructors = {
+        tag: make
+        for tag, make in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
+    }
+    depth = 0
+
+    def compose_node(self, parent, index):
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, f"nested more than {_DEEPEST} levels deep", mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -27,27 +47,61 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f'key "{key}" is given twice', node.start_mark)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node):
+        text = self.construct_scalar(node)
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+
+class _TextLoader(_StrictLoader):
+    """The same, where every value is text: 007 and no are names."""
+
+    yaml_implicit_resolvers: dict = {}
 
 
-def parse_yaml(text: str, source: str) -> Any:
-    """Parse YAML text strictly. Raises InputError that names `source` and the line."""
+_DEEPEST, _LARGEST = 50, 10**6
+for _type, _pattern, _first in (  # YAML 1.2.2, section 10.3.2
+    ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN", list("-+.")),
+):
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", re.compile(f"^(?:{_pattern})$"), _first)
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+
+
+def parse_yaml(text: str, source: str, *, as_text: bool = False) -> Any:
+    """Parse YAML text strictly, by YAML 1.2. as_text: values stay text. Raises InputError that names `source` and the line."""
     try:
-        return yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
+        value = yaml.load(text, Loader=_TextLoader if as_text else _StrictLoader)
+        _walk(value)
+        return value
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an int of thousands of digits
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
 
 
-def read_yaml(path: str | Path) -> dict:
-    """Read a YAML file that holds a mapping. Raises InputError."""
+def _walk(value: Any) -> None:
+    """Refuse, by ValueError, what cannot be walked to its end (aliases of aliases, or of what holds them) or be written as UTF-8."""
+    count, waiting = 0, [value]
+    while waiting:
+        item, count = waiting.pop(), count + 1
+        if count > _LARGEST:
+            raise ValueError(f"its aliases make more than {_LARGEST} values")
+        if isinstance(item, str):
+            item.encode()
+        elif isinstance(item, dict):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list):
+            waiting += item
+
+
+def read_yaml(path: str | Path, *, as_text: bool = False) -> dict:
+    """Read a YAML file that holds a mapping. as_text: its values stay text (007 is a name). Raises InputError."""
     path = Path(path)
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path), as_text=as_text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
     if not isinstance(content, dict):

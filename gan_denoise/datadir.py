@@ -7,6 +7,7 @@ Every file is C-sorted by its first field. Kaldi's validate_data_dir.sh also wan
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,22 +37,23 @@ def speaker_ids(names: Iterable[str]) -> dict[str, str]:
 
 
 def read_table(path: str | Path) -> dict[str, str]:
-    """Read `key value...` lines. Raises InputError for a missing or empty file, an empty value or a repeated key."""
+    """Read `key value...` lines, with blanks or tabs between. Raises InputError for a missing or empty file, an empty value or a
+    repeated key."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}: check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text: is this a table of `key value` lines?") from error
     table: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        key, _, value = line.strip().partition(" ")
-        if not key or not value.strip():
+        key, value, *_ = [*re.split(r"[ \t]+", line.strip(" \t\r"), maxsplit=1), ""]
+        if not key or not value:
             raise InputError(f"{path}:{number}: expected `key value`, found {line[:60]!r}")
         if key in table:
             raise InputError(f"{path}:{number}: {key} is listed twice: keep one of the two lines")
-        table[key] = value.strip()
+        table[key] = value
     if not table:
         raise InputError(f"{path}: the file is empty: run the stage that writes it again")
     return table

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from gan_denoise import audio
+from gan_denoise.arrays import as_columns, as_rate
 from gan_denoise.checkpoint import load_model
-from gan_denoise.errors import InputError
-from gan_denoise.streaming import Chain, Resampler, Stage, Stream, Windowed
+from gan_denoise.errors import InputError, nearest
+from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed
 
 BOXED = Path(__file__).parent / "boxed"  # the model that comes with the package; its CARD.md says what it can do
 HIGH_BAND = ("drop", "keep")
-_BLOCK_FRAMES = 2**17  # of a file, read at once
+_BLOCK_SAMPLES = 2**17  # of all channels, read from a file at once
 
 
 class Denoiser:
@@ -27,29 +28,28 @@ class Denoiser:
         self.generator, self.sample_rate = generator.to(device=device, dtype=torch.float32).eval(), sample_rate
 
     @classmethod
-    def load(cls, model_dir: str | Path = BOXED, *, device: str = "cpu") -> Denoiser:
-        """Load a model directory. Raises InputError when it is none, or when there is no such device."""
-        generator, config = load_model(model_dir)
+    def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:
+        """Load a model directory, or the model in the package. Raises InputError when it is none, or when there is no such device."""
+        if model_dir is not None and not str(model_dir):
+            raise InputError('model "": an empty name: name a model directory, or none for the model in the package')
+        generator, config = load_model(BOXED if model_dir is None else model_dir)
         try:
             return cls(generator, config["sample_rate"], device=device)
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"device {device}: not available here ({str(error).splitlines()[0]})") from error
 
-    def __call__(self, wave: np.ndarray, sample_rate: int, *, mix: float = 1.0, high_band: str = "drop") -> np.ndarray:
-        """(T,) or (T, channels) float samples at `sample_rate` Hz -> float32 of the same shape, aligned and as loud.
+    def __call__(self, wave, sample_rate: int, *, mix: float = 1.0, high_band: str = "drop") -> np.ndarray:
+        """(T,) or (T, channels) samples at `sample_rate` Hz -> float32 of the same shape, aligned and as loud, full scale 1.0.
 
-        Channels are enhanced one by one. mix, high_band: see `blocks`. Raises InputError for an empty or non-finite wave, and
-        for a model that makes one.
+        wave: an array or tensor of floats, or of integers, which are divided by their full scale. Channels are enhanced one by
+        one. mix, high_band: see `blocks`. Raises InputError for shapes, types, rates and values that are none of these, for an
+        empty or non-finite wave, and for a model that makes one.
         """
-        wave = np.asarray(wave, dtype=np.float32)
-        if wave.ndim not in (1, 2) or wave.size == 0:
-            raise InputError(f"expected samples of shape (T,) or (T, channels) with T >= 1, found {wave.shape}")
-        if not np.isfinite(wave).all():
-            raise InputError("the wave holds NaN or infinite samples")
-        columns = wave.reshape(len(wave), -1)
-        pieces = (columns[start : start + _BLOCK_FRAMES] for start in range(0, len(wave), _BLOCK_FRAMES))
+        columns = as_columns(wave)
+        size = _block_frames(columns.shape[1])
+        pieces = (columns[start : start + size] for start in range(0, len(columns), size))
         enhanced = list(self.blocks(pieces, sample_rate, columns.shape[1], mix=mix, high_band=high_band))
-        return np.concatenate(enhanced).reshape(wave.shape)
+        return np.concatenate(enhanced).reshape(np.shape(wave))
 
     def blocks(
         self,
@@ -63,8 +63,14 @@ class Denoiser:
         """Pieces of a signal, (n, channels) float32 each -> pieces of the enhanced signal, as many samples in all.
 
         mix: 1 enhanced only, 0 input only. high_band: what becomes of the input above half the model's sample rate, which the
-        model does not hear: "drop", or "keep" as it is. Raises InputError for a model whose output is not finite.
+        model does not hear: "drop", or "keep" as it is. Raises InputError for other values of these, and for a model whose output
+        is not finite.
         """
+        sample_rate = as_rate(sample_rate)
+        if not (isinstance(mix, (int, float)) and 0.0 <= mix <= 1.0):
+            raise InputError(f"mix: expected a number from 0 (input only) to 1 (enhanced only), found {mix!r}")
+        if high_band not in HIGH_BAND:
+            raise InputError(f"high_band: unknown value {high_band!r}{nearest(str(high_band), HIGH_BAND)}")
         enhance = Stream if self.streams else Windowed
         network = enhance(self.generator, channels, self.sample_rate)
         wire, down, up = (
@@ -87,16 +93,20 @@ class Denoiser:
         """Whether the generator is causal, with a stated latency: then `stream` works."""
         return hasattr(self.generator, "latency")
 
-    def stream(self, sample_rate: int | None = None, channels: int = 1) -> Stage:
+    def stream(self, sample_rate: int | None = None, channels: int = 1) -> Live:
         """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest. See gan_denoise/streaming.py.
 
         sample_rate: Hz of what comes in and goes out (the model's). Raises InputError for a model that does not stream.
         """
         if not self.streams:
             raise InputError("this model looks into the future and cannot stream: train the experiment stream, say")
-        outside, inside = sample_rate or self.sample_rate, self.sample_rate
+        outside, inside = self.sample_rate if sample_rate is None else as_rate(sample_rate), self.sample_rate
         down, up = (Resampler(*rates, channels, quality="HQ") for rates in ((outside, inside), (inside, outside)))
-        return Chain(down, Stream(self.generator, channels, inside), up)
+        return Live(Chain(down, Stream(self.generator, channels, inside), up), channels)
+
+
+def _block_frames(channels: int) -> int:
+    return max(1, _BLOCK_SAMPLES // channels)
 
 
 def _in_step(stages: list[Stage], wave: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
@@ -126,16 +136,18 @@ def enhance_file(
     mix: float = 1.0,
     high_band: str = "drop",
     watch: Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]] | None = None,
-) -> int:
+) -> list[str]:
     """Enhance one file into another of the same rate, length and channels, and of the same subtype where its container has it.
 
-    mix, high_band: see `Denoiser.blocks`. watch: is given the blocks that are read and their number, and passes them on. Returns the
-    number of samples that were clipped at full scale. Raises InputError for bad input, OSError where the target cannot be written.
+    mix, high_band: see `Denoiser.blocks`. watch: is given the blocks that are read and their number, and passes them on. Returns
+    what is to be known of the result, one line each: another subtype, samples that were clipped at full scale. Raises InputError
+    for bad input, OSError where the target cannot be written.
     """
     with audio.Reader(source) as reader, audio.Writer(target, like=reader) as writer:
-        wave = reader.blocks(_BLOCK_FRAMES)
+        size = _block_frames(reader.channels)
+        wave = reader.blocks(size)
         if watch:
-            wave = watch(wave, -(-reader.frames // _BLOCK_FRAMES))
+            wave = watch(wave, -(-reader.frames // size))
         for samples in denoiser.blocks(wave, reader.sample_rate, reader.channels, mix=mix, high_band=high_band):
             writer.write(samples)
-        return writer.clipped
+    return writer.notes

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,30 +19,79 @@ def writing(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     A reader, a kill or a full disk never leaves half of it. The folder is made. durable: survive a power failure too (waits
     for the disk). Raises OSError, and leaves an old file of that name untouched.
     """
-    path, partial = Path(path), None
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "w+b") as file:
+        with _unnamed(path.parent) or _hidden(path.parent) as (file, place):
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())  # mkstemp makes private files
-        os.replace(partial, path)
+            place(path)
     except OSError as error:
-        if error.filename is None or str(error.filename).endswith(".part"):
+        if error.filename is None or str(error.filename).endswith(_SUFFIX):
             error.filename = str(path)  # the user knows this name, not the temporary one
         raise
-    finally:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
 
 
 def write_atomically(path: str | Path, content: bytes | memoryview | str, *, durable: bool = False) -> None:
     """`writing` at once. content: bytes or text (UTF-8). Raises OSError."""
     with writing(path, durable=durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+_SUFFIX = ".part"
+
+
+def _unnamed(folder: Path):
+    """A file without a name until it is whole (Linux): whatever kills the process leaves nothing. None where that cannot be had."""
+    if not os.path.exists("/proc/self/fd"):
+        return None
+    try:
+        handle = os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o666)
+    except OSError:  # a file system without it; what else is wrong shows again
+        return None
+
+    @contextlib.contextmanager
+    def opened():
+        with os.fdopen(handle, "w+b") as file:
+            yield file, partial(_link, handle)
+
+    return opened()
+
+
+def _link(handle: int, path: Path) -> None:
+    try:
+        _name(handle, path)
+    except FileExistsError:  # a link replaces nothing
+        name = path.parent / f".{secrets.token_hex(4)}{_SUFFIX}"
+        _name(handle, name)
+        _replace(name, path)
+
+
+def _name(handle: int, path: Path) -> None:
+    # A folder's descriptor, which an absolute path needs not, makes Python follow the link to the file
+    os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle, follow_symlinks=True)
+
+
+@contextlib.contextmanager
+def _hidden(folder: Path):
+    """A file with a hidden name, short enough beside the longest names; removed unless it is placed."""
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_SUFFIX)
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            os.fchmod(handle, 0o666 & ~_umask())  # mkstemp makes private files
+            yield file, partial(_replace, name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _replace(name: str | Path, path: Path) -> None:
+    try:
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _umask() -> int:

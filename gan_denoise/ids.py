@@ -6,8 +6,10 @@ has its stem. In a tree of folders the folder is the topmost one, which is the s
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from gan_denoise.errors import InputError
 
 def utt_id_in_folder(path: Path, folder: Path) -> str:
     """The utt_id of a recording that belongs to `folder` (a speaker's, as a rule)."""
@@ -16,7 +18,11 @@ def utt_id_in_folder(path: Path, folder: Path) -> str:
 
 
 def utt_id_of_file(path: Path) -> str:
-    """The utt_id of a loose file."""
+    """The utt_id of a loose file. Raises InputError for a name that is not UTF-8, which no table can hold."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{os.fsencode(path)!r}: the file's name is not UTF-8: rename it") from error
     return path.stem.removesuffix("_mic1")
 
 

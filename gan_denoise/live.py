@@ -61,7 +61,7 @@ class Meter:
             self._heard += len(piece)
             self._behind = max(self._behind, self._heard - self._said)
         started = time.perf_counter()
-        finished = np.rint(work(*samples)[: self._heard - self._said, 0] * FULL_SCALE)
+        finished = np.rint(work(*samples)[:, 0] * FULL_SCALE)
         took_s = time.perf_counter() - started
         self._spent_s += took_s
         self._worst_s = max(self._worst_s, took_s if samples else 0.0)

@@ -44,7 +44,7 @@ def build(
     for key, value in sizes.items():
         _check_size(value, parameters[key], f"{where} {name}: {key}")
     try:
-        module = cls(**given, **sizes)
+        module = cls(**given, **sizes).float()  # whatever torch's default type is
         with torch.no_grad(), torch.random.fork_rng(devices=[]):  # some sizes show only here that they cannot be
             probe(module)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:

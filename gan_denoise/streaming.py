@@ -13,6 +13,7 @@ import soxr
 import torch
 from torch import nn
 
+from gan_denoise.arrays import MAX_CHANNELS, as_float32
 from gan_denoise.errors import InputError
 
 _STEP_S, _CHUNK_S = 8.0, 30.0  # handed to the network at once: to a streaming one, to any other
@@ -24,6 +25,41 @@ class Stage(Protocol):
     def push(self, samples: np.ndarray) -> np.ndarray: ...
 
     def flush(self) -> np.ndarray: ...
+
+
+class Live:
+    """A stage as a caller outside uses it: its input is checked, and as many samples come out as went in."""
+
+    def __init__(self, stage: Stage, channels: int):
+        if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
+            raise InputError(f"channels: expected a whole number from 1 to {MAX_CHANNELS}, found {channels!r}")
+        self._stage, self._channels, self._received, self._emitted = stage, channels, 0, 0
+
+    def push(self, samples) -> np.ndarray:
+        """(n, channels), n >= 0, of any type of samples -> (m, channels) float32: what is finished by now.
+
+        Raises InputError for other shapes and types, NaN and infinite samples; the stream is then as before.
+        """
+        wave = as_float32(samples)
+        if wave.ndim != 2 or wave.shape[1] != self._channels:
+            raise InputError(f"the stream expects samples of shape (n, {self._channels}), found {wave.shape}")
+        if not np.isfinite(wave).all():
+            raise InputError("the stream holds NaN or infinite samples: silence them before")
+        self._received += len(wave)
+        return self._within(self._stage.push(wave))
+
+    def flush(self) -> np.ndarray:
+        """The rest; then the stream starts anew."""
+        rest = self._within(self._stage.flush())
+        missing = self._received - self._emitted
+        self._received = self._emitted = 0
+        return np.pad(rest, [(0, missing), (0, 0)])
+
+    def _within(self, finished: np.ndarray) -> np.ndarray:
+        """No more than went in: resampling there and back rounds up twice."""
+        finished = finished[: self._received - self._emitted]
+        self._emitted += len(finished)
+        return finished
 
 
 class Stream:
@@ -47,9 +83,7 @@ class Stream:
         self._heard = self._said = 0
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """(n, channels) -> (m, channels), n >= 0: all whole hops that there are. Raises InputError for NaN and infinite samples."""
-        if not np.isfinite(samples).all():
-            raise InputError("the stream holds NaN or infinite samples: silence them before")
+        """(n, channels) -> (m, channels), n >= 0: all whole hops that there are."""
         self._heard += len(samples)
         self._waiting = np.concatenate([self._waiting, samples])
         whole = len(self._waiting) // self._hop * self._hop

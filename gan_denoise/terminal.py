@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
-
-from tqdm import tqdm
 
 from gan_denoise.errors import InputError, os_error_line
 
 Item = TypeVar("Item")
 _LINE_EVERY_S = 20.0
+_SIGNAL_STATUS = 128  # plus the signal's number, as shells have it
 
 
 def progress(items: Iterable[Item], *, total: int, label: str, unit: str = "files") -> Iterator[Item]:
     """Pass items through and show on standard error how far they are: a bar on a terminal, plain lines in a log."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
+        from tqdm import tqdm
+
         yield from tqdm(items, total=total, desc=label, unit=f" {unit}", dynamic_ncols=True, leave=False)
         return
     started = shown = time.monotonic()
@@ -32,8 +37,18 @@ def progress(items: Iterable[Item], *, total: int, label: str, unit: str = "file
 
 
 def say(line: str) -> None:
-    """One line on standard error, beside what a program writes to standard output; it does not tear a progress bar."""
-    tqdm.write(line, file=sys.stderr)
+    """One line on standard error, beside what a program writes to standard output; it does not tear a progress bar.
+
+    Where standard error is closed, full or gone, the line is lost and the work goes on.
+    """
+    if sys.stderr is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        if "tqdm" in sys.modules:
+            sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr)
+        sys.stderr.flush()
 
 
 def clock(seconds: float) -> str:
@@ -43,30 +58,73 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP arrived: what is half written is removed on the way out."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+
 def program(main: Callable[[], int | None]) -> Callable[[], None]:
     """Make `main` a program: it exits with what main returns (None is 0), with one line and 1 for bad input.
 
-    A traceback is shown for our own bugs only. Interrupted (Ctrl-C): 130. A reader that went away (`| head`): 141.
+    A traceback is shown for our own bugs only. Interrupted (Ctrl-C): 130. Terminated (SIGTERM, SIGHUP): 143, 129. A reader that
+    went away (`| head`): 141. Standard streams may be closed, and the locale may be any.
     """
 
     @functools.wraps(main)
     def run() -> None:
+        _prepare()
         try:
             status = main() or 0
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except InputError as error:
             status = fail(str(error))
         except BrokenPipeError:
-            sys.stderr.close()
+            _forget_stdout()
             status = 141
         except OSError as error:
             status = fail(os_error_line(error))
+            _forget_stdout()
         except KeyboardInterrupt:
             say("interrupted")
             status = 130
+        except Terminated as signalled:
+            say(f"terminated ({signal.Signals(signalled.number).name})")
+            status = _SIGNAL_STATUS + signalled.number
         sys.exit(status)
 
     return run
+
+
+def _prepare() -> None:
+    """Make the process's surroundings what the program expects."""
+    if sys.getfilesystemencoding() != "utf-8":  # LC_ALL=C without UTF-8 mode: names would not be what they are
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONUTF8": "1"})
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # a closed one: no file of ours may take its place
+        pass
+    os.close(handle)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # under nohup SIGHUP is ignored, and stays so
+                signal.signal(number, terminate)
+
+
+def terminate(number: int, frame) -> None:
+    """A signal's handler: leave through every `finally`."""
+    signal.signal(number, signal.SIG_IGN)  # timeout and shells may send it twice
+    raise Terminated(number)
+
+
+def _forget_stdout() -> None:
+    """What could not be written may not be tried again when Python ends."""
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str) -> int:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
+import re
 import signal
+import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
 from gan_denoise.errors import InputError, os_error_line
+
+_LONGEST_TEMPORARY, _SYSTEMS_OWN = 60, ("/dev/shm", "/tmp", "/var/tmp")  # bytes; what follows it takes about 40
 
 
 @dataclass(frozen=True)
@@ -40,15 +49,16 @@ def each(
 ) -> Iterator[Outcome]:
     """Call function(item) for every item; yields an Outcome per item, in order of completion.
 
-    jobs: number of processes; 1 works in this one unless always_isolated. InputError, OSError, a crash of the worker and
-    an item that takes longer than timeout_s become reasons; any other exception is a bug and is raised. function must be
-    importable (not a lambda), its items and results picklable. Workers use one thread each for linear algebra.
+    jobs: number of processes; 1 works in this one unless always_isolated. Any exception, a crash of the worker and an item
+    that takes longer than timeout_s become reasons, so that the others are done. function must be importable (not a lambda),
+    its items and results picklable. Workers use one thread each for linear algebra.
     """
     if jobs == 1 and not always_isolated:
         for item in items:
             yield _outcome(item, lambda item=item: function(item))
         return
-    with ProcessPool(max_workers=jobs, context=_forkserver()) as pool:
+    jobs = min(jobs, max(1, len(items))) if isinstance(items, Sized) else jobs
+    with ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=_forkserver()) as pool:
         try:
             running = {}
             for item in items:
@@ -79,6 +89,20 @@ def _outcome(item, call: Callable) -> Outcome:
         return Outcome(item, reason=f"the worker process died (exit code {error.exitcode})", died=True)
     except OSError as error:
         return Outcome(item, reason=os_error_line(error), os_error=True)
+    except Exception as error:  # of a library, or our bug: it is named, and does not take the other items along
+        return Outcome(item, reason=f"unexpected {type(error).__name__} ({_place(error)}): {error}: please report it")
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised, file and line; the traceback of a worker's arrives as text."""
+    text = str(error.__cause__ or "") or "".join(traceback.format_tb(error.__traceback__))
+    file, line = re.findall(r'File "([^"]+)", line (\d+)', text)[-1]
+    return f"{Path(file).name}:{line}"
+
+
+def _leave_cleanly() -> None:
+    """In a worker: being stopped removes what is half written."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def _forkserver() -> multiprocessing.context.BaseContext:
@@ -89,7 +113,8 @@ def _forkserver() -> multiprocessing.context.BaseContext:
     main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None  # inherited: Ctrl-C is for the parent
     try:
-        multiprocessing.forkserver.ensure_running()
+        with _short_temporary_folder():
+            multiprocessing.forkserver.ensure_running()
     finally:
         if main:
             signal.signal(signal.SIGINT, handler)
@@ -99,3 +124,17 @@ def _forkserver() -> multiprocessing.context.BaseContext:
             else:
                 os.environ[name] = value
     return multiprocessing.get_context("forkserver")
+
+
+@contextlib.contextmanager
+def _short_temporary_folder() -> Iterator[None]:
+    """The server's socket lies in the temporary folder, and a socket's path may have about 100 bytes: where TMPDIR is longer,
+    it lies in the system's own."""
+    chosen = tempfile.gettempdir()
+    if len(os.fsencode(chosen)) > _LONGEST_TEMPORARY:
+        tempfile.tempdir = next((place for place in _SYSTEMS_OWN if os.access(place, os.W_OK)), chosen)
+    try:
+        multiprocessing.util.get_temp_dir()  # remembered by multiprocessing
+        yield
+    finally:
+        tempfile.tempdir = chosen

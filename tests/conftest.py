@@ -51,7 +51,7 @@ def run(*command, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
 
 def cli(*arguments) -> subprocess.CompletedProcess:
     """gan-denoise in this process, which spares its start: what `run` returns for it."""
-    from gan_denoise.cli import main
+    from gan_denoise.__main__ import main
 
     command, status = ["gan-denoise", *map(str, arguments)], 0
     with (

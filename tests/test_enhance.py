@@ -115,7 +115,7 @@ def test_a_causal_generator_states_its_latency():
 
 def test_a_stream_refuses_nan_and_recovers():
     generator, wave = randomised(SMALL["causal"]), speech_like(0).astype(np.float32)[:, None]
-    stream = streaming.Stream(generator, 1, 16000)
+    stream = Denoiser(generator, 16000).stream()
     stream.push(wave[:1000])
     with pytest.raises(InputError, match="NaN"):
         stream.push(np.full((10, 1), np.nan, dtype=np.float32))
@@ -189,13 +189,13 @@ def test_what_the_model_does_not_hear_is_dropped_or_kept(identity):
 def test_a_file_keeps_its_kind(identity, tmp_path, name, subtype, rate, channels):
     wave = np.stack([speech_like(i, 1.0 + 1.0 / rate, rate) for i in range(channels)], axis=1)
     source = write(tmp_path / name, wave, rate, subtype=subtype, format=name.split(".")[1].upper())
-    assert enhance_file(identity, source, tmp_path / "out" / name, mix=0.0) == 0
+    assert not enhance_file(identity, source, tmp_path / "out" / name, mix=0.0)
     before, after = sf.info(source), sf.info(tmp_path / "out" / name)
     for what in ("format", "subtype", "samplerate", "channels"):
         assert getattr(before, what) == getattr(after, what)
     original, copied = audio.read(source)[0], audio.read(tmp_path / "out" / name)[0]
+    assert original.shape == copied.shape == wave.shape
     if subtype in ("VORBIS", "MPEG_LAYER_III"):
-        assert abs(len(original) - len(copied)) < 0.1 * rate
         return
     np.testing.assert_array_equal(copied, original)  # the input only, to the bit and the sample
     enhance_file(identity, source, tmp_path / f"enhanced_{name}", high_band="keep")
@@ -221,9 +221,9 @@ def test_clipping_is_counted_and_float_does_not_clip(identity, tmp_path):
     loud = np.sign(speech_like(0)) * 0.999  # band-limited again, a square wave overshoots
     for subtype in ("PCM_16", "FLOAT"):
         source = write(tmp_path / f"{subtype}.wav", loud, 48000, subtype=subtype)
-        clipped = enhance_file(identity, source, tmp_path / f"out_{subtype}.wav")
+        notes = enhance_file(identity, source, tmp_path / f"out_{subtype}.wav")
         enhanced = sf.read(tmp_path / f"out_{subtype}.wav")[0]
-        assert (clipped > 0) == (subtype == "PCM_16") == (np.abs(enhanced).max() <= 1.0)
+        assert len(notes) == (subtype == "PCM_16") == (np.abs(enhanced).max() <= 1.0)
     result = run("gan-denoise", "enhance", tmp_path / "PCM_16.wav", tmp_path / "c.wav")
     assert result.returncode == 0 and "samples were beyond full scale and are clipped" in result.stderr
 

@@ -52,7 +52,7 @@ class Bank(nn.Module):
                 self.members[name].apply(keep_variance)
 
     def _probe(self, member: nn.Module) -> None:
-        member(torch.zeros(1, 1 + self.conditional, 512))
+        member(torch.zeros(1, 1 + self.conditional, 512, dtype=torch.float32))
 
     def forward(self, wave: Tensor, noisy: Tensor) -> Maps:
         """wave, noisy (B, 1, T) -> a list over all sub-discriminators of their feature maps, the score map last."""

@@ -33,6 +33,6 @@ def build(options: Mapping, *, sample_rate: int) -> nn.Module:
     name = sizes.pop("name", None)
 
     def probe(generator: nn.Module) -> None:
-        generator(torch.zeros(1, 1, 64))
+        generator(torch.zeros(1, 1, 64, dtype=torch.float32))
 
     return registry.build(sys.modules[__name__], "Generator", name, sizes, probe, sample_rate=sample_rate)

@@ -19,7 +19,7 @@ DEV_SHARE, TEST_SHARE = 0.1, 0.15  # of the speakers, where a rule decides
 
 def read_split(path: Path) -> dict[str, list[str]]:
     """Read a split file: lists of speakers under dev, test and, optionally, train. Raises InputError."""
-    split = read_yaml(path)
+    split = read_yaml(path, as_text=True)
     check_keys(split, SPLITS, str(path))
     for name in ("dev", "test"):
         if not split.get(name):
