@@ -1,0 +1,87 @@
+"""One writer at a time: a lock on a folder that dies with its process, and the clearing of what a killed one left.
+
+The lock is POSIX's on FOLDER/.lock (fcntl): the kernel drops it with the process, whatever ends that, and NFS servers
+(version 3 with lockd, and 4) keep it across machines. The file stays and means nothing by itself. A file system without
+locks, and one that is read-only, are used without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from gan_denoise.errors import InputError
+
+LOCK = ".lock"
+_HELD = (errno.EACCES, errno.EAGAIN)
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+@contextlib.contextmanager
+def owning(*folders: Path) -> Iterator[None]:
+    """Be the only program that writes into these folders, which are made where they are missing.
+
+    What a killed owner has left half-written there (`.*.part`) is removed first; a folder below that has an owner of its own
+    is left to that one. Raises InputError where another process owns one of them, OSError where one cannot be made.
+    """
+    with contextlib.ExitStack() as held:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            if file := _locked(folder):
+                held.callback(file.close)  # which unlocks
+        for folder in folders:
+            _clear(folder)
+        yield
+
+
+def _locked(folder: Path) -> TextIO | None:
+    """The open and locked file, or None where there can be no lock."""
+    try:
+        file = open(folder / LOCK, "a+", encoding="utf-8")
+    except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):  # who cannot write has nothing to protect
+            return None
+        raise
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            file.close()
+            return None
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        file.close()
+        if error.errno in _HELD:
+            raise InputError(f"{folder}: is being written by {owner}: wait for it, or stop it") from error
+        raise
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+        file.truncate(0)
+        file.write(f"{Path(sys.argv[0]).name}, process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+    return file
+
+
+def _clear(folder: Path) -> None:
+    """Remove hidden files and folders called `.*.part` below a folder."""
+    for place, folders, names in os.walk(folder):
+        if place != str(folder) and LOCK in names:
+            folders.clear()
+            continue
+        for name in names:
+            if _is_partial(name):
+                (Path(place) / name).unlink(missing_ok=True)
+        for name in filter(_is_partial, list(folders)):
+            shutil.rmtree(Path(place) / name, ignore_errors=True)
+            folders.remove(name)
+
+
+def _is_partial(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".part")
