@@ -264,16 +264,12 @@ def _found(folder: Path) -> list[Path]:
     return files
 
 
-def _files(source: Path, *, compared: bool = False) -> dict[str, Path]:
-    """utt_id -> file, for a file, a folder or an scp file. Raises InputError.
-
-    compared: the folder is one of two that are paired, so its own name is not part of the utt_ids.
-    """
+def _files(source: Path) -> dict[str, Path]:
+    """utt_id -> file, for a file, a folder or an scp file. Raises InputError."""
     if source.is_dir():
         files: dict[str, Path] = {}
         for path in _found(source):
-            loose = compared and path.parent == source
-            utt_id = utt_id_of_file(path) if loose else utt_id_below(path, source)
+            utt_id = utt_id_below(path, source)
             if utt_id in files:
                 raise InputError(f"{path}: has the same utt_id, {utt_id}, as {files[utt_id]}: rename or remove one")
             files[utt_id] = path
@@ -286,8 +282,8 @@ def _files(source: Path, *, compared: bool = False) -> dict[str, Path]:
 
 
 def run_score(arguments: argparse.Namespace) -> int:
-    clean, enhanced = _files(arguments.clean, compared=True), _files(arguments.enhanced, compared=True)
-    noisy = _files(arguments.noisy, compared=True) if arguments.noisy else {}
+    clean, enhanced = _files(arguments.clean), _files(arguments.enhanced)
+    noisy = _files(arguments.noisy) if arguments.noisy else {}
     if len(clean) == len(enhanced) == 1 and not (arguments.clean.is_dir() or _lists_files(arguments.clean)):
         (utt_id,) = clean  # two files, whatever they are called
         enhanced = dict(zip([utt_id], enhanced.values(), strict=True))

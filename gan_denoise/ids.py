@@ -1,7 +1,8 @@
 """utt_id: one name per recording, the same everywhere, since it decides which noise the recording gets.
 
-It is the file's stem, prefixed by its folder's name and `_` unless it begins with that; VCTK's lose `_mic1`. A loose file
-has its stem. In a tree of folders the folder is the topmost one, which is the speaker's in a corpus.
+It is the file's stem; VCTK's lose `_mic1`. A file in a sub-folder of what was named is prefixed by the topmost folder's
+name, which is the speaker's in a corpus, and `_`, unless it begins with that. A file that was named itself, or that lies
+directly in the folder that was named, is loose: it has its stem, whatever that folder is called.
 """
 
 from __future__ import annotations
@@ -27,6 +28,6 @@ def utt_id_of_file(path: Path) -> str:
 
 
 def utt_id_below(path: Path, root: Path) -> str:
-    """The utt_id of a recording found somewhere below `root`: as in a corpus with one folder per speaker."""
+    """The utt_id of a recording found somewhere below `root`, the folder that was named."""
     parts = path.relative_to(root).parts  # not resolved: a linked file belongs to the folder of the link
-    return utt_id_in_folder(path, root / parts[0] if len(parts) > 1 else root.resolve())
+    return utt_id_in_folder(path, root / parts[0]) if len(parts) > 1 else utt_id_of_file(path)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CONF, LOCAL, cli, one_error_line, run, speech_like, write
+from conftest import CONF, LOCAL, ROOT, cli, one_error_line, run, speech_like, write
 
 from gan_denoise import audio, noise
 from gan_denoise.errors import InputError
+from gan_denoise.ids import utt_id_below
 from gan_denoise.noise import Procedure
+from gan_denoise.scoring import read_csv
 
 HANN = noise._window("hann", 1024)
 STFT = {"n_fft": 1024, "hop_length": 256, "window": "hann"}
@@ -226,8 +229,37 @@ def test_any_number_of_jobs_and_the_command_line_give_the_same_samples(plain_cor
     assert checked == 20
     clean, rate = audio.read_mono(plain_corpus / "ann/rec0.wav", dtype="float64")
     direct = audio.to_pcm16(noise.default().apply(clean, "ann_rec0", rate))
-    stored, _ = audio.read(tmp_path / "out/ann/rec0.wav", dtype="int16")
-    np.testing.assert_array_equal(stored[:, 0], direct)
+    stored, _ = audio.read(tmp_path / "out/ann/rec0.wav")
+    np.testing.assert_array_equal(audio.to_pcm16(stored[:, 0]), direct)
+
+
+def test_the_noise_does_not_depend_on_how_a_recording_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "in/rec.wav", speech_like(0))
+    write(tmp_path / "in/ann/rec.wav", speech_like(0))
+    (tmp_path / "other").symlink_to(tmp_path / "in")
+    for source, target in (("in/rec.wav", "file.wav"), ("in", "folder"), ("other", "renamed")):
+        assert cli("corrupt", tmp_path / source, tmp_path / target).returncode == 0
+    monkeypatch.chdir(tmp_path / "in")
+    assert cli("corrupt", ".", "../here").returncode == 0
+    loose = [(tmp_path / name).read_bytes() for name in ("file.wav", "folder/rec.wav", "renamed/rec.wav", "here/rec.wav")]
+    assert loose == [loose[0]] * 4
+    below = [(tmp_path / name / "ann/rec.wav").read_bytes() for name in ("folder", "renamed", "here")]
+    assert below == [below[0]] * 3 != loose[:3]
+    clean, rate = audio.read_mono(tmp_path / "in/rec.wav", dtype="float64")
+    for path, utt_id in (("file.wav", "rec"), ("folder/ann/rec.wav", "ann_rec")):
+        expected = audio.to_pcm16(noise.default().apply(clean, utt_id, rate))
+        np.testing.assert_array_equal(audio.to_pcm16(audio.read(tmp_path / path)[0][:, 0]), expected)
+
+
+def test_the_committed_results_keep_their_utt_ids_and_noise():
+    """Their corpora have a folder per speaker: the same utt_id as before, and for it the same noise."""
+    for row in read_csv(ROOT / "egs/vctk/results/coffee/noisy.csv"):
+        speaker, utt_id = row["spk_id"], row["utt_id"]
+        for layout in (f"speech/{speaker}/{utt_id}.flac", f"speech/{speaker}/{utt_id.removeprefix(f'{speaker}_')}.flac"):
+            assert utt_id_below(Path(layout), Path("speech")) == utt_id
+    assert utt_id_below(Path("speech/s12/day1/s12_001_mic1.flac"), Path("speech")) == "s12_001"
+    noisy = audio.to_pcm16(noise.default().apply(speech_like(0), "s12_001", 16000))
+    assert hashlib.sha256(noisy.astype("<i2").tobytes()).hexdigest()[:16] == "96d1e3fa9a3c147b"
 
 
 def test_lists_and_links(tmp_path):
