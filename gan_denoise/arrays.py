@@ -66,6 +66,12 @@ def as_float32(samples: Any) -> np.ndarray:
         return to_float(array).astype(np.float32, copy=False)
 
 
+def check_channels(channels: Any) -> None:
+    """Raises InputError for what is no number of channels."""
+    if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
+        raise InputError(f"channels: expected a whole number from 1 to {MAX_CHANNELS}, found {channels!r}")
+
+
 def as_rate(sample_rate: Any) -> int:
     """A whole number of Hz, of whatever type (44100, 44100.0, np.int64(44100)). Raises InputError."""
     number = sample_rate.item() if hasattr(sample_rate, "item") and np.ndim(sample_rate) == 0 else sample_rate

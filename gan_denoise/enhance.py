@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from gan_denoise import audio
-from gan_denoise.arrays import as_columns, as_rate
+from gan_denoise.arrays import as_columns, as_rate, check_channels
 from gan_denoise.checkpoint import load_model
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed
@@ -19,6 +20,9 @@ from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowe
 BOXED = Path(__file__).parent / "boxed"  # the model that comes with the package; its CARD.md says what it can do
 HIGH_BAND = ("drop", "keep")
 _BLOCK_SAMPLES = 2**17  # of all channels, read from a file at once
+
+# A forked child has none of its parent's threads, and OpenMP would wait for them for ever
+os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class Denoiser:
@@ -34,9 +38,12 @@ class Denoiser:
             raise InputError('model "": an empty name: name a model directory, or none for the model in the package')
         generator, config = load_model(BOXED if model_dir is None else model_dir)
         try:
-            return cls(generator, config["sample_rate"], device=device)
+            denoiser = cls(generator, config["sample_rate"], device=device)
+            if device != "cpu":  # some only show when they work
+                denoiser(np.zeros(64), denoiser.sample_rate)
         except (RuntimeError, AssertionError) as error:
-            raise InputError(f"device {device}: not available here ({str(error).splitlines()[0]})") from error
+            raise InputError(f"device {device!r}: not available here ({str(error).splitlines()[0]})") from error
+        return denoiser
 
     def __call__(self, wave, sample_rate: int, *, mix: float = 1.0, high_band: str = "drop") -> np.ndarray:
         """(T,) or (T, channels) samples at `sample_rate` Hz -> float32 of the same shape, aligned and as loud, full scale 1.0.
@@ -100,6 +107,7 @@ class Denoiser:
         """
         if not self.streams:
             raise InputError("this model looks into the future and cannot stream: train the experiment stream, say")
+        check_channels(channels)
         outside, inside = self.sample_rate if sample_rate is None else as_rate(sample_rate), self.sample_rate
         down, up = (Resampler(*rates, channels, quality="HQ") for rates in ((outside, inside), (inside, outside)))
         return Live(Chain(down, Stream(self.generator, channels, inside), up), channels)

@@ -77,8 +77,7 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
         _prepare()
         try:
             status = main() or 0
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            _flush()
         except InputError as error:
             status = fail(str(error))
         except BrokenPipeError:
@@ -118,6 +117,17 @@ def terminate(number: int, frame) -> None:
     """A signal's handler: leave through every `finally`."""
     signal.signal(number, signal.SIG_IGN)  # timeout and shells may send it twice
     raise Terminated(number)
+
+
+def _flush() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def _forget_stdout() -> None:

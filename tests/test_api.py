@@ -1,0 +1,211 @@
+"""The Python API with what callers hand in: right, or one clear line; from threads and other processes too."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from conftest import speech_like
+
+import gan_denoise
+from gan_denoise import audio
+from gan_denoise.enhance import Denoiser
+from gan_denoise.errors import InputError
+
+WAVE = speech_like(0, 0.5)
+
+
+@pytest.fixture(scope="module")
+def denoise() -> Denoiser:
+    return gan_denoise.load()
+
+
+@pytest.fixture(scope="module")
+def expected(denoise) -> np.ndarray:
+    return denoise(WAVE, 16000)
+
+
+SIXTEEN = np.rint(WAVE * 2**15) / 2**15
+HALF = torch.from_numpy(WAVE).half()
+BRAIN = torch.from_numpy(WAVE).bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("wave", "meant"),
+    [
+        (WAVE.astype(np.float32), WAVE),
+        (HALF.numpy(), HALF.double().numpy()),
+        (WAVE.astype(np.longdouble), WAVE),
+        (WAVE.astype(">f4"), WAVE),
+        (WAVE.astype(">f8"), WAVE),
+        ((SIXTEEN * 2**15).astype(np.int16), SIXTEEN),
+        ((SIXTEEN * 2**15).astype(">i2"), SIXTEEN),
+        ((SIXTEEN * 2**31).astype(np.int32), SIXTEEN),
+        (np.rint(WAVE * 128).astype(np.int8), np.rint(WAVE * 128) / 128),
+        (np.rint(WAVE * 128 + 128).astype(np.uint8), np.rint(WAVE * 128) / 128),
+        (np.repeat(WAVE, 2)[::2], WAVE),
+        (WAVE[::-1][::-1], WAVE),
+        (np.asfortranarray(np.stack([WAVE, WAVE], axis=1)), WAVE),
+        (list(WAVE), WAVE),
+        (tuple(WAVE), WAVE),
+        (torch.from_numpy(WAVE), WAVE),
+        (torch.from_numpy(WAVE).requires_grad_(), WAVE),
+        (BRAIN, BRAIN.double().numpy()),
+        (HALF, HALF.double().numpy()),
+        (torch.from_numpy((SIXTEEN * 2**15).astype(np.int16)), SIXTEEN),
+        (WAVE[:, None], WAVE),
+    ],
+    ids=lambda value: f"{type(value).__name__}-{value.dtype}" if hasattr(value, "dtype") else None,
+)
+def test_any_array_of_samples_is_right(denoise, wave, meant):
+    enhanced = denoise(wave, 16000)
+    assert enhanced.dtype == np.float32 and enhanced.shape == np.shape(wave)
+    np.testing.assert_allclose(enhanced.reshape(len(WAVE), -1)[:, 0], denoise(meant, 16000), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wave", "words"),
+    [
+        (WAVE[None], r"\(T,\) or \(T, channels\), found \(1, 8000\): transpose"),
+        (torch.from_numpy(WAVE)[None], r"found \(1, 8000\): transpose"),
+        (np.stack([WAVE, WAVE]), r"found \(2, 8000\): transpose"),
+        (np.zeros((3000, 2000)), "transpose"),
+        (np.zeros((1, 1, 100)), r"found \(1, 1, 100\)"),
+        (np.zeros(0), r"T >= 1, found \(0,\)"),
+        (np.zeros((0, 2)), "T >= 1"),
+        (np.zeros((5, 0)), "T >= 1"),
+        (0.5, r"found \(\)"),
+        (None, "samples of type object"),
+        ("noisy.wav", "samples of type"),
+        (b"\x00\x01", "samples of type"),
+        (np.array([0.1, None]), "samples of type object"),
+        (WAVE > 0, "samples of type bool: expected floats of full scale 1.0"),
+        (np.zeros(9, dtype=np.int64), "samples of type int64"),
+        (np.zeros(9, dtype=np.uint16), "samples of type uint16"),
+        (np.zeros(9, dtype=complex), "samples of type complex128"),
+        (np.zeros(9, dtype="M8[s]"), "samples of type datetime64"),
+        ([[0.1, 0.2], [0.1]], "no array of samples"),
+        ({"wave": WAVE}, "samples of type object"),
+        (np.ma.masked_array(WAVE, WAVE > 0), "masked"),
+        (np.where(WAVE > 0.05, np.nan, WAVE), "NaN or infinite"),
+        (WAVE * 1e60, "NaN or infinite"),
+        (torch.full((9,), torch.inf), "NaN or infinite"),
+    ],
+    ids=str,
+)
+def test_what_is_no_signal_is_refused(denoise, wave, words):
+    with pytest.raises(InputError, match=words):
+        denoise(wave, 16000)
+
+
+@pytest.mark.parametrize("rate", [16000.0, np.int16(16000), np.float64(16000), np.array(16000), torch.tensor(16000)])
+def test_any_whole_number_is_a_rate(denoise, expected, rate):
+    np.testing.assert_array_equal(denoise(WAVE, rate), expected)
+
+
+@pytest.mark.parametrize("rate", [0, -16000, 44100.5, "16000", None, np.nan, np.inf, True, 1, 10**9, [16000], 1j])
+def test_what_is_no_rate_is_refused(denoise, rate):
+    with pytest.raises(InputError, match="sample_rate: expected a whole number of Hz"):
+        denoise(WAVE, rate)
+    if rate is not None:
+        with pytest.raises(InputError, match="sample_rate"):
+            denoise.stream(rate)
+
+
+@pytest.mark.parametrize("options", [{"mix": 2}, {"mix": -1}, {"mix": np.nan}, {"mix": "0.5"}, {"mix": None}])
+def test_a_mix_is_a_share(denoise, options):
+    with pytest.raises(InputError, match="mix: expected a number from 0 .* to 1"):
+        denoise(WAVE, 16000, **options)
+
+
+def test_wrong_words_are_refused(denoise, tmp_path):
+    with pytest.raises(InputError, match=r'high_band: unknown value \'kep\' \(did you mean "keep"\?\)'):
+        denoise(WAVE, 16000, high_band="kep")
+    for model in ("", tmp_path, tmp_path / "absent"):
+        with pytest.raises(InputError, match="model"):
+            gan_denoise.load(model)
+    for device in ("cuda:99", "meta", "gpu", ""):
+        with pytest.raises(InputError, match="device"):
+            gan_denoise.load(device=device)
+    for channels in (0, -1, 1.0, True, "2", 5000):
+        with pytest.raises(InputError, match="channels: expected a whole number from 1 to 1024"):
+            denoise.stream(16000, channels)
+
+
+def test_no_shape_reaches_the_resampler_that_it_cannot_take():
+    with pytest.raises(InputError, match="transpose"):
+        audio.resample(np.zeros((1, 48000)), 48000, 16000)
+    assert audio.resample(np.zeros((100, 1024)), 48000, 16000).shape == (34, 1024)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_as_many_samples_leave_a_stream_as_entered_it(denoise, rate, dtype):
+    draw = np.random.default_rng(0)
+    stream = denoise.stream(rate, 2)
+    for length in (3000, 1, 4410):  # the same stream anew
+        wave = np.stack([speech_like(i, length / rate, rate) for i in range(2)], axis=1)
+        wave = np.rint(wave * 32768).astype(dtype) if dtype == np.int16 else wave.astype(dtype)
+        pieces, start = [], 0
+        while start < length:
+            size = int(draw.integers(0, 700))
+            pieces.append(stream.push(wave[start : start + size]))
+            start += size
+            assert sum(map(len, pieces)) <= start
+        streamed = np.concatenate([*pieces, stream.flush()])
+        assert streamed.shape == (length, 2) and streamed.dtype == np.float32
+
+
+def test_a_stream_refuses_other_shapes_and_stays_as_it_was(denoise):
+    plain, tried = denoise.stream(44100), denoise.stream(44100)
+    wave = speech_like(0, 0.3, 44100)[:, None]
+    expected = np.concatenate([plain.push(wave), plain.flush()])
+    first = tried.push(wave[:5000])
+    for wrong in (wave.T, wave[:, 0], np.zeros((5, 2)), np.full((5, 1), np.nan), wave > 0, None):
+        with pytest.raises(InputError):
+            tried.push(wrong)
+    np.testing.assert_allclose(np.concatenate([first, tried.push(wave[5000:]), tried.flush()]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_torchs_default_type_does_not_matter(expected, dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        denoise = gan_denoise.load()
+        np.testing.assert_array_equal(denoise(WAVE, 16000), expected)
+        stream = denoise.stream()
+        streamed = np.concatenate([stream.push(WAVE[:, None]), stream.flush()])[:, 0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(streamed, expected, atol=1e-5)
+
+
+def test_several_threads_at_once(denoise, expected):
+    with ThreadPoolExecutor(8) as pool:
+        for enhanced in pool.map(lambda _: denoise(WAVE, 16000), range(16)):
+            np.testing.assert_array_equal(enhanced, expected)
+
+
+def _in_a_child(queue, denoise):
+    queue.put((denoise or gan_denoise.load())(WAVE, 16000))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_in_child_processes(denoise, expected, method):
+    """Forked after the parent's threads have worked, a child would wait for ever for those it does not have."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        denoise(np.tile(WAVE, 20), 16000)
+        context = multiprocessing.get_context(method)
+        queue = context.Queue()
+        child = context.Process(target=_in_a_child, args=(queue, denoise if method == "fork" else None))
+        child.start()
+        np.testing.assert_allclose(queue.get(timeout=120), expected, atol=1e-6)
+        child.join()
+        assert child.exitcode == 0
+    finally:
+        torch.set_num_threads(threads)
