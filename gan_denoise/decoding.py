@@ -10,10 +10,7 @@ memory.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
-import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -21,25 +18,13 @@ from typing import Protocol
 import numpy as np
 import soundfile as sf
 
+from gan_denoise import headers
 from gan_denoise.arrays import to_float
 from gan_denoise.errors import InputError
+from gan_denoise.headers import Promise
 
 _DEMUXERS = "aiff,au,flac,mp3,ogg,w64,wav"  # none that opens other files, as playlists do
-_CODED = re.compile("ADPCM|GSM|G72|MPEG|VORBIS")
 _LAYERS = {"mp3": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II", "mp1": "MPEG_LAYER_I"}
-# Sizes that writers leave in the header of a pipe: sox and arecord, ffmpeg, sox in AIFF
-_PIPE_SIZES, _PIPE_TOLERANCE = (2**31, 2**32 - 1, 0x7F000000), 8192
-# libsndfile's log, which alone tells what the header said: "data : 617400 (should be 99956)"
-_SIZE = re.compile(r"^ *(?:RIFF|FORM|data|SSND)[^:\n]*: (\d+)( \(should be)?", re.MULTILINE)
-# How a file of the kind begins; a second beginning within it was joined on
-_BEGINS = {
-    "FLAC": re.compile(rb"fLaC[\x00\x80]\x00\x00\x22"),
-    "OGG": re.compile(rb"OggS\x00[\x02\x03]"),
-    "WAV": re.compile(rb"RIFF.{4}WAVEfmt ", re.DOTALL),
-}
-# The number of frames in an MP3's first frame (Xing header, flag 1)
-_XING = re.compile(rb"(?:Xing|Info)\x00\x00\x00[\x01\x03\x05\x07\x09\x0b\x0d\x0f](.{4})", re.DOTALL)
-_XING_REACH = 4096
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
 _GAP_S = 0.1  # a tag between joined files takes less from the time of the frames, a lost page more
 
@@ -65,80 +50,28 @@ def open_decoder(path: Path, *, dtype: str) -> Decoder:
 
     Raises InputError for what is no audio, OSError where it cannot be read.
     """
-    begin = _first_bytes(path)
-    if begin[0] == 0xFF and begin[1] >= 0xE0:  # an MPEG frame
-        found = _XING.search(begin)
-        frames = struct.unpack(">I", found[1])[0] if found else None
+    promise = headers.mpeg(path)
+    if promise:
         with contextlib.suppress(_Undecodable):
-            return _Ffmpeg(path, dtype, mpeg_frames=frames)
+            return _Ffmpeg(path, dtype, promise)
     try:
         handle = os.open(path, os.O_RDONLY)  # by number: a name would be judged by its suffix
         file = sf.SoundFile(handle, closefd=True)
     except (sf.LibsndfileError, RuntimeError) as error:
         with contextlib.suppress(_Undecodable):
-            decoder = _Ffmpeg(path, dtype)
+            decoder = _Ffmpeg(path, dtype, Promise())
             if not decoder.codec.startswith("pcm_"):  # those libsndfile refuses with good reason
                 return decoder
             decoder.close()
         raise _bad(path, error) from error
-    try:
-        trusted = _trusted(path, file)
-        if trusted is not None:
-            return _Ffmpeg(path, dtype, like=file, promised=trusted or None)
-    except _Undecodable:
-        pass
-    except BaseException:
-        file.close()
-        raise
+    with contextlib.ExitStack() as stack:
+        stack.callback(file.close)
+        promise = headers.doubtful(path, file)
+        if promise:
+            with contextlib.suppress(_Undecodable):
+                return _Ffmpeg(path, dtype, promise, like=file)
+        stack.pop_all()
     return _Libsndfile(path, file, dtype)
-
-
-def _first_bytes(path: Path) -> bytes:
-    """The file's beginning, without an ID3 tag; at least two bytes."""
-    with open(path, "rb") as file:
-        begin = file.read(10)
-        if begin[:3] == b"ID3" and len(begin) == 10:  # its size: four times seven bits
-            size = sum((byte & 127) << shift for byte, shift in zip(begin[6:], (21, 14, 7, 0), strict=True))
-            file.seek(10 + size)
-        else:
-            file.seek(0)
-        return file.read(_XING_REACH).ljust(2, b"\0")
-
-
-def _trusted(path: Path, file: sf.SoundFile) -> int | None:
-    """None where libsndfile reads the file whole; else the number of samples that are promised, 0 where nobody knows."""
-    if file.format in ("FLAC", "OGG") and _joined(path, file.format):
-        return 0
-    if file.format == "OGG" and file.subtype == "VORBIS":
-        return file.frames
-    if _CODED.search(file.subtype):
-        return -1  # FFmpeg reads the header better
-    if file.format == "FLAC" and file.frames >= 2**48:  # of a pipe
-        return 0
-    if file.format in ("WAV", "WAVEX", "AIFF") and _unfinished(path, file):
-        if _joined(path, "WAV"):
-            raise InputError(f"{path}: holds several recordings, joined to one file: split them")
-        return 0
-    return None
-
-
-def _unfinished(path: Path, file: sf.SoundFile) -> bool:
-    """Whether the sizes in the header are those that a pipe left behind."""
-    sizes = [int(size) for size, _ in _SIZE.findall(file.extra_info)]
-    if any(abs(size - pipe) <= _PIPE_TOLERANCE for size in sizes for pipe in _PIPE_SIZES):
-        return True
-    with open(path, "rb") as content:
-        (riff_size,) = struct.unpack("<4xI", content.read(8))
-    # No samples, and yet more bytes than the header knows of
-    return file.frames == 0 and file.format != "AIFF" and riff_size + 8 < path.stat().st_size
-
-
-def _joined(path: Path, kind: str) -> bool:
-    with (
-        open(path, "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-    ):
-        return _BEGINS[kind].search(content, 4) is not None
 
 
 def _bad(path: Path, error: Exception) -> InputError:
@@ -161,8 +94,7 @@ class _Libsndfile:
         self._path, self._file, self._dtype, self._position = path, file, dtype, 0
         self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
         self.format, self.subtype = file.format, file.subtype
-        # It repairs a header that promises more than the file holds
-        self._shortened = any(repaired for _, repaired in _SIZE.findall(file.extra_info))
+        self._shortened = headers.shortened(file)
 
     def read(self, frames: int) -> np.ndarray:
         wanted = min(frames, self.frames - self._position)
@@ -180,21 +112,9 @@ class _Libsndfile:
 
 
 class _Ffmpeg:
-    """FFmpeg until the file's end.
+    """FFmpeg until the file's end. like: libsndfile's view of the file. Raises _Undecodable."""
 
-    like: libsndfile's view of the file. promised: samples that must be there and beyond which there is padding; -1: what
-    FFmpeg reads in the header; None: unknown. mpeg_frames: the same in MPEG frames. Raises _Undecodable.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        dtype: str,
-        *,
-        like: sf.SoundFile | None = None,
-        promised: int | None = -1,
-        mpeg_frames: int | None = None,
-    ):
+    def __init__(self, path: Path, dtype: str, promise: Promise, *, like: sf.SoundFile | None = None):
         import av  # by those who need it
 
         self._av, self._path, self._dtype = av, path, dtype
@@ -206,13 +126,14 @@ class _Ffmpeg:
         self.format = like.format if like else self._container.format.name.upper()
         name = self.codec.removesuffix("float")
         self.subtype = like.subtype if like else _LAYERS.get(name, name.upper())
-        self._promised, self._limit = promised, promised if promised and promised > 0 else None
-        self.frames = self._limit or self._count()
-        if self._container.format.name == "mp3":
-            self._promised = mpeg_frames and (mpeg_frames - 2) * stream.codec_context.frame_size
-        elif promised == -1:
-            self._promised = stream.duration and int(stream.duration * stream.time_base * stream.sample_rate)
-        self._decoded, self._damaged_at_s, self._undecodable_at_s = 0, None, None
+        self._promised, self._limit, self._end_s = promise.samples, promise.limit, None
+        if promise.by_ffmpeg and stream.duration:
+            self._promised = int(stream.duration * stream.time_base * stream.sample_rate)
+        if promise.end is not None:
+            self._end_s = promise.end / self.sample_rate
+        self.frames = promise.limit or self._count()
+        self._decoded, self._time_s = 0, None
+        self._damaged_at_s, self._undecodable_at_s = None, None
         self._pieces, self._waiting = self._decode(), np.zeros((0, self.channels), dtype=dtype)
 
     @contextlib.contextmanager
@@ -250,15 +171,18 @@ class _Ffmpeg:
 
     def _check(self) -> None:
         """At the end: was anything lost? Rubbish behind all that was promised is none."""
-        whole = self._promised is not None and self._decoded >= self._promised
-        at_s = self._undecodable_at_s if self._damaged_at_s is None and not whole else self._damaged_at_s
+        at_s = self._damaged_at_s
+        if at_s is None and self._promised is None:
+            at_s = self._undecodable_at_s
+        if at_s is None and self._end_s and (self._time_s or 0.0) < self._end_s - _GAP_S:
+            at_s = self._decoded / self.sample_rate
         if at_s is not None:
             raise InputError(f"{self._path}: damaged at {at_s:.1f} s, where samples are lost: repair or remove it")
-        if self._promised is not None and not whole:
+        if self._promised is not None and self._decoded < self._promised:
             raise _truncated(self._path)
 
     def _decode(self) -> Iterator[np.ndarray]:
-        expected_s, last_pos = None, 0
+        last_pos = 0
         for packet in self._container.demux(self._container.streams.audio[0]):
             now_s = self._decoded / self.sample_rate
             try:
@@ -274,11 +198,11 @@ class _Ffmpeg:
                         f"{self._path}: goes on with {frame.layout.nb_channels} channels at {frame.sample_rate} Hz "
                         f"after {now_s:.1f} s: split it there"
                     )
-                jumps = None not in (frame.time, expected_s) and frame.time > expected_s + _GAP_S
+                jumps = None not in (frame.time, self._time_s) and frame.time > self._time_s + _GAP_S
                 if self._damaged_at_s is None and (jumps or self._undecodable_at_s is not None):
                     self._damaged_at_s = now_s if jumps else self._undecodable_at_s
                 if frame.time is not None:
-                    expected_s = frame.time + frame.samples / frame.sample_rate
+                    self._time_s = frame.time + frame.samples / frame.sample_rate
                 samples = frame.to_ndarray()  # (channels, n) or (1, n * channels)
                 samples = samples.T if frame.format.is_planar else samples.reshape(-1, self.channels)
                 if self._limit is not None:
