@@ -162,6 +162,15 @@ def validate(folder: str | Path) -> None:
             raise InputError(f"{folder / 'utt2dur'}: {utt_id}: expected a duration in seconds, found {value!r}")
 
 
+def check_duration(path: Path, utt_id: str, frames: int, duration_s: float, sample_rate: int) -> None:
+    """Refuse a file that is not as long as its utterance (utt2dur, to 10 ms). Raises InputError."""
+    if abs(frames / sample_rate - duration_s) > 0.01:
+        raise InputError(
+            f"{path}: {utt_id}: lasts {frames / sample_rate:.3f} s, utt2dur says {duration_s:.3f} s: was it replaced? "
+            "run stages 0 and 1 again"
+        )
+
+
 def read_noise(folder: str | Path) -> dict:
     """`noise.yaml` of a corrupted data directory: its `fingerprint` and `sample_rate`. Raises InputError."""
     path = Path(folder) / "noise.yaml"

@@ -16,57 +16,58 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from gan_denoise.errors import InputError
 
 LOCK = ".lock"
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _HELD = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def owning(*folders: Path) -> Iterator[None]:
+def owning(*folders: Path, wait: bool = False) -> Iterator[None]:
     """Be the only program that writes into these folders, which are made where they are missing.
 
-    What a killed owner has left half-written there (`.*.part`) is removed first; a folder below that has an owner of its own
-    is left to that one. Raises InputError where another process owns one of them, OSError where one cannot be made.
+    What a killed owner has left half-written there (`.*.part`) is removed first; a folder below
+    that has an owner of its own is left to that one. Where another process owns one of them, raises
+    InputError, or waits for it. Raises OSError where a folder cannot be made.
     """
     with contextlib.ExitStack() as held:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-            if file := _locked(folder):
-                held.callback(file.close)  # which unlocks
+            lock = _locked(folder, wait)
+            if lock is not None:
+                held.callback(os.close, lock)  # which unlocks
         for folder in folders:
             _clear(folder)
         yield
 
 
-def _locked(folder: Path) -> TextIO | None:
-    """The open and locked file, or None where there can be no lock."""
+def _locked(folder: Path, wait: bool) -> int | None:
+    """The descriptor of the locked file, or None where there can be no lock."""
     try:
-        file = open(folder / LOCK, "a+", encoding="utf-8")
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):  # who cannot write has nothing to protect
+        if error.errno in _NOT_WRITABLE:  # who cannot write has nothing to protect
             return None
         raise
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
-        if error.errno in _NO_LOCKS:
-            file.close()
-            return None
-        file.seek(0)
-        owner = file.read().strip() or "another process"
-        file.close()
+        owner = os.read(lock, 300).decode(errors="replace").strip() or "another process"
+        os.close(lock)
         if error.errno in _HELD:
-            raise InputError(f"{folder}: is being written by {owner}: wait for it, or stop it") from error
+            message = f"{folder}: is being written by {owner}: wait for it, or stop it"
+            raise InputError(message) from error
+        if error.errno in _NO_LOCKS:
+            return None
         raise
     with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
-        file.truncate(0)
-        file.write(f"{Path(sys.argv[0]).name}, process {os.getpid()} on {platform.node()}\n")
-        file.flush()
-    return file
+        os.truncate(lock, 0)
+        program = Path(sys.argv[0]).name
+        os.write(lock, f"{program}, process {os.getpid()} on {platform.node()}\n".encode())
+    return lock
 
 
 def _clear(folder: Path) -> None:

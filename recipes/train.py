@@ -10,6 +10,7 @@ of a model directory (fine-tuning). Read it from top to bottom: the setup, the l
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -30,7 +31,8 @@ from validate import Validation
 from gan_denoise import checkpoint, datadir, generators
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
-from gan_denoise.noise import digest
+from gan_denoise.owner import owning
+from gan_denoise.provenance import data_digest
 from gan_denoise.terminal import program, say
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,13 +63,20 @@ def main() -> int:
     accelerator = Accelerator(mixed_precision=mixed_precision, log_with=experiment["trackers"] or None)
     exp = arguments.exp or ROOT / "egs/vctk/exp" / path.stem
     try:
-        return train(accelerator, path.stem, experiment, arguments.data, exp, arguments.warm_starts)
+        with contextlib.ExitStack() as owned:
+            return train(accelerator, path.stem, experiment, arguments.data, exp, arguments.warm_starts, owned)
     finally:
         accelerator.end_training()
 
 
 def train(
-    accelerator: Accelerator, name: str, experiment: dict, data: Path, exp: Path, warm_starts: Path | None
+    accelerator: Accelerator,
+    name: str,
+    experiment: dict,
+    data: Path,
+    exp: Path,
+    warm_starts: Path | None,
+    owned: contextlib.ExitStack,
 ) -> int:
     stop = StopSignal(accelerator)
     device, leader = accelerator.device, accelerator.is_main_process
@@ -100,13 +109,18 @@ def train(
     identity = {
         "experiment": what_decides(experiment),
         "noise": noise["fingerprint"],
-        "data": digest([sorted(split.utt2dur.items()) for split in (train_data, dev_data)]),
+        "data": {name: data_digest(split) for name, split in (("train", train_data), ("dev", dev_data))},
         "sample_rate": sample_rate,
     }
     if noise_source:
         identity["fresh_noise"] = noise_source.fingerprint(sample_rate)
     first, best, spent_s, history = 0, -math.inf, 0.0, None
     state_path = exp / "checkpoint.pt"
+    if leader and exp.is_dir():  # a refused command makes none
+        owned.enter_context(owning(exp))
+    if leader and warm_starts and warm_starts.is_dir():
+        with owning(warm_starts, wait=True):  # what a killed run left there is removed
+            pass
     warm_path = warm_starts / f"{warm_start_key(identity, accelerator)}.pt" if warm_starts else None
     if state_path.exists():
         state = checkpoint.load_state(state_path)
@@ -138,6 +152,7 @@ def train(
     streams = Streams(train_data, experiment, schedule, accelerator, sample_rate=sample_rate, fresh_noise=noise_source)
 
     if leader:
+        owned.enter_context(owning(exp))
         config = identity | {"name": name, "generator": experiment["generator"], "seed": seed}
         if "licence" in experiment:
             config["licence"] = experiment["licence"]
@@ -197,7 +212,7 @@ def train(
             if last or update % experiment["log_every"] == 0 or update in schedule.borders:
                 logbook.log(update, **rates)
             if phase != "discriminator" and (step == schedule.steps or step % experiment["validate_every"] == 0):
-                score = logbook.validate(update, validation, ema.module).get("pesq_wb", -math.inf)
+                score = logbook.validate(update, validation, ema.module).get(validation.decisive, -math.inf)
                 if score > best:
                     best = score
                     logbook.save_model("model_best", ema.module, step)
@@ -206,10 +221,13 @@ def train(
             if last or update % experiment["checkpoint_every"] == 0 or update in schedule.borders:
                 state = {"update": update, "best": best, "spent_s": logbook.elapsed_s, "identity": identity}
                 state["modules"] = {name: module.state_dict() for name, module in modules.items()}
+                if warm_path and update == experiment["warm_start_steps"] and not warm_path.exists():
+                    shared = {name: own for name, own in state["modules"].items() if name != "adversary"}
+                    with owning(warm_starts, wait=True):
+                        checkpoint.save_state(
+                            warm_path, state | {"modules": shared, "name": exp.name, "log": logbook.text}
+                        )
                 checkpoint.save_state(state_path, state)
-            if warm_path and update == experiment["warm_start_steps"] and not warm_path.exists():
-                state["modules"].pop("adversary", None)
-                checkpoint.save_state(warm_path, state | {"name": name, "log": logbook.text})
         if leaving and update != schedule.updates:
             if leader:
                 logbook.close("interrupted", update)

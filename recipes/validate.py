@@ -14,7 +14,11 @@ from gan_denoise.datadir import DataDir
 from gan_denoise.enhance import Denoiser
 from gan_denoise.noise import spectrogram_db
 
-METRICS = ("pesq_wb", "estoi", "si_sdr")
+
+
+def metrics_at(sample_rate: int) -> tuple[str, ...]:
+    """What dev utterances are scored by; the first says which model is best. Below 16 kHz there is no wide-band PESQ."""
+    return ("pesq_wb" if sample_rate >= 16000 else "pesq_nb", "estoi", "si_sdr")
 
 
 class Validation:
@@ -28,6 +32,8 @@ class Validation:
         self._utt_ids = [data.utt_ids[index] for index in spread]
         self._examples = self._utt_ids[:: max(1, len(self._utt_ids) // max(examples, 1))][:examples]
         self._data, self._folder, self._sample_rate, self._jobs = data, folder, sample_rate, jobs
+        self._metrics = metrics_at(sample_rate)
+        self.decisive = self._metrics[0]
 
     def __call__(self, generator: nn.Module, device: torch.device) -> dict[str, float]:
         """Mean of each metric; a metric without a single value is left out. Leaves the generator in evaluation mode."""
@@ -38,8 +44,8 @@ class Validation:
             enhanced = denoiser(noisy, sample_rate)
             audio.write_wav(self._folder / f"{utt_id}.wav", enhanced, sample_rate)
             pairs.append(scoring.Pair(utt_id, self._data.wav[utt_id], self._folder / f"{utt_id}.wav"))
-        rows = list(scoring.score(pairs, jobs=self._jobs, metrics=METRICS))
-        values = {name: [row[name] for row in rows if row[name] is not None] for name in METRICS}
+        rows = list(scoring.score(pairs, jobs=self._jobs, metrics=self._metrics))
+        values = {name: [row[name] for row in rows if row[name] is not None] for name in self._metrics}
         return {name: float(np.mean(scores)) for name, scores in values.items() if scores}
 
     def show(self, writer: SummaryWriter, step: int, *, originals: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -214,6 +215,66 @@ def test_a_large_corpus_is_announced_and_a_small_disk_refused(plain_corpus, tmp_
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 10**5))
     with pytest.raises(InputError, match="GB are needed and 0.0 GB free: use --subset, or --data on another disk"):
         stage0.announce_cost(recordings, tmp_path, 16000, 2)
+
+
+def corrupt(data: Path, *names: str):
+    return run("python", LOCAL / "corrupt.py", "--no-audit", *(data / name for name in names))
+
+
+def test_what_changed_in_a_corpus_is_made_anew_and_nothing_else(plain_corpus, tmp_path):
+    """A recording replaced by one of the same size and time, a converted and a noisy file spoiled, a recording added."""
+    corpus, data = tmp_path / "corpus", tmp_path / "data"
+    shutil.copytree(plain_corpus, corpus)
+    write(corpus / "ann/rec0.wav", speech_like(70, 1.0, 8000), 8000)  # one that is converted
+    split = write_split(tmp_path, dev=["bob"], test=["zoe"])
+    names = ("train", "dev", "test")
+
+    def again() -> dict[Path, int]:
+        for result in (prepare(corpus, data, "--split", split), corrupt(data, *names)):
+            assert result.returncode == 0, result.stderr
+        return {path: path.stat().st_mtime_ns for path in data.rglob("*.wav")}
+
+    kept = again()
+    assert again() == kept
+    noisy = data / "train/noisy"
+    converted = datadir.read(data / "train").wav["ann_rec0"]
+
+    def changed() -> set[str]:
+        nonlocal kept
+        before, kept = kept, again()
+        return {str(path.relative_to(data)) for path in kept if kept[path] != before.get(path)}
+
+    source, times = corpus / "ann/rec1.wav", (corpus / "ann/rec1.wav").stat()
+    write(source, speech_like(71, 1.2), subtype="PCM_16")
+    assert source.stat().st_size == times.st_size
+    os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert changed() == {"train/noisy/ann_rec1.wav"}
+    write(corpus / "ann/rec0.wav", speech_like(72, 1.0, 8000), 8000)
+    local = str(converted.relative_to(data.resolve()))
+    assert changed() == {local, "train/noisy/ann_rec0.wav"}
+    converted.write_bytes(b"")
+    assert changed() == {local}  # the same content again, so the noise stays
+    (noisy / "ann_rec2.wav").write_bytes((noisy / "ann_rec2.wav").read_bytes()[:-100])
+    assert changed() == {"train/noisy/ann_rec2.wav"}
+    (noisy / "ann_rec3.wav").unlink()
+    (data / "train/noisy.made").write_text((data / "train/noisy.made").read_text()[:-9])  # half a line
+    assert "train/noisy/ann_rec3.wav" in changed()
+    write(corpus / "ann/rec9.wav", speech_like(73, 1.5), subtype="PCM_16")
+    assert changed() == {"train/noisy/ann_rec9.wav"}
+    (corpus / "ann/rec9.wav").unlink()
+    assert changed() == set() and "ann_rec9" not in datadir.read(data / "train", noisy=True).noisy
+    write(corpus / "eve/rec0.wav", speech_like(74))
+    one_error_line(prepare(corpus, data, "--split", split), "has other speakers", "--data")
+
+
+def test_a_clean_file_that_is_not_as_long_as_its_utterance_is_refused(prepared, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data)
+    utt_id = datadir.read(data / "train").utt_ids[0]
+    longer = write(tmp_path / "longer.wav", speech_like(0, 3.0), subtype="PCM_16")
+    table = datadir.read_table(data / "train/wav.scp") | {utt_id: longer}
+    datadir.write_table(data / "train/wav.scp", table)
+    one_error_line(corrupt(data, "train"), "longer.wav", utt_id, "lasts 3.000 s, utt2dur says")
 
 
 def write_split(folder: Path, **lists) -> Path:

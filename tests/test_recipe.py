@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import os
 import threading
+import venv
 import zipfile
 from pathlib import Path
 
@@ -103,6 +104,53 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
 )
 def test_wrong_options_are_one_line(options, words, tmp_path):
     one_error_line(recipe(*options, "--data", "data", "--exp", "exp", cwd=tmp_path), *words)
+
+
+def test_a_moved_repository_mends_its_environment_without_a_network(tmp_path):
+    """A repository in small, whose environment borrows the packages of this one, made at one place and used at another."""
+    old, new = tmp_path / "old place", tmp_path / "new 'place'"
+    (old / "egs/vctk").mkdir(parents=True)
+    (old / "egs/vctk/path.sh").write_bytes((ROOT / "egs/vctk/path.sh").read_bytes())
+    (old / "requirements.lock").write_text("")
+    setup = "from setuptools import setup\nsetup(name='small', version='1', py_modules=['small'], "
+    (old / "setup.py").write_text(setup + "entry_points={'console_scripts': ['small = small:main']})\n")
+    (old / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    (old / "small.py").write_text("def main(): print(__file__)\n")
+    venv.create(old / ".venv", with_pip=False, symlinks=True)
+    (packages,) = (old / ".venv/lib").glob("python*/site-packages")
+    (packages / "borrowed.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+    offline = {"PIP_NO_INDEX": "1", "PIP_INDEX_URL": "", "PYTHONPATH": ""}
+    pip = [old / ".venv/bin/python", "-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation", "-e", old]
+    result = run(*pip, env=offline)
+    assert result.returncode == 0, result.stderr
+    lock = run("bash", "-c", "cksum < requirements.lock | tr ' ' -", cwd=old).stdout.strip()
+    (old / f".venv/installed-{lock}").write_text(f"{old}/.venv\n")
+    source = ["bash", "-c", ". egs/vctk/path.sh && small && echo $VIRTUAL_ENV"]
+    result = run(*source, cwd=old, env=offline)
+    assert result.stdout.splitlines() == [f"{old}/small.py", f"{old}/.venv"] and not result.stderr
+    old.rename(new)
+    result = run(*source, cwd=new, env=offline)
+    assert result.stdout.splitlines() == [f"{new}/small.py", f"{new}/.venv"], result.stderr
+    assert f"was made as {old}/.venv" in result.stderr
+    assert not run(*source, cwd=new, env=offline).stderr  # mended once
+
+
+def test_bad_noise_is_said_before_the_work(tmp_path):
+    (tmp_path / "noise.yaml").write_text("seed: 0\nstft: {n_fft: 1024}\nmanipulations: []\n")
+    result = recipe("--noise", "noise.yaml", "--data", "data", "--exp", "exp", cwd=tmp_path)
+    one_error_line(result, "noise.yaml: stft: window")
+    assert {path.name for path in tmp_path.iterdir()} == {"noise.yaml"}
+
+
+def test_a_run_that_was_started_with_wrong_data_does_not_claim_its_exp(prepared, tmp_path):
+    """Only a finished model does; that of other data is named."""
+    check = ["python", LOCAL / "check_exp.py", prepared, tmp_path / "exp"]
+    (tmp_path / "exp/l1").mkdir(parents=True)
+    (tmp_path / "exp/l1/checkpoint.pt").write_text("of a run that was stopped at once")
+    assert run(*check).returncode == 0
+    (tmp_path / "exp/l1/model").mkdir()
+    (tmp_path / "exp/l1/model/config.json").write_text('{"data": {"train": "0", "dev": "0"}, "noise": "0"}')
+    one_error_line(run(*check), "exp/l1: was made from other data", "--data", "--exp")
 
 
 def test_help_names_every_option(tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from experiment import read_experiment
 from logbook import find_alarms
 from optimizer import learning_rate
 from schedule import Schedule, random_number
+from validate import Validation
 
 import gan_denoise
 from gan_denoise import audio, checkpoint, datadir, generators
@@ -144,7 +146,7 @@ def in_process(monkeypatch):
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    monkeypatch.setattr("validate.METRICS", ("si_sdr",))
+    monkeypatch.setattr("validate.metrics_at", lambda sample_rate: ("si_sdr",))
     monkeypatch.setattr("validate.scoring.score", score_here)
     return call
 
@@ -267,6 +269,54 @@ def test_a_finished_run_stays_and_another_is_refused(prepared, tiny_experiment, 
     assert "checkpoint.pt" in line and "remove it" in line
 
 
+def test_a_run_knows_its_data_by_content(prepared, tiny_experiment, tmp_path, in_process, capsys):
+    data, exp = tmp_path / "data", tmp_path / "exp"
+    shutil.copytree(prepared, data)
+    noisy = {utt_id: data / f"train/noisy/{path.name}" for utt_id, path in datadir.read(data / "train").wav.items()}
+    for utt_id, path in datadir.read(data / "train", noisy=True).noisy.items():
+        noisy[utt_id] = data / "train/noisy" / path.name
+    datadir.write_table(data / "train/noisy.scp", noisy)
+    in_process(tiny_experiment, "--data", data, "--exp", exp)
+    path = next(iter(noisy.values()))
+    wave, rate = audio.read_mono(path)
+    audio.write_wav(path, wave[::-1], rate)  # as long as before
+    with pytest.raises(SystemExit):
+        in_process(tiny_experiment, "--data", data, "--exp", exp)
+    assert "exp: was trained on other data (data differs)" in capsys.readouterr().err
+
+
+def test_an_exp_has_one_writer(prepared, tiny_experiment, tmp_path):
+    exp = tmp_path / "exp"
+    command = [tiny_experiment, "--data", prepared, "--exp", exp, "steps=100000"]
+    arguments = [sys.executable, *map(str, [TRAIN, *command])]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment) as first:
+        assert any("step 3/" in line for line in first.stderr)
+        one_error_line(train(*command), "exp: is being written by train.py, process", "wait for it, or stop it")
+        assert first.poll() is None
+        first.kill()
+
+
+def test_below_16_khz_the_narrow_band_decides_which_model_is_best(prepared, tmp_path):
+    data = datadir.read(prepared / "dev", noisy=True)
+    validations = {
+        rate: Validation(data, tmp_path, count=1, examples=1, sample_rate=rate, jobs=1) for rate in (8000, 16000, 48000)
+    }
+    assert [own.decisive for own in validations.values()] == ["pesq_nb", "pesq_wb", "pesq_wb"]
+    at_8_khz = {kind: {} for kind in ("wav", "noisy")}
+    for kind, files in at_8_khz.items():
+        for utt_id, path in getattr(data, kind).items():
+            wave, _ = audio.read_mono(path, sample_rate=8000)
+            files[utt_id] = tmp_path / f"{kind}/{utt_id}.wav"
+            audio.write_wav(files[utt_id], wave, 8000)
+    narrow = Validation(
+        replace(data, **at_8_khz), tmp_path / "own", count=1, examples=1, sample_rate=8000, jobs=1
+    )
+    generator = generators.build({"name": "convnext", "width": 8, "blocks": 1}, sample_rate=8000)
+    scores = narrow(generator, torch.device("cpu"))
+    assert list(scores) == ["pesq_nb", "estoi", "si_sdr"] and 1.0 < scores["pesq_nb"] < 4.6
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(processes, prepared, tiny_gan, tmp_path):
     """kill -9 in the discriminators' phase and in the GAN's; with two processes, both are killed."""
@@ -320,17 +370,17 @@ def test_without_its_adversary_gan_is_l1_mrstft_to_the_bit(prepared, tiny_gan, t
 def test_a_shared_warm_start_changes_nothing(prepared, tiny_gan, tmp_path, in_process):
     shared = ["--warm-starts", tmp_path / "warm"]
     in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "l1_mrstft", "adversary=null", *shared)
-    (saved,) = (tmp_path / "warm").iterdir()
+    (saved,) = (tmp_path / "warm").glob("*.pt")
     kept = saved.read_bytes()
     in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "heir", *shared)
     in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "own")
     assert_same(tmp_path / "own", tmp_path / "heir")
     best = [(tmp_path / name / "model_best/model.safetensors").exists() for name in ("own", "heir")]
     assert best[0] == best[1]
-    assert [path.read_bytes() for path in (tmp_path / "warm").iterdir()] == [kept]
+    assert [path.read_bytes() for path in (tmp_path / "warm").glob("*.pt")] == [kept]
     for changed in ("optimizer.lr=1e-3", "losses.mrstft=null", "seed=1"):  # these do not agree so far
         in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / changed, "steps=12", changed, *shared)
-    assert len(list((tmp_path / "warm").iterdir())) == 4
+    assert len(list((tmp_path / "warm").glob("*.pt"))) == 4
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "recipes/experiments").glob("*.yaml")))

@@ -2,7 +2,7 @@
 #   PYTHON=python3.12 chooses the interpreter; pip's environment variables (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are honoured.
 
 gan_denoise_environment() {
-    local root venv lock stamp python pip
+    local root venv lock stamp python pip made_at
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." >/dev/null && pwd) || return 1
     venv=$root/.venv lock=$root/requirements.lock
     stamp=$venv/installed-$(cksum <"$lock" | tr ' ' '-') || return 1
@@ -38,10 +38,34 @@ EOF
             return 1
         fi
         rm -f "$venv"/installed-*
-        : >"$stamp"
+        printf '%s\n' "$venv" >"$stamp"
+    elif made_at=$(cat "$stamp") && [ "$made_at" != "$venv" ]; then
+        echo "The environment $venv was made ${made_at:+as $made_at }by an earlier path.sh: mending its paths." >&2
+        if ! gan_denoise_moved "$venv" "$root"; then
+            echo "error: $venv cannot be mended: remove it, and start again" >&2; return 1
+        fi
+        printf '%s\n' "$venv" >"$stamp"
     fi
     # shellcheck disable=SC1091
     . "$venv/bin/activate"
+}
+
+# VENV ROOT: activate, the installed programs and the package's own place get the new paths, without a network
+gan_denoise_moved() {
+    local python
+    python=$("$1/bin/python" -c 'import sys; print(sys._base_executable)') &&
+        "$python" -m venv --without-pip "$1" && "$1/bin/python" - "$1" <<'EOF' &&
+import importlib.metadata, pathlib, sys
+from pip._vendor.distlib.scripts import ScriptMaker  # what pip writes programs with
+venv = pathlib.Path(sys.argv[1])
+maker = ScriptMaker(None, str(venv / "bin"))
+maker.executable, maker.clobber, maker.variants = str(venv / "bin/python"), True, {""}
+for found in importlib.metadata.distributions(path=[path for path in sys.path if path.startswith(str(venv))]):
+    for entry in found.entry_points:
+        if entry.group == "console_scripts" and (venv / "bin" / entry.name).exists():
+            maker.make(f"{entry.name} = {entry.value}")
+EOF
+        "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e "$2"
 }
 
 gan_denoise_environment || return 1 2>/dev/null || exit 1

@@ -73,6 +73,7 @@ if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16
 if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
 from=(${corpus:+--corpus "$corpus"} ${split:+--split "$split"} ${subset:+--subset "$subset"} ${sample_rate:+--sample-rate "$sample_rate"})
 if runs 0; then
+    [ -z "$noise" ] || python "$here/local/corrupt.py" --noise "$noise" # a bad one is said before the work
     if [ "$corpus" = "$data/local/mini" ] && [ ! -f "$data/corpus.yaml" ]; then python "$here/local/make_mini.py" --jobs "$nj" "$corpus"; fi
     python "$here/local/prepare.py" "${from[@]}" --jobs "$nj" "$data"
 elif [ "$stop_stage" -ge 1 ]; then
@@ -89,7 +90,7 @@ elif [ "$stop_stage" -ge 2 ] && [ -n "$noise" ]; then
     python "$here/local/corrupt.py" --noise "$noise" --check "$data"/train "$data"/dev "$data"/test
 fi
 
-if [ "$stop_stage" -ge 2 ]; then python "$here/local/claim.py" "$data" "$exp"; fi
+if [ "$stop_stage" -ge 2 ]; then python "$here/local/check_exp.py" --jobs "$nj" "$data" "$exp"; fi
 
 # The mini corpus is for a first look: fewer updates, so that it takes minutes
 if grep -qs '^corpus: .*/local/mini$' "$data/corpus.yaml"; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi

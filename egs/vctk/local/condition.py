@@ -9,18 +9,18 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 import yaml
 
 from gan_denoise import datadir
-from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.noise import digest
+from gan_denoise.owner import owning
 from gan_denoise.terminal import program
 
 TABLES = ("wav.scp", "utt2spk", "spk2utt", "utt2dur", "text")
+OF_ANOTHER_TEST = ("noisy.scp", "audit.csv")  # what an earlier list of recordings has left
 
 
 @program
@@ -33,18 +33,29 @@ def main() -> None:
     arguments = parser.parse_args()
     source, target = arguments.data / "test", arguments.data / f"test_{arguments.name}"
     data = datadir.read(source)
-    if not (target / "wav.scp").is_file():
-        target.mkdir(exist_ok=True)
-        for name in reversed(TABLES):  # wav.scp last: now the folder is whole
-            if (source / name).is_file():
-                shutil.copyfile(source / name, target / name)
-    elif datadir.read(target).utt2dur != data.utt2dur:
-        raise InputError(f"{target}: holds other recordings than {source}: remove it, it will be made again")
-    if arguments.name == "clean" and not (target / "noisy.scp").is_file():
-        sample_rate = datadir.read_noise(source)["sample_rate"]
-        record = {"fingerprint": digest(["clean", sample_rate]), "sample_rate": sample_rate, "procedure": "none"}
-        write_atomically(target / "noise.yaml", yaml.safe_dump(record, sort_keys=False))
-        datadir.write_table(target / "noisy.scp", data.wav)
+    with owning(target):
+        if copy_tables(source, target):
+            for name in OF_ANOTHER_TEST:
+                (target / name).unlink(missing_ok=True)
+        if arguments.name == "clean" and not (target / "noisy.scp").is_file():
+            sample_rate = datadir.read_noise(source)["sample_rate"]
+            fingerprint = digest(["clean", sample_rate])
+            record = {"fingerprint": fingerprint, "sample_rate": sample_rate, "procedure": "none"}
+            write_atomically(target / "noise.yaml", yaml.safe_dump(record, sort_keys=False))
+            datadir.write_table(target / "noisy.scp", data.wav)
+
+
+def copy_tables(source: Path, target: Path) -> bool:
+    """Copy a data directory's tables where they differ; returns whether one did."""
+    changed = False
+    for name in reversed(TABLES):  # wav.scp last: now the folder is whole
+        content = (source / name).read_bytes() if (source / name).is_file() else None
+        if content is None:
+            (target / name).unlink(missing_ok=True)
+        elif not (target / name).is_file() or (target / name).read_bytes() != content:
+            write_atomically(target / name, content)
+            changed = True
+    return changed
 
 
 if __name__ == "__main__":

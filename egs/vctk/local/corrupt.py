@@ -4,7 +4,8 @@
     corrupt.py --noise FILE [--jobs N] [--no-audit] DATADIR...
 
 A parallel corpus brings its own noise: there `--noise` must not be given. DATADIR's name up to the first `_` (train, dev,
-test) says which recordings a `mix` may use.
+test) says which recordings a `mix` may use. DATADIR/noisy.made says what every noisy file was made from: the same command
+again makes those anew whose clean file has changed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.mix import SPLITS
 from gan_denoise.noise import digest, load_once
+from gan_denoise.owner import owning
+from gan_denoise.provenance import Provenance, file_digests, made_from
 from gan_denoise.terminal import program, progress, say
 
 DEFAULT = Path(__file__).resolve().parents[1] / "conf/noise.yaml"
@@ -40,8 +43,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--check", action="store_true", help="only check that the noise is this one")
     parser.add_argument("--no-audit", action="store_true")
-    parser.add_argument("datadirs", type=Path, nargs="+", metavar="DATADIR")
+    parser.add_argument("datadirs", type=Path, nargs="*", metavar="DATADIR", help="none: only check the procedure")
     arguments = parser.parse_args()
+    if not arguments.datadirs:
+        load_once(arguments.noise or DEFAULT).fingerprint(16000)  # which reads the recordings of its `mix`
     for folder in arguments.datadirs:
         corrupt(folder, arguments)
 
@@ -71,45 +76,67 @@ def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
         raise InputError(f"{folder}: has no noise yet: run stage 1 first")
     if arguments.check:
         return
-    noisy_scp = folder / "noisy.scp"
-    whole = noisy_scp.is_file() and (folder / "noise.yaml").is_file()
-    if whole and all(path.is_file() for path in datadir.read_scp(noisy_scp).values()):
-        say(f"stage 1: {folder} is up to date")
-    else:
-        noisy = datadir.read_scp(given) if given.is_file() else corrupt_all(folder, data, noise, arguments.jobs)
-        write_atomically(folder / "noise.yaml", yaml.safe_dump(record, sort_keys=False))
-        datadir.write_table(folder / "noisy.scp", noisy)  # last: now the stage is finished
-    if not arguments.no_audit and not (folder / "audit.csv").is_file():
-        audit(folder, arguments.jobs)
+    with owning(folder):
+        if given.is_file():
+            made = write_noisy(folder, record, datadir.read_scp(given))
+        else:
+            noisy, changed = corrupt_all(folder, data, noise, record["fingerprint"], arguments.jobs)
+            made = write_noisy(folder, record, noisy) or changed
+        if not made:
+            say(f"stage 1: {folder} is up to date")
+        if made:
+            (folder / "audit.csv").unlink(missing_ok=True)
+        if not arguments.no_audit and not (folder / "audit.csv").is_file():
+            audit(folder, arguments.jobs)
 
 
-def corrupt_all(folder: Path, data: DataDir, noise: Path, jobs: int) -> dict[str, Path]:
-    """Write the noisy file of every utterance; returns utt_id -> file. Raises InputError if a single one fails."""
+def write_noisy(folder: Path, record: dict, noisy: dict[str, Path]) -> bool:
+    """Write noise.yaml and noisy.scp where they do not say this already; returns whether they did not."""
+    scp = folder / "noisy.scp"
+    if scp.is_file() and (folder / "noise.yaml").is_file() and datadir.read_scp(scp) == noisy:
+        return False
+    write_atomically(folder / "noise.yaml", yaml.safe_dump(record, sort_keys=False))
+    datadir.write_table(scp, noisy)  # last: now the stage is finished
+    return True
+
+
+def corrupt_all(
+    folder: Path, data: DataDir, noise: Path, fingerprint: str, jobs: int
+) -> tuple[dict[str, Path], bool]:
+    """Write the noisy files that are not there, or were made from something else; returns all of them (utt_id -> file),
+    and whether there was something to do. Raises InputError if a single one fails."""
     started = time.monotonic()
-    split = folder.name.split("_")[0]
-    work = partial(corrupt_one, noise=noise, split=split if split in SPLITS else "test")
-    target = (folder / "noisy").resolve()
-    tasks = [(utt_id, data.wav[utt_id], target / f"{utt_id}.wav") for utt_id in data.utt_ids]
-    noisy, reasons = {}, []
+    target, split = (folder / "noisy").resolve(), folder.name.split("_")[0]
+    split = split if split in SPLITS else "test"
+    noisy = {utt_id: target / f"{utt_id}.wav" for utt_id in data.utt_ids}
+    known, clean = Provenance(folder / "noisy.made"), file_digests(data.wav, jobs=jobs)
+    wanted = {utt_id: made_from(fingerprint, split, clean[utt_id]) for utt_id in data.utt_ids}
+    due = known.due(wanted, file_digests(noisy, jobs=jobs))
+    tasks = [(utt_id, data.wav[utt_id], noisy[utt_id], data.utt2dur[utt_id]) for utt_id in due]
+    reasons, work = [], partial(corrupt_one, noise=noise, split=split)
     for outcome in progress(workers.each(work, tasks, jobs=jobs), total=len(tasks), label=f"stage 1: {folder.name}"):
         if outcome.reason:
             reasons.append(outcome.reason)
         else:
-            noisy[outcome.item[0]] = outcome.item[2]
+            known.add(outcome.item[0], wanted[outcome.item[0]], outcome.item[2])
     if reasons:
         raise InputError(
             f"{folder}: {len(reasons)} of {len(tasks)} recordings could not be corrupted, the first: {reasons[0]}"
         )
-    seconds = time.monotonic() - started
-    say(
-        f"stage 1: {folder.name}: {len(tasks)} recordings in {seconds:.1f} s, {data.duration_s / seconds:.0f} x real time, {jobs} job(s)"
-    )
-    return noisy
+    if due:
+        known.keep(noisy)
+        seconds, duration_s = time.monotonic() - started, sum(data.utt2dur[utt_id] for utt_id in due)
+        say(
+            f"stage 1: {folder.name}: {len(tasks)} recordings in {seconds:.1f} s, "
+            f"{duration_s / seconds:.0f} x real time, {jobs} job(s)"
+        )
+    return noisy, bool(due)
 
 
-def corrupt_one(task: tuple[str, Path, Path], *, noise: Path, split: str) -> None:
-    utt_id, source, target = task
+def corrupt_one(task: tuple[str, Path, Path, float], *, noise: Path, split: str) -> None:
+    utt_id, source, target, duration_s = task
     clean, sample_rate = audio.read_mono(source, dtype="float64")
+    datadir.check_duration(source, utt_id, len(clean), duration_s, sample_rate)
     audio.write_wav(target, load_once(noise).apply(clean, utt_id, sample_rate, split=split), sample_rate)
 
 

@@ -4,33 +4,31 @@
     prepare.py --corpus DIR [--split FILE] [--subset N] [--sample-rate HZ] [--jobs N] DATA
 
 Recordings that are already mono at the wanted rate are used where they lie; others are converted into DATA/local. Bad
-recordings are reported, listed in DATA/skipped and left out. What was made from what stands in DATA/corpus.yaml.
+recordings are reported, listed in DATA/skipped and left out. What was made from what stands in DATA/corpus.yaml and, for
+every recording, in DATA/local/prepared.made: the same command again prepares what has changed.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import shutil
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import soundfile as sf
 import yaml
 from corpora import Recording, read
+from prepared import Recordings, keys
 from splits import decide_split, read_split, select
 
-from gan_denoise import audio, workers
 from gan_denoise.config import read_yaml
-from gan_denoise.datadir import DataDir, c_sorted, speaker_ids, write_table
+from gan_denoise.datadir import c_sorted, speaker_ids
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.mix import SPLITS
-from gan_denoise.noise import digest
-from gan_denoise.terminal import clock, program, progress, say
+from gan_denoise.owner import owning
+from gan_denoise.provenance import FORMAT
+from gan_denoise.terminal import program, say
 
 RECORD = "corpus.yaml"
 # Speeds of one 2.3 GHz core relative to real time, the last one at 16 kHz
@@ -59,80 +57,52 @@ def main() -> None:
         "subset": arguments.subset,
         "split": read_split(arguments.split) if arguments.split else None,
     }
-    if (data / RECORD).is_file():
-        made_from = read_yaml(data / RECORD)
-        refuse_other(made_from, wanted, data, strict=not arguments.check)
-        if not arguments.check:
-            say(f"stage 0: {data} is up to date")
-        return
+    made_before = read_yaml(data / RECORD) if (data / RECORD).is_file() else None
+    if made_before:
+        if made_before.get("format") != FORMAT:
+            raise InputError(f"{data}: was made by another version of this recipe: choose another --data")
+        refuse_other(made_before, wanted, data, strict=not arguments.check)
     if arguments.check:
-        raise InputError(f"{data}: holds no prepared data: run stage 0 first")
-    prepare(arguments, wanted, data)
+        if not made_before:
+            raise InputError(f"{data}: holds no prepared data: run stage 0 first")
+        return
+    prepare(arguments, wanted, data, made_before)
 
 
-def prepare(arguments: argparse.Namespace, wanted: dict, data: Path) -> None:
+def prepare(arguments: argparse.Namespace, wanted: dict, data: Path, made_before: dict | None) -> None:
+    """Prepare what is not prepared yet, or what has changed since. made_before: the record of a finished stage 0."""
     if data.resolve().is_relative_to(arguments.corpus.resolve()):
         raise InputError(
             f"{data}: lies inside the corpus, which would then hold what is made from it: choose another --data"
         )
     corpus = read(arguments.corpus)
-    rate = arguments.sample_rate
     speakers = c_sorted({recording.speaker for recording in corpus.recordings})
     split = decide_split(corpus, speakers, wanted["split"])
     chosen = select(corpus, split, arguments.subset)
-    say(
-        f"stage 0: {arguments.corpus} is a {corpus.layout} corpus: {len(corpus.recordings)} recordings, {len(speakers)} speakers"
-    )
-    announce_cost([recording for recordings in chosen.values() for recording in recordings], data, rate, arguments.jobs)
-
-    converted = data / "local" / f"at_{rate}_{digest(wanted['corpus'])}"
-    tasks = [recording for recordings in chosen.values() for recording in recordings]
-    outcomes = workers.each(partial(prepare_recording, folder=converted, sample_rate=rate), tasks, jobs=arguments.jobs)
-    files, skipped = {}, list(corpus.missing)
-    for outcome in progress(outcomes, total=len(tasks), label="stage 0: reading"):
-        if outcome.os_error:
-            raise InputError(outcome.reason)
-        if outcome.reason:
-            skipped.append(outcome.reason if ": " in outcome.reason else f"{outcome.item.clean}: {outcome.reason}")
+    record = {**wanted, "format": FORMAT, "layout": corpus.layout, "speakers": {name: split[name] for name in SPLITS}}
+    if made_before and made_before.get("speakers") != record["speakers"]:
+        raise InputError(f"{data}: {arguments.corpus} has other speakers than when it was made: choose another --data")
+    with owning(data, *(data / name for name in SPLITS)):
+        work = Recordings(data, arguments.corpus, arguments.sample_rate, arguments.jobs)
+        recordings = [recording for listed in chosen.values() for recording in listed]
+        due = work.due(recordings)
+        if made_before and not due and all(work.is_written(name, listed) for name, listed in chosen.items()):
+            say(f"stage 0: {data} is up to date")
+            return
+        if made_before:
+            say(f"stage 0: {arguments.corpus} has changed since {data} was made: {len(due)} recordings to prepare anew")
         else:
-            files[outcome.item.utt_id] = outcome.result
-    report_skipped(skipped, data)
-
-    ids = kaldi_ids(corpus.recordings)
-    for split_name, recordings in chosen.items():
-        usable = [recording for recording in recordings if recording.utt_id in files]
-        if not usable:
-            raise InputError(
-                f"{arguments.corpus}: no usable recording for {split_name}: see {data / 'skipped'}, or change --split"
-            )
-        folder = data / split_name
-        for name in (
-            "noisy.scp",
-            "noise.yaml",
-            "audit.csv",
-            "text",
-            "given.scp",
-            "given.digests",
-        ):  # of an earlier, interrupted stage 0
-            (folder / name).unlink(missing_ok=True)
-        if corpus.layout == "parallel":
-            write_table(folder / "given.scp", {recording.utt_id: files[recording.utt_id].noisy for recording in usable})
-            write_table(
-                folder / "given.digests", {recording.utt_id: files[recording.utt_id].digest for recording in usable}
-            )
-        made = DataDir(
-            wav={recording.utt_id: files[recording.utt_id].clean for recording in usable},
-            utt2spk={recording.utt_id: ids[recording.speaker] for recording in usable},
-            utt2dur={recording.utt_id: files[recording.utt_id].duration_s for recording in usable},
-            text={recording.utt_id: recording.text for recording in usable if recording.text},
-        )
-        made.write(folder)
-        say(
-            f"  {split_name:5s} {len(made.spk2utt):4d} speakers  {len(made):6d} recordings  {clock(made.duration_s):>9s}"
-        )
-    write_atomically(data / "split.yaml", yaml.safe_dump({name: split[name] for name in SPLITS}, sort_keys=False))
-    record = {**wanted, "layout": corpus.layout, "speakers": {name: split[name] for name in SPLITS}}
-    write_atomically(data / RECORD, yaml.safe_dump(record, sort_keys=False))  # last: now the stage is finished
+            found = f"{len(corpus.recordings)} recordings, {len(speakers)} speakers"
+            say(f"stage 0: {arguments.corpus} is a {corpus.layout} corpus: {found}")
+        announce_cost(due, data, arguments.sample_rate, arguments.jobs)
+        skipped = [*corpus.missing, *work.prepare([*due, *work.unusable(recordings)])]
+        report_skipped(skipped, data)
+        ids = kaldi_ids(corpus.recordings)
+        for name, listed in chosen.items():
+            work.write(name, listed, ids, keep_noise=bool(made_before) and corpus.layout != "parallel")
+        work.known.keep(key for recording in recordings for key in keys(recording) if key in work.known.made)
+        write_atomically(data / "split.yaml", yaml.safe_dump({name: split[name] for name in SPLITS}, sort_keys=False))
+        write_atomically(data / RECORD, yaml.safe_dump(record, sort_keys=False))  # last: now the stage is finished
 
 
 def kaldi_ids(recordings: list[Recording]) -> dict[str, str]:
@@ -156,41 +126,6 @@ def kaldi_ids(recordings: list[Recording]) -> dict[str, str]:
     raise InputError(
         "the speakers' names do not sort as their recordings do, which Kaldi wants: give them equal lengths"
     )
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Files of one recording at the wanted rate. digest: of the noisy samples, where there are any."""
-
-    clean: Path
-    duration_s: float
-    noisy: Path | None = None
-    digest: str | None = None
-
-
-def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -> Prepared:
-    """Check a recording and convert it where its rate is another one. Raises InputError."""
-    clean, samples = _at_rate(recording.clean, folder / f"{recording.utt_id}.wav", sample_rate)
-    if not samples.any():
-        raise InputError(f"{recording.clean}: holds digital silence only: replace or remove it")
-    if recording.noisy is None:
-        return Prepared(clean, len(samples) / sample_rate)
-    noisy, noisy_samples = _at_rate(recording.noisy, folder / "noisy" / f"{recording.utt_id}.wav", sample_rate)
-    if len(noisy_samples) != len(samples):
-        raise InputError(
-            f"{recording.noisy}: has {len(noisy_samples)} samples, its clean counterpart {len(samples)}: align them first"
-        )
-    return Prepared(clean, len(samples) / sample_rate, noisy, hashlib.sha256(noisy_samples.tobytes()).hexdigest()[:16])
-
-
-def _at_rate(path: Path, converted: Path, sample_rate: int) -> tuple[Path, np.ndarray]:
-    """The file at the wanted rate, and its samples. What an interrupted stage 0 has converted is not converted again."""
-    if not (converted.is_file() and converted.stat().st_mtime > path.stat().st_mtime):
-        samples, rate = audio.read_mono(path, dtype="float64")
-        if rate == sample_rate:
-            return path.resolve(), samples
-        audio.write_wav(converted, audio.resample(samples, rate, sample_rate), sample_rate)
-    return converted.resolve(), audio.read_mono(converted, dtype="float64")[0]
 
 
 def announce_cost(recordings: list[Recording], data: Path, sample_rate: int, jobs: int) -> None:

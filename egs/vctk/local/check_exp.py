@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Before stages 2 to 5: the models that EXP holds were trained on DATA. Others are refused.
+
+check_exp.py [--jobs N] DATA EXP
+
+Only finished models count: a run that was started with a wrong --data does not claim its EXP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from gan_denoise import datadir
+from gan_denoise.errors import InputError
+from gan_denoise.mix import SPLITS
+from gan_denoise.provenance import data_digest
+from gan_denoise.terminal import program
+
+
+@program
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("exp", type=Path, metavar="EXP")
+    arguments = parser.parse_args()
+    data = arguments.data
+    splits = {name: datadir.read(data / name, noisy=True) for name in SPLITS}
+    noise = {name: datadir.read_noise(data / name)["fingerprint"] for name in SPLITS}
+    if len(set(noise.values())) > 1:
+        raise InputError(
+            f"{data}: its splits have different noise ({noise}): prepare it again in another --data"
+        )
+    trained = sorted(arguments.exp.glob("*/model/config.json"))
+    if not trained:
+        return
+    wanted = {name: data_digest(splits[name], jobs=arguments.jobs) for name in ("train", "dev")}
+    for path in trained:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.get("data") != wanted or config.get("noise") != noise["train"]:
+            raise InputError(
+                f"{path.parents[1]}: was made from other data than {data}: name its --data, or choose "
+                "another --exp"
+            )
+
+
+if __name__ == "__main__":
+    main()

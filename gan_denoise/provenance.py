@@ -1,0 +1,99 @@
+"""What files were made from, by content: how a repeated command knows what is left to do, and what no longer belongs.
+
+A list of files has a table beside it, `NAME.made`, with a line for each:
+
+    utt_id FROM IS ...      FROM: digest of all that the file was made from; IS: digest of the file; what else is kept
+
+A file is up to date when both agree with what is there now. Times of files decide nothing. Lines are appended while the
+files are made, so that an interrupted command goes on where it stopped, and sorted when all are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from gan_denoise.datadir import DataDir, c_sorted
+from gan_denoise.files import write_atomically
+from gan_denoise.noise import digest
+
+FORMAT = 1  # of what the recipe writes: another one, and everything is made anew
+_DIGITS = 16
+
+
+def made_from(*parts) -> str:
+    """The digest of what something was made from: JSON values, such as digests of files and settings."""
+    return digest([FORMAT, *parts])
+
+
+def file_digest(path: Path) -> str | None:
+    """16 hexadecimal digits of the SHA-256 of a file's bytes; None where there is no file."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+
+
+def file_digests(files: Mapping[str, Path], *, jobs: int = 1) -> dict[str, str | None]:
+    """`file_digest` of many, by threads."""
+    with ThreadPoolExecutor(max_workers=jobs) as threads:
+        return dict(zip(files, threads.map(file_digest, files.values()), strict=True))
+
+
+def data_digest(data: DataDir, *, jobs: int = 1) -> str:
+    """The identity of a data directory: its utterances, their speakers, and the content of their clean and noisy files."""
+    clean, noisy = (file_digests(files, jobs=jobs) for files in (data.wav, data.noisy))
+    return made_from(sorted((utt_id, data.utt2spk[utt_id], clean[utt_id], noisy.get(utt_id)) for utt_id in data.wav))
+
+
+class Made(NamedTuple):
+    """A line of the table. more: what else its maker wants to remember, words without blanks."""
+
+    made_from: str
+    digest: str
+    more: tuple[str, ...] = ()
+
+
+class Provenance:
+    """The table `path` (NAME.made); a damaged line counts as none."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.made: dict[str, Made] = {}
+        *lines, self._torn = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else [""]
+        for line in lines:
+            key, *words = line.split(" ")
+            if len(words) >= 2:
+                self.made[key] = Made(words[0], words[1], tuple(words[2:]))
+
+    def due(self, wanted: Mapping[str, str | None], found: Mapping[str, str | None]) -> list[str]:
+        """Those keys whose file is missing, changed, or made from something else.
+
+        wanted: key -> what its file is to be made from. found: key -> digest of the file as it is now.
+        """
+        return [
+            key
+            for key, source in wanted.items()
+            if key not in self.made or self.made[key][:2] != (source, found.get(key))
+        ]
+
+    def add(self, key: str, source: str, file: Path, *more: str) -> None:
+        """Note, at once, that `file` has been made from `source`."""
+        made = Made(source, str(file_digest(file)), more)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._path, "a", encoding="utf-8") as table:
+            table.write(("\n" if self._torn else "") + self._line(key, made))
+        self.made[key], self._torn = made, ""
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """Write the table anew, sorted, with these keys alone."""
+        self.made = {key: self.made[key] for key in c_sorted(keys)}
+        write_atomically(self._path, "".join(self._line(key, made) for key, made in self.made.items()))
+
+    @staticmethod
+    def _line(key: str, made: Made) -> str:
+        return " ".join((key, made.made_from, made.digest, *made.more)) + "\n"
