@@ -47,7 +47,11 @@ def file_digests(files: Mapping[str, Path], *, jobs: int = 1) -> dict[str, str |
 def data_digest(data: DataDir, *, jobs: int = 1) -> str:
     """The identity of a data directory: its utterances, their speakers, and the content of their clean and noisy files."""
     clean, noisy = (file_digests(files, jobs=jobs) for files in (data.wav, data.noisy))
-    return made_from(sorted((utt_id, data.utt2spk[utt_id], clean[utt_id], noisy.get(utt_id)) for utt_id in data.wav))
+    return made_from(
+        sorted(
+            (utt_id, data.utt2spk[utt_id], clean[utt_id], noisy.get(utt_id)) for utt_id in data.wav
+        )
+    )
 
 
 class Made(NamedTuple):
@@ -64,7 +68,11 @@ class Provenance:
     def __init__(self, path: Path):
         self._path = path
         self.made: dict[str, Made] = {}
-        *lines, self._torn = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else [""]
+        *lines, self._torn = (
+            path.read_text(encoding="utf-8", errors="replace").split("\n")
+            if path.is_file()
+            else [""]
+        )
         for line in lines:
             key, *words = line.split(" ")
             if len(words) >= 2:
@@ -92,7 +100,9 @@ class Provenance:
     def keep(self, keys: Iterable[str]) -> None:
         """Write the table anew, sorted, with these keys alone."""
         self.made = {key: self.made[key] for key in c_sorted(keys)}
-        write_atomically(self._path, "".join(self._line(key, made) for key, made in self.made.items()))
+        write_atomically(
+            self._path, "".join(self._line(key, made) for key, made in self.made.items())
+        )
 
     @staticmethod
     def _line(key: str, made: Made) -> str:

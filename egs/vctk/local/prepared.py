@@ -47,7 +47,9 @@ class Recordings:
         files = {key: path for recording in recordings for key, path in keys(recording).items()}
         self._sources = file_digests(files, jobs=self._jobs)
         converted = {key: self._place(key) for key in files if self._kind(key) == CONVERTED}
-        self._due = set(self.known.due(self._sources, self._sources | file_digests(converted, jobs=self._jobs)))
+        self._due = set(
+            self.known.due(self._sources, self._sources | file_digests(converted, jobs=self._jobs))
+        )
         return [recording for recording in recordings if self._due & keys(recording).keys()]
 
     def unusable(self, recordings: list[Recording]) -> list[Recording]:
@@ -67,21 +69,31 @@ class Recordings:
             if outcome.os_error:
                 raise InputError(outcome.reason)
             if outcome.reason:
-                skipped.append(outcome.reason if ": " in outcome.reason else f"{recording.clean}: {outcome.reason}")
+                skipped.append(
+                    outcome.reason
+                    if ": " in outcome.reason
+                    else f"{recording.clean}: {outcome.reason}"
+                )
                 for key, path in keys(recording).items():
                     self.known.add(key, self._sources[key], path, UNUSABLE, "0")
                 continue
-            for (key, path), file in zip(keys(recording).items(), (made.clean, made.noisy), strict=False):
+            for (key, path), file in zip(
+                keys(recording).items(), (made.clean, made.noisy), strict=False
+            ):
                 kind = AS_IT_IS if file == path.resolve() else CONVERTED
                 more = [made.digest] if file is made.noisy else []
                 self.known.add(key, self._sources[key], file, kind, str(made.frames), *more)
         return skipped
 
-    def write(self, name: str, recordings: list[Recording], ids: dict[str, str], *, keep_noise: bool) -> None:
+    def write(
+        self, name: str, recordings: list[Recording], ids: dict[str, str], *, keep_noise: bool
+    ) -> None:
         """Write the tables of one split. Raises InputError where it has no usable recording."""
         folder, made = self._data / name, self._of_split(recordings, ids)
         if not len(made):
-            raise InputError(f"{self._data}: no usable recording for {name}: see {self._data / 'skipped'}, or change --split")
+            raise InputError(
+                f"{self._data}: no usable recording for {name}: see {self._data / 'skipped'}, or change --split"
+            )
         for old in (*OF_STAGE_1, *OF_AN_EARLIER_STAGE_0, *(() if keep_noise else ("noise.yaml",))):
             (folder / old).unlink(missing_ok=True)
         if recordings[0].noisy:
@@ -89,9 +101,14 @@ class Recordings:
             sources = {recording.utt_id: recording.noisy for recording in recordings}
             files = {utt_id: self._file(key, sources[utt_id]) for utt_id, key in given.items()}
             write_table(folder / "given.scp", files)
-            write_table(folder / "given.digests", {utt_id: self.known.made[key].more[2] for utt_id, key in given.items()})
+            write_table(
+                folder / "given.digests",
+                {utt_id: self.known.made[key].more[2] for utt_id, key in given.items()},
+            )
         made.write(folder)
-        say(f"  {name:5s} {len(made.spk2utt):4d} speakers  {len(made):6d} recordings  {clock(made.duration_s):>9s}")
+        say(
+            f"  {name:5s} {len(made.spk2utt):4d} speakers  {len(made):6d} recordings  {clock(made.duration_s):>9s}"
+        )
 
     def is_written(self, name: str, recordings: list[Recording]) -> bool:
         """Whether the tables of a split are there and say what this object knows."""
@@ -100,14 +117,26 @@ class Recordings:
         except InputError:
             return False
         made = self._of_split(recordings, there.utt2spk | {"": ""})
-        return there.wav == made.wav and there.utt2dur == {key: round(value, 6) for key, value in made.utt2dur.items()}
+        return there.wav == made.wav and there.utt2dur == {
+            key: round(value, 6) for key, value in made.utt2dur.items()
+        }
 
     def _of_split(self, recordings: list[Recording], ids: dict[str, str]) -> DataDir:
-        usable = [recording for recording in recordings if self._kind(recording.utt_id) in (AS_IT_IS, CONVERTED)]
+        usable = [
+            recording
+            for recording in recordings
+            if self._kind(recording.utt_id) in (AS_IT_IS, CONVERTED)
+        ]
         return DataDir(
-            wav={recording.utt_id: self._file(recording.utt_id, recording.clean) for recording in usable},
+            wav={
+                recording.utt_id: self._file(recording.utt_id, recording.clean)
+                for recording in usable
+            },
             utt2spk={recording.utt_id: ids.get(recording.speaker, "") for recording in usable},
-            utt2dur={recording.utt_id: int(self.known.made[recording.utt_id].more[1]) / self._rate for recording in usable},
+            utt2dur={
+                recording.utt_id: int(self.known.made[recording.utt_id].more[1]) / self._rate
+                for recording in usable
+            },
             text={recording.utt_id: recording.text for recording in usable if recording.text},
         )
 
@@ -139,12 +168,16 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
         raise InputError(f"{recording.clean}: holds digital silence only: replace or remove it")
     if recording.noisy is None:
         return Prepared(clean, len(samples))
-    noisy, noisy_samples = _at_rate(recording.noisy, folder / "noisy" / f"{recording.utt_id}.wav", sample_rate)
+    noisy, noisy_samples = _at_rate(
+        recording.noisy, folder / "noisy" / f"{recording.utt_id}.wav", sample_rate
+    )
     if len(noisy_samples) != len(samples):
         raise InputError(
             f"{recording.noisy}: has {len(noisy_samples)} samples, its clean counterpart {len(samples)}: align them first"
         )
-    return Prepared(clean, len(samples), noisy, hashlib.sha256(noisy_samples.tobytes()).hexdigest()[:16])
+    return Prepared(
+        clean, len(samples), noisy, hashlib.sha256(noisy_samples.tobytes()).hexdigest()[:16]
+    )
 
 
 def _at_rate(path: Path, converted: Path, sample_rate: int) -> tuple[Path, np.ndarray]:

@@ -1,0 +1,305 @@
+#!/usr/bin/env python3
+"""A campaign of kills: run.sh, struck at random moments of every stage, ends as if nothing had been.
+
+    python tests/campaign.py [--kills 50] [--seed 0] [--folder DIR]
+
+A tiny configuration of the recipe is run once without a disturbance, from making the corpus to
+writing the page. Then it is run again and again in another folder: at a random moment of a stage
+whose turn it is, the whole process group gets SIGKILL, and the same command follows. When a lap's
+kills are done, the command runs to its end, and what it made is compared with the undisturbed run:
+samples of audio, weights, scores and tables, all bit for bit; no half-written file and no process
+may be left over. Prints the figures; exit status 1 where anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import hashlib
+import itertools
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import soundfile as sf
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = (
+    "steps=24 warm_start_steps=12 discriminator_steps=4 batch_size=2 segment_s=0.5 workers=1 "
+    "validate_utterances=1 validate_every=12 checkpoint_every=5 log_every=5 generator.width=8 "
+    "generator.blocks=1"
+)
+CONDITIONS = "heavy"
+STAGES = {  # program -> its stage
+    "make_mini.py": "0 make the corpus",
+    "prepare.py": "0 prepare",
+    "corrupt.py": "1 corrupt",
+    "condition.py": "1 corrupt",
+    "check_exp.py": "2 train",
+    "train.py": "2 train",
+    "oracle.py": "3 enhance",
+    "enhance.py": "3 enhance",
+    "gan-denoise": "3 enhance",
+    "score.py": "4 score",
+    "report.py": "5 report",
+}
+KILLS_PER_LAP = 25
+# What holds times or places, and the records of who made what
+NOT_COMPARED = ("log.jsonl", "status.json", "config.json", "about.yaml", "report.html", ".lock")
+NOT_COMPARED += ("checkpoint.pt", "data.yaml")
+_POLL_S = 0.02
+_CONVERTED = re.compile(rb"local/at_[0-9]+_[0-9a-f]+/")  # called by a digest of the corpus's place
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A command whose results are compared; `folder` gets data/ and exp/."""
+
+    folder: Path
+    options: tuple[str, ...]
+
+    @property
+    def command(self) -> list[str]:
+        places = ["--data", str(self.folder / "data"), "--exp", str(self.folder / "exp")]
+        return ["bash", str(ROOT / "egs/vctk/run.sh"), *places, *self.options]
+
+    def start(self, log: Path) -> subprocess.Popen:
+        """Start it as the leader of a process group of its own."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        with open(log, "ab") as file:
+            return subprocess.Popen(
+                self.command,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                env=environment,
+                cwd=self.folder,
+            )
+
+
+def full_options() -> tuple[str, ...]:
+    """The tiny configuration of the campaign: all stages, two experiments that share a warm start."""
+    options = ["--subset", "1", "--nj", "2", "--experiments", "l1_mrstft gan"]
+    return (*options, "--conditions", CONDITIONS, "--train-opts", TINY)
+
+
+Program = tuple[str, str]  # name, and its arguments without places
+
+
+def running(recipe: Recipe, leader: int) -> tuple[Program, psutil.Process] | None:
+    """The recipe's program that runs right now, and its process."""
+    try:
+        children = psutil.Process(leader).children()
+    except psutil.Error:
+        return None
+    for child in children:
+        try:
+            words = child.cmdline()
+        except psutil.Error:
+            continue
+        for place, word in enumerate(words[:3]):
+            if (name := Path(word).name) in STAGES:
+                arguments = " ".join(words[place + 1 :]).replace(str(recipe.folder), "")
+                return (name, arguments), child
+    return None
+
+
+def undisturbed(recipe: Recipe, log: Path) -> list[tuple[Program, float]]:
+    """Run it to the end; returns its programs in order, and how long each took."""
+    process, spans, current, since = recipe.start(log), [], None, 0.0
+    while process.poll() is None:
+        found = running(recipe, process.pid)
+        program = found[0] if found else None
+        if program != current:
+            if current:
+                spans.append((current, time.monotonic() - since))
+            current, since = program, time.monotonic()
+        time.sleep(_POLL_S)
+    if process.returncode:
+        sys.exit(f"the undisturbed run failed: {log.read_text()[-2000:]}")
+    return spans
+
+
+def moments(
+    spans: list[tuple[Program, float]], count: int, draw: random.Random
+) -> list[tuple[int, float]]:
+    """(index of a program, seconds after its start): the stages take turns, in the order of the run."""
+    stages = list(dict.fromkeys(STAGES[name] for (name, _), _ in spans))
+    turns = itertools.islice(itertools.cycle(draw.sample(stages, len(stages))), count)
+    chosen = []
+    for stage in turns:
+        places = [place for place, ((name, _), _) in enumerate(spans) if STAGES[name] == stage]
+        (place,) = draw.choices(places, [spans[place][1] for place in places])
+        chosen.append((place, draw.uniform(0.0, spans[place][1])))
+    return sorted(chosen)
+
+
+Strike = Callable[[subprocess.Popen, random.Random], str]
+
+
+def kill_the_group(process: subprocess.Popen, draw: random.Random) -> str:
+    """SIGKILL to every process of the group at once; returns what was struck."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return "group"
+
+
+def strike_at(
+    recipe: Recipe, log: Path, program: Program, delay_s: float, strike: Strike, draw: random.Random
+) -> str | None:
+    """Start the command, strike `delay_s` after the program has begun; returns the stage that was
+    hit, or None where the command had ended before. Raises AssertionError for processes left over."""
+    process = recipe.start(log)
+    due = None
+    while process.poll() is None:
+        found = running(recipe, process.pid)
+        if due is None and found and found[0] == program:
+            due = time.monotonic() + delay_s
+        if due is not None and time.monotonic() >= due:
+            stage = STAGES[found[0][0]] if found else "between programs"
+            tree = psutil.Process(process.pid).children(recursive=True)
+            strike(process, draw)
+            _, alive = psutil.wait_procs(tree, timeout=20)
+            assert not alive, f"left over: {[own.cmdline() for own in alive]}"
+            return stage
+        time.sleep(_POLL_S)
+    return None
+
+
+def results(recipe: Recipe) -> dict[str, str]:
+    """Name of every file that is compared -> digest of its content: samples for audio, the rows of
+    a report, text without the folder's name."""
+    found = {}
+    for path in sorted(recipe.folder.rglob("*")):
+        inside = path.relative_to(recipe.folder)
+        skipped = path.name in NOT_COMPARED or path.suffix == ".made"
+        if not path.is_file() or skipped or {"tensorboard", "warm_starts"} & set(inside.parts):
+            continue
+        if path.suffix in (".wav", ".flac"):
+            samples, rate = sf.read(path, dtype="float32")
+            content = samples.tobytes() + str(rate).encode()
+        elif path.suffix in (".safetensors", ".pt"):
+            content = path.read_bytes()
+        else:
+            content = path.read_bytes().replace(str(recipe.folder).encode(), b"")
+            content = _CONVERTED.sub(b"local/at/", content)
+            if path.name == "RESULTS.md":
+                content = b"\n".join(line for line in content.split(b"\n") if line.startswith(b"|"))
+        name = _CONVERTED.sub(b"local/at/", str(inside).encode()).decode()
+        found[name] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def leftovers(recipe: Recipe) -> Iterator[Path]:
+    """Half-written files and folders."""
+    for path in recipe.folder.rglob("*"):
+        if path.name.endswith(".part") or path.name.startswith((".mini", "tmp", ".tmp")):
+            yield path
+
+
+def processes_of(recipe: Recipe) -> list[list[str]]:
+    """Command lines of processes that still work in the recipe's folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any(str(recipe.folder) in word for word in words) and process.pid != os.getpid():
+            found.append(words)
+    return found
+
+
+def differences(recipe: Recipe, reference: dict[str, str]) -> list[str]:
+    """What the recipe's results do not share with the undisturbed run's; what was left over."""
+    own = results(recipe)
+    bad = [
+        f"{name}: differs" for name in own.keys() & reference.keys() if own[name] != reference[name]
+    ]
+    bad += [f"{name}: only in one of both" for name in own.keys() ^ reference.keys()]
+    bad += [f"{path}: left over" for path in leftovers(recipe)]
+    return bad + [f"still running: {' '.join(words)}" for words in processes_of(recipe)]
+
+
+@dataclasses.dataclass
+class Figures:
+    """What a campaign did."""
+
+    hits: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    laps: int = 0
+    compared: int = 0
+    bad: list[str] = dataclasses.field(default_factory=list)
+
+    def show(self) -> str:
+        lines = [f"{self.hits.total()} kills in {self.laps} laps"]
+        lines += [f"  {count:3d} in stage {stage}" for stage, count in sorted(self.hits.items())]
+        lines.append(
+            f"{self.compared} files compared with an undisturbed run, {len(self.bad)} wrong"
+        )
+        return "\n".join([*lines, *(f"  {line}" for line in self.bad)])
+
+
+def campaign(
+    folder: Path,
+    options: tuple[str, ...],
+    kills: int,
+    seed: int,
+    *,
+    strike: Strike = kill_the_group,
+    per_lap: int = KILLS_PER_LAP,
+) -> Figures:
+    """Strike `kills` times, in laps; every lap ends with a comparison."""
+    draw, figures = random.Random(seed), Figures()
+    straight = Recipe(folder / "straight", options)
+    spans = undisturbed(straight, folder / "straight.log")
+    reference = results(straight)
+    while figures.hits.total() < kills and not figures.bad:
+        figures.laps += 1
+        recipe, log = (
+            Recipe(folder / f"lap{figures.laps}", options),
+            folder / f"lap{figures.laps}.log",
+        )
+        for place, delay_s in moments(spans, min(per_lap, kills - figures.hits.total()), draw):
+            stage = strike_at(recipe, log, spans[place][0], delay_s, strike, draw)
+            if stage is None:
+                break  # it had nothing left to do: the lap is over
+            figures.hits[stage] += 1
+        last = recipe.start(log)
+        if last.wait():
+            figures.bad.append(f"the last command of lap {figures.laps} failed: see {log}")
+        figures.compared += len(reference)
+        figures.bad += differences(recipe, reference)
+        print(
+            f"lap {figures.laps}: {figures.hits.total()} kills so far", file=sys.stderr, flush=True
+        )
+    return figures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--folder", type=Path, help="kept, for a look at what went wrong (a temporary one)"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (arguments.folder or Path(temporary)).resolve()
+        figures = campaign(folder, full_options(), arguments.kills, arguments.seed)
+    print(figures.show())
+    return 1 if figures.bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
