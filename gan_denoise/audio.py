@@ -27,7 +27,7 @@ class Reader:
     """An audio file, opened and checked; a context manager.
 
     sample_rate: Hz. frames: samples per channel, which is an estimate where only decoding tells (MP3 without a Xing header).
-    format, subtype: in libsndfile's words. dtype: of the samples, "float32" or "float64", full scale is 1.0. Raises InputError
+    format, subtype: in libsndfile's words. plain: whether libsndfile alone reads it right, from any sample on. dtype: of the samples, "float32" or "float64", full scale is 1.0. Raises InputError
     when the file is missing, no audio, empty, truncated, damaged, or holds NaN or infinite samples.
     """
 
@@ -44,7 +44,7 @@ class Reader:
         self._decoder = decoder = open_decoder(path, dtype=dtype)
         self._any = False
         self.sample_rate, self.channels, self.frames = decoder.sample_rate, decoder.channels, decoder.frames
-        self.format, self.subtype = decoder.format, decoder.subtype
+        self.format, self.subtype, self.plain = decoder.format, decoder.subtype, decoder.plain
 
     def __enter__(self) -> Reader:
         return self

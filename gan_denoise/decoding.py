@@ -2,9 +2,8 @@
 
 libsndfile reads what is stored sample by sample, and FLAC: there the header's count holds. It stops
 early, or passes over a loss, where a count is missing, estimated or wrong: MP3 without a Xing
-header, files joined by `cat`, headers that a pipe left unfinished, the blocks of ADPCM and GSM,
-damaged OGG. FFmpeg (by PyAV) reads those until nothing comes any more. Neither holds a file in
-memory.
+header, files joined by `cat`, headers that a pipe left unfinished, GSM, damaged OGG. FFmpeg (by
+PyAV) reads those until nothing comes any more. Neither holds a file in memory.
 """
 
 from __future__ import annotations
@@ -30,13 +29,17 @@ _GAP_S = 0.1  # a tag between joined files takes less from the time of the frame
 
 
 class Decoder(Protocol):
-    """sample_rate: Hz. frames: samples per channel, within some padding. format, subtype: in libsndfile's words."""
+    """sample_rate: Hz. frames: samples per channel, within some padding. format, subtype: in libsndfile's words.
+
+    plain: whether libsndfile alone reads the file right, from any sample on.
+    """
 
     sample_rate: int
     channels: int
     frames: int
     format: str
     subtype: str
+    plain: bool
 
     def read(self, frames: int) -> np.ndarray:
         """The next samples, (n, channels); n < frames at the end only. Raises InputError for a loss."""
@@ -93,7 +96,7 @@ class _Libsndfile:
     def __init__(self, path: Path, file: sf.SoundFile, dtype: str):
         self._path, self._file, self._dtype, self._position = path, file, dtype, 0
         self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
-        self.format, self.subtype = file.format, file.subtype
+        self.format, self.subtype, self.plain = file.format, file.subtype, file.seekable()
         self._shortened = headers.shortened(file)
 
     def read(self, frames: int) -> np.ndarray:
@@ -114,6 +117,8 @@ class _Libsndfile:
 class _Ffmpeg:
     """FFmpeg until the file's end. like: libsndfile's view of the file. Raises _Undecodable."""
 
+    plain = False
+
     def __init__(self, path: Path, dtype: str, promise: Promise, *, like: sf.SoundFile | None = None):
         import av  # by those who need it
 
@@ -127,8 +132,6 @@ class _Ffmpeg:
         name = self.codec.removesuffix("float")
         self.subtype = like.subtype if like else _LAYERS.get(name, name.upper())
         self._promised, self._limit, self._end_s = promise.samples, promise.limit, None
-        if promise.by_ffmpeg and stream.duration:
-            self._promised = int(stream.duration * stream.time_base * stream.sample_rate)
         if promise.end is not None:
             self._end_s = promise.end / self.sample_rate
         self.frames = promise.limit or self._count()

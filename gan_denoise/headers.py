@@ -12,7 +12,7 @@ import soundfile as sf
 
 from gan_denoise.errors import InputError
 
-_CODED = re.compile("ADPCM|GSM|MPEG|VORBIS")
+_CODED = ("GSM610", "MPEG_LAYER_III")  # in WAV, where libsndfile adds a block
 # Sizes that writers leave in the header of a pipe: sox and arecord, ffmpeg, sox in AIFF
 _PIPE_SIZES, _PIPE_TOLERANCE = (2**31, 2**32 - 1, 0x7F000000), 8192
 _UNKNOWN_FRAMES = 2**48  # more than any file has: libsndfile's word for a FLAC without a count
@@ -33,12 +33,11 @@ _XING_REACH, _LAME_AT = 4096, 141
 @dataclass(frozen=True)
 class Promise:
     """samples: that must be there (None: unknown). limit: beyond so many there is padding. end: the time, in samples, at which
-    the last one ends. by_ffmpeg: FFmpeg reads the number of samples from the header."""
+    the last one ends."""
 
     samples: int | None = None
     limit: int | None = None
     end: int | None = None
-    by_ffmpeg: bool = False
 
 
 def mpeg(path: Path) -> Promise | None:
@@ -77,7 +76,7 @@ def doubtful(path: Path, file: sf.SoundFile) -> Promise | None:
         if _joined(path, "WAV"):
             raise InputError(f"{path}: holds several recordings, joined to one file: split them")
         return Promise()
-    return Promise(by_ffmpeg=True) if _CODED.search(file.subtype) else None
+    return Promise() if file.subtype in _CODED and not shortened(file) else None
 
 
 def shortened(file: sf.SoundFile) -> bool:

@@ -181,9 +181,11 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
 
 
 def _at_rate(path: Path, converted: Path, sample_rate: int) -> tuple[Path, np.ndarray]:
-    """The file at the wanted rate, and its samples."""
+    """The file at the wanted rate, such that training can read parts of it, and its samples."""
     samples, rate = audio.read_mono(path, dtype="float64")
-    if rate == sample_rate:
+    with audio.Reader(path) as reader:
+        plain = reader.plain
+    if rate == sample_rate and plain:
         return path.resolve(), samples
     audio.write_wav(converted, audio.resample(samples, rate, sample_rate), sample_rate)
     return converted.resolve(), audio.read_mono(converted, dtype="float64")[0]
