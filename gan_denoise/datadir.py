@@ -41,13 +41,13 @@ def read_table(path: str | Path) -> dict[str, str]:
     repeated key."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        content = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}: check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text: is this a table of `key value` lines?") from error
     table: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(content.removesuffix("\n").split("\n") if content else (), start=1):
         key, value, *_ = [*re.split(r"[ \t]+", line.strip(" \t\r"), maxsplit=1), ""]
         if not key or not value:
             raise InputError(f"{path}:{number}: expected `key value`, found {line[:60]!r}")

@@ -19,6 +19,8 @@ def os_error_line(error: OSError) -> str:
         "EROFS": "write elsewhere",
         "ENOENT": "check the path",
         "EISDIR": "name a file",
+        "EEXIST": "a folder is expected there",
+        "ENAMETOOLONG": "choose a shorter one",
         "ENOTDIR": "a folder is expected there",
     }
     remedy = remedies.get(errno.errorcode.get(error.errno or 0, ""), "")

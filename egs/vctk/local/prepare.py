@@ -66,6 +66,8 @@ def main() -> None:
         if not made_before:
             raise InputError(f"{data}: holds no prepared data: run stage 0 first")
         return
+    if arguments.corpus is None or arguments.sample_rate is None:
+        parser.error("--corpus and --sample-rate are needed to prepare data")
     prepare(arguments, wanted, data, made_before)
 
 
