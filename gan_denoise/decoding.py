@@ -147,7 +147,8 @@ class _Ffmpeg:
             except (self._av.FFmpegError, ValueError, UnicodeDecodeError) as error:
                 raise _Undecodable from error
             with container:
-                if not container.streams.audio or not container.streams.audio[0].sample_rate:
+                streams = container.streams.audio
+                if not streams or not getattr(streams[0], "sample_rate", 0):  # of damage it has none
                     raise _Undecodable
                 yield container
 
