@@ -189,6 +189,19 @@ METRICS: dict[str, Metric] = {
     "covl": Metric(partial(composite, rating=2), "COVL", 2),
     "speaker_similarity": Metric(speaker_similarity, "speaker", 3),
 }
+WIDE_BAND_HZ = 16000  # wide-band PESQ is defined at this rate
+
+
+def lead_metric(sample_rate: int) -> str:
+    """The PESQ that decides at a rate: wide-band from 16 kHz on, narrow-band below."""
+    return "pesq_wb" if sample_rate >= WIDE_BAND_HZ else "pesq_nb"
+
+
+def metrics_at(sample_rate: int) -> tuple[str, ...]:
+    """The names in METRICS that exist at a rate."""
+    return tuple(name for name in METRICS if name != "pesq_wb" or sample_rate >= WIDE_BAND_HZ)
+
+
 OPTIONAL: dict[str, Metric] = {
     "dnsmos_sig": Metric(partial(dnsmos, rating="sig"), "DNSMOS SIG", 2),
     "dnsmos_bak": Metric(partial(dnsmos, rating="bak"), "DNSMOS BAK", 2),

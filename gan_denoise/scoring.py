@@ -17,6 +17,7 @@ from gan_denoise import audio, workers
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.metrics import ALL, METRICS, Signals, Unscorable
+from gan_denoise.provenance import file_digests, made_from
 
 DECIMALS = 6  # beyond it, sums in another order show
 _TIMEOUT_S = 120.0  # a 10-second pair takes about two
@@ -108,6 +109,14 @@ def _read(pair: Pair) -> Signals:
     return Signals(clean, others[0], others[1], sample_rate)
 
 
+def identity(pairs: Sequence[Pair], metrics: Iterable[str], *, jobs: int = 1) -> str:
+    """A digest of what the scores of these pairs rest on: the content of the files, and the metrics."""
+    kinds = ("clean", "enhanced", "noisy")
+    files = {(pair.utt_id, kind): file for pair in pairs for kind in kinds if (file := getattr(pair, kind))}
+    found = file_digests(files, jobs=jobs)
+    return made_from("scores", list(metrics), sorted([*key, value] for key, value in found.items()))
+
+
 def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
     """Write rows as CSV, atomically; numbers with 6 decimals, reasons in columns at the end."""
     columns = list(dict.fromkeys(column for row in rows for column in row if not column.endswith("_reason")))
@@ -129,12 +138,24 @@ def read_csv(path: str | Path) -> list[dict[str, str | float | None]]:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}: run stage 4 first") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is no table of scores ({error}): run stage 4 again") from error
     if not rows or "utt_id" not in rows[0]:
         raise InputError(f"{path}: holds no scores: run stage 4 again")
     for row in rows:
         for name in ALL.keys() & row.keys():
-            row[name] = float(row[name]) if row[name] else None
+            row[name] = _score(row[name], f"{path}: {row['utt_id']}: {name}")
     return rows
+
+
+def _score(text: str, where: str) -> float | None:
+    try:
+        value = float(text) if text else None
+    except (TypeError, ValueError):
+        value = float("nan")
+    if value is not None and not np.isfinite(value):
+        raise InputError(f"{where}: is no score: {text!r}: run stage 4 again")
+    return value
 
 
 def swapped(pairs: Sequence[Pair], *, looked_at: int = 8) -> bool:

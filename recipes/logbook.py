@@ -74,7 +74,7 @@ class Logbook:
     @property
     def text(self) -> str:
         """All entries, one JSON object a line."""
-        return self._log_path.read_text() if self._log_path.exists() else ""
+        return self._log_path.read_text(encoding="utf-8", errors="replace") if self._log_path.exists() else ""
 
     @property
     def elapsed_s(self) -> float:

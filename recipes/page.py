@@ -14,7 +14,7 @@ import plots
 import soundfile as sf
 from matplotlib import colormaps
 from PIL import Image
-from results import LIMITS, TIE, Run
+from results import LIMITS, SI_SDR, TIE, Run
 
 from gan_denoise import audio
 from gan_denoise.datadir import DataDir, read_scp
@@ -36,37 +36,30 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
     pictures = {}
     if models:
         main = [name for name in ("l1", "l1_mrstft", "gan") if name in models] or models[:3]
-        pictures["Gain of every utterance"] = "".join(plots.improvements(run, models, m) for m in ("pesq_wb", "si_sdr"))
+        pictures["Gain of every utterance"] = "".join(plots.improvements(run, models, m) for m in run.gaps)
         pictures["Against the input"] = "".join(
-            plots.against_input(run, ["noisy", *main], m) for m in ("pesq_wb", "si_sdr")
+            plots.against_input(run, ["noisy", *main], m) for m in run.gaps
         )
         if logs := plots.read_logs(exp):
-            pictures["Training"] = plots.training(logs)
+            pictures["Training"] = plots.training(logs, run.lead)
         heard = {name: files for name, files in sources.items() if name in ("clean", "noisy", main[-1])}
         if voices := plots.voices(heard, {utt_id: data.utt2spk[utt_id] for utt_id in data.utt_ids}):
             pictures["Voices: t-SNE of speaker embeddings"] = voices
     room, audio_data = listening_room(run, sources)
-    conditions = cells_of(run.condition_table())
     return _PAGE.substitute(
         verdict=html.escape(verdict(run)),
         command=html.escape(run.about["command"]),
         systems=table("systems", run.rows()),
         speakers=len(set(data.utt2spk.values())),
         utterances=len(data),
-        differences=table("differences", cells_of(run.differences_table())),
-        conditions=table("conditions", conditions),
-        gains=table("gains", cells_of(run.gains())),
+        differences=table("differences", run.differences_rows()),
+        conditions=table("conditions", run.condition_rows()),
+        gains=table("gains", run.gains_rows()),
         pictures="".join(f"<figure><figcaption>{title}</figcaption>{svg}</figure>" for title, svg in pictures.items()),
         scores=table("scores", utterances(run, data)),
         room=room,
         audio=json.dumps(audio_data).replace("</", "<\\/"),
     )
-
-
-def cells_of(markdown: str) -> list[list[str]]:
-    """The cells of a table in Markdown."""
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in markdown.splitlines()]
-    return [row for number, row in enumerate(rows) if number != 1]
 
 
 def table(name: str, rows: list[list[str]]) -> str:
@@ -88,7 +81,7 @@ def table(name: str, rows: list[list[str]]) -> str:
 
 def utterances(run: Run, data: DataDir) -> list[list[str]]:
     """Every test utterance: its speaker, and each system's PESQ-WB and SI-SDR."""
-    metrics = ("pesq_wb", "si_sdr")
+    metrics = run.gaps
     values = {(name, metric): run.values(name, metric) for name in run.systems for metric in metrics}
     rows = [["utterance", "speaker", *(f"{run.label(name)} {ALL[metric].heading}" for name, metric in values)]]
     for utt_id in data.utt_ids:
@@ -100,17 +93,20 @@ def utterances(run: Run, data: DataDir) -> list[list[str]]:
 def verdict(run: Run) -> str:
     """One sentence: which system is best, by how much."""
     models = [name for name in run.systems if name not in LIMITS]
-    gaps = {name: run.gap_closed(name, "pesq_wb") for name in models}
+    gaps = {name: run.gap_closed(name, run.lead) for name in models}
     gaps = {name: gap for name, gap in gaps.items() if gap is not None}
     if not gaps:
         return "No system was scored."
-    best = max(gaps, key=gaps.__getitem__)
+    heading, best = ALL[run.lead].heading, max(gaps, key=gaps.__getitem__)
     noisy, own = run.means("noisy"), run.means(best)
     sentence = (
-        f"{best} takes PESQ-WB from {noisy['pesq_wb']:.2f} to {own['pesq_wb']:.2f} ({100 * gaps[best]:.0f} % of the gap to the "
-        f"oracle magnitude) and SI-SDR from {noisy['si_sdr']:.1f} to {own['si_sdr']:.1f} dB."
+        f"{best} takes {heading} from {noisy[run.lead]:.2f} to {own[run.lead]:.2f} ({100 * gaps[best]:.0f} % of the gap to the "
+        f"oracle magnitude)"
     )
-    found = run.difference("gan", "l1", "pesq_wb") if {"gan", "l1"} <= set(models) else None
+    if None not in (noisy[SI_SDR], own[SI_SDR]):
+        sentence += f" and SI-SDR from {noisy[SI_SDR]:.1f} to {own[SI_SDR]:.1f} dB"
+    sentence += "."
+    found = run.difference("gan", "l1", run.lead) if {"gan", "l1"} <= set(models) else None
     if found is None:
         return sentence
     reading = run.verdict("gan", "l1")
@@ -119,17 +115,17 @@ def verdict(run: Run) -> str:
         if reading != "tie"
         else f"A tie (under {TIE} PESQ, or not sure) between the GAN and"
     )
-    sentence += f" {says} L1 alone: {found.mean:+.2f} PESQ-WB [{found.low:+.2f}, {found.high:+.2f}]."
-    if "l1_mrstft" in models and (own := run.difference("gan", "l1_mrstft", "pesq_wb")):
+    sentence += f" {says} L1 alone: {found.mean:+.2f} {heading} [{found.low:+.2f}, {found.high:+.2f}]."
+    if "l1_mrstft" in models and (own := run.difference("gan", "l1_mrstft", run.lead)):
         sentence += f" Of that, the adversary itself: {own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}], {run.verdict('gan', 'l1_mrstft')}."
     return sentence
 
 
 def chosen(run: Run) -> dict[str, str]:
     """utt_id -> why it is on the page: best, median and worst by PESQ gain of gan (or the last system), and two fixed ones."""
-    noisy = {utt_id: score for (_, utt_id), score in run.values("noisy", "pesq_wb").items()}
+    noisy = {utt_id: score for (_, utt_id), score in run.common("noisy", run.lead).items()}
     judged = "gan" if "gan" in run.systems else list(run.systems)[-1]
-    own = {utt_id: score for (_, utt_id), score in run.values(judged, "pesq_wb").items()}
+    own = {utt_id: score for (_, utt_id), score in run.common(judged, run.lead).items()}
     gain = {utt_id: own[utt_id] - noisy[utt_id] for utt_id in noisy if utt_id in own}
     ranked = sorted(gain, key=gain.__getitem__)
     everything = sorted(row["utt_id"] for row in run.systems["noisy"])
@@ -164,8 +160,8 @@ def _utterance(utt_id: str, why: str, sources: dict[str, dict[str, Path]], run: 
         picture, loudest_db = spectrogram(wave, sample_rate, loudest_db)
         score = next((row for row in run.systems.get(name, []) if row["utt_id"] == utt_id), {})
         shown = (
-            f"PESQ {score['pesq_wb']:.2f}, SI-SDR {score['si_sdr']:.1f} dB"
-            if None not in (score.get("pesq_wb"), score.get("si_sdr"))
+            f"PESQ {score[run.lead]:.2f}, SI-SDR {score[SI_SDR]:.1f} dB"
+            if None not in (score.get(run.lead), score.get(SI_SDR))
             else "reference"
             if name == "clean"
             else ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,12 +55,12 @@ def _draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None]) -
 
 def improvements(run: Run, models: list[str], metric: str) -> str:
     """How the gain over noisy is distributed over utterances: a box for each system, and its mean."""
-    noisy = run.values("noisy", metric)
+    noisy = run.common("noisy", metric)
 
     def paint(axes: Axes) -> None:
         gains = []
         for name in models:
-            own = run.values(name, metric)
+            own = run.common(name, metric)
             gains.append([own[key] - noisy[key] for key in own if key in noisy] or [np.nan])
         ink = {"color": _INK}
         axes.boxplot(
@@ -81,7 +82,7 @@ def against_input(run: Run, names: list[str], metric: str) -> str:
 
     def paint(axes: Axes) -> None:
         for place, name in enumerate(names):
-            own = run.values(name, metric)
+            own = run.common(name, metric)
             keys = sorted((key for key in own if key in level), key=level.__getitem__)
             if not keys:
                 continue
@@ -99,13 +100,13 @@ def against_input(run: Run, names: list[str], metric: str) -> str:
     return _draw(f"{ALL[metric].heading} against the input", (6.0, 3.6), paint)
 
 
-def training(logs: dict[str, list[dict]]) -> str:
-    """PESQ-WB on dev over the updates of all runs, with the first update of each adversary as a vertical line."""
+def training(logs: dict[str, list[dict]], metric: str) -> str:
+    """A metric on dev over the updates of all runs, with the first update of each adversary as a vertical line."""
 
     def paint(axes: Axes) -> None:
         entered = set()
         for place, (name, rows) in enumerate(logs.items()):
-            points = [(row["step"], row["dev/pesq_wb"]) for row in rows if row.get("dev/pesq_wb") is not None]
+            points = [(row["step"], row[f"dev/{metric}"]) for row in rows if row.get(f"dev/{metric}") is not None]
             look = _look(place) | {"linestyle": _LINES[place // len(_COLOURS) % len(_LINES)], "markersize": 4}
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, **look)
@@ -116,18 +117,23 @@ def training(logs: dict[str, list[dict]]) -> str:
                 "the adversary enters", (step, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right"
             )
         axes.set_xlabel("updates of the generator")
-        axes.set_ylabel("PESQ-WB on dev")
+        axes.set_ylabel(f"{ALL[metric].heading} on dev")
         axes.legend(ncols=2)
 
     return _draw("training curves", (6.0, 3.6), paint)
 
 
 def read_logs(exp: Path) -> dict[str, list[dict]]:
-    """Every run's log.jsonl, by the run's name."""
-    return {
-        path.parent.name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for path in sorted(exp.glob("*/log.jsonl"))
-    }
+    """Every run's log.jsonl, by the run's name; a damaged line is left out."""
+    return {path.parent.name: list(_entries(path)) for path in sorted(exp.glob("*/log.jsonl"))}
+
+
+def _entries(path: Path) -> Iterator[dict]:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and "step" in entry:
+                yield entry
 
 
 def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -19,10 +20,12 @@ import yaml
 from page import render_page
 from results import Run
 
-from gan_denoise import datadir
+from gan_denoise import datadir, scoring
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
+from gan_denoise.owner import owning
+from gan_denoise.provenance import FORMAT, file_digest
 from gan_denoise.terminal import program, say
 
 
@@ -49,14 +52,35 @@ def main() -> None:
 
 
 def report(exp: Path, data: Path, command: str) -> None:
-    about = describe(exp, data, command)
-    write_atomically(exp / "about.yaml", yaml.safe_dump(about, sort_keys=False, width=120))
-    run = Run.read(exp)
-    text = f"# Results\n\n{run.section()}"
-    write_atomically(exp / "RESULTS.md", text)
-    write_atomically(exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp))
-    print(run.table(), run.differences_table(), sep="\n", end="")
+    with owning(exp):
+        check_scores(exp, data)
+        about = describe(exp, data, command)
+        write_atomically(exp / "about.yaml", yaml.safe_dump(about, sort_keys=False, width=120))
+        run = Run.read(exp)
+        text = f"# Results\n\n{run.section()}"
+        write_atomically(exp / "RESULTS.md", text)
+        write_atomically(exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp))
+    print(run.table(), *run.missing(), run.differences_table(), sep="\n", end="")
     say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")
+
+
+def check_scores(exp: Path, data: Path) -> None:
+    """Every scores.csv of EXP is of the recordings that are there now. Raises InputError that names the first which is not."""
+    for path in sorted([*exp.glob("*/scores.csv"), *exp.glob("*/conditions/*/scores.csv")]):
+        system, condition = path.relative_to(exp).parts[0], path.parts[-2] if path.parts[-3] == "conditions" else ""
+        folder = data / (f"test_{condition}" if condition else "test")
+        record = read_yaml(path.with_suffix(".yaml")) if path.with_suffix(".yaml").is_file() else {}
+        again = f"run stages 3 and 4 again for {system}, or move {path} away"
+        if record.get("format") != FORMAT:
+            raise InputError(f"{path}: does not say what was scored, or another version of this recipe wrote it: {again}")
+        test = datadir.read(folder, noisy=True)
+        enhanced = test.noisy if system == "noisy" else datadir.read_scp(path.with_name("enhanced.scp"))
+        pairs = [
+            scoring.Pair(utt_id, test.wav[utt_id], enhanced.get(utt_id), test.noisy[utt_id]) for utt_id in test.utt_ids
+        ]
+        made_from = scoring.identity(pairs, record["metrics"], jobs=os.cpu_count() or 1)
+        if record["made_from"] != made_from or record["is"] != file_digest(path):
+            raise InputError(f"{path}: is not of what lies in {folder} and beside it now: {again}")
 
 
 def describe(exp: Path, data: Path, command: str) -> dict:
@@ -64,10 +88,10 @@ def describe(exp: Path, data: Path, command: str) -> dict:
     noise, corpus = datadir.read_noise(data / "test"), read_yaml(data / "corpus.yaml")
     models = {}
     for config_path in sorted(exp.glob("*/model/config.json")):
-        config = json.loads(config_path.read_text())
-        models[config_path.parts[-3]] = {
-            key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")
-        }
+        config, name = json.loads(config_path.read_text(encoding="utf-8")), config_path.parts[-3]
+        models[name] = {key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")}
+        scored = exp / name / "scores.yaml"
+        models[name]["settings"] = read_yaml(scored).get("settings") if scored.is_file() else None
     return {
         "command": command,
         "corpus": {"layout": corpus["layout"], "sample_rate": corpus["sample_rate"], "speakers": corpus["speakers"]},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,12 @@ NEEDED = ("noisy", "oracle_mag")
 CONDITIONS = ("clean", "zero", "scale", "add", "heavy", "mixed")  # in this order, others after them
 TIE = 0.03  # PESQ: smaller differences are under the noise of the metric and of the draw of the test speakers
 SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")  # the columns of the tables
-GAPS = ("pesq_wb", "si_sdr")
+SI_SDR = "si_sdr"
+COLUMNS = {"system", "seed", "utt_id", "spk_id", "fingerprint"}
+_NAMED = 5  # utterances without a value, of each system
+# Fewer tell nothing about other speakers (resampling one speaker finds no other), nor about other sentences (ten: below it the
+# percentiles of a bootstrap are those of its few values)
+LEAST_SPEAKERS, LEAST_UTTERANCES = 2, 10
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,9 @@ class Run:
         found |= {path.stem: path for path in sorted(folder.glob("*.csv"))}
         if missing := [name for name in NEEDED if name not in found]:
             raise InputError(f"{folder}: has no scores of {', '.join(missing)}: run stages 3 and 4 first")
-        systems, folders = _read_systems(folder, found)
+        about = read_yaml(folder / "about.yaml")
+        settings = {name: model.get("settings") for name, model in about["models"].items()}
+        systems, folders = _read_systems(folder, found, settings)
         by_condition: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.glob("*/conditions/*/scores.csv")):
             by_condition.setdefault(path.parent.name, {})[path.parts[-4]] = path
@@ -59,10 +66,10 @@ class Run:
                 by_condition.setdefault(path.parent.name, {})[path.stem] = path
         order = {name: place for place, name in enumerate(CONDITIONS)}
         conditions = {
-            name: _read_systems(folder / name, by_condition[name])[0]
+            name: _read_systems(folder / name, by_condition[name], settings)[0]
             for name in sorted(by_condition, key=lambda name: (order.get(name, len(order)), name))
         }
-        return cls(read_yaml(folder / "about.yaml"), systems, folders, conditions)
+        return cls(about, systems, folders, conditions)
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -70,9 +77,21 @@ class Run:
         return tuple(metric for metric in ALL if any(metric in row for rows in self.systems.values() for row in rows))
 
     @cached_property
+    def lead(self) -> str:
+        """The PESQ that decides: wide-band, or narrow-band where nothing has a wide-band score."""
+        scored = any(row.get("pesq_wb") is not None for rows in self.systems.values() for row in rows)
+        return "pesq_wb" if scored else "pesq_nb"
+
+    @property
+    def gaps(self) -> tuple[str, str]:
+        """The metrics that are shown with their intervals and gaps."""
+        return self.lead, SI_SDR
+
+    @cached_property
     def shown(self) -> tuple[str, ...]:
         """The columns of the tables."""
-        return tuple(metric for metric in SHOWN if metric in self.metrics)
+        shown = (self.lead, *(metric for metric in SHOWN if metric != "pesq_wb"))
+        return tuple(metric for metric in shown if metric in self.metrics)
 
     def label(self, name: str) -> str:
         """What the table calls a system."""
@@ -83,9 +102,18 @@ class Run:
         """(spk_id, utt_id) -> mean over the seeds (all, or these); an utterance that one of them failed is left out."""
         return _values((row for row in self.systems[name] if seeds is None or row.get("seed") in seeds), metric)
 
+    def common(self, name: str, metric: str) -> dict[tuple[str, str], float]:
+        """As `values`, of those utterances that every system has which has any: what stands side by side is comparable."""
+        shared = self._shared[metric]
+        return {key: value for key, value in self.values(name, metric).items() if key in shared}
+
+    @cached_property
+    def _shared(self) -> dict[str, set[tuple[str, str]]]:
+        return {metric: _in_all(self.values(name, metric) for name in self.systems) for metric in self.metrics}
+
     def means(self, name: str) -> dict[str, float | None]:
-        """Each metric's mean over the speakers' means, None where nothing was scored."""
-        by_metric = {metric: by_speaker(self.values(name, metric)) for metric in self.metrics}
+        """Each metric's mean over the speakers' means, over the common utterances; None where nothing was scored."""
+        by_metric = {metric: by_speaker(self.common(name, metric)) for metric in self.metrics}
         return {
             metric: float(np.mean([np.mean(own) for own in speakers.values()])) if speakers else None
             for metric, speakers in by_metric.items()
@@ -96,9 +124,9 @@ class Run:
         return set.intersection(*({row.get("seed") for row in self.systems[name]} for name in names))
 
     def difference(self, name: str, other: str, metric: str) -> Estimate | None:
-        """name - other over the seeds and utterances that both have, with its interval; None where there are none."""
+        """name - other over the seeds and utterances that both have, with its interval; None where these are too few."""
         paired = self._paired(name, other, metric)
-        return estimate(by_speaker(paired)) if paired else None
+        return estimate(by_speaker(paired)) if _enough(paired) else None
 
     def _paired(self, name: str, other: str, metric: str) -> dict[tuple[str, str], float]:
         seeds = self.seeds(name, other)
@@ -112,10 +140,10 @@ class Run:
         pairs = [(name, f"{name}_l1" if f"{name}_l1" in models else other) for name, other in pairs]
         return pairs + ([("gan", name) for name in models if name not in ("gan", "l1")] if "gan" in models else [])
 
-    def differences_table(self, metrics: tuple[str, ...] = ()) -> str:
-        """Paired differences with their intervals in Markdown; empty where there is nothing to compare."""
+    def differences_rows(self, metrics: tuple[str, ...] = ()) -> list[list[str]]:
+        """The cells of the paired differences with their intervals, a heading row first."""
         metrics = metrics or self.shown
-        cells = [["difference", "seeds", *(ALL[metric].heading for metric in metrics), "in PESQ-WB", "p"]]
+        cells = [["difference", "seeds", *(ALL[metric].heading for metric in metrics), f"in {ALL[self.lead].heading}", "p"]]
         for name, other in self.differences():
             row = [f"{name} - {other}", str(len(self.seeds(name, other)))]
             for metric in metrics:
@@ -123,42 +151,55 @@ class Run:
                 row.append(
                     f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]" if found else "-"
                 )
-            cells.append([*row, self.verdict(name, other), f"{self.p_value(name, other):.2g}"])
+            p_value = self.p_value(name, other)
+            cells.append([*row, self.verdict(name, other), "-" if p_value is None else f"{p_value:.2g}"])
+        return cells
+
+    def differences_table(self, metrics: tuple[str, ...] = ()) -> str:
+        """Paired differences in Markdown; empty where there is nothing to compare."""
+        cells = self.differences_rows(metrics)
         return markdown(cells) if len(cells) > 1 else ""
 
     def verdict(self, name: str, other: str) -> str:
-        """How a difference in PESQ-WB reads: a tie under 0.03 or where the interval holds 0."""
-        found = self.difference(name, other, "pesq_wb")
-        if found is None or abs(found.mean) < TIE or found.low <= 0.0 <= found.high:
+        """How a difference in PESQ reads: a tie under 0.03 or where the interval holds 0; "-" where too little was compared."""
+        found = self.difference(name, other, self.lead)
+        if found is None:
+            return "-"
+        if abs(found.mean) < TIE or found.low <= 0.0 <= found.high:
             return "tie"
         return "better" if found.mean > 0 else "worse"
 
-    def p_value(self, name: str, other: str, metric: str = "pesq_wb") -> float:
+    def p_value(self, name: str, other: str) -> float | None:
         """Wilcoxon's signed-rank test over utterances, two-sided: a description, since utterances of a speaker are alike."""
-        paired = list(self._paired(name, other, metric).values())
+        found = self._paired(name, other, self.lead)
+        if not _enough(found):
+            return None
+        paired = list(found.values())
         return float(wilcoxon(paired).pvalue) if any(paired) else 1.0
 
-    def condition_table(self) -> str:
-        """The systems on further test conditions, PESQ-WB and SI-SDR of each; empty where there are none."""
+    def condition_rows(self) -> list[list[str]]:
+        """The cells of the systems on further test conditions, PESQ and SI-SDR of each; none where there are none."""
         names = [name for name in self.systems if any(name in systems for systems in self.conditions.values())]
-        cells = [["PESQ-WB / SI-SDR dB", *self.conditions]]
-        for name in names:
-            row = [LIMITS.get(name, name)]
-            for systems in self.conditions.values():
-                found = [
-                    np.mean(
-                        [np.mean(own) for own in by_speaker(_values(systems.get(name, []), metric)).values()]
-                        or [np.nan]
-                    )
-                    for metric in GAPS
-                ]
-                row.append("-" if np.isnan(found).any() else f"{found[0]:.2f} / {found[1]:.1f}")
-            cells.append(row)
-        return markdown(cells) if self.conditions else ""
+        cells = [[f"{ALL[self.lead].heading} / SI-SDR dB", *self.conditions]]
+        columns = [self._condition_column(systems, names) for systems in self.conditions.values()]
+        cells += [[LIMITS.get(name, name), *(column[name] for column in columns)] for name in names]
+        return cells if self.conditions else []
 
-    def gains(self, metric: str = "pesq_wb") -> str:
-        """Gain over noisy by speaker and by third of the input's SI-SDR, as a table."""
-        noisy = self.values("noisy", metric)
+    def _condition_column(self, systems: dict[str, list[dict]], names: list[str]) -> dict[str, str]:
+        """name -> its cell: means over the utterances that all systems of this condition have."""
+        means: dict[str, list[float]] = {name: [] for name in names}
+        for metric in self.gaps:
+            values = {name: _values(systems.get(name, []), metric) for name in names}
+            shared = _in_all(values.values())
+            for name, own in values.items():
+                speakers = by_speaker({key: value for key, value in own.items() if key in shared})
+                means[name] += [float(np.mean([np.mean(one) for one in speakers.values()]))] if speakers else []
+        return {name: f"{own[0]:.2f} / {own[1]:.1f}" if len(own) == 2 else "-" for name, own in means.items()}
+
+    def gains_rows(self) -> list[list[str]]:
+        """The cells of PESQ's gain over noisy by speaker and by third of the input's SI-SDR, over the common utterances."""
+        metric = self.lead
+        noisy = self.common("noisy", metric)
         level = self.values("noisy", "si_sdr")
         edges = np.quantile(list(level.values()), [1 / 3, 2 / 3]) if level else (0.0, 0.0)
         groups: dict[str, set] = {}
@@ -172,10 +213,10 @@ class Run:
         for name in self.systems:
             if name in LIMITS:
                 continue
-            own = self.values(name, metric)
+            own = self.common(name, metric)
             row = [[own[key] - noisy[key] for key in groups[group] if key in own] for group in order]
             cells.append([name, *(f"{np.mean(gain):+.2f}" if gain else "-" for gain in row)])
-        return markdown(cells) if len(cells) > 1 else ""
+        return cells
 
     def gap_closed(self, name: str, metric: str) -> float | None:
         """(system - noisy) / (oracle magnitude - noisy)."""
@@ -186,13 +227,13 @@ class Run:
         """The table's cells, a heading row first."""
         heading = ["system"]
         for metric in self.shown:
-            heading += [ALL[metric].heading] + (["gap closed"] if metric in GAPS else [])
+            heading += [ALL[metric].heading] + (["gap closed"] if metric in self.gaps else [])
         cells = [[*heading, "scored"]]
         for name, scores in self.systems.items():
             row, means = [self.label(name)], self.means(name)
             for metric in self.shown:
                 row.append(self._cell(name, metric, means[metric]))
-                if metric in GAPS:
+                if metric in self.gaps:
                     gap = self.gap_closed(name, metric)
                     row.append("" if name in LIMITS or gap is None else f"{100 * gap:.0f} %")
             complete = sum(all(score.get(metric) is not None for metric in self.metrics) for score in scores)
@@ -203,14 +244,34 @@ class Run:
         if mean is None:
             return "-"
         places = ALL[metric].decimals
-        if metric not in GAPS:
+        values = self.common(name, metric)
+        if metric not in self.gaps or not _enough(values):
             return f"{mean:.{places}f}"
-        found = estimate(by_speaker(self.values(name, metric)))
+        found = estimate(by_speaker(values))
         return f"{mean:.{places}f} ± {(found.high - found.low) / 2:.{places}f}"
 
     def table(self) -> str:
         """The table in Markdown, aligned for a terminal."""
         return markdown(self.rows())
+
+    def missing(self) -> list[str]:
+        """What has no value, counted and named; and over how many utterances the means are that are not over all."""
+        lines = []
+        total = len({(row["spk_id"], row["utt_id"]) for row in self.systems["noisy"]})
+        for metric in self.shown:
+            without = {}
+            for name, rows in self.systems.items():
+                own = [f"{row['utt_id']}{_of_seed(row)}" for row in rows if row.get(metric) is None]
+                if own:
+                    named = ", ".join(own[:_NAMED]) + (f" and {len(own) - _NAMED} more" if len(own) > _NAMED else "")
+                    without[self.label(name)] = f"{len(own)} of {len(rows)} ({named})"
+            if without:
+                listed = "; ".join(f"{name} {what}" for name, what in without.items())
+                lines.append(
+                    f"{ALL[metric].heading}: means over the {len(self._shared[metric])} of {total} utterances that all systems "
+                    f"have; without a value: {listed}."
+                )
+        return lines
 
     def section(self) -> str:
         """Command, note, table, and where the figures come from."""
@@ -220,6 +281,7 @@ class Run:
         lines = [f"    {self.about['command']}\n"] if self.about["command"] else []
         lines += [f"{note}\n"] if note else []
         lines.append(self.table())
+        lines += [f"{line}\n" for line in self.missing()]
         if differences := self.differences_table():
             lines.append(
                 "Paired differences, with 95 % intervals (bootstrap of speakers, then of their utterances; between trainings of other seeds there is more):\n"
@@ -232,9 +294,9 @@ class Run:
             lines.append(
                 "The same models (of the first seed) on other damage than they were trained on; clean: input that needs nothing:\n"
             )
-            lines.append(self.condition_table())
+            lines.append(markdown(self.condition_rows()))
         lines.append("Gain over noisy by speaker, and by third of the input's SI-SDR:\n")
-        lines.append(self.gains())
+        lines.append(markdown(gains) if len(gains := self.gains_rows()) > 1 else "")
         lines.append(
             f"Mean over {speakers} test speakers' means, {len(scores)} utterances; {corpus['layout']} corpus at "
             f"{corpus['sample_rate']} Hz, {len(corpus['speakers']['train'])} training speakers; noise {self.about['noise']['fingerprint']}."
@@ -247,15 +309,36 @@ class Run:
         return "\n".join(lines) + "\n"
 
 
-def _read_systems(folder: Path, found: dict[str, Path]) -> tuple[dict[str, list[dict]], dict[str, list[str]]]:
-    """name -> CSV file becomes system -> rows and system -> names; all must have been scored on one noise."""
-    systems: dict[str, list[dict]] = {}
-    folders: dict[str, list[str]] = {}
+def _read_systems(
+    folder: Path, found: dict[str, Path], settings: Mapping[str, str | None]
+) -> tuple[dict[str, list[dict]], dict[str, list[str]]]:
+    """name -> CSV file becomes row -> scores and row -> names; all must have been scored on one noise.
+
+    A row is one training: its experiment with its overrides, over the seeds. It is called as the experiment, or, where two
+    rows would be called alike, as its folder. settings: name -> digest of the settings of what was trained, where known.
+    """
+    trainings: dict[tuple[str, str | None], dict[str, list[dict]]] = {}
     for name in sorted(found, key=_place):
         rows = read_csv(found[name])
-        system = rows[0]["system"]
-        systems.setdefault(system, []).extend(rows)
-        folders.setdefault(system, []).append(name)
+        if lacking := sorted(COLUMNS - rows[0].keys()):
+            raise InputError(f"{found[name]}: has no column {lacking[0]}: these are no scores of stage 4: move it away")
+        system = str(rows[0]["system"])
+        same = trainings.setdefault((system, settings.get(name)), {})
+        for other, others in same.items():
+            if others[0].get("seed") == rows[0].get("seed"):
+                raise InputError(
+                    f"{found[name]}: is {system} with seed {rows[0].get('seed')}, as {other} is: remove one of the two"
+                )
+        same[name] = rows
+    systems: dict[str, list[dict]] = {}
+    folders: dict[str, list[str]] = {}
+    for (system, own), scores in trainings.items():
+        alike = [other for other in trainings if other[0] == system and other != (system, own)]
+        label = min(scores, key=len).split("_seed")[0] if alike else system
+        if label in systems:
+            raise InputError(f"{folder}: two different trainings are called {label}: rename one of their folders")
+        systems[label] = [row for rows in scores.values() for row in rows]
+        folders[label] = list(scores)
     fingerprints = {row["fingerprint"]: name for name, rows in systems.items() for row in rows}
     if len(fingerprints) > 1:
         names = " and ".join(fingerprints.values())
@@ -273,6 +356,21 @@ def _values(rows: Iterable[dict], metric: str) -> dict[tuple[str, str], float]:
     return {key: float(np.mean(own)) for key, own in values.items() if None not in own}
 
 
+def _in_all(values: Iterable[Mapping[tuple[str, str], float]]) -> set[tuple[str, str]]:
+    """The utterances that all have which have any."""
+    own = [set(one) for one in values if one]
+    return set.intersection(*own) if own else set()
+
+
+def _enough(values: Mapping[tuple[str, str], float]) -> bool:
+    """Whether an interval over these utterances would say anything about others."""
+    return len(values) >= LEAST_UTTERANCES and len(by_speaker(dict(values))) >= LEAST_SPEAKERS
+
+
+def _of_seed(row: dict) -> str:
+    return f" of seed {row['seed']}" if row.get("seed") not in ("", None, "0") else ""
+
+
 def by_speaker(values: dict[tuple[str, str], float]) -> dict[str, list[float]]:
     """(spk_id, utt_id) -> value becomes spk_id -> values."""
     speakers: dict[str, list[float]] = {}
@@ -283,6 +381,7 @@ def by_speaker(values: dict[tuple[str, str], float]) -> dict[str, list[float]]:
 
 def markdown(cells: list[list[str]]) -> str:
     """A table, its heading in the first row, aligned for a terminal: the first column left, the others right."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
 
     def line(row: list[str]) -> str:

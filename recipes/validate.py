@@ -12,13 +12,13 @@ from torch.utils.tensorboard import SummaryWriter
 from gan_denoise import audio, scoring
 from gan_denoise.datadir import DataDir
 from gan_denoise.enhance import Denoiser
+from gan_denoise.metrics import lead_metric
 from gan_denoise.noise import spectrogram_db
 
 
-
-def metrics_at(sample_rate: int) -> tuple[str, ...]:
-    """What dev utterances are scored by; the first says which model is best. Below 16 kHz there is no wide-band PESQ."""
-    return ("pesq_wb" if sample_rate >= 16000 else "pesq_nb", "estoi", "si_sdr")
+def dev_metrics(sample_rate: int) -> tuple[str, ...]:
+    """What dev utterances are scored by; the first says which model is the best."""
+    return (lead_metric(sample_rate), "estoi", "si_sdr")
 
 
 class Validation:
@@ -32,7 +32,7 @@ class Validation:
         self._utt_ids = [data.utt_ids[index] for index in spread]
         self._examples = self._utt_ids[:: max(1, len(self._utt_ids) // max(examples, 1))][:examples]
         self._data, self._folder, self._sample_rate, self._jobs = data, folder, sample_rate, jobs
-        self._metrics = metrics_at(sample_rate)
+        self._metrics = dev_metrics(sample_rate)
         self.decisive = self._metrics[0]
 
     def __call__(self, generator: nn.Module, device: torch.device) -> dict[str, float]:

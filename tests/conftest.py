@@ -13,6 +13,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+import yaml
+
+from gan_denoise import scoring
+from gan_denoise.datadir import DataDir
+from gan_denoise.metrics import METRICS
+from gan_denoise.provenance import FORMAT, file_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / "egs/vctk/local"
@@ -75,6 +81,16 @@ def one_error_line(result: subprocess.CompletedProcess, *expected: str, status: 
     assert len(errors) == 1, result.stderr
     for words in expected:
         assert words in errors[0], errors[0]
+
+
+def write_scores(folder: Path, rows: list[dict], data: DataDir, enhanced: dict[str, Path], **about) -> None:
+    """scores.csv and scores.yaml as stage 4 writes them, with these rows."""
+    scoring.write_csv(folder / "scores.csv", rows)
+    metrics = [name for name in rows[0] if name in METRICS]
+    pairs = [scoring.Pair(key, data.wav[key], enhanced[key], data.noisy[key]) for key in data.utt_ids]
+    record = {"format": FORMAT, "made_from": scoring.identity(pairs, metrics), "metrics": metrics, **about}
+    record["is"] = file_digest(folder / "scores.csv")
+    (folder / "scores.yaml").write_text(yaml.safe_dump(record))
 
 
 @pytest.fixture(scope="session")

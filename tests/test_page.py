@@ -9,9 +9,10 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from conftest import write_scores
 from report import report
 
-from gan_denoise import datadir, scoring
+from gan_denoise import datadir
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -19,8 +20,11 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 @pytest.fixture(scope="module")
 def page_file(prepared, tmp_path_factory):
     """A run's folder with invented scores of two systems on the prepared test speech, and the page made of it."""
-    exp = tmp_path_factory.mktemp("page") / "exp"
-    data, noise = datadir.read(prepared / "test", noisy=True), datadir.read_noise(prepared / "test")
+    exp, data_folder = tmp_path_factory.mktemp("page") / "exp", tmp_path_factory.mktemp("page") / "data"
+    for name in ("test", "test_same"):  # of several speakers
+        shutil.copytree(prepared / "train", data_folder / name)
+    shutil.copy(prepared / "corpus.yaml", data_folder)
+    data, noise = datadir.read(data_folder / "test", noisy=True), datadir.read_noise(data_folder / "test")
     draw = np.random.default_rng(0)
     gains = {"noisy": 0.0, "oracle_mag": 2.0, "l1": 0.5, "gan": 0.7}
     for name, gain in gains.items():
@@ -32,15 +36,15 @@ def page_file(prepared, tmp_path_factory):
             }
             for utt_id in data.utt_ids
         ]  # fmt: skip
-        for folder in (exp / name, exp / name / "conditions/clean"):
-            folder.mkdir(parents=True)
-            scoring.write_csv(folder / "scores.csv", rows)
-        datadir.write_table(exp / name / "enhanced.scp", data.noisy if name == "l1" else data.wav)
+        files = data.noisy if name in ("l1", "noisy") else data.wav
+        for folder in (exp / name, exp / name / "conditions/same"):
+            datadir.write_table(folder / "enhanced.scp", files)
+            write_scores(folder, rows, data, files)
         log = [{"step": 5, "phase": "reconstruction", "dev/pesq_wb": 1.5}, {"step": 5, "phase": "discriminator"}]
         log.append({"step": 10, "phase": "gan", "dev/pesq_wb": 2.0})
         if name == "gan":
             (exp / name / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
-    report(exp, prepared, "bash run.sh </script><b>")
+    report(exp, data_folder, "bash run.sh </script><b>")
     return exp / "report.html"
 
 

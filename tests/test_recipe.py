@@ -94,6 +94,8 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
         (["--stages", "0"], ["unknown option --stages (did you mean --stage?)"]),
         (["--stage"], ["--stage needs a value"]),
         (["--stage", "two"], ["--stage: expected a whole number"]),
+        (["--seeds", "0 00"], ['--seeds: expected whole numbers, found "00"']),
+        (["--seeds", "1 0 1"], ["--seeds: 1 is listed twice"]),
         (["--nj", "0"], ["--nj: expected a whole number from 1"]),
         (["stage"], ['unexpected argument "stage"']),
         (["--experiments", "l2"], ['unknown experiment "l2"', "l1"]),
@@ -120,7 +122,17 @@ def test_a_moved_repository_mends_its_environment_without_a_network(tmp_path):
     (packages,) = (old / ".venv/lib").glob("python*/site-packages")
     (packages / "borrowed.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
     offline = {"PIP_NO_INDEX": "1", "PIP_INDEX_URL": "", "PYTHONPATH": ""}
-    pip = [old / ".venv/bin/python", "-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation", "-e", old]
+    pip = [
+        old / ".venv/bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "-e",
+        old,
+    ]
     result = run(*pip, env=offline)
     assert result.returncode == 0, result.stderr
     lock = run("bash", "-c", "cksum < requirements.lock | tr ' ' -", cwd=old).stdout.strip()

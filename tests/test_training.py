@@ -146,7 +146,7 @@ def in_process(monkeypatch):
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    monkeypatch.setattr("validate.metrics_at", lambda sample_rate: ("si_sdr",))
+    monkeypatch.setattr("validate.dev_metrics", lambda sample_rate: ("si_sdr",))
     monkeypatch.setattr("validate.scoring.score", score_here)
     return call
 

@@ -52,7 +52,11 @@ for name in $experiments; do
     [ -f "$root/recipes/experiments/$name.yaml" ] ||
         die "--experiments: unknown experiment \"$name\" (there are: $(cd "$root/recipes/experiments" && echo *.yaml | sed 's/\.yaml//g'))"
 done
-for seed in $seeds; do [[ $seed =~ ^[0-9]+$ ]] || die "--seeds: expected whole numbers, found \"$seed\""; done
+for seed in $seeds; do [[ $seed =~ ^(0|[1-9][0-9]*)$ ]] || die "--seeds: expected whole numbers, found \"$seed\""; done
+for name in experiments seeds; do # one twice would be two writers of one folder, or one system counted twice
+    twice=$(tr -s '[:space:]' '\n' <<<"${!name}" | sort | uniq -d)
+    [ -z "$twice" ] || die "--$name: $twice is listed twice"
+done
 for name in $conditions; do
     [ "$name" = clean ] || [ -f "$here/conf/noise_$name.yaml" ] ||
         die "--conditions: unknown condition \"$name\" (there are: clean$(cd "$here/conf" && echo noise_*.yaml | sed 's/noise_\([a-z0-9_]*\)\.yaml/\1/g; s/^/ /'))"
@@ -93,7 +97,7 @@ fi
 if [ "$stop_stage" -ge 2 ]; then python "$here/local/check_exp.py" --jobs "$nj" "$data" "$exp"; fi
 
 # The mini corpus is for a first look: fewer updates, so that it takes minutes
-if grep -qs '^corpus: .*/local/mini$' "$data/corpus.yaml"; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
+if grep -qsx 'mini: true' "$data/corpus.yaml"; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
 systems=() first_seeds=() incomplete=''
 for name in $experiments; do
     for seed in $seeds; do
@@ -108,23 +112,15 @@ for name in $experiments; do
 done
 
 if runs 3; then
-    # fresh SCP SOURCE...: whether the files that SCP lists are there and newer than what they were made from
-    fresh() { local source; [ -f "$1" ] || return 1; for source in "${@:2}"; do [ "$1" -nt "$source" ] || return 1; done; }
-    oracle() { # DATA PLACE, where DATA's limits become $exp/{oracle_mag,oracle_mask}PLACE
-        { fresh "$exp/oracle_mag$2/enhanced.scp" "$1/noisy.scp" && fresh "$exp/oracle_mask$2/enhanced.scp" "$1/noisy.scp"; } ||
-            python "$here/local/oracle.py" --jobs "$nj" "$1" "$exp/oracle_mag$2" "$exp/oracle_mask$2"
-    }
-    oracle "$data/test" ""
-    for name in $conditions; do oracle "$data/test_$name" "/conditions/$name"; done
-    enhance() { # MODEL NOISY.scp OUT.scp
-        fresh "$3" "$2" "$1/model.safetensors" || gan-denoise enhance --model "$1" --jobs "$nj" --overwrite "$2" "$3"
-    }
-    for run in "${systems[@]}"; do
-        [ -f "$run/model/model.safetensors" ] || die "$run: holds no finished model: run stage 2 first"
-        enhance "$run/model" "$data/test/noisy.scp" "$run/enhanced.scp"
+    python "$here/local/oracle.py" --jobs "$nj" "$data/test" "$exp/oracle_mag" "$exp/oracle_mask"
+    for name in $conditions; do
+        python "$here/local/oracle.py" --jobs "$nj" "$data/test_$name" "$exp"/oracle_{mag,mask}"/conditions/$name"
     done
+    for run in "${systems[@]}"; do python "$here/local/enhance.py" --jobs "$nj" "$run/model" "$data/test" "$run"; done
     for run in "${first_seeds[@]}"; do
-        for name in $conditions; do enhance "$run/model" "$data/test_$name/noisy.scp" "$run/conditions/$name/enhanced.scp"; done
+        for name in $conditions; do
+            python "$here/local/enhance.py" --jobs "$nj" "$run/model" "$data/test_$name" "$run/conditions/$name"
+        done
     done
 fi
 

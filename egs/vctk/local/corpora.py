@@ -19,6 +19,7 @@ from gan_denoise.ids import utt_id_in_folder
 
 _SHARED_BY_ALL = 24  # VCTK's sentences 001 to 024 are read by every speaker
 _SUFFIXES = (".wav", ".flac")
+MINI = "mini-corpus.txt"  # by which the mini corpus is known, wherever it lies
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from gan_denoise import audio, datadir, scoring, workers
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
+from gan_denoise.metrics import METRICS, lead_metric
 from gan_denoise.mix import SPLITS
 from gan_denoise.noise import digest, load_once
 from gan_denoise.owner import owning
@@ -30,7 +31,6 @@ from gan_denoise.terminal import program, progress, say
 
 DEFAULT = Path(__file__).resolve().parents[1] / "conf/noise.yaml"
 AUDITED = 50  # utterances per split
-AUDIT_METRICS = ("pesq_wb", "stoi", "si_sdr")
 WIPED_OUT_STOI = 0.6
 
 
@@ -147,14 +147,16 @@ def audit(folder: Path, jobs: int) -> None:
         data.utt_ids[index] for index in np.linspace(0, len(data) - 1, min(AUDITED, len(data))).round().astype(int)
     ]
     pairs = [scoring.Pair(utt_id, data.wav[utt_id], data.noisy[utt_id]) for utt_id in chosen]
-    scored = scoring.score(pairs, jobs=jobs, metrics=AUDIT_METRICS)
+    lead = lead_metric(datadir.read_noise(folder)["sample_rate"])
+    metrics = (lead, "stoi", "si_sdr")
+    scored = scoring.score(pairs, jobs=jobs, metrics=metrics)
     rows = list(progress(scored, total=len(pairs), label=f"stage 1: audit of {folder.name}"))
     scoring.write_csv(folder / "audit.csv", rows)
-    values = {name: [row[name] for row in rows if row[name] is not None] for name in AUDIT_METRICS}
+    values = {name: [row[name] for row in rows if row[name] is not None] for name in metrics}
     means = {name: float(np.mean(scores)) if scores else float("nan") for name, scores in values.items()}
     say(
         f"stage 1: audit of {folder.name}: noisy against clean, {len(rows)} utterances: SI-SDR {means['si_sdr']:.2f} dB, "
-        f"PESQ-WB {means['pesq_wb']:.2f}, STOI {means['stoi']:.3f} ({folder / 'audit.csv'})"
+        f"{METRICS[lead].heading} {means[lead]:.2f}, STOI {means['stoi']:.3f} ({folder / 'audit.csv'})"
     )
     failed = {name: len(rows) - len(scores) for name, scores in values.items() if len(scores) < len(rows)}
     if failed:

@@ -26,6 +26,7 @@ from pathlib import Path
 import espeakng_loader
 import numpy as np
 import soundfile as sf
+from corpora import MINI
 
 from gan_denoise import audio
 from gan_denoise.datadir import read_table
@@ -172,6 +173,7 @@ def make(corpus: Path, voices: int, sentences: int, jobs: int) -> dict[str, str]
     for index, (voice, _, _, gender, accent) in enumerate(VOICES[:voices]):
         info.write(f"p{901 + index}  0  {gender}    {accent}    (espeak-ng voice {voice})\n")
     (corpus / "speaker-info.txt").write_text(info.getvalue(), encoding="utf-8")
+    (corpus / MINI).write_text("Made by egs/vctk/local/make_mini.py, for a first look.\n", encoding="utf-8")
     return digests
 
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from gan_denoise import audio, datadir, workers
 from gan_denoise.noise import istft, stft
+from gan_denoise.owner import owning
+from gan_denoise.provenance import Provenance, file_digests, made_from
 from gan_denoise.terminal import program, progress
 
 WINDOW_S, HOPS_PER_WINDOW = 0.032, 4
@@ -49,18 +51,39 @@ def main() -> None:
     for kind in KINDS:
         parser.add_argument(kind, type=Path, metavar=kind.upper())
     arguments = parser.parse_args()
-    data = datadir.read(arguments.data, noisy=True)
-    folders = {kind: getattr(arguments, kind).resolve() for kind in KINDS}
-    written = {kind: {utt_id: folders[kind] / f"enhanced/{utt_id}.wav" for utt_id in data.utt_ids} for kind in KINDS}
+    folders = {kind: getattr(arguments, kind) for kind in KINDS}
+    with owning(*folders.values()):
+        write_oracles(arguments.data, folders, arguments.jobs)
+
+
+def write_oracles(folder: Path, folders: dict[str, Path], jobs: int) -> None:
+    """Make what is missing, or was made from other recordings. Raises InputError."""
+    data = datadir.read(folder, noisy=True)
+    sources = [file_digests(files, jobs=jobs) for files in (data.wav, data.noisy)]
+    files, known, wanted, due = {}, {}, {}, set()
+    for kind, out in folders.items():
+        files[kind] = {utt_id: (out / f"enhanced/{utt_id}.wav").resolve() for utt_id in data.utt_ids}
+        known[kind] = Provenance(out / "enhanced.made")
+        wanted[kind] = {
+            utt_id: made_from("oracle", kind, WINDOW_S, HOPS_PER_WINDOW, *(own[utt_id] for own in sources))
+            for utt_id in data.utt_ids
+        }
+        due |= set(known[kind].due(wanted[kind], file_digests(files[kind], jobs=jobs)))
     tasks = [
-        (data.wav[utt_id], data.noisy[utt_id], {kind: written[kind][utt_id] for kind in KINDS})
+        (data.wav[utt_id], data.noisy[utt_id], {kind: files[kind][utt_id] for kind in folders})
         for utt_id in data.utt_ids
+        if utt_id in due
     ]
-    outcomes = workers.each(work, tasks, jobs=arguments.jobs)
-    for outcome in progress(outcomes, total=len(tasks), label=f"oracles of {arguments.data.name}"):
+    outcomes = workers.each(work, tasks, jobs=jobs)
+    for outcome in progress(outcomes, total=len(tasks), label=f"stage 3: oracles of {folder.name}"):
         outcome.value()
-    for kind in KINDS:
-        datadir.write_table(folders[kind] / "enhanced.scp", written[kind])
+        for kind, file in outcome.item[2].items():
+            known[kind].add(file.stem, wanted[kind][file.stem], file)
+    for kind, out in folders.items():
+        scp = out / "enhanced.scp"
+        if due or not scp.is_file() or datadir.read_scp(scp) != files[kind]:
+            known[kind].keep(files[kind])
+            datadir.write_table(scp, files[kind])
 
 
 if __name__ == "__main__":

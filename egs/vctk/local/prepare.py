@@ -17,7 +17,7 @@ from pathlib import Path
 
 import soundfile as sf
 import yaml
-from corpora import Recording, read
+from corpora import MINI, Recording, read
 from prepared import Recordings, keys
 from splits import decide_split, read_split, select
 
@@ -81,7 +81,8 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path, made_before
     speakers = c_sorted({recording.speaker for recording in corpus.recordings})
     split = decide_split(corpus, speakers, wanted["split"])
     chosen = select(corpus, split, arguments.subset)
-    record = {**wanted, "format": FORMAT, "layout": corpus.layout, "speakers": {name: split[name] for name in SPLITS}}
+    mini = (arguments.corpus / MINI).is_file()
+    record = {**wanted, "format": FORMAT, "mini": mini, "layout": corpus.layout, "speakers": {name: split[name] for name in SPLITS}}
     if made_before and made_before.get("speakers") != record["speakers"]:
         raise InputError(f"{data}: {arguments.corpus} has other speakers than when it was made: choose another --data")
     with owning(data, *(data / name for name in SPLITS)):

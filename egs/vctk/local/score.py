@@ -4,8 +4,8 @@
     score.py [--jobs N] DATADIR EXPDIR...
 
 An EXPDIR with a model is scored under its experiment's name and seed; others (noisy, oracle_mag) under their own name.
-EXPDIR/noisy needs no enhanced.scp. A system whose scores are newer than what they rest on is not scored again. A DATADIR named
-test_NAME is a further condition, with folders of its own: EXPDIR/conditions/NAME.
+EXPDIR/noisy needs no enhanced.scp. scores.yaml says what the scores were made from: as long as that is so, they are not made
+again. A DATADIR named test_NAME is a further condition, with folders of its own: EXPDIR/conditions/NAME.
 """
 
 from __future__ import annotations
@@ -14,16 +14,23 @@ import argparse
 import json
 from pathlib import Path
 
+import yaml
+
 from gan_denoise import datadir, scoring
+from gan_denoise.config import read_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.metrics import METRICS
+from gan_denoise.files import write_atomically
+from gan_denoise.metrics import lead_metric, metrics_at
+from gan_denoise.noise import digest
+from gan_denoise.owner import owning
+from gan_denoise.provenance import FORMAT, file_digest
 from gan_denoise.terminal import program, progress, say
 
 INCOMPLETE = (
     3  # exit status where all was scored that could be, and the columns <metric>_reason say why the rest was not
 )
-CONDITION_METRICS = ("pesq_wb", "estoi", "si_sdr")
+CONDITION_METRICS = ("estoi", "si_sdr")  # and PESQ
 
 
 @program
@@ -49,57 +56,71 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> bool:
     enhanced_scp = folder / "noisy.scp" if exp.name == "noisy" else own / "enhanced.scp"
     if not enhanced_scp.is_file():
         raise InputError(f"{enhanced_scp}: is missing: run stage 3 first")
-    noise = datadir.read_noise(folder)
-    system, seed = system_of(exp, None if condition else noise["fingerprint"])
-    wanted = CONDITION_METRICS if condition else tuple(METRICS)
-    target, sources = own / "scores.csv", (enhanced_scp, folder / "wav.scp", folder / "noisy.scp")
-    if target.is_file() and target.stat().st_size:
-        scored = {(row["utt_id"], row["fingerprint"]) for row in scoring.read_csv(target)}
-        if scored != {(utt_id, noise["fingerprint"]) for utt_id in data.wav}:
-            raise InputError(f"{target}: scores other data than {folder}: name its --data, or choose another --exp")
-        if all(target.stat().st_mtime > source.stat().st_mtime for source in sources):
-            say(f"stage 4: {target} is up to date")
-            return all(row.get(name) is not None for row in scoring.read_csv(target) for name in wanted)
     enhanced = datadir.read_scp(enhanced_scp)
     if gone := [path for path in enhanced.values() if not path.is_file()]:
-        raise InputError(
-            f"{gone[0]}: is missing, with {len(gone) - 1} more: remove {enhanced_scp} and run stage 3 again"
-        )
+        raise InputError(f"{gone[0]}: is missing, with {len(gone) - 1} more: run stage 3 again")
     if enhanced.keys() != data.wav.keys():
-        raise InputError(
-            f"{enhanced_scp}: lists other utterances than {folder}: name its --data, or choose another --exp"
-        )
+        raise InputError(f"{enhanced_scp}: lists other utterances than {folder}: run stage 3 again")
+    noise = datadir.read_noise(folder)
+    about = about_system(exp, None if condition else noise["fingerprint"])
+    wanted = metrics_at(noise["sample_rate"])
+    if condition:
+        wanted = (lead_metric(noise["sample_rate"]), *CONDITION_METRICS)
     pairs = [scoring.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id]) for utt_id in data.utt_ids]
-    rows, label = [], f"{exp.name}{', ' if condition else ''}{condition}"
-    for row in progress(
-        scoring.score(pairs, jobs=jobs, metrics=wanted), total=len(pairs), label=f"stage 4: {label}", unit="utterances"
-    ):
-        utt_id = row.pop("utt_id")
-        about = {"system": system, "seed": seed, "split": folder.name, "utt_id": utt_id, "spk_id": data.utt2spk[utt_id]}
-        rows.append({**about, "fingerprint": noise["fingerprint"], **row})
-    scoring.write_csv(target, rows)
-    failed = {name: sum(row[name] is None for row in rows) for name in wanted}
-    say(
-        f"stage 4: {label}: {len(rows)} utterances scored; "
-        + (
-            ", ".join(f"{name}: {len(rows) - count} of {len(rows)}" for name, count in failed.items() if count)
-            or "every metric of each"
+    rests_on = scoring.identity(pairs, wanted, jobs=jobs)
+    record = {"format": FORMAT, "made_from": rests_on, "metrics": list(wanted), **about}
+    with owning(own):
+        target = own / "scores.csv"
+        if read_record(target) == record | {"is": file_digest(target)}:
+            say(f"stage 4: {target} is up to date")
+            return all(row.get(name) is not None for row in scoring.read_csv(target) for name in wanted)
+        rows = list(score_all(pairs, wanted, jobs, label=", ".join(filter(None, (exp.name, condition)))))
+        first = {"system": about["system"], "seed": about["seed"], "split": folder.name}
+        last = {"fingerprint": noise["fingerprint"]}
+        scoring.write_csv(
+            target,
+            [
+                {**first, "utt_id": row.pop("utt_id"), "spk_id": data.utt2spk[pair.utt_id], **last, **row}
+                for pair, row in zip(pairs, rows, strict=True)
+            ],
         )
-    )
-    return not any(failed.values())
+        record["is"] = file_digest(target)
+        write_atomically(target.with_suffix(".yaml"), yaml.safe_dump(record, sort_keys=False))
+    return all(row[name] is not None for row in rows for name in wanted)
 
 
-def system_of(exp: Path, fingerprint: str | None) -> tuple[str, int | str]:
-    """(experiment's name, seed) of the model in `exp`, which must have been trained on this noise (None: any); or (folder's name, "")."""
+def score_all(pairs: list[scoring.Pair], metrics: tuple[str, ...], jobs: int, *, label: str) -> list[dict]:
+    """Rows in the order of the pairs, and a line about them."""
+    scored = scoring.score(pairs, jobs=jobs, metrics=metrics)
+    rows = list(progress(scored, total=len(pairs), label=f"stage 4: {label}", unit="utterances"))
+    failed = {name: sum(row[name] is None for row in rows) for name in metrics}
+    gaps = ", ".join(f"{name}: {len(rows) - count} of {len(rows)}" for name, count in failed.items() if count)
+    say(f"stage 4: {label}: {len(rows)} utterances scored; {gaps or 'every metric of each'}")
+    return rows
+
+
+def read_record(scores: Path) -> dict | None:
+    """What scores.yaml beside a scores.csv says, or None."""
+    path = scores.with_suffix(".yaml")
+    return read_yaml(path) if path.is_file() else None
+
+
+def about_system(exp: Path, fingerprint: str | None) -> dict:
+    """The system in `exp`: its name and seed, and a digest of its settings where it is a model; a limit has its folder's name.
+
+    The model must have been trained on the noise `fingerprint` (None: on any). Raises InputError.
+    """
     config_path = exp / "model/config.json"
     if not config_path.is_file():
-        return exp.name, ""
-    config = json.loads(config_path.read_text())
+        return {"system": exp.name, "seed": "", "settings": None, "model": None}
+    config = json.loads(config_path.read_text(encoding="utf-8"))
     if fingerprint and config["noise"] != fingerprint:
         raise InputError(
             f"{exp}: was trained on other noise ({config['noise']}, not {fingerprint}): name its --data, or choose another --exp"
         )
-    return config["name"], config["seed"]
+    settings = {key: value for key, value in config["experiment"].items() if key != "seed"}
+    model = file_digest(config_path.with_name("model.safetensors"))
+    return {"system": config["name"], "seed": config["seed"], "settings": digest(settings), "model": model}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Stage 3: a data directory's noisy recordings, enhanced by a model.
+
+    enhance.py [--jobs N] MODEL DATADIR OUT       writes OUT/enhanced/ and OUT/enhanced.scp
+
+OUT/enhanced.made says what every file was made from: the same command again makes those anew whose
+noisy recording, or model, has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from functools import partial
+from pathlib import Path
+
+from gan_denoise import datadir, workers
+from gan_denoise.errors import InputError
+from gan_denoise.owner import owning
+from gan_denoise.provenance import Provenance, file_digest, file_digests, made_from
+from gan_denoise.terminal import program, progress, say
+
+
+@program
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("data", type=Path, metavar="DATADIR")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    arguments = parser.parse_args()
+    weights = file_digest(arguments.model / "model.safetensors")
+    if weights is None:
+        raise InputError(f"{arguments.model}: holds no finished model: run stage 2 first")
+    with owning(arguments.out):
+        enhance(arguments.model, weights, arguments.data, arguments.out, arguments.jobs)
+
+
+def enhance(model: Path, weights: str, folder: Path, out: Path, jobs: int) -> None:
+    """Raises InputError where a recording fails, after doing the others."""
+    data = datadir.read(folder, noisy=True)
+    target = (out / "enhanced").resolve()
+    files = {key: target / f"{key}{path.suffix}" for key, path in data.noisy.items()}
+    known, noisy = Provenance(out / "enhanced.made"), file_digests(data.noisy, jobs=jobs)
+    wanted = {key: made_from("enhanced", weights, noisy[key]) for key in data.utt_ids}
+    due = known.due(wanted, file_digests(files, jobs=jobs))
+    work = partial(enhance_one, model=model, one_thread=jobs > 1)
+    tasks = [(data.noisy[key], files[key], key) for key in due]
+    label, reasons = f"stage 3: {out}, {folder.name}", []
+    for outcome in progress(workers.each(work, tasks, jobs=jobs), total=len(tasks), label=label):
+        source, file, key = outcome.item
+        if outcome.reason:
+            reasons.append(outcome.reason if key in outcome.reason else f"{source}: {outcome.reason}")
+        else:
+            known.add(key, wanted[key], file)
+    if reasons:
+        raise InputError(f"{label}: {len(reasons)} of {len(tasks)} failed, the first: {reasons[0]}")
+    if due:
+        known.keep(files)
+        say(f"{label}: {len(due)} recordings")
+    scp = out / "enhanced.scp"
+    if due or not scp.is_file() or datadir.read_scp(scp) != files:
+        datadir.write_table(scp, files)
+
+
+def enhance_one(task: tuple[Path, Path, str], *, model: Path, one_thread: bool) -> None:
+    from gan_denoise.enhance import enhance_file  # with torch, by those who have something to do
+
+    source, target, _ = task
+    enhance_file(_denoiser(model, one_thread), source, target)
+
+
+@functools.cache
+def _denoiser(model: Path, one_thread: bool):
+    """The model, loaded once in each process."""
+    import torch
+
+    from gan_denoise.enhance import Denoiser
+
+    if one_thread:  # several jobs share the cores among themselves
+        torch.set_num_threads(1)
+    return Denoiser.load(model)
+
+
+if __name__ == "__main__":
+    main()
