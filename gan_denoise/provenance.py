@@ -16,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from gan_denoise.datadir import DataDir, c_sorted
+from gan_denoise.datadir import DataDir, c_sorted, read_noise
+from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
+from gan_denoise.mix import SPLITS
 from gan_denoise.noise import digest
 
 FORMAT = 1  # of what the recipe writes: another one, and everything is made anew
@@ -44,14 +46,34 @@ def file_digests(files: Mapping[str, Path], *, jobs: int = 1) -> dict[str, str |
         return dict(zip(files, threads.map(file_digest, files.values()), strict=True))
 
 
-def data_digest(data: DataDir, *, jobs: int = 1) -> str:
-    """The identity of a data directory: its utterances, their speakers, and the content of their clean and noisy files."""
+def data_digest(data: DataDir, folder: Path, *, jobs: int = 1) -> str:
+    """The identity of a data directory: its utterances, their speakers, and what their clean and noisy files hold.
+
+    Where stage 1 has noted what it made (noisy.made), raises InputError for a noisy file that has
+    changed since, or that was not made from the clean file that is there now.
+    """
     clean, noisy = (file_digests(files, jobs=jobs) for files in (data.wav, data.noisy))
-    return made_from(
-        sorted(
-            (utt_id, data.utt2spk[utt_id], clean[utt_id], noisy.get(utt_id)) for utt_id in data.wav
-        )
-    )
+    known = Provenance(folder / "noisy.made").made
+    fingerprint = read_noise(folder)["fingerprint"] if known else ""
+    for utt_id, made in known.items():
+        wanted = utt_id in noisy and noise_source(fingerprint, folder, clean[utt_id])
+        if wanted and made[:2] != (wanted, noisy[utt_id]):
+            raise InputError(
+                f"{data.noisy[utt_id]}: is not what stage 1 has made of {data.wav[utt_id]}: one of them was replaced or "
+                "is gone: run stages 0 and 1 again"
+            )
+    return made_from(sorted([key, data.utt2spk[key], clean[key], noisy.get(key)] for key in data.wav))
+
+
+def noise_source(fingerprint: str, folder: Path, clean: str | None) -> str:
+    """What a noisy file of a data directory is made from: the noise, the split, and the clean file, by its digest."""
+    return made_from(fingerprint, split_of(folder), clean)
+
+
+def split_of(folder: Path) -> str:
+    """train, dev or test: the name of a data directory up to the first `_`; whatever else it is called, test."""
+    split = folder.name.split("_")[0]
+    return split if split in SPLITS else "test"
 
 
 class Made(NamedTuple):

@@ -13,7 +13,7 @@ import soundfile as sf
 import torch
 from torch.utils.data import Dataset
 
-from gan_denoise.datadir import DataDir
+from gan_denoise.datadir import DataDir, check_duration
 from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure
 
@@ -69,10 +69,13 @@ class Segments(Dataset):
     def _pair(self, utt_id: str, where: float) -> list[np.ndarray]:
         """Clean and noisy samples of one excerpt, at most `length` each; where: 0 to 1, its place in the utterance."""
         paths = self._data.wav[utt_id], self._data.noisy[utt_id]
-        frames = None
         if self._cache is None:
-            frames = min(_frames(path, utt_id, self._sample_rate) for path in paths)
-        return [self._read(path, utt_id, where, frames) for path in paths]
+            frames = [self._frames(path, utt_id) for path in paths]
+            _check_partners(paths, utt_id, frames)
+            return [self._read(path, where, frames[0]) for path in paths]
+        pair = [self._whole(path, utt_id) for path in paths]
+        _check_partners(paths, utt_id, [len(wave) for wave in pair])
+        return [wave[self._span(len(wave), where)] for wave in pair]
 
     def _fresh(self, utt_id: str, where: float, position: int) -> list[np.ndarray]:
         """The same excerpt, corrupted by a draw of this visit: the whole utterance first, since cropping moves the grid."""
@@ -85,22 +88,40 @@ class Segments(Dataset):
         start = int(where * (max(0, frames - self._length) + 1))
         return slice(start, min(frames, start + self._length))
 
-    def _read(self, path: Path, utt_id: str, where: float, frames: int | None) -> np.ndarray:
-        """An excerpt of a file of `frames` samples; None: of a file that memory has room for."""
-        if frames is None:
-            wave = self._whole(path, utt_id)
-            return wave[self._span(len(wave), where)]
+    def _read(self, path: Path, where: float, frames: int) -> np.ndarray:
+        """An excerpt of a file of `frames` samples."""
         span = self._span(frames, where)
         return sf.read(path, start=span.start, stop=span.stop, dtype="float32")[0]
 
     def _whole(self, path: Path, utt_id: str) -> np.ndarray:
         if self._cache is not None and path in self._cache:
             return self._cache[path]
-        _frames(path, utt_id, self._sample_rate)
+        self._frames(path, utt_id)
         wave = sf.read(path, dtype="float32")[0]
         if self._cache is not None:
             self._cache[path] = wave
         return wave
+
+    def _frames(self, path: Path, utt_id: str) -> int:
+        """The file's length in samples. Raises InputError where it is not what the data directory says."""
+        try:
+            info = sf.info(path)
+        except (sf.LibsndfileError, RuntimeError) as error:
+            raise InputError(f"{path}: {utt_id}: cannot be read any more: run stages 0 and 1 again") from error
+        if info.samplerate != self._sample_rate or info.channels != 1:
+            raise InputError(
+                f"{path}: {utt_id}: expected mono at {self._sample_rate} Hz, found {info.channels} at {info.samplerate}"
+            )
+        check_duration(path, utt_id, info.frames, self._data.utt2dur[utt_id], self._sample_rate)
+        return info.frames
+
+
+def _check_partners(paths: tuple[Path, Path], utt_id: str, frames: list[int]) -> None:
+    if frames[0] != frames[1]:
+        raise InputError(
+            f"{paths[1]}: {utt_id}: has {frames[1]} samples, its clean counterpart {paths[0]} has {frames[0]}: run stages 0 "
+            "and 1 again"
+        )
 
 
 class Batches:
@@ -122,15 +143,3 @@ class Batches:
     def __iter__(self) -> Iterator[list[int]]:
         for update in self._updates:
             yield [update * self._batch_size + item for item in self._mine]
-
-
-def _frames(path: Path, utt_id: str, sample_rate: int) -> int:
-    try:
-        info = sf.info(path)
-    except (sf.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{path}: {utt_id}: cannot be read any more: run stages 0 and 1 again") from error
-    if info.samplerate != sample_rate or info.channels != 1:
-        raise InputError(
-            f"{path}: {utt_id}: expected mono at {sample_rate} Hz, found {info.channels} at {info.samplerate}"
-        )
-    return info.frames

@@ -36,6 +36,36 @@ DISCRIMINATOR_HAS_WON = 0.02  # mean loss over a log interval; LS-GAN at chance:
 GENERATOR_IS_DEAD = 0.02  # RMS relative to the clean speech
 
 
+class Meter:
+    """Sums of what updates measure, until they are asked for: means over the updates, and over all processes."""
+
+    def __init__(self, accelerator: Accelerator):
+        self._accelerator, self._sums = accelerator, {}
+        self._count, self._waited_s, self._since = 0, 0.0, time.monotonic()
+
+    def measure(self, waited_s: float, **values: Tensor) -> None:
+        """Take in one update. Values stay on their device until they are asked for."""
+        self._count += 1
+        self._waited_s += waited_s
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+
+    def means(self) -> dict[str, float]:
+        """Means since the last call; all processes call it at the same update. Also `steps_per_s` and `data_wait_share`."""
+        seconds = time.monotonic() - self._since
+        total = torch.stack([torch.as_tensor(total, dtype=torch.float64) for total in self._sums.values()])
+        total = self._accelerator.reduce(total / self._count, reduction="mean")
+        means = dict(zip(self._sums, total.tolist(), strict=True))
+        means |= {"data_wait_share": self._waited_s / seconds, "steps_per_s": self._count / seconds}
+        self._sums, self._count, self._waited_s = {}, 0, 0.0
+        self.go_on()
+        return means
+
+    def go_on(self) -> None:
+        """What has passed since the last call does not count against the training's speed."""
+        self._since = time.monotonic()
+
+
 class Logbook:
     """The records of one run in `exp`, continued from update `first`: later entries of an interrupted run are cut off.
 
@@ -54,7 +84,7 @@ class Logbook:
         history: str | None = None,
     ):
         self._exp, self._config, self._schedule, self._first, self._spent_s = exp, config, schedule, first, spent_s
-        self._started = self._since = time.monotonic()
+        self._started = time.monotonic()
         self._log_path = exp / "log.jsonl"
         text = self.text if history is None else history
         kept = [entry for entry in text.splitlines() if _update(entry) <= first]
@@ -67,8 +97,7 @@ class Logbook:
         self._bar = tqdm(
             total=schedule.updates, initial=first, desc=exp.name, unit=" steps", disable=not sys.stderr.isatty()
         )
-        self._sums: dict[str, Tensor] = {}
-        self._count, self._waited_s, self._shown = 0, 0.0, False
+        self._shown = False
         self.status("running", first)
 
     @property
@@ -81,21 +110,14 @@ class Logbook:
         """Training time of the whole run, earlier parts included."""
         return self._spent_s + time.monotonic() - self._started
 
-    def measure(self, waited_s: float, **values: Tensor) -> None:
-        """Take in one update. Values stay on their device until they are logged."""
-        self._count += 1
-        self._waited_s += waited_s
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+    def count(self) -> None:
+        """One update more."""
         self._bar.update()
 
-    def log(self, update: int, **values: float) -> None:
-        """Write means of what was measured since the last call (within one phase), and values as they are."""
+    def log(self, update: int, means: dict[str, float], **values: float) -> None:
+        """Write what a Meter has measured since the last call (within one phase), and values as they are."""
         now = time.monotonic()
-        seconds = now - self._since
-        entry = {name: float(total) / self._count for name, total in self._sums.items()}
-        entry |= values | {"data_wait_share": self._waited_s / seconds, "steps_per_s": self._count / seconds}
-        self._sums, self._count, self._waited_s, self._since = {}, 0, 0.0, now
+        entry = means | values
         alarms = find_alarms(entry) if self._schedule.phase(max(update, 1)) != "discriminator" else []
         self._write(update, entry | ({"alarms": alarms} if alarms else {}))
         left_s = (self._schedule.updates - update) * (now - self._started) / max(1, update - self._first)
@@ -110,13 +132,11 @@ class Logbook:
 
     def validate(self, update: int, validation: Validation, generator: nn.Module) -> dict[str, float]:
         """Write dev scores, and the examples that can be heard and seen; returns the scores."""
-        started = time.monotonic()
         scores = validation(generator, self._accelerator.device)
         self._write(update, {f"dev/{name}": value for name, value in scores.items()})
         validation.show(self._writer, update, originals=not self._shown)
         self._shown = True
         say(f"{self._place(update)}  dev  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
-        self._since += time.monotonic() - started  # validation does not count against the training's speed
         return scores
 
     def _place(self, update: int) -> str:

@@ -20,7 +20,8 @@ from accelerate import Accelerator
 from adversary import Adversary
 from conditions import fresh_noise
 from experiment import PRECISIONS, check_same_run, read_experiment, warm_start_key, what_decides
-from logbook import Logbook
+from launch import build_accelerator
+from logbook import Logbook, Meter
 from optimizer import build_optimizer, set_learning_rate
 from schedule import Schedule, random_number
 from stopping import INTERRUPTED, StopSignal
@@ -32,7 +33,7 @@ from gan_denoise import checkpoint, datadir, generators
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
 from gan_denoise.owner import owning
-from gan_denoise.provenance import data_digest
+from gan_denoise.provenance import FORMAT, data_digest
 from gan_denoise.terminal import program, say
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ def main() -> int:
     path = Path(paths[0]) if paths else ROOT / "recipes/experiments/gan.yaml"
     experiment = read_experiment(path, [setting for setting in arguments.settings if "=" in setting])
     mixed_precision, _ = PRECISIONS[experiment["precision"]]
-    accelerator = Accelerator(mixed_precision=mixed_precision, log_with=experiment["trackers"] or None)
+    accelerator = build_accelerator(mixed_precision, experiment["trackers"])
     exp = arguments.exp or ROOT / "egs/vctk/exp" / path.stem
     try:
         with contextlib.ExitStack() as owned:
@@ -109,7 +110,7 @@ def train(
     identity = {
         "experiment": what_decides(experiment),
         "noise": noise["fingerprint"],
-        "data": {name: data_digest(split) for name, split in (("train", train_data), ("dev", dev_data))},
+        "data": {name: data_digest(own, data / name) for name, own in (("train", train_data), ("dev", dev_data))},
         "sample_rate": sample_rate,
     }
     if noise_source:
@@ -124,8 +125,8 @@ def train(
     warm_path = warm_starts / f"{warm_start_key(identity, accelerator)}.pt" if warm_starts else None
     if state_path.exists():
         state = checkpoint.load_state(state_path)
-        if "identity" not in state:
-            raise InputError(f"{state_path}: is no training state of this project: remove it")
+        if state.get("format") != FORMAT:
+            raise InputError(f"{state_path}: was not written by this version of the recipe: remove it, or choose another --exp")
         check_same_run(state["identity"], identity, exp)
         first, best, spent_s = state["update"], state["best"], state["spent_s"]
         if first == schedule.updates and (exp / "model/model.safetensors").is_file():
@@ -154,6 +155,7 @@ def train(
     if leader:
         owned.enter_context(owning(exp))
         config = identity | {"name": name, "generator": experiment["generator"], "seed": seed}
+        config["processes"] = accelerator.num_processes
         if "licence" in experiment:
             config["licence"] = experiment["licence"]
         logbook = Logbook(exp, config, accelerator, schedule, first=first, spent_s=spent_s, history=history)
@@ -166,6 +168,7 @@ def train(
             jobs=torch.get_num_threads(),
         )
 
+    meter = Meter(accelerator)
     for update in range(first + 1, schedule.updates + 1):
         phase, step = schedule.phase(update), schedule.step(update)
         waiting = time.monotonic()
@@ -207,19 +210,24 @@ def train(
         # What people see, and what survives
         leaving = stop.requested()
         last = leaving or update == schedule.updates
+        meter.measure(waited_s, **measures)
+        logged = last or update % experiment["log_every"] == 0 or update in schedule.borders
+        means = meter.means() if logged else {}
         if leader:
-            logbook.measure(waited_s, **measures)
-            if last or update % experiment["log_every"] == 0 or update in schedule.borders:
-                logbook.log(update, **rates)
+            logbook.count()
+            if logged:
+                logbook.log(update, means, **rates)
             if phase != "discriminator" and (step == schedule.steps or step % experiment["validate_every"] == 0):
                 score = logbook.validate(update, validation, ema.module).get(validation.decisive, -math.inf)
                 if score > best:
                     best = score
                     logbook.save_model("model_best", ema.module, step)
+                meter.go_on()
             if update == schedule.warm_start:
                 best = -math.inf  # of what follows, the same for all that share this warm start
             if last or update % experiment["checkpoint_every"] == 0 or update in schedule.borders:
                 state = {"update": update, "best": best, "spent_s": logbook.elapsed_s, "identity": identity}
+                state["format"] = FORMAT
                 state["modules"] = {name: module.state_dict() for name, module in modules.items()}
                 if warm_path and update == experiment["warm_start_steps"] and not warm_path.exists():
                     shared = {name: own for name, own in state["modules"].items() if name != "adversary"}

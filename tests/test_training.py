@@ -18,6 +18,7 @@ import torch
 from accelerate.state import AcceleratorState
 from conftest import ROOT, one_error_line, run, speech_like
 from experiment import read_experiment
+from launch import check_environment
 from logbook import find_alarms
 from optimizer import learning_rate
 from schedule import Schedule, random_number
@@ -161,31 +162,36 @@ def weights(exp: Path) -> tuple[bytes, dict]:
     return (exp / "model/model.safetensors").read_bytes(), checkpoint.load_state(exp / "checkpoint.pt")
 
 
+# accelerate's launcher starts one process for --cpu --num_processes 2 where there is no MPI
+TWO_PROCESSES = ["torchrun", "--standalone", "--nproc_per_node", 2]
+ON_THE_CPU = {"ACCELERATE_USE_CPU": "true"}
+
 KILLER = """
 import os, runpy, sys
 sys.path.insert(0, os.path.dirname(sys.argv[1]))
 moment, count = sys.argv.pop(2), int(sys.argv.pop(2))
 sys.argv.pop(0)
-replace = os.replace
-def counting(source, target):
-    global count
-    if str(target).endswith("checkpoint.pt") and moment != "update":
-        count -= 1
-        if count == 0 and moment == "before": os.kill(os.getpid(), 9)
-        replace(source, target)
-        if count == 0 and moment == "after": os.kill(os.getpid(), 9)
-    else:
-        replace(source, target)
-os.replace = counting
+def counting(act):
+    def counted(source, target, **options):
+        global count
+        whole = str(target).endswith("checkpoint.pt") and moment != "update"
+        if act is link and os.path.exists(target): whole = False  # refused: what is there is replaced
+        count -= whole
+        if whole and count == 0 and moment == "before": os.kill(os.getpid(), 9)
+        act(source, target, **options)
+        if whole and count == 0 and moment == "after": os.kill(os.getpid(), 9)
+    return counted
+link = os.link
+os.link, os.replace = counting(os.link), counting(os.replace)
 if moment == "update":
     import logbook
-    measure = logbook.Logbook.measure
+    measure = logbook.Meter.measure
     def counting_updates(self, *arguments, **values):
         global count
         count -= 1
         if count == 0: os.kill(os.getpid(), 9)
         measure(self, *arguments, **values)
-    logbook.Logbook.measure = counting_updates
+    logbook.Meter.measure = counting_updates
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -259,6 +265,7 @@ def test_a_finished_run_stays_and_another_is_refused(prepared, tiny_experiment, 
     shutil.copytree(prepared, other)
     noise = (other / "train/noise.yaml").read_text()
     (other / "train/noise.yaml").write_text(noise.replace("fingerprint: ", "fingerprint: x"))
+    (other / "train/noisy.made").unlink()
     line = refused(tiny_experiment, "--data", other, "--exp", exp)
     assert "noise differs" in line and "--data" in line
 
@@ -269,20 +276,94 @@ def test_a_finished_run_stays_and_another_is_refused(prepared, tiny_experiment, 
     assert "checkpoint.pt" in line and "remove it" in line
 
 
+def own_copy(prepared: Path, data: Path) -> dict[str, Path]:
+    """A copy of a prepared folder, with noisy files of its own; returns those of train."""
+    shutil.copytree(prepared, data)
+    for split in ("train", "dev"):
+        noisy = {utt_id: data / split / f"noisy/{utt_id}.wav" for utt_id in datadir.read(data / split).wav}
+        datadir.write_table(data / split / "noisy.scp", noisy)
+    return {utt_id: data / f"train/noisy/{utt_id}.wav" for utt_id in datadir.read(data / "train").wav}
+
+
 def test_a_run_knows_its_data_by_content(prepared, tiny_experiment, tmp_path, in_process, capsys):
     data, exp = tmp_path / "data", tmp_path / "exp"
-    shutil.copytree(prepared, data)
-    noisy = {utt_id: data / f"train/noisy/{path.name}" for utt_id, path in datadir.read(data / "train").wav.items()}
-    for utt_id, path in datadir.read(data / "train", noisy=True).noisy.items():
-        noisy[utt_id] = data / "train/noisy" / path.name
-    datadir.write_table(data / "train/noisy.scp", noisy)
-    in_process(tiny_experiment, "--data", data, "--exp", exp)
-    path = next(iter(noisy.values()))
+    path = next(iter(own_copy(prepared, data).values()))
+    command = [tiny_experiment, "--data", data, "--exp", exp]
+    in_process(*command)
     wave, rate = audio.read_mono(path)
     audio.write_wav(path, wave[::-1], rate)  # as long as before
+    for message in (f"{path}: is not what stage 1 has made of", "exp: was trained on other data (data differs)"):
+        with pytest.raises(SystemExit):
+            in_process(*command)
+        assert message in capsys.readouterr().err
+        (data / "train/noisy.made").unlink(missing_ok=True)  # as in a folder that other tools have made
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_pairs_that_are_not_equally_long_are_refused(cached, prepared, tmp_path, monkeypatch):
+    if not cached:
+        monkeypatch.setattr("gan_denoise.segments._CACHE_BYTES", 0)
+    utt_id, path = next(iter(own_copy(prepared, tmp_path / "data").items()))
+    wave, rate = audio.read_mono(path)
+
+    def refusal() -> str:
+        own = Segments(
+            datadir.read(tmp_path / "data/train", noisy=True), length=8000, sample_rate=16000, gain_db=[0.0, 0.0], seed=0
+        )
+        with pytest.raises(InputError) as refused:
+            [own[position] for position in range(20)]
+        return str(refused.value)
+
+    audio.write_wav(path, wave[:-100], rate)
+    assert f"{path}: {utt_id}: has {len(wave) - 100} samples, its clean counterpart" in refusal()
+    audio.write_wav(path, wave[: len(wave) // 2], rate)
+    assert f"{path}: {utt_id}: lasts" in refusal()
+
+
+def test_a_checkpoint_of_another_version_is_one_line(prepared, tiny_experiment, tmp_path, in_process, capsys):
+    checkpoint.save_state(tmp_path / "exp/checkpoint.pt", {"update": 3, "modules": {}, "identity": {}})
     with pytest.raises(SystemExit):
-        in_process(tiny_experiment, "--data", data, "--exp", exp)
-    assert "exp: was trained on other data (data differs)" in capsys.readouterr().err
+        in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp")
+    assert "checkpoint.pt: was not written by this version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2: no launcher has started this process: unset WORLD_SIZE RANK LOCAL_RANK"),
+        ({"RANK": "3", "WORLD_SIZE": "4"}, "no launcher has started this process"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two: is no number of processes"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "ACCELERATE_USE_DEEPSPEED=true: this training does not know DEEPSPEED"),
+        ({"ACCELERATE_USE_FSDP": "1"}, "ACCELERATE_USE_FSDP=1: this training does not know FSDP"),
+    ],
+)
+def test_a_launch_that_cannot_be_is_one_line(environment, expected):
+    with pytest.raises(InputError) as refused:
+        check_environment(environment)
+    assert expected in str(refused.value)
+
+
+def test_what_is_launched_is_what_was_asked_for(prepared, tiny_experiment, tmp_path, in_process, monkeypatch):
+    """Accumulation, compiler and precision of the environment have no effect: the same bits."""
+    assert check_environment({"WORLD_SIZE": "2", "RANK": "1", "TORCHELASTIC_RUN_ID": "x"}) == 2
+    assert check_environment({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "-1", "ACCELERATE_USE_CPU": "true"}) == 1
+    in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "plain")
+    for name, value in {
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+        "ACCELERATE_DYNAMO_BACKEND": "eager",
+    }.items():
+        monkeypatch.setenv(name, value)
+    in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "other")
+    assert_same(tmp_path / "plain", tmp_path / "other")
+
+
+def test_two_launched_processes_of_which_accelerate_makes_one_are_refused(prepared, tiny_experiment, tmp_path):
+    """As `accelerate launch --multi_gpu --num_processes 2` does it where torch sees no GPU."""
+    launched = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "-1", "TORCHELASTIC_RUN_ID": "none"}
+    result = train(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp", env=launched)
+    one_error_line(result, "2 processes were launched", "accelerate made 1", "ACCELERATE_USE_CPU=true")
+    assert not (tmp_path / "exp").exists()
 
 
 def test_an_exp_has_one_writer(prepared, tiny_experiment, tmp_path):
@@ -321,22 +402,20 @@ def test_below_16_khz_the_narrow_band_decides_which_model_is_best(prepared, tmp_
 def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(processes, prepared, tiny_gan, tmp_path):
     """kill -9 in the discriminators' phase and in the GAN's; with two processes, both are killed."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    launch = ["python"]
-    if processes == 2:
-        launch = ["accelerate", "launch", "--cpu", "--num_processes", 2, "--num_machines", 1, "--mixed_precision", "no"]
-        launch += ["--dynamo_backend", "no"]
+    launch, environment = (["python"], {}) if processes == 1 else (TWO_PROCESSES, ON_THE_CPU)
     command = [tiny_gan, "--data", prepared, "--exp"]
-    result = run(*launch, TRAIN, *command, straight)
+    result = run(*launch, TRAIN, *command, straight, env=environment)
     assert result.returncode == 0, result.stderr
+    assert json.loads((straight / "model/config.json").read_text())["processes"] == processes
     (tmp_path / "killer.py").write_text(KILLER)
     draw = random.Random(os.getpid())
     for low, high in ((5, 7), (8, 14)) if processes == 1 else ((8, 14),):
         state_path, update = broken / "checkpoint.pt", draw.randint(low, high)
         done = checkpoint.load_state(state_path)["update"] if state_path.exists() else 0
-        result = run(*launch, tmp_path / "killer.py", TRAIN, "update", update - done, *command, broken)
+        result = run(*launch, tmp_path / "killer.py", TRAIN, "update", update - done, *command, broken, env=environment)
         assert result.returncode != 0 and not (broken / "model").exists(), (update, done, result.stderr)
     assert 0 < checkpoint.load_state(broken / "checkpoint.pt")["update"] < 15
-    result = run(*launch, TRAIN, *command, broken)
+    result = run(*launch, TRAIN, *command, broken, env=environment)
     assert result.returncode == 0, result.stderr
     assert_same(straight, broken)
     state = weights(straight)[1]["modules"]
@@ -468,10 +547,9 @@ def test_sigterm_saves_and_leaves(prepared, tiny_experiment, tmp_path):
 
 
 def test_two_processes_with_a_batch_of_b_equal_one_with_2b(prepared, tiny_gan, tmp_path):
-    """accelerate's launcher, two processes on the CPU (gloo), float64: the same weights after 20 updates of the generator."""
+    """Two processes on the CPU (gloo), float64: the same weights after 20 updates of the generator, and the same logged losses."""
     options = ["generator.dropout=0.0", "steps=20", "batch_size=4", "precision=float64", "--data", prepared]
-    launch = ["accelerate", "launch", "--cpu", "--num_processes", 2, "--num_machines", 1, "--mixed_precision", "no"]
-    result = run(*launch, "--dynamo_backend", "no", TRAIN, tiny_gan, "--exp", tmp_path / "two", *options)
+    result = run(*TWO_PROCESSES, TRAIN, tiny_gan, "--exp", tmp_path / "two", *options, env=ON_THE_CPU)
     assert result.returncode == 0, result.stderr
     result = train(tiny_gan, "--exp", tmp_path / "one", *options)
     assert result.returncode == 0, result.stderr
@@ -480,6 +558,11 @@ def test_two_processes_with_a_batch_of_b_equal_one_with_2b(prepared, tiny_gan, t
         for name, tensor in part(one).items():
             assert tensor.dtype == torch.float64 or not tensor.is_floating_point()
             assert torch.allclose(tensor, part(two)[name], rtol=0, atol=1e-9), name
+    assert json.loads((tmp_path / "two/model/config.json").read_text())["processes"] == 2
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
+    for own, other in zip(*(map(json.loads, log) for log in logs), strict=True):
+        for name in ("loss", "l1", "discriminator_loss", "score_real", "gradient_norm"):
+            assert own.get(name) == pytest.approx(other.get(name), rel=1e-6), (own["update"], name)
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,9 @@ from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.metrics import METRICS, lead_metric
-from gan_denoise.mix import SPLITS
 from gan_denoise.noise import digest, load_once
 from gan_denoise.owner import owning
-from gan_denoise.provenance import Provenance, file_digests, made_from
+from gan_denoise.provenance import Provenance, file_digests, noise_source, split_of
 from gan_denoise.terminal import program, progress, say
 
 DEFAULT = Path(__file__).resolve().parents[1] / "conf/noise.yaml"
@@ -106,14 +105,13 @@ def corrupt_all(
     """Write the noisy files that are not there, or were made from something else; returns all of them (utt_id -> file),
     and whether there was something to do. Raises InputError if a single one fails."""
     started = time.monotonic()
-    target, split = (folder / "noisy").resolve(), folder.name.split("_")[0]
-    split = split if split in SPLITS else "test"
+    target = (folder / "noisy").resolve()
     noisy = {utt_id: target / f"{utt_id}.wav" for utt_id in data.utt_ids}
     known, clean = Provenance(folder / "noisy.made"), file_digests(data.wav, jobs=jobs)
-    wanted = {utt_id: made_from(fingerprint, split, clean[utt_id]) for utt_id in data.utt_ids}
+    wanted = {utt_id: noise_source(fingerprint, folder, clean[utt_id]) for utt_id in data.utt_ids}
     due = known.due(wanted, file_digests(noisy, jobs=jobs))
     tasks = [(utt_id, data.wav[utt_id], noisy[utt_id], data.utt2dur[utt_id]) for utt_id in due]
-    reasons, work = [], partial(corrupt_one, noise=noise, split=split)
+    reasons, work = [], partial(corrupt_one, noise=noise, split=split_of(folder))
     for outcome in progress(workers.each(work, tasks, jobs=jobs), total=len(tasks), label=f"stage 1: {folder.name}"):
         if outcome.reason:
             reasons.append(outcome.reason)

@@ -1,0 +1,62 @@
+"""The processes of a run: as many as were launched, with the experiment's settings and nothing else.
+
+accelerate also listens to environment variables and to a configuration file of its launcher, which
+may be another machine's. What would change the result has no effect here, or is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
+
+from gan_denoise.errors import InputError
+
+# Ways of sharing work that this training does not have; ACCELERATE_USE_CPU is none
+_SWITCH, _HARMLESS = "ACCELERATE_USE_", {"ACCELERATE_USE_CPU"}
+_RANKS = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
+# What torchrun (and accelerate, by it) and the launchers of MPI tell the processes that they start
+_LAUNCHED = ("TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+def check_environment(environment: Mapping[str, str]) -> int:
+    """The number of processes that were launched. Raises InputError for what this training cannot do, and
+    for ranks that no launcher has set, which would wait for others that never come."""
+    for name, value in sorted(environment.items()):
+        if name.startswith(_SWITCH) and name not in _HARMLESS and value.lower() in ("true", "1", "yes"):
+            raise InputError(
+                f"{name}={value}: this training does not know {name.removeprefix(_SWITCH)}: unset it, or launch "
+                "with another --config_file"
+            )
+    size = environment.get("WORLD_SIZE", "1")
+    if not size.isdigit() or int(size) < 1:
+        raise InputError(f"WORLD_SIZE={size}: is no number of processes: unset it")
+    left_over = [name for name in _RANKS if environment.get(name, "0") not in ("0", "1", "-1")] or (
+        ["WORLD_SIZE"] if int(size) > 1 else []
+    )
+    if left_over and not any(name in environment for name in _LAUNCHED):
+        raise InputError(
+            f"{left_over[0]}={environment[left_over[0]]}: no launcher has started this process: unset "
+            f"{' '.join(_RANKS)}, or start it by accelerate launch"
+        )
+    return int(size)
+
+
+def build_accelerator(mixed_precision: str, trackers: list[str]) -> Accelerator:
+    """Raises InputError where the processes that were launched do not find each other."""
+    size = check_environment(os.environ)
+    accelerator = Accelerator(
+        mixed_precision=mixed_precision,
+        log_with=trackers or None,
+        # in place of the environment's
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dynamo_backend="no",
+    )
+    if accelerator.num_processes != size:
+        raise InputError(
+            f"{size} processes were launched (WORLD_SIZE), accelerate made {accelerator.num_processes} of them: without "
+            "a GPU for each, launch one, or set ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
