@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from gan_denoise.errors import InputError, os_error_line
+from gan_denoise.family import follow_the_launcher
 
 Item = TypeVar("Item")
 _LINE_EVERY_S = 20.0
@@ -107,6 +108,7 @@ def _prepare() -> None:
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # a closed one: no file of ours may take its place
         pass
     os.close(handle)
+    follow_the_launcher()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:  # under nohup SIGHUP is ignored, and stays so

@@ -14,8 +14,9 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
+from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from pebble import ProcessExpired, ProcessPool
 from gan_denoise.errors import InputError, os_error_line
 
 _LONGEST_TEMPORARY, _SYSTEMS_OWN = 60, ("/dev/shm", "/tmp", "/var/tmp")  # bytes; what follows it takes about 40
+
+# Exit codes of a worker that somebody has ended: a batch system, a user, the kernel for want of memory
+_KILLED = {sign * number + base for number in (signal.SIGTERM, signal.SIGKILL) for sign, base in ((-1, 0), (1, 128))}
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def each(
     """Call function(item) for every item; yields an Outcome per item, in order of completion.
 
     jobs: number of processes; 1 works in this one unless always_isolated. Any exception, a crash of the worker and an item
-    that takes longer than timeout_s become reasons, so that the others are done. function must be importable (not a lambda),
+    that takes longer than timeout_s become reasons, so that the others are done. An item whose worker was killed from outside is
+    tried once more. function must be importable (not a lambda),
     its items and results picklable. Workers use one thread each for linear algebra.
     """
     if jobs == 1 and not always_isolated:
@@ -60,22 +65,28 @@ def each(
     jobs = min(jobs, max(1, len(items))) if isinstance(items, Sized) else jobs
     with ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=_forkserver()) as pool:
         try:
-            running = {}
+            start = partial(pool.schedule, function, timeout=timeout_s)
+            running: dict[Future, tuple[Any, bool]] = {}
             for item in items:
-                running[pool.schedule(function, args=[item], timeout=timeout_s)] = item
+                running[start(args=[item])] = item, False
                 if len(running) >= 4 * jobs:  # enough to keep every worker busy, few enough to stay small
-                    yield from _finished(running)
+                    yield from _finished(running, start)
             while running:
-                yield from _finished(running)
+                yield from _finished(running, start)
         except BaseException:
             pool.stop()
             raise
 
 
-def _finished(running: dict) -> Iterator[Outcome]:
+def _finished(running: dict[Future, tuple[Any, bool]], start: Callable[..., Future]) -> Iterator[Outcome]:
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
-        yield _outcome(running.pop(future), future.result)
+        item, again = running.pop(future)
+        error = future.exception()
+        if isinstance(error, ProcessExpired) and error.exitcode in _KILLED and not again:
+            running[start(args=[item])] = item, True
+        else:
+            yield _outcome(item, future.result)
 
 
 def _outcome(item, call: Callable) -> Outcome:

@@ -1,35 +1,68 @@
-"""Preemption: SIGTERM or SIGINT makes a run save and leave, all processes after the same update."""
+"""Preemption: a signal to any process of a run's tree makes it save and leave, all after the same update."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import time
+from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
 
 INTERRUPTED = 75  # EX_TEMPFAIL: come again
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+FROM_A_WORKER = signal.SIGUSR1  # a request that may come beside others, of a data worker that was signalled
+_AT_ONCE_S = 2.0  # a terminal, a batch system and our own parents may all pass the same signal on
 
 
 class StopSignal:
-    """A first SIGTERM or SIGINT to any process is a request to all of them. A second one kills as usual."""
+    """SIGTERM, SIGINT or SIGHUP to any process is a request to all of them.
+
+    A second signal, some seconds later, kills as usual. SIGHUP stays ignored where it was (nohup).
+    """
 
     def __init__(self, accelerator: Accelerator):
-        self._accelerator, self._received = accelerator, False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._receive)
+        self._accelerator, self._since = accelerator, None
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
+                signal.signal(number, self._receive)
+        signal.signal(FROM_A_WORKER, self._receive)
 
     def _receive(self, number: int, frame) -> None:
-        self._received = True
-        signal.signal(number, signal.SIG_DFL)
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        elif number != FROM_A_WORKER and now - self._since > _AT_ONCE_S:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    @property
+    def received(self) -> bool:
+        """Whether this process has been asked."""
+        return self._since is not None
 
     def requested(self) -> bool:
+        """Whether any process has been asked; all of them call it at the same update."""
         if self._accelerator.num_processes == 1:
-            return self._received
-        flag = torch.tensor(float(self._received), device=self._accelerator.device)
+            return self.received
+        flag = torch.tensor(float(self.received), device=self._accelerator.device)
         return bool(self._accelerator.reduce(flag, reduction="sum") > 0)
 
 
-def leave_signals_to_the_parent(worker: int) -> None:
-    """In a data worker: a signal to the whole process group must not take the data away before the state is saved."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+def pass_signals_to_the_parent(worker: int) -> None:
+    """In a data worker: a signal to it is one to the run, and may not take the data away before the state is saved."""
+    leader = os.getppid()
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os.getppid() == leader and os.kill(leader, FROM_A_WORKER))
+
+
+@contextlib.contextmanager
+def workers_are_ending() -> Iterator[None]:
+    """What ends a data worker that is done is no request."""
+    handler = signal.signal(FROM_A_WORKER, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(FROM_A_WORKER, handler)

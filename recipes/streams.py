@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from accelerate import Accelerator
 from conditions import Conditions
 from schedule import Schedule
-from stopping import leave_signals_to_the_parent
+from stopping import pass_signals_to_the_parent, workers_are_ending
 from torch.utils.data import DataLoader
 
 from gan_denoise.datadir import DataDir
@@ -46,7 +46,8 @@ class Streams:
             self._running[stream] = iter(self._loader(stream, number - 1))
         batch = next(self._running[stream])
         if number == self._ends[stream]:
-            del self._running[stream]
+            with workers_are_ending():
+                del self._running[stream]
         return batch
 
     def _batches(self, stream: str, done: int) -> Batches:
@@ -67,5 +68,5 @@ class Streams:
             batch_sampler=self._batches(stream, done),
             num_workers=self._experiment["workers"],
             pin_memory=self._pin_memory,
-            worker_init_fn=leave_signals_to_the_parent,
+            worker_init_fn=pass_signals_to_the_parent,
         )

@@ -9,6 +9,14 @@ of a model directory (fine-tuning). Read it from top to bottom: the setup, the l
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":  # while the libraries are imported there is nothing to save: come again
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: os._exit(75))
+
 import argparse
 import contextlib
 import math

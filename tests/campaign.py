@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """A campaign of kills: run.sh, struck at random moments of every stage, ends as if nothing had been.
 
-    python tests/campaign.py [--kills 50] [--seed 0] [--folder DIR]
+    python tests/campaign.py [--kills 50] [--terms 20] [--seed 0] [--folder DIR]
 
 A tiny configuration of the recipe is run once without a disturbance, from making the corpus to
 writing the page. Then it is run again and again in another folder: at a random moment of a stage
 whose turn it is, the whole process group gets SIGKILL, and the same command follows. When a lap's
 kills are done, the command runs to its end, and what it made is compared with the undisturbed run:
 samples of audio, weights, scores and tables, all bit for bit; no half-written file and no process
-may be left over. Prints the figures; exit status 1 where anything differs.
+may be left over. With --terms it is SIGTERM to one process: run.sh, accelerate's launcher, the program
+itself or one of its workers in turn; then nothing of the tree may go on, and no traceback be shown.
+Prints the figures; exit status 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -107,7 +109,9 @@ def running(recipe: Recipe, leader: int) -> tuple[Program, psutil.Process] | Non
             words = child.cmdline()
         except psutil.Error:
             continue
-        for place, word in enumerate(words[:3]):
+        for place, word in enumerate(
+            words[:7]
+        ):  # behind python, or accelerate's launcher and its options
             if (name := Path(word).name) in STAGES:
                 arguments = " ".join(words[place + 1 :]).replace(str(recipe.folder), "")
                 return (name, arguments), child
@@ -145,20 +149,59 @@ def moments(
 
 
 Strike = Callable[[subprocess.Popen, random.Random], str]
+KILL = "SIGKILL to the group"
 
 
 def kill_the_group(process: subprocess.Popen, draw: random.Random) -> str:
-    """SIGKILL to every process of the group at once; returns what was struck."""
+    """SIGKILL to every process of the group at once; returns what was done."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return "group"
+    return KILL
+
+
+class Terminate:
+    """SIGTERM to one process of the tree: the roles take turns, as far as they are there."""
+
+    def __init__(self) -> None:
+        self.counts: collections.Counter = collections.Counter()
+
+    def __call__(self, process: subprocess.Popen, draw: random.Random) -> str:
+        roles = roles_of(psutil.Process(process.pid))
+        role = min(roles, key=lambda name: (self.counts[name], name))
+        self.counts[role] += 1
+        draw.choice(roles[role]).terminate()
+        try:
+            process.wait(timeout=90)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"SIGTERM to {role}: run.sh goes on after 90 s") from None
+        return f"SIGTERM to {role}"
+
+
+def roles_of(script: psutil.Process) -> dict[str, list[psutil.Process]]:
+    """run.sh, the launcher, the program and its workers: the processes that there are."""
+    roles: dict[str, list[psutil.Process]] = {"run.sh": [script]}
+    for child in script.children():
+        line = child.cmdline()
+        if not any(Path(word).name in STAGES for word in line[:7]):
+            continue
+        launched = (
+            child.children() if any(Path(word).name == "accelerate" for word in line[:2]) else []
+        )
+        if launched:
+            roles["launcher"] = [child]
+        for program in launched or [child]:
+            roles.setdefault("program", []).append(program)
+            if workers := program.children(recursive=True):
+                roles["worker"] = workers
+    return roles
 
 
 def strike_at(
     recipe: Recipe, log: Path, program: Program, delay_s: float, strike: Strike, draw: random.Random
-) -> str | None:
+) -> tuple[str, str] | None:
     """Start the command, strike `delay_s` after the program has begun; returns the stage that was
-    hit, or None where the command had ended before. Raises AssertionError for processes left over."""
+    hit and what was done, or None where the command had ended before. Raises AssertionError for
+    processes left over."""
     process = recipe.start(log)
     due = None
     while process.poll() is None:
@@ -168,10 +211,13 @@ def strike_at(
         if due is not None and time.monotonic() >= due:
             stage = STAGES[found[0][0]] if found else "between programs"
             tree = psutil.Process(process.pid).children(recursive=True)
-            strike(process, draw)
+            try:
+                done = strike(process, draw)
+            except psutil.NoSuchProcess:
+                continue  # it has just ended by itself
             _, alive = psutil.wait_procs(tree, timeout=20)
             assert not alive, f"left over: {[own.cmdline() for own in alive]}"
-            return stage
+            return stage, done
         time.sleep(_POLL_S)
     return None
 
@@ -233,12 +279,14 @@ class Figures:
     """What a campaign did."""
 
     hits: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    done: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     laps: int = 0
     compared: int = 0
     bad: list[str] = dataclasses.field(default_factory=list)
 
     def show(self) -> str:
-        lines = [f"{self.hits.total()} kills in {self.laps} laps"]
+        lines = [f"{self.hits.total()} signals in {self.laps} laps"]
+        lines += [f"  {count:3d} {what}" for what, count in sorted(self.done.items())]
         lines += [f"  {count:3d} in stage {stage}" for stage, count in sorted(self.hits.items())]
         lines.append(
             f"{self.compared} files compared with an undisturbed run, {len(self.bad)} wrong"
@@ -257,6 +305,7 @@ def campaign(
 ) -> Figures:
     """Strike `kills` times, in laps; every lap ends with a comparison."""
     draw, figures = random.Random(seed), Figures()
+    folder.mkdir(parents=True, exist_ok=True)
     straight = Recipe(folder / "straight", options)
     spans = undisturbed(straight, folder / "straight.log")
     reference = results(straight)
@@ -267,10 +316,15 @@ def campaign(
             folder / f"lap{figures.laps}.log",
         )
         for place, delay_s in moments(spans, min(per_lap, kills - figures.hits.total()), draw):
-            stage = strike_at(recipe, log, spans[place][0], delay_s, strike, draw)
-            if stage is None:
+            try:
+                hit = strike_at(recipe, log, spans[place][0], delay_s, strike, draw)
+            except AssertionError as error:
+                figures.bad.append(str(error))
+                break
+            if hit is None:
                 break  # it had nothing left to do: the lap is over
-            figures.hits[stage] += 1
+            figures.hits[hit[0]] += 1
+            figures.done[hit[1]] += 1
         last = recipe.start(log)
         if last.wait():
             figures.bad.append(f"the last command of lap {figures.laps} failed: see {log}")
@@ -288,17 +342,27 @@ def main() -> int:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=0, help="SIGKILL to the whole group, so often")
+    parser.add_argument("--terms", type=int, default=0, help="SIGTERM to one process, so often")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--folder", type=Path, help="kept, for a look at what went wrong (a temporary one)"
     )
     arguments = parser.parse_args()
+    kinds = {
+        "kills": (arguments.kills, kill_the_group, ()),
+        "terms": (arguments.terms, Terminate(), ("--ngpu", "1")),  # by accelerate's launcher
+    }
+    bad = False
     with tempfile.TemporaryDirectory() as temporary:
-        folder = (arguments.folder or Path(temporary)).resolve()
-        figures = campaign(folder, full_options(), arguments.kills, arguments.seed)
-    print(figures.show())
-    return 1 if figures.bad else 0
+        for kind, (count, strike, more) in kinds.items():
+            if count:
+                folder = (arguments.folder or Path(temporary)).resolve() / kind
+                options = (*full_options(), *more)
+                figures = campaign(folder, options, count, arguments.seed, strike=strike)
+                print(figures.show(), flush=True)
+                bad = bad or bool(figures.bad)
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@
 #   --ngpu N                    GPUs to train on; 0: one process on whatever there is                            (0)
 #
 # Every stage can be repeated; a finished one is cheap to run again. Paths are relative to where you are.
+[ -n "${BASH_VERSION:-}" ] || { echo "error: this is a script for bash: bash egs/vctk/run.sh" >&2; exit 1; }
 set -euo pipefail
 unset CDPATH
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 root=$(cd "$here/../.." && pwd)
 die() { echo "error: $*" >&2; exit 1; }
 
@@ -31,7 +32,7 @@ for word in "$@"; do case $word in *[!A-Za-z0-9_./=,:+-]*) command+=" '$word'" ;
 
 while [ $# -gt 0 ]; do
     case $1 in
-        --help | -h) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
+        --help | -h) sed -n '2,/^[^#]/{/^[^#]/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
         --*=*) name=${1%%=*} value=${1#*=}; shift ;;
         --*) name=$1; [ $# -ge 2 ] && [[ $2 != --* ]] || die "$name needs a value (--help lists the options)"; value=$2; shift 2 ;;
         *) die "unexpected argument \"$1\": options have the form --option value (--help lists them)" ;;
@@ -66,38 +67,57 @@ data=$(absolute "$data") exp=$(absolute "$exp") noise=$(absolute "$noise") split
 [ "$corpus" = mini ] || corpus=$(absolute "$corpus")
 
 . "$here/path.sh"
+
+# A signal to this script is one to the program that runs; python alone would get it when that has ended
+child='' stopped=''
+stop() { stopped=$1; [ -z "$child" ] || kill "$child" 2>/dev/null || true; }
+for signal in TERM INT HUP; do
+    # shellcheck disable=SC2064
+    trap "stop $(kill -l $signal)" $signal
+done
+do_() { # PROGRAM...: as a child that can be stopped; a program that was stopped ends the script with its status
+    local status=0
+    "$@" & child=$!
+    wait "$child" || status=$?
+    while kill -0 "$child" 2>/dev/null; do status=0; wait "$child" || status=$?; done
+    child=''
+    [ -z "$stopped" ] || { [ "$status" -ne 0 ] || status=$((128 + stopped)); exit "$status"; }
+    return "$status"
+}
 runs() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
 if runs -1; then
     [ -n "$corpus" ] && [ "$corpus" != mini ] || die "stage -1 downloads VCTK 0.92: name the folder for it with --corpus DIR"
-    python "$here/local/download_vctk.py" "$corpus"
+    do_ python "$here/local/download_vctk.py" "$corpus"
 fi
 
 if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16000}; fi
 if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
 from=(${corpus:+--corpus "$corpus"} ${split:+--split "$split"} ${subset:+--subset "$subset"} ${sample_rate:+--sample-rate "$sample_rate"})
 if runs 0; then
-    [ -z "$noise" ] || python "$here/local/corrupt.py" --noise "$noise" # a bad one is said before the work
-    if [ "$corpus" = "$data/local/mini" ] && [ ! -f "$data/corpus.yaml" ]; then python "$here/local/make_mini.py" --jobs "$nj" "$corpus"; fi
-    python "$here/local/prepare.py" "${from[@]}" --jobs "$nj" "$data"
+    [ -z "$noise" ] || do_ python "$here/local/corrupt.py" --noise "$noise" # a bad one is said before the work
+    if [ "$corpus" = "$data/local/mini" ] && [ ! -f "$data/corpus.yaml" ]; then do_ python "$here/local/make_mini.py" --jobs "$nj" "$corpus"; fi
+    do_ python "$here/local/prepare.py" "${from[@]}" --jobs "$nj" "$data"
 elif [ "$stop_stage" -ge 1 ]; then
-    python "$here/local/prepare.py" "${from[@]}" --check "$data"
+    do_ python "$here/local/prepare.py" "${from[@]}" --check "$data"
 fi
 
 if runs 1; then
-    python "$here/local/corrupt.py" ${noise:+--noise "$noise"} --jobs "$nj" "$data"/train "$data"/dev "$data"/test
+    do_ python "$here/local/corrupt.py" ${noise:+--noise "$noise"} --jobs "$nj" "$data"/train "$data"/dev "$data"/test
     for name in $conditions; do
-        python "$here/local/condition.py" "$data" "$name"
-        [ "$name" = clean ] || python "$here/local/corrupt.py" --no-audit --noise "$here/conf/noise_$name.yaml" --jobs "$nj" "$data/test_$name"
+        do_ python "$here/local/condition.py" "$data" "$name"
+        [ "$name" = clean ] || do_ python "$here/local/corrupt.py" --no-audit --noise "$here/conf/noise_$name.yaml" --jobs "$nj" "$data/test_$name"
     done
 elif [ "$stop_stage" -ge 2 ] && [ -n "$noise" ]; then
-    python "$here/local/corrupt.py" --noise "$noise" --check "$data"/train "$data"/dev "$data"/test
+    do_ python "$here/local/corrupt.py" --noise "$noise" --check "$data"/train "$data"/dev "$data"/test
 fi
 
-if [ "$stop_stage" -ge 2 ]; then python "$here/local/check_exp.py" --jobs "$nj" "$data" "$exp"; fi
+if [ "$stop_stage" -ge 2 ]; then do_ python "$here/local/check_exp.py" --jobs "$nj" "$data" "$exp"; fi
 
 # The mini corpus is for a first look: fewer updates, so that it takes minutes
 if grep -qsx 'mini: true' "$data/corpus.yaml"; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
+# Settings are separated by blanks before `key=`: gain_db=[-12.0, 6.0] is one
+mapfile -t settings < <(sed -E 's/[[:space:]]+([A-Za-z_][A-Za-z0-9_.]*=)/\n\1/g; s/^[[:space:]]+|[[:space:]]+$//g' <<<"$train_opts" | sed '/^$/d')
 systems=() first_seeds=() incomplete=''
 for name in $experiments; do
     for seed in $seeds; do
@@ -105,32 +125,31 @@ for name in $experiments; do
         systems+=("$run"); [ "$seed" != "${seeds%% *}" ] || first_seeds+=("$run")
         if runs 2; then
             launch=(python); [ "$ngpu" -eq 0 ] || launch=(accelerate launch --num_processes "$ngpu")
-            # shellcheck disable=SC2086
-            "${launch[@]}" "$root/recipes/train.py" "$root/recipes/experiments/$name.yaml" --data "$data" --exp "$run" --warm-starts "$exp/warm_starts" "seed=$seed" $train_opts
+            do_ "${launch[@]}" "$root/recipes/train.py" "$root/recipes/experiments/$name.yaml" --data "$data" --exp "$run" --warm-starts "$exp/warm_starts" "seed=$seed" ${settings[@]+"${settings[@]}"}
         fi
     done
 done
 
 if runs 3; then
-    python "$here/local/oracle.py" --jobs "$nj" "$data/test" "$exp/oracle_mag" "$exp/oracle_mask"
+    do_ python "$here/local/oracle.py" --jobs "$nj" "$data/test" "$exp/oracle_mag" "$exp/oracle_mask"
     for name in $conditions; do
-        python "$here/local/oracle.py" --jobs "$nj" "$data/test_$name" "$exp"/oracle_{mag,mask}"/conditions/$name"
+        do_ python "$here/local/oracle.py" --jobs "$nj" "$data/test_$name" "$exp"/oracle_{mag,mask}"/conditions/$name"
     done
-    for run in "${systems[@]}"; do python "$here/local/enhance.py" --jobs "$nj" "$run/model" "$data/test" "$run"; done
+    for run in "${systems[@]}"; do do_ python "$here/local/enhance.py" --jobs "$nj" "$run/model" "$data/test" "$run"; done
     for run in "${first_seeds[@]}"; do
         for name in $conditions; do
-            python "$here/local/enhance.py" --jobs "$nj" "$run/model" "$data/test_$name" "$run/conditions/$name"
+            do_ python "$here/local/enhance.py" --jobs "$nj" "$run/model" "$data/test_$name" "$run/conditions/$name"
         done
     done
 fi
 
 if runs 4; then
-    score() { python "$here/local/score.py" --jobs "$nj" "$@" || { [ $? -eq 3 ] && incomplete=yes; }; }  # 3: all but what cannot be scored
+    score() { do_ python "$here/local/score.py" --jobs "$nj" "$@" || { [ $? -eq 3 ] && incomplete=yes; }; }  # 3: all but what cannot be scored
     score "$data/test" "$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask" "${systems[@]}"
     for name in $conditions; do score "$data/test_$name" "$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask" "${first_seeds[@]}"; done
 fi
 
 if runs 5; then
-    python "$root/recipes/report.py" --command "$command" --data "$data" "$exp"
+    do_ python "$root/recipes/report.py" --command "$command" --data "$data" "$exp"
 fi
 [ -z "$incomplete" ] || die "stage 4: some metrics have no value: the columns <metric>_reason of $exp/*/scores.csv say why"
