@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import stopping
 import torch
@@ -519,28 +520,41 @@ def test_other_trackers_are_accelerates_own(prepared, tiny_experiment, tmp_path,
     assert [step for step, _ in logged] == [3, 6, 9, 12, 12] and {"l1", "loss", "lr"} <= logged[0][1]
 
 
-def test_sigterm_saves_and_leaves(prepared, tiny_experiment, tmp_path):
+def to_the_group(process: psutil.Process) -> None:
+    os.killpg(process.pid, signal.SIGTERM)  # to the data worker too, as `timeout` and batch systems do
+
+
+def to_a_data_worker(process: psutil.Process) -> None:
+    process.children()[0].terminate()
+
+
+def hang_up(process: psutil.Process) -> None:
+    process.send_signal(signal.SIGHUP)
+
+
+def kill_the_launcher(process: psutil.Process) -> None:
+    process.kill()
+
+
+@pytest.mark.parametrize("strike", [to_the_group, to_a_data_worker, hang_up, kill_the_launcher])
+def test_a_signal_to_any_process_saves_and_leaves(strike, prepared, tiny_experiment, tmp_path):
     exp = tmp_path / "exp"
-    command = [
-        sys.executable,
-        str(TRAIN),
-        str(tiny_experiment),
-        "--data",
-        str(prepared),
-        "--exp",
-        str(exp),
-        "workers=1",
-    ]
+    launch = [sys.executable]
+    if strike is kill_the_launcher:
+        launch += ["-m", "accelerate.commands.launch", "--num_processes", "1"]
+    command = [*launch, TRAIN, tiny_experiment, "--data", prepared, "--exp", exp, "workers=1", "steps=100000"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [*command, "steps=100000"], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     )
-    for line in process.stderr:
-        if "step 3/" in line:
-            os.killpg(process.pid, signal.SIGTERM)  # to the data worker too, as `timeout` and batch systems do
-            break
+    assert any("step 3/" in line for line in process.stderr)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    strike(psutil.Process(process.pid))
     stderr = process.stderr.read()
-    assert process.wait(timeout=60) == 75, stderr
+    status = process.wait(timeout=60)
+    assert status == (-signal.SIGKILL if strike is kill_the_launcher else 75), stderr
+    assert "Traceback" not in stderr
+    assert not psutil.wait_procs(tree, timeout=20)[1]  # nothing goes on
     status = json.loads((exp / "status.json").read_text())
     assert status["state"] == "interrupted" and status["step"] >= 3
     assert checkpoint.load_state(exp / "checkpoint.pt")["update"] == status["update"]

@@ -2,10 +2,19 @@
 #   PYTHON=python3.12 chooses the interpreter; pip's environment variables (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are honoured.
 
 gan_denoise_environment() {
-    local root venv lock stamp python pip made_at
+    local root venv lock stamp python pip old made_at
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." >/dev/null && pwd) || return 1
     venv=$root/.venv lock=$root/requirements.lock
     stamp=$venv/installed-$(cksum <"$lock" | tr ' ' '-') || return 1
+    for old in "$venv"/installed-*; do # made at another place, whatever it holds
+        if [ -f "$old" ] && made_at=$(cat "$old") && [ "$made_at" != "$venv" ]; then
+            echo "The environment $venv was made ${made_at:+as $made_at }by an earlier path.sh: mending its paths." >&2
+            if ! gan_denoise_moved "$venv" "$root"; then
+                echo "error: $venv cannot be mended: remove it, and start again" >&2; return 1
+            fi
+            printf '%s\n' "$venv" >"$old"
+        fi
+    done
     if [ ! -f "$stamp" ]; then
         python=${PYTHON:-python3}
         if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -38,12 +47,6 @@ EOF
             return 1
         fi
         rm -f "$venv"/installed-*
-        printf '%s\n' "$venv" >"$stamp"
-    elif made_at=$(cat "$stamp") && [ "$made_at" != "$venv" ]; then
-        echo "The environment $venv was made ${made_at:+as $made_at }by an earlier path.sh: mending its paths." >&2
-        if ! gan_denoise_moved "$venv" "$root"; then
-            echo "error: $venv cannot be mended: remove it, and start again" >&2; return 1
-        fi
         printf '%s\n' "$venv" >"$stamp"
     fi
     # shellcheck disable=SC1091
