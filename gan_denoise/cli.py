@@ -19,7 +19,7 @@ from gan_denoise.ids import utt_id_below, utt_id_of_file
 from gan_denoise.metrics import ALL, METRICS
 from gan_denoise.mix import SPLITS
 from gan_denoise.noise import load_once
-from gan_denoise.terminal import fail, progress, say
+from gan_denoise.terminal import fail, progress, say, tell
 
 FILES = "a file, a folder (mirrored), or an scp file"
 
@@ -317,7 +317,7 @@ def run_score(arguments: argparse.Namespace) -> int:
     for name in names:
         values = [row[name] for row in rows if row[name] is not None]
         mean = f"{np.mean(values):8.3f}" if values else "       -"
-        print(f"{name:18s} {mean}   {len(values)} of {len(rows)} utterances")
+        tell(f"{name:18s} {mean}   {len(values)} of {len(rows)} utterances")
         scored += len(values)
     for row in rows:
         reasons: dict[str, list[str]] = {}

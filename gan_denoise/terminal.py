@@ -52,6 +52,21 @@ def say(line: str) -> None:
         sys.stderr.flush()
 
 
+def tell(*lines: str) -> None:
+    """Lines on standard output, the result of a program. Raises OSError where they cannot be written."""
+    if sys.stdout is None:
+        return
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
 def clock(seconds: float) -> str:
     """Seconds as 1:02:03 or 2:03."""
     minutes, seconds = divmod(round(seconds), 60)
@@ -78,7 +93,7 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
         _prepare()
         try:
             status = main() or 0
-            _flush()
+            tell()
         except InputError as error:
             status = fail(str(error))
         except BrokenPipeError:
@@ -119,17 +134,6 @@ def terminate(number: int, frame) -> None:
     """A signal's handler: leave through every `finally`."""
     signal.signal(number, signal.SIG_IGN)  # timeout and shells may send it twice
     raise Terminated(number)
-
-
-def _flush() -> None:
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        error.filename = "standard output"
-        raise
 
 
 def _forget_stdout() -> None:
