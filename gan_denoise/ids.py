@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gan_denoise.errors import InputError
 
+
 def utt_id_in_folder(path: Path, folder: Path) -> str:
     """The utt_id of a recording that belongs to `folder` (a speaker's, as a rule)."""
     stem = utt_id_of_file(path)

@@ -11,6 +11,7 @@ import numpy as np
 
 from gan_denoise import audio, quality, speakers
 
+_STOI_FRAME_S = 0.0256  # 256 samples at its 10 kHz
 LIMIT_DB = 100.0  # of SI-SDR and SDR, both ways
 
 
@@ -146,6 +147,8 @@ def dnsmos(signals: Signals, *, rating: str) -> float:
 def _stoi(signals: Signals, extended: bool) -> float:
     from pystoi import stoi as pystoi
 
+    if len(signals.clean) < _STOI_FRAME_S * signals.sample_rate:
+        raise Unscorable("STOI: shorter than one of its frames of 25.6 ms")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # it warns, and returns 1e-5, where it cannot compute
         try:

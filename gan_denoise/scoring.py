@@ -87,6 +87,8 @@ def _score_group(task: tuple[Pair, tuple[str, ...]]) -> dict[str, tuple[float | 
             values[name] = (round(value, DECIMALS), None)
         except Unscorable as reason:
             values[name] = (None, str(reason))
+        except Exception as error:  # of a metric's library: the reason of this value, not the end of the others
+            values[name] = (None, f"{type(error).__name__}: {' '.join(str(error).split())}")
     return values
 
 

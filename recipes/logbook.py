@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from board import Board
 from schedule import Schedule
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from validate import Validation
 
@@ -91,13 +92,14 @@ class Logbook:
         write_atomically(self._log_path, "".join(entry + "\n" for entry in kept))
         self._accelerator = accelerator
         accelerator.init_trackers(exp.name)
-        self._writer = SummaryWriter(exp / "tensorboard", purge_step=first + 1)
+        self._board = Board(exp / "tensorboard", purge_step=first + 1)
         for entry in map(json.loads, kept if history is not None else []):
             self._plot(entry.pop("update"), entry)
         self._bar = tqdm(
             total=schedule.updates, initial=first, desc=exp.name, unit=" steps", disable=not sys.stderr.isatty()
         )
-        self._shown = False
+        self._shown = self._closed = False
+        self._last = first
         self.status("running", first)
 
     @property
@@ -113,6 +115,7 @@ class Logbook:
     def count(self) -> None:
         """One update more."""
         self._bar.update()
+        self._last += 1
 
     def log(self, update: int, means: dict[str, float], **values: float) -> None:
         """Write what a Meter has measured since the last call (within one phase), and values as they are."""
@@ -134,7 +137,7 @@ class Logbook:
         """Write dev scores, and the examples that can be heard and seen; returns the scores."""
         scores = validation(generator, self._accelerator.device)
         self._write(update, {f"dev/{name}": value for name, value in scores.items()})
-        validation.show(self._writer, update, originals=not self._shown)
+        validation.show(self._board, update, originals=not self._shown)
         self._shown = True
         say(f"{self._place(update)}  dev  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
         return scores
@@ -155,7 +158,7 @@ class Logbook:
     def _plot(self, update: int, entry: dict) -> None:
         numbers = {name: value for name, value in entry.items() if isinstance(value, float)}
         for name, value in numbers.items():
-            self._writer.add_scalar(name, value, update)
+            self._board.scalar(name, value, update)
         self._accelerator.log(numbers, step=update)
 
     def save_model(self, name: str, generator: nn.Module, step: int) -> None:
@@ -171,16 +174,31 @@ class Logbook:
         checkpoint.save_model(self._exp / name, generator, config)
 
     def status(self, state: str, update: int) -> None:
-        """Write status.json: running, interrupted or finished, and how far."""
+        """Write status.json: running, interrupted, failed or finished, and how far."""
         place = {"step": self._schedule.step(update), "steps": self._schedule.steps, "update": update}
         record = {"state": state, **place, "trained_s": round(self.elapsed_s)}
         write_atomically(self._exp / "status.json", json.dumps(record) + "\n")
 
+    def leave(self, kind: type[BaseException] | None, *_) -> None:
+        """For an ExitStack: a run that an exception ends has failed, and does not seem to be running."""
+        if kind is not None and not self._closed:
+            with contextlib.suppress(OSError):
+                self.status("failed", self._last)
+
     def close(self, state: str, update: int) -> None:
         self._bar.close()
-        self._writer.close()
+        self._board.close()
         self.status(state, update)
+        self._closed = True
         say(f"{self._place(update)}: {state} after {clock(self.elapsed_s)}")
+
+
+def said_finished(exp: Path) -> bool:
+    """Whether status.json says so."""
+    try:
+        return json.loads((exp / "status.json").read_text(encoding="utf-8"))["state"] == "finished"
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def find_alarms(entry: dict[str, float]) -> list[str]:

@@ -11,6 +11,7 @@ from stopping import pass_signals_to_the_parent, workers_are_ending
 from torch.utils.data import DataLoader
 
 from gan_denoise.datadir import DataDir
+from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure
 from gan_denoise.segments import Batches, Segments
 
@@ -44,11 +45,23 @@ class Streams:
         stream, number = self._schedule.draw(update)
         if stream not in self._running:
             self._running[stream] = iter(self._loader(stream, number - 1))
-        batch = next(self._running[stream])
+        batch = self._received(stream)
         if number == self._ends[stream]:
             with workers_are_ending():
                 del self._running[stream]
         return batch
+
+    def _received(self, stream: str) -> dict:
+        """The next batch; what went wrong in a data worker in one line. Raises InputError."""
+        try:
+            return next(self._running[stream])
+        except InputError as error:  # a worker's has its whole traceback in it
+            raise InputError(str(error).strip().split(f"{InputError.__name__}: ")[-1]) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(f"a data worker died ({reason}): the same command goes on from the last checkpoint") from error
 
     def _batches(self, stream: str, done: int) -> Batches:
         return Batches(done, self._ends[stream], batch_size=self._experiment["batch_size"], **self._share)

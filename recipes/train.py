@@ -29,7 +29,7 @@ from adversary import Adversary
 from conditions import fresh_noise
 from experiment import PRECISIONS, check_same_run, read_experiment, warm_start_key, what_decides
 from launch import build_accelerator
-from logbook import Logbook, Meter
+from logbook import Logbook, Meter, said_finished
 from optimizer import build_optimizer, set_learning_rate
 from schedule import Schedule, random_number
 from stopping import INTERRUPTED, StopSignal
@@ -140,7 +140,8 @@ def train(
         if first == schedule.updates and (exp / "model/model.safetensors").is_file():
             if leader:
                 say(f"{exp.name}: finished already, {schedule.steps} steps")
-                Logbook(exp, {}, accelerator, schedule, first=first, spent_s=spent_s).close("finished", first)
+                if not said_finished(exp):  # killed between its last two lines
+                    Logbook(exp, {}, accelerator, schedule, first=first, spent_s=spent_s).close("finished", first)
             return 0
         restore(modules, state["modules"])
     elif warm_path and warm_path.exists():
@@ -167,6 +168,7 @@ def train(
         if "licence" in experiment:
             config["licence"] = experiment["licence"]
         logbook = Logbook(exp, config, accelerator, schedule, first=first, spent_s=spent_s, history=history)
+        owned.push(logbook.leave)
         validation = Validation(
             dev_data,
             exp / "validation",
@@ -209,11 +211,7 @@ def train(
             measures |= {"loss": loss.detach(), **terms, "gradient_norm": norm, "level": level(enhanced, clean)}
         decisive = [value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))]
         if not math.isfinite(float(sum(decisive))):  # the one figure per update for which the host waits
-            found = ", ".join(f"{name} {float(value):g}" for name, value in measures.items())
-            raise InputError(
-                f"step {step}: a loss or its gradient is not finite ({found}), utterances {' '.join(batch['utt_id'])}; "
-                f"{exp} keeps its last checkpoint: lower optimizer.lr, or look at these files"
-            )
+            raise InputError(not_finite(step, measures, batch["utt_id"], state_path))
 
         # What people see, and what survives
         leaving = stop.requested()
@@ -253,6 +251,17 @@ def train(
         logbook.save_model("model", ema.module, schedule.steps)
         logbook.close("finished", schedule.updates)
     return 0
+
+
+def not_finite(step: int, measures: dict[str, torch.Tensor], utt_ids: list[str], checkpoint_path: Path) -> str:
+    """What to say of an update whose loss or gradient is no number."""
+    found = ", ".join(f"{name} {float(value):g}" for name, value in measures.items())
+    kept = f"{checkpoint_path} is kept" if checkpoint_path.exists() else "there is no checkpoint yet"
+    own = any(name.startswith("discriminator") and not math.isfinite(float(value)) for name, value in measures.items())
+    return (
+        f"step {step}: a loss or its gradient is not finite ({found}), utterances {' '.join(utt_ids)}; {kept}: lower "
+        f"{'adversary.' if own else ''}optimizer.lr, or look at these files"
+    )
 
 
 def level(enhanced: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from board import Board
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from gan_denoise import audio, scoring
 from gan_denoise.datadir import DataDir
@@ -73,7 +73,7 @@ class Validation:
                 return rows
         raise AssertionError
 
-    def show(self, writer: SummaryWriter, step: int, *, originals: bool) -> None:
+    def show(self, board: Board, step: int, *, originals: bool) -> None:
         """Audio and spectrograms of the examples, as last enhanced; with originals=True their clean and noisy too."""
         for utt_id in self._examples:
             paths = {"enhanced": self._folder / f"{utt_id}.wav"}
@@ -83,5 +83,5 @@ class Validation:
                 wave, sample_rate = audio.read_mono(path)
                 level_db = spectrogram_db(wave, sample_rate)[::-1]
                 picture = np.clip((level_db - level_db.max()) / 80.0 + 1.0, 0.0, 1.0)
-                writer.add_audio(f"{utt_id}/{kind}", wave[None], step, sample_rate=sample_rate)
-                writer.add_image(f"{utt_id}/{kind}", picture[None], step)
+                board.audio(f"{utt_id}/{kind}", wave[None], step, sample_rate)
+                board.image(f"{utt_id}/{kind}", picture[None], step)

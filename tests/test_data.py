@@ -167,6 +167,30 @@ def test_nested_folders_and_case_of_suffixes(tmp_path):
     kaldi_accepts(tmp_path / "data/train")
 
 
+def test_folders_that_are_not_speakers_are_refused(tmp_path):
+    """Set folders, a speaker's own folder, and VCTK's folders at every level."""
+    for path in ("train/s01/1", "train/s02/1", "dev/s03/1", "test/s04/1"):
+        write(tmp_path / f"sets/{path}.wav", speech_like(0))
+    line = prepare(tmp_path / "sets", tmp_path / "data")
+    one_error_line(line, "sets/dev: holds recordings in its sub-folders alone", f"--corpus {tmp_path}/sets/dev")
+    for speaker, chapter in (("1034", "11"), ("1034", "12"), ("1040", "7"), ("1069", "3")):
+        write(tmp_path / f"libri/{speaker}/{chapter}/{speaker}-{chapter}-0000.flac", speech_like(0))
+    assert prepare(tmp_path / "libri", tmp_path / "data").returncode == 0
+    assert set().union(*speakers(tmp_path / "data").values()) == {"1034", "1040", "1069"}
+    one_error_line(prepare(tmp_path / "libri/1034", tmp_path / "no"), "all its recordings begin with 1034", "folder above")
+    shutil.copytree(tmp_path / "libri", tmp_path / "LibriSpeech/dev-clean")
+    one_error_line(prepare(tmp_path / "LibriSpeech", tmp_path / "no"), f"such as --corpus {tmp_path}/LibriSpeech/dev-clean")
+    for speaker in ("ann", "bob", "eve"):  # nested for good: a split file says who is a speaker
+        write(tmp_path / f"nested/{speaker}/monday/x.wav", speech_like(0))
+    one_error_line(prepare(tmp_path / "nested", tmp_path / "no"), "if ann is a speaker, say so by --split")
+    split = write_split(tmp_path, train=["ann"], dev=["bob"], test=["eve"])
+    assert prepare(tmp_path / "nested", tmp_path / "own", "--split", split).returncode == 0
+    corpus = vctk(tmp_path / "up/VCTK", "wav48_silence_trimmed", "_mic1.flac", names=("p225", "p226", "p232"))
+    result = prepare(corpus / "wav48_silence_trimmed", tmp_path / "vctk")
+    assert "is a VCTK 0.92 corpus: 12 recordings, 3 speakers" in result.stderr
+    one_error_line(prepare(tmp_path / "up", tmp_path / "no"), f"such as --corpus {corpus}")
+
+
 def test_bad_recordings_are_skipped_and_counted(plain_corpus, tmp_path):
     corpus = tmp_path / "corpus"
     shutil.copytree(plain_corpus, corpus)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +228,27 @@ def test_score_from_the_command_line(tmp_path):
     one_error_line(cli("score", tmp_path / "clean", tmp_path / "other"), "no utt_id in common")
     Path(tmp_path / "none").mkdir()
     one_error_line(cli("score", tmp_path / "clean", tmp_path / "none"), "holds no audio files")
+
+
+@pytest.mark.parametrize("length", [1, 100, 409, 410, 2000])
+def test_a_recording_too_short_for_a_metric_has_a_reason_and_keeps_its_other_scores(length, tmp_path):
+    wave = 0.1 * np.sin(np.arange(length) + 1.0)
+    for name in ("clean", "enhanced", "noisy"):
+        write(tmp_path / f"{name}.wav", wave + (0.01 if name != "clean" else 0.0) * np.cos(3.0 * np.arange(length)))
+    pair = scoring.Pair("a", *(tmp_path / f"{name}.wav" for name in ("clean", "enhanced", "noisy")))
+    (row,) = scoring.score([pair], jobs=1)
+    assert row["wsdr"] is not None
+    for name in ("stoi", "estoi", "pesq_wb"):
+        assert row[name] is None and row[f"{name}_reason"], row
+        assert "Traceback" not in row[f"{name}_reason"] and "\n" not in row[f"{name}_reason"]
+
+
+def test_an_exception_of_a_metrics_library_is_the_reason_of_that_value(tmp_path, monkeypatch):
+    def broken(signals):
+        raise IndexError("in\nsome library")
+
+    monkeypatch.setitem(scoring.ALL, "stoi", replace(scoring.ALL["stoi"], function=broken))
+    write(tmp_path / "a.wav", speech_like(0))
+    pair = scoring.Pair("a", tmp_path / "a.wav", tmp_path / "a.wav")
+    values = scoring._score_group((pair, ("stoi", "si_sdr")))
+    assert values == {"stoi": (None, "IndexError: in some library"), "si_sdr": (100.0, None)}

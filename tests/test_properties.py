@@ -19,6 +19,7 @@ from gan_denoise import audio, generators
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.errors import InputError
 
+
 def examples(count: int) -> settings:
     """The same ones at every run."""
     unchecked = [HealthCheck.function_scoped_fixture]  # a folder may be used again

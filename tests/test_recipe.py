@@ -165,6 +165,20 @@ def test_a_run_that_was_started_with_wrong_data_does_not_claim_its_exp(prepared,
     one_error_line(run(*check), "exp/l1: was made from other data", "--data", "--exp")
 
 
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("corrupt.py", ["--jobs", "0", "x"]),
+        ("oracle.py", ["--jobs", "-1", "x", "y", "z"]),
+        ("prepare.py", ["--sample-rate", "0", "x"]),
+        ("prepare.py", ["--subset", "-1", "x"]),
+    ],
+)
+def test_counts_are_from_one(script, options):
+    result = run("python", LOCAL / script, *options)
+    assert result.returncode == 2 and "expected a whole number from 1" in result.stderr
+
+
 def test_help_names_every_option(tmp_path):
     result = recipe("--help")
     assert result.returncode == 0
@@ -250,7 +264,15 @@ def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(server, tmp_p
     assert (tmp_path / "vctk/wav48_silence_trimmed/p225/p225_030_mic1.flac").is_file()
     assert download(good, "vctk").returncode == 0 and len(handler.ranges) == 2  # there already
     one_error_line(download("0" * 32, "wrong"), "wrong checksum", "download it again")
-    assert not any((tmp_path / "wrong").iterdir())
+    assert [path.name for path in (tmp_path / "wrong").iterdir()] == [".lock"]
+    (tmp_path / "hand").mkdir()
+    whole = archive.read_bytes()
+    place = whole.index(b"p226_030_mic1") + 200
+    (tmp_path / "hand" / archive.name).write_bytes(whole[:place] + b"damaged" + whole[place + 7 :])
+    one_error_line(download(good, "hand"), "hand/VCTK-Corpus-0.92.zip: wrong checksum", "remove it")  # put there by hand
+    damaged = hashlib.sha256((tmp_path / "hand" / archive.name).read_bytes()).hexdigest()
+    one_error_line(download(damaged, "hand"), "is no whole zip archive", "download it again")
+    assert {path.name for path in (tmp_path / "hand").iterdir()} == {".lock", archive.name}
 
 
 def test_the_address_is_torchaudios():

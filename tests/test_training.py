@@ -659,7 +659,9 @@ def test_a_discriminator_that_is_not_finite_stops_the_run(prepared, tiny_gan, tm
     with pytest.raises(SystemExit):
         in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "exp", *changes)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "discriminator_gradient_norm" in line and "utterances" in line and "keeps its last checkpoint" in line
+    assert "discriminator_gradient_norm" in line and "utterances" in line and "checkpoint.pt is kept" in line
+    assert "lower adversary.optimizer.lr" in line
+    assert json.loads((tmp_path / "exp/status.json").read_text())["state"] == "failed"
     state = checkpoint.load_state(tmp_path / "exp/checkpoint.pt")
     discriminators = state["modules"]["adversary"]["discriminators"]
     assert all(torch.isfinite(value).all() for value in discriminators.values())
@@ -670,6 +672,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(prepared, tiny_experiment, tmp_
     result = train(
         tiny_experiment, "--data", prepared, "--exp", exp, "optimizer.lr=1e30", "optimizer.warmup_steps=0", "steps=50"
     )
-    one_error_line(result, "not finite", "utterances", "keeps its last checkpoint")
+    one_error_line(result, "not finite", "utterances", "there is no checkpoint yet: lower optimizer.lr")
     state = checkpoint.load_state(exp / "checkpoint.pt") if (exp / "checkpoint.pt").exists() else None
     assert state is None or all(torch.isfinite(value).all() for value in state["modules"]["generator"].values())

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from options import positive
 
 from gan_denoise import audio, datadir, noise, workers
 from gan_denoise.config import read_yaml
@@ -31,8 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--subset", type=int, help="of the test utterances, evenly spread (all)")
+    parser.add_argument("--jobs", type=positive, default=1)
+    parser.add_argument("--subset", type=positive, help="of the test utterances, evenly spread (all)")
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("data", type=Path, metavar="DATADIR", help="as egs/vctk/data/test")
     arguments = parser.parse_args()

@@ -12,6 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
+from options import positive
+
 from gan_denoise import datadir
 from gan_denoise.errors import InputError
 from gan_denoise.mix import SPLITS
@@ -26,7 +28,7 @@ def main() -> None:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("exp", type=Path, metavar="EXP")
     arguments = parser.parse_args()

@@ -3,13 +3,14 @@
 VCTK 0.92       wav48_silence_trimmed/p225/p225_001_mic1.flac, txt/p225/p225_001.txt   (the mini corpus too)
 VCTK 0.80       wav48/p225/p225_001.wav, txt/p225/p225_001.txt
 parallel        clean*/..., noisy*/... with equal names, as VoiceBank+DEMAND
-plain           SPEAKER/**/*.{wav,flac}
+plain           SPEAKER/**/*.{wav,flac}: a speaker's folder holds recordings itself, or they begin with its name
+                (as in a set of LibriSpeech, 1034/121119/1034-121119-0005.flac)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,15 +45,19 @@ class Corpus:
     missing: list[str]
 
 
-def read(folder: Path) -> Corpus:
-    """Recognise and list a corpus. Raises InputError where there is none, or where two recordings share an utt_id."""
+VCTK = (("VCTK 0.92", "wav48_silence_trimmed", "VCTK-Corpus-0.92"), ("VCTK 0.80", "wav48", "VCTK-Corpus"))
+
+
+def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Corpus:
+    """Recognise and list a corpus. known_speakers: names that are certainly speakers' (of a split file).
+
+    Raises InputError where there is none, where two recordings share an utt_id, and where its folders do not seem to be those of
+    speakers.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such corpus folder: check --corpus")
-    for layout, audio_name, archive in (
-        ("VCTK 0.92", "wav48_silence_trimmed", "VCTK-Corpus-0.92"),
-        ("VCTK 0.80", "wav48", "VCTK-Corpus"),
-    ):
-        for root in (folder, folder / archive):
+    for layout, audio_name, archive in VCTK:
+        for root in (folder, folder / archive, *([folder.parent] if folder.name == audio_name else [])):
             if (root / audio_name).is_dir():
                 return _checked(layout, folder, *_vctk(root, root / audio_name))
     pairs = _clean_and_noisy(folder)
@@ -62,7 +67,9 @@ def read(folder: Path) -> Corpus:
     unused += [
         f"{path}: is neither WAV nor FLAC" for path in audio.find(folder) if path.suffix.lower() not in _SUFFIXES
     ]
-    return _checked("plain", folder, list(_plain(folder)), unused)
+    recordings = list(_plain(folder))
+    _check_speakers(folder, recordings, known_speakers)
+    return _checked("plain", folder, recordings, unused)
 
 
 def _checked(layout: str, folder: Path, recordings: list[Recording], missing: list[str]) -> Corpus:
@@ -123,6 +130,40 @@ def _plain(folder: Path) -> Iterator[Recording]:
         if path.parent != folder:
             speaker = folder / path.relative_to(folder).parts[0]
             yield Recording(utt_id_in_folder(path, speaker), speaker.name, path)
+
+
+def _check_speakers(folder: Path, recordings: list[Recording], known: Collection[str]) -> None:
+    """Refuse folders that are sets (train/s01/...), or one speaker's sessions: their names would be taken for speakers."""
+    by_folder: dict[str, list[Path]] = {}
+    for recording in recordings:
+        by_folder.setdefault(recording.speaker, []).append(recording.clean)
+    for name, files in by_folder.items():
+        if name in known or any(path.parent == folder / name for path in files):
+            continue
+        if not all(_begins_with(path, name) for path in files):
+            raise InputError(
+                f"{folder / name}: holds recordings in its sub-folders alone: is it a set, as train in train/s01/1.wav? then "
+                f"name the folder of the speakers' folders, such as --corpus {_deeper(folder, files)}; if {name} is a speaker, "
+                "say so by --split"
+            )
+    everything = [path for files in by_folder.values() for path in files]
+    if len(by_folder) > 1 and everything and all(_begins_with(path, folder.resolve().name) for path in everything):
+        raise InputError(
+            f"{folder}: all its recordings begin with {folder.resolve().name}, as if it were one speaker's: name the folder above "
+            f"it, --corpus {folder.resolve().parent}"
+        )
+
+
+def _deeper(folder: Path, files: list[Path]) -> Path:
+    """The folder above the speakers' ones, for recordings that lie further down: VCTK's, or one level below `folder`."""
+    for path in files[0].parents:
+        if path.name in [audio_name for _, audio_name, _ in VCTK]:
+            return path.parent
+    return folder / files[0].relative_to(folder).parts[0]
+
+
+def _begins_with(path: Path, name: str) -> bool:
+    return re.match(re.escape(name) + r"[-_. ]", path.name) is not None
 
 
 def _clean_and_noisy(folder: Path) -> list[tuple[Path, Path]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from options import positive
 
 from gan_denoise import audio, datadir, scoring, workers
 from gan_denoise.datadir import DataDir
@@ -39,7 +40,7 @@ def main() -> None:
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--noise", type=Path, help=f"procedure ({DEFAULT.parent.name}/{DEFAULT.name})")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("--check", action="store_true", help="only check that the noise is this one")
     parser.add_argument("--no-audit", action="store_true")
     parser.add_argument("datadirs", type=Path, nargs="*", metavar="DATADIR", help="none: only check the procedure")

@@ -12,16 +12,17 @@ import argparse
 import hashlib
 import http.client
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path
 
 from tqdm import tqdm
 
 from gan_denoise.audio import torchaudio
 from gan_denoise.errors import InputError
+from gan_denoise.owner import owning
 from gan_denoise.terminal import program, say
 
 NEEDED_BYTES = 24e9  # the archive and its content
@@ -51,9 +52,16 @@ def main() -> None:
             )
     if not checksum:
         parser.error("--url needs --checksum")
-    folder.mkdir(parents=True, exist_ok=True)
+    with owning(folder):
+        fetch(url, checksum, folder)
+
+
+def fetch(url: str, checksum: str, folder: Path) -> None:
+    """Download what is missing, and unpack it. Raises InputError."""
     archive = folder / url.rsplit("/", 1)[-1]
-    if not archive.is_file():
+    if archive.is_file():
+        check(archive, checksum)  # it may have been put there by hand
+    else:
         download(url, archive, checksum)
     unpack(archive, folder)
     say(f"stage -1: {folder} is ready; {archive} may be removed")
@@ -94,21 +102,26 @@ def download(url: str, archive: Path, checksum: str) -> None:
             ) from error
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise InputError(f"{url}: the download broke ({error}): the same command goes on where it stopped") from error
-    digest = hashlib.new("md5" if len(checksum) == 32 else "sha256")
-    with open(part, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != checksum.lower():
+    try:
+        check(part, checksum)
+    except InputError:
         part.unlink()
-        raise InputError(
-            f"{archive}: wrong checksum ({digest.hexdigest()}, expected {checksum}): it was removed, download it again"
-        )
+        raise
     part.rename(archive)
+
+
+def check(archive: Path, checksum: str) -> None:
+    """Refuse an archive that is not the one expected. Raises InputError."""
+    with open(archive, "rb") as file:
+        found = hashlib.file_digest(file, "md5" if len(checksum) == 32 else "sha256").hexdigest()
+    if found != checksum.lower():
+        raise InputError(f"{archive}: wrong checksum ({found}, expected {checksum}): remove it and download it again")
 
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack into `folder`, which gets its content only when all of it is there. Raises InputError."""
-    partial = Path(tempfile.mkdtemp(dir=folder, prefix=".unpacking."))
+    partial = folder / ".unpacking.part"
+    partial.mkdir()
     try:
         with zipfile.ZipFile(archive) as file:
             for member in tqdm(file.infolist(), desc="unpacking", unit=" files", disable=None):
@@ -121,8 +134,8 @@ def unpack(archive: Path, folder: Path) -> None:
             content = inner[0]
         for path in sorted(content.iterdir(), key=lambda path: path.name == "wav48_silence_trimmed"):  # it comes last
             path.rename(folder / path.name)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{archive}: is no zip archive: remove it and download it again") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise InputError(f"{archive}: is no whole zip archive ({error}): remove it and download it again") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -14,6 +14,8 @@ import functools
 from functools import partial
 from pathlib import Path
 
+from options import positive
+
 from gan_denoise import datadir, workers
 from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
@@ -28,7 +30,7 @@ def main() -> None:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("out", type=Path, metavar="OUT")

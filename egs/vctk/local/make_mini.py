@@ -27,6 +27,7 @@ import espeakng_loader
 import numpy as np
 import soundfile as sf
 from corpora import MINI
+from options import positive
 
 from gan_denoise import audio
 from gan_denoise.datadir import read_table
@@ -136,9 +137,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--voices", type=int, default=len(VOICES), help=f"number of speakers, at most {len(VOICES)}")
-    parser.add_argument("--sentences", type=int, default=SHARED + MAX_OWN, help="per speaker, the shared ones included")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--voices", type=positive, default=len(VOICES), help=f"number of speakers, at most {len(VOICES)}")
+    parser.add_argument("--sentences", type=positive, default=SHARED + MAX_OWN, help="per speaker, the shared ones included")
+    parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("dir", type=Path)
     arguments = parser.parse_args()
     if arguments.dir.is_dir():

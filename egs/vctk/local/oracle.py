@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from options import positive
 
 from gan_denoise import audio, datadir, workers
 from gan_denoise.noise import istft, stft
@@ -46,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     for kind in KINDS:
         parser.add_argument(kind, type=Path, metavar=kind.upper())

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from options import positive
 from oracle import oracle
 from scipy.sparse.linalg import LinearOperator, gmres
 
@@ -34,8 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--utterances", type=int, default=24)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--utterances", type=positive, default=24)
+    parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     arguments = parser.parse_args()
     data = datadir.read(arguments.data)

@@ -18,6 +18,7 @@ from pathlib import Path
 import soundfile as sf
 import yaml
 from corpora import MINI, Recording, read
+from options import positive
 from prepared import Recordings, keys
 from splits import decide_split, read_split, select
 
@@ -44,9 +45,9 @@ def main() -> None:
     )
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--split", type=Path, help="YAML: dev: [speakers], test: [speakers]; the others are in train")
-    parser.add_argument("--subset", type=int, help="use at most this many recordings per speaker")
-    parser.add_argument("--sample-rate", type=int)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--subset", type=positive, help="use at most this many recordings per speaker")
+    parser.add_argument("--sample-rate", type=positive)
+    parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("--check", action="store_true", help="only check that DATA was made from what is named here")
     parser.add_argument("data", type=Path)
     arguments = parser.parse_args()
@@ -77,7 +78,8 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path, made_before
         raise InputError(
             f"{data}: lies inside the corpus, which would then hold what is made from it: choose another --data"
         )
-    corpus = read(arguments.corpus)
+    named = wanted["split"] or {}
+    corpus = read(arguments.corpus, known_speakers={name for listed in named.values() for name in listed})
     speakers = c_sorted({recording.speaker for recording in corpus.recordings})
     split = decide_split(corpus, speakers, wanted["split"])
     chosen = select(corpus, split, arguments.subset)

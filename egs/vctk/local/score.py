@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 
 import yaml
+from options import positive
 
 from gan_denoise import datadir, scoring
 from gan_denoise.config import read_yaml
@@ -38,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("exps", type=Path, nargs="+", metavar="EXPDIR")
     arguments = parser.parse_args()

@@ -1,0 +1,58 @@
+"""TensorBoard's file of a run. It is for looking at: where it cannot be written, the run goes on without it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from gan_denoise.terminal import say
+
+_WRITER = "_AsyncWriterThread"  # of tensorboard: it passes its errors on, and prints their traceback too
+
+
+class Board:
+    """A SummaryWriter whose first error is said, and ends it."""
+
+    def __init__(self, folder: Path, *, purge_step: int):
+        self._folder, self._writer = folder, None
+        threading.excepthook = _quiet(threading.excepthook)
+        self._try(lambda: self._open(purge_step))
+
+    def _open(self, purge_step: int) -> None:
+        self._writer = SummaryWriter(self._folder, purge_step=purge_step)
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """A curve's next point."""
+        self._try(lambda: self._writer.add_scalar(name, value, step))
+
+    def audio(self, name: str, wave, step: int, sample_rate: int) -> None:
+        """(1, T) float samples to hear."""
+        self._try(lambda: self._writer.add_audio(name, wave, step, sample_rate=sample_rate))
+
+    def image(self, name: str, picture, step: int) -> None:
+        """(1, F, N) in [0, 1] to see."""
+        self._try(lambda: self._writer.add_image(name, picture, step))
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._try(lambda: self._writer.close())
+
+    def _try(self, act: Callable[[], None]) -> None:
+        if self._folder is None:
+            return
+        try:
+            act()
+        except Exception as error:  # of a full disk, or tensorboard's own
+            say(f"{self._folder}: cannot be written ({error}): the run goes on without it")
+            self._folder = self._writer = None
+
+
+def _quiet(hook: Callable) -> Callable:
+    def called(arguments: threading.ExceptHookArgs) -> None:
+        if type(arguments.thread).__name__ != _WRITER:
+            hook(arguments)
+
+    return called
