@@ -143,11 +143,11 @@ def train(
                 if not said_finished(exp):  # killed between its last two lines
                     Logbook(exp, {}, accelerator, schedule, first=first, spent_s=spent_s).close("finished", first)
             return 0
-        restore(modules, state["modules"])
+        restore(modules, state, state_path)
     elif warm_path and warm_path.exists():
         state = checkpoint.load_state(warm_path)
         first, spent_s, history = state["update"], state["spent_s"], state["log"]
-        restore(modules, state["modules"])
+        restore(modules, state, warm_path)
         if leader:
             say(f"{exp.name}: starts at step {first}, with the warm start of {state['name']} ({warm_path})")
     elif experiment.get("init"):
@@ -269,10 +269,14 @@ def level(enhanced: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     return enhanced.detach().square().mean().sqrt() / clean.square().mean().sqrt().clamp_min(1e-6)
 
 
-def restore(modules: dict, states: dict) -> None:
-    """Load the states of all modules; a warm start has none of the adversary's."""
-    for name, state in states.items():
-        modules[name].load_state_dict(state)
+def restore(modules: dict, state: dict, path: Path) -> None:
+    """Load the states of all modules; a warm start has none of the adversary's. Raises InputError."""
+    try:
+        for name, own in state["modules"].items():
+            modules[name].load_state_dict(own)
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: does not fit this version of the recipe ({reason}): remove it") from error
 
 
 if __name__ == "__main__":

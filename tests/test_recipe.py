@@ -12,11 +12,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import CONF, LOCAL, ROOT, one_error_line, run, speech_like, write
 
 from gan_denoise.scoring import read_csv
 
 RUN = ROOT / "egs/vctk/run.sh"
+REPORT = ROOT / "recipes/report.py"
 TINY = (
     "steps=6 warm_start_steps=3 discriminator_steps=2 batch_size=2 segment_s=0.5 workers=0 validate_utterances=2 "
     "generator.width=8 generator.blocks=1"
@@ -72,6 +74,16 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
     again = recipe("--stage", 0, *options, cwd=small_mini)
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept  # a finished stage does nothing again
+
+    enhanced = sorted((exp / "l1/enhanced").iterdir())
+    kept = enhanced[0].read_bytes()
+    enhanced[0].write_bytes(enhanced[1].read_bytes())
+    os.utime(exp / "l1/scores.csv", (4e9, 4e9))  # dated in the future: contents decide
+    one_error_line(run("python", REPORT, "--data", data, exp), "l1/scores.csv: is not of what lies in", "run stages 3 and 4 again")
+    model = exp / "l1/model"
+    assert run("python", LOCAL / "enhance.py", model, data / "test", exp / "l1").returncode == 0
+    assert enhanced[0].read_bytes() == kept  # what was spoiled is made anew
+    assert yaml.safe_load((data / "corpus.yaml").read_text())["mini"] is True
 
     for stage in ("2", "3", "5"):  # an exp folder belongs to one data folder
         result = recipe("--stage", stage, "--stop-stage", stage, "--data", prepared, "--exp", exp, cwd=small_mini)

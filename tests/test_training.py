@@ -323,10 +323,21 @@ def test_pairs_that_are_not_equally_long_are_refused(cached, prepared, tmp_path,
 
 
 def test_a_checkpoint_of_another_version_is_one_line(prepared, tiny_experiment, tmp_path, in_process, capsys):
-    checkpoint.save_state(tmp_path / "exp/checkpoint.pt", {"update": 3, "modules": {}, "identity": {}})
-    with pytest.raises(SystemExit):
-        in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp")
-    assert "checkpoint.pt: was not written by this version" in capsys.readouterr().err
+    path = tmp_path / "exp/checkpoint.pt"
+    checkpoint.save_state(path, {"update": 3, "modules": {}, "identity": {}})
+
+    def refusal() -> str:
+        with pytest.raises(SystemExit):
+            in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp")
+        return capsys.readouterr().err
+
+    assert "checkpoint.pt: was not written by this version" in refusal()
+    path.unlink()
+    in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp")
+    state = checkpoint.load_state(path) | {"update": 3}
+    state["modules"]["generator"] = {f"old.{name}": value for name, value in state["modules"]["generator"].items()}
+    checkpoint.save_state(path, state)
+    assert "checkpoint.pt: does not fit this version of the recipe" in refusal()
 
 
 @pytest.mark.parametrize(
