@@ -14,7 +14,7 @@ import copy
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ DEFAULT = {
 _WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08), "rectangular": (1.0,)}
 _PARAMETERS = {"zero": (), "scale": ("factor",), "add": ("level",), "set": ("magnitude",)}
 _SELECTION = ("share", "band_hz", "quantile")
+_BINS_AT_ONCE = 2**21  # of an STFT, which takes 16 bytes each and about as much again for draws
+_SUMMED_AT_ONCE = 2**20
 
 
 class Procedure:
@@ -85,26 +87,47 @@ class Procedure:
         clean = np.asarray(clean, dtype=np.float64)
         if clean.ndim != 1 or len(clean) == 0:
             raise InputError(f"{utt_id}: expected samples of shape (T,) with T >= 1, found {clean.shape}")
-        noisy = clean
-        if self.parameters["manipulations"]:
-            spectrum = stft(clean, self._window, self._stft["hop_length"])
-            clean_power = spectrum.real**2 + spectrum.imag**2
-            frequency_hz = np.arange(spectrum.shape[1]) * sample_rate / self._stft["n_fft"]
-            for position, manipulation in enumerate(self.parameters["manipulations"]):
-                ((kind, options),) = manipulation.items()
-                draws = _Draws(self.parameters["seed"], utt_id, position)
-                chosen = draws.uniform(spectrum.shape) < options["share"]
-                if "band_hz" in options:
-                    low, high = options["band_hz"]
-                    chosen &= (frequency_hz >= low) & (frequency_hz <= high)
-                if "quantile" in options:
-                    chosen &= _within_quantile(clean_power, *options["quantile"])
-                _MANIPULATE[kind](spectrum, chosen, options, clean_power, draws)
-            noisy = istft(spectrum, self._window, self._stft["hop_length"], len(clean))
+        noisy = self._manipulate(clean, utt_id, sample_rate) if self.parameters["manipulations"] else clean
         if self._mix:
             draws = _Draws(self.parameters["seed"], utt_id, "mix").uniform((3,))
             noisy = noisy + self._mix.excerpt(clean, draws, utt_id, sample_rate, split)
         return noisy
+
+    def _manipulate(self, clean: np.ndarray, utt_id: str, sample_rate: int) -> np.ndarray:
+        """The manipulations, on some frames at a time, to the same bits: memory is that of the signals, not of their STFT."""
+        hop_length, n_fft, seed = self._stft["hop_length"], self._stft["n_fft"], self.parameters["seed"]
+        count, bins = frame_count(len(clean), hop_length), n_fft // 2 + 1
+        steps = [next(iter(manipulation.items())) for manipulation in self.parameters["manipulations"]]
+        ranked = any("quantile" in options for _, options in steps)  # among all bins
+        at_once = count if ranked else max(1, _BINS_AT_ONCE // bins)
+        starts = range(0, count, at_once)
+
+        def spectrum_from(start: int) -> np.ndarray:
+            return stft(clean, self._window, hop_length, start, min(count, start + at_once))
+
+        if len(starts) == 1:  # as most are: once for both passes
+            spectrum_from = functools.cache(spectrum_from)
+        powers = (_power(spectrum_from(start)).reshape(-1) for start in starts)
+        adds = any(kind == "add" for kind, _ in steps)
+        rms = np.sqrt(pairwise_sum(powers, count * bins) / (count * bins)) if adds else None
+        # A manipulation's bins are drawn first, then its phases
+        chosen = [_Draws(seed, utt_id, position) for position in range(len(steps))]
+        phases = [_Draws(seed, utt_id, position, skip=count * bins) for position in range(len(steps))]
+        frequency_hz = np.arange(bins) * sample_rate / n_fft
+        inverse = _Inverse(self._window, hop_length, len(clean))
+        for start in starts:
+            spectrum = spectrum_from(start)
+            power = _power(spectrum) if ranked else None
+            for (kind, options), choice, phase in zip(steps, chosen, phases, strict=True):
+                where = choice.uniform(spectrum.shape) < options["share"]
+                if "band_hz" in options:
+                    low, high = options["band_hz"]
+                    where &= (frequency_hz >= low) & (frequency_hz <= high)
+                if "quantile" in options:
+                    where &= _within_quantile(power, *options["quantile"])
+                _MANIPULATE[kind](spectrum, where, options, rms, phase)
+            inverse.push(spectrum)
+        return inverse.signal()
 
     @property
     def _stft(self) -> dict:
@@ -146,41 +169,105 @@ def load_once(path: Path | None) -> Procedure:
     return Procedure.load(path) if path else default()
 
 
-def stft(samples: np.ndarray, window: np.ndarray, hop_length: int) -> np.ndarray:
+def frame_count(length: int, hop_length: int) -> int:
+    """Frames of `stft` for a signal of this many samples."""
+    return 1 - (-length // hop_length)
+
+
+def stft(
+    samples: np.ndarray, window: np.ndarray, hop_length: int, start: int = 0, stop: int | None = None
+) -> np.ndarray:
     """Unnormalised STFT, centred with zero padding: (T,) float64 -> (1 + ceil(T / hop), n_fft / 2 + 1) complex128.
 
     Equals torch.stft(..., pad_mode="constant"), transposed, where T is a multiple of the hop. Elsewhere there is one
     frame more, so that the last samples are covered as well as all others and the inverse never divides by a window's
-    vanishing tail.
+    vanishing tail. start, stop: these frames alone.
     """
     n_fft = len(window)
-    count = 1 - (-len(samples) // hop_length)
-    padded = np.zeros((count - 1) * hop_length + n_fft)
-    padded[n_fft // 2 : n_fft // 2 + len(samples)] = samples
+    stop = frame_count(len(samples), hop_length) if stop is None else stop
+    low, high = start * hop_length - n_fft // 2, (stop - 1) * hop_length + n_fft - n_fft // 2
+    padded = np.zeros(high - low)
+    inside = samples[max(0, low) : max(0, high)]
+    padded[max(0, -low) : max(0, -low) + len(inside)] = inside
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     return np.fft.rfft(frames * window, axis=1)
 
 
 def istft(spectrum: np.ndarray, window: np.ndarray, hop_length: int, length: int) -> np.ndarray:
     """Inverse of `stft` by weighted overlap-add, the least-squares one (Griffin and Lim 1984, eq. 6): -> (length,)."""
-    n_fft = len(window)
-    frames = np.fft.irfft(spectrum, n=n_fft, axis=1)
-    frames *= window
-    signal = _overlap_add(frames, hop_length)
-    weight = _overlap_add(np.broadcast_to(window**2, frames.shape), hop_length)
-    kept = slice(n_fft // 2, n_fft // 2 + length)
-    return signal[kept] / weight[kept]
+    inverse = _Inverse(window, hop_length, length)
+    inverse.push(spectrum)
+    return inverse.signal()
 
 
-def _overlap_add(frames: np.ndarray, hop_length: int) -> np.ndarray:
-    """(N, n_fft) -> (at least (N - 1) * hop + n_fft,): each frame `hop_length` samples after the one before."""
-    count, n_fft = frames.shape
-    blocks = -(-n_fft // hop_length)  # a frame spans this many hops
-    total = np.zeros((count + blocks - 1, hop_length))
-    for block in reversed(range(blocks)):  # so that a sample's frames are added in the order of time
-        part = frames[:, block * hop_length : (block + 1) * hop_length]
-        total[block : block + count, : part.shape[1]] += part
-    return total.reshape(-1)
+class _Inverse:
+    """`istft` of frames that come some at a time."""
+
+    def __init__(self, window: np.ndarray, hop_length: int, length: int):
+        self._window, self._signal = window, np.zeros(length)
+        self._sum, self._weight = (_OverlapAdd(len(window), hop_length) for _ in range(2))
+        self._place = -(len(window) // 2)  # of what comes next, in samples
+
+    def push(self, spectrum: np.ndarray) -> None:
+        frames = np.fft.irfft(spectrum, n=len(self._window), axis=1)
+        frames *= self._window
+        self._write(self._sum.push(frames), self._weight.push(np.broadcast_to(self._window**2, frames.shape)))
+
+    def signal(self) -> np.ndarray:
+        self._write(self._sum.rest(), self._weight.rest())
+        return self._signal
+
+    def _write(self, total: np.ndarray, weight: np.ndarray) -> None:
+        low, high = max(0, self._place), min(len(self._signal), self._place + len(total))
+        if low < high:
+            kept = slice(low - self._place, high - self._place)
+            self._signal[low:high] = total[kept] / weight[kept]
+        self._place += len(total)
+
+
+class _OverlapAdd:
+    """Each frame `hop_length` samples after the one before; a sample's frames are added in the order of time."""
+
+    def __init__(self, n_fft: int, hop_length: int):
+        self._spanned = -(-n_fft // hop_length)  # hops by a frame
+        self._open = np.zeros((self._spanned - 1, hop_length))
+
+    def push(self, frames: np.ndarray) -> np.ndarray:
+        """(N, n_fft) -> (N * hop,), those samples to which later frames add nothing."""
+        count, hop_length = len(frames), self._open.shape[1]
+        total = np.zeros((count + self._spanned - 1, hop_length))
+        total[: self._spanned - 1] = self._open
+        for block in reversed(range(self._spanned)):
+            part = frames[:, block * hop_length : (block + 1) * hop_length]
+            total[block : block + count, : part.shape[1]] += part
+        self._open = total[count:]
+        return total[:count].reshape(-1)
+
+    def rest(self) -> np.ndarray:
+        """The samples after those."""
+        return self._open.reshape(-1)
+
+
+def pairwise_sum(pieces: Iterable[np.ndarray], size: int) -> float:
+    """The sum of `size` float64 numbers that come in pieces, to the bit that of np.sum of all of them at once.
+
+    np.sum halves what is longer than 128 numbers, at a multiple of eight, and sums the halves in the same way.
+    """
+    pieces, waiting = iter(pieces), np.empty(0)
+
+    def sum_of(count: int) -> float:
+        nonlocal waiting
+        if count > _SUMMED_AT_ONCE:
+            half = count // 2
+            half -= half % 8
+            first = sum_of(half)
+            return first + sum_of(count - half)
+        while len(waiting) < count:
+            waiting = np.concatenate([waiting, next(pieces)])
+        own, waiting = waiting[:count], waiting[count:]
+        return np.add.reduce(own)
+
+    return sum_of(size)
 
 
 def spectrogram_db(samples: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -197,14 +284,20 @@ def digest(content) -> str:
 class _Draws:
     """Uniform numbers in [0, 1) keyed by (seed, utt_id, position): Philox's raw bits, which no NumPy release reorders."""
 
-    def __init__(self, seed: int, utt_id: str, position: int | str):
+    def __init__(self, seed: int, utt_id: str, position: int | str, *, skip: int = 0):
         key = hashlib.sha256(f"{seed}\0{utt_id}\0{position}".encode()).digest()[:16]
-        self._bits = np.random.Philox(key=int.from_bytes(key, "little"))
+        # Philox makes four numbers of every state of its counter
+        self._bits = np.random.Philox(key=int.from_bytes(key, "little"), counter=skip // 4)
+        self._bits.random_raw(skip % 4)
 
     def uniform(self, shape: tuple[int, ...]) -> np.ndarray:
         raw = self._bits.random_raw(int(np.prod(shape)))
         raw >>= np.uint64(11)
         return (raw * 2.0**-53).reshape(shape)
+
+
+def _power(spectrum: np.ndarray) -> np.ndarray:
+    return spectrum.real**2 + spectrum.imag**2
 
 
 def _within_quantile(power: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -214,26 +307,26 @@ def _within_quantile(power: np.ndarray, low: float, high: float) -> np.ndarray:
     return ((rank >= low * power.size) & (rank < high * power.size)).reshape(power.shape)
 
 
-# Each: (spectrum, changed in place; the chosen bins; options; power of the clean spectrum; draws)
-def _zero(spectrum, chosen, options, clean_power, draws):
+# Each: (spectrum, changed in place; the chosen bins; options; RMS magnitude of the clean STFT; draws of its own)
+def _zero(spectrum, chosen, options, rms, draws):
     spectrum[chosen] = 0.0
 
 
-def _scale(spectrum, chosen, options, clean_power, draws):
+def _scale(spectrum, chosen, options, rms, draws):
     spectrum[chosen] *= options["factor"]
 
 
-def _add(spectrum, chosen, options, clean_power, draws):
+def _add(spectrum, chosen, options, rms, draws):
     where = np.flatnonzero(chosen)
     phase = draws.uniform(spectrum.shape).reshape(-1)[where]
     phase *= 2.0 * np.pi
-    magnitude = options["level"] * np.sqrt(clean_power.mean())
+    magnitude = options["level"] * rms
     added = np.empty(len(where), dtype=np.complex128)
     added.real, added.imag = magnitude * np.cos(phase), magnitude * np.sin(phase)
     spectrum.reshape(-1)[where] += added
 
 
-def _set(spectrum, chosen, options, clean_power, draws):
+def _set(spectrum, chosen, options, rms, draws):
     bins = spectrum[chosen]
     magnitude = np.sqrt(bins.real**2 + bins.imag**2)
     direction = np.divide(bins, magnitude, out=np.ones_like(bins), where=magnitude > 0)  # no phase: phase 0

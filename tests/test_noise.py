@@ -104,15 +104,15 @@ def test_each_manipulation_does_what_it_says():
     np.testing.assert_allclose(nothing, clean, atol=1e-12)
 
     spectrum = noise.stft(clean, HANN, 256)
-    power = np.abs(spectrum) ** 2
+    rms = np.sqrt(np.mean(np.abs(spectrum) ** 2))
     added = spectrum.copy()
-    everywhere = np.ones(power.shape, dtype=bool)
-    noise._add(added, everywhere, {"level": 0.3}, power, noise._Draws(0, "a", 0))
-    np.testing.assert_allclose(np.abs(added - spectrum), 0.3 * np.sqrt(power.mean()), rtol=1e-9)
+    everywhere = np.ones(spectrum.shape, dtype=bool)
+    noise._add(added, everywhere, {"level": 0.3}, rms, noise._Draws(0, "a", 0))
+    np.testing.assert_allclose(np.abs(added - spectrum), 0.3 * rms, rtol=1e-9)
     assert abs(np.mean(np.angle(added - spectrum))) < 0.05  # phases all around
     flat = spectrum.copy()
     flat[0, 0] = 0.0
-    noise._set(flat, everywhere, {"magnitude": 1.0}, power, None)
+    noise._set(flat, everywhere, {"magnitude": 1.0}, rms, None)
     np.testing.assert_allclose(np.abs(flat), 1.0)
     assert flat[0, 0] == 1.0  # no phase: phase 0
     assert np.angle(flat[5, 50]) == pytest.approx(np.angle(spectrum[5, 50]))
@@ -150,6 +150,26 @@ def test_noise_depends_on_seed_and_utt_id_only():
 def test_short_files(length):
     noisy = noise.default().apply(speech_like(0)[2000 : 2000 + length], "a", 16000)
     assert noisy.shape == (length,) and np.isfinite(noisy).all()
+
+
+@pytest.mark.parametrize("name", ["noise", "noise_heavy", "noise_public", "noise_mixed"])
+def test_a_recording_in_pieces_has_the_same_bits(name, monkeypatch):
+    """Two frames at a time, as a recording of hours is worked on, and all at once."""
+    procedure = Procedure.load(CONF / f"{name}.yaml")
+    for length in (1, 255, 1025, 16001):
+        clean = speech_like(0, 1.1)[:length]
+        monkeypatch.setattr(noise, "_BINS_AT_ONCE", 2**20)
+        whole = procedure.apply(clean, "utt", 16000)
+        monkeypatch.setattr(noise, "_BINS_AT_ONCE", 2 * 513)
+        monkeypatch.setattr(noise, "_SUMMED_AT_ONCE", 1000)
+        np.testing.assert_array_equal(procedure.apply(clean, "utt", 16000), whole)
+
+
+def test_a_sum_in_pieces_is_numpys():
+    values = np.random.default_rng(0).standard_normal(300001) ** 2
+    for size in (1, 127, 129, 4099, 300001):
+        pieces = np.array_split(values[:size], 5)
+        assert noise.pairwise_sum(pieces, size) == values[:size].sum()
 
 
 def test_mix_draws_its_snr_and_its_split(tmp_path):
