@@ -185,7 +185,7 @@ def roles_of(script: psutil.Process) -> dict[str, list[psutil.Process]]:
         if not any(Path(word).name in STAGES for word in line[:7]):
             continue
         launched = (
-            child.children() if any(Path(word).name == "accelerate" for word in line[:2]) else []
+            child.children() if any("accelerate" in word for word in line[:3]) else []
         )
         if launched:
             roles["launcher"] = [child]

@@ -51,6 +51,8 @@ EOF
     fi
     # shellcheck disable=SC1091
     . "$venv/bin/activate"
+    export VIRTUAL_ENV=$venv # a name with quotes is not whole in there
+    case $PATH in "$venv/bin:"*) ;; *) PATH=$venv/bin:$PATH ;; esac
 }
 
 # VENV ROOT: activate, the installed programs and the package's own place get the new paths, without a network

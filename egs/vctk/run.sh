@@ -124,7 +124,7 @@ for name in $experiments; do
         run=$exp/$name; [ "$seed" = 0 ] || run=$exp/${name}_seed$seed
         systems+=("$run"); [ "$seed" != "${seeds%% *}" ] || first_seeds+=("$run")
         if runs 2; then
-            launch=(python); [ "$ngpu" -eq 0 ] || launch=(accelerate launch --num_processes "$ngpu")
+            launch=(python); [ "$ngpu" -eq 0 ] || launch=(python -m accelerate.commands.launch --num_processes "$ngpu")
             do_ "${launch[@]}" "$root/recipes/train.py" "$root/recipes/experiments/$name.yaml" --data "$data" --exp "$run" --warm-starts "$exp/warm_starts" "seed=$seed" ${settings[@]+"${settings[@]}"}
         fi
     done
