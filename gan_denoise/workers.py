@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,6 +99,8 @@ def _outcome(item, call: Callable) -> Outcome:
         return Outcome(item, reason="took too long and was stopped")
     except ProcessExpired as error:
         return Outcome(item, reason=f"the worker process died (exit code {error.exitcode})", died=True)
+    except BrokenProcessPool:
+        return Outcome(item, reason="all worker processes died", died=True)
     except OSError as error:
         return Outcome(item, reason=os_error_line(error), os_error=True)
     except Exception as error:  # of a library, or our bug: it is named, and does not take the other items along

@@ -57,8 +57,8 @@ class Validation:
         return {name: float(np.mean(scores)) for name, scores in values.items() if scores}
 
     def _score(self, pairs: list[scoring.Pair]) -> list[dict]:
-        """Rows of scores. A signal to the whole group takes the scoring processes along: then once more."""
-        for last in (False, True):
+        """Rows of scores. A signal to the whole group takes the scoring processes along: then once more, and again."""
+        for last in (False, False, True):
             reason = None
             try:
                 rows = list(scoring.score(pairs, jobs=self._jobs, metrics=self._metrics))

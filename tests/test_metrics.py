@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -252,3 +253,15 @@ def test_an_exception_of_a_metrics_library_is_the_reason_of_that_value(tmp_path,
     pair = scoring.Pair("a", tmp_path / "a.wav", tmp_path / "a.wav")
     values = scoring._score_group((pair, ("stoi", "si_sdr")))
     assert values == {"stoi": (None, "IndexError: in some library"), "si_sdr": (100.0, None)}
+
+
+def killed_at_first(path: Path) -> str:
+    if not path.exists():
+        path.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def test_an_item_whose_worker_was_killed_from_outside_is_tried_once_more(tmp_path):
+    (outcome,) = workers.each(killed_at_first, [tmp_path / "here"], jobs=1, always_isolated=True)
+    assert outcome.result == "done" and not outcome.reason
