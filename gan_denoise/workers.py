@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.util
@@ -28,7 +29,10 @@ from gan_denoise.errors import InputError, os_error_line
 _LONGEST_TEMPORARY, _SYSTEMS_OWN = 60, ("/dev/shm", "/tmp", "/var/tmp")  # bytes; what follows it takes about 40
 
 # Exit codes of a worker that somebody has ended: a batch system, a user, the kernel for want of memory
+_TRIES = 3  # of an item
+_POOLS = 5  # are tried, one after the other, when somebody ends all workers or the server that makes them
 _KILLED = {sign * number + base for number in (signal.SIGTERM, signal.SIGKILL) for sign, base in ((-1, 0), (1, 128))}
+_KILLED |= {255}  # what multiprocessing says when the server is gone, which would know
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def each(
 
     jobs: number of processes; 1 works in this one unless always_isolated. Any exception, a crash of the worker and an item
     that takes longer than timeout_s become reasons, so that the others are done. An item whose worker was killed from outside is
-    tried once more. function must be importable (not a lambda),
+    tried again. function must be importable (not a lambda),
     its items and results picklable. Workers use one thread each for linear algebra.
     """
     if jobs == 1 and not always_isolated:
@@ -64,30 +68,64 @@ def each(
             yield _outcome(item, lambda item=item: function(item))
         return
     jobs = min(jobs, max(1, len(items))) if isinstance(items, Sized) else jobs
-    with ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=_forkserver()) as pool:
+    queue = ((item, _TRIES) for item in items)
+    for _ in range(_POOLS):
+        broken: list[tuple[Any, int]] = []
+        pool = ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=_forkserver())
+        yield from _in_a_pool(pool, partial(pool.schedule, function, timeout=timeout_s), queue, broken, 4 * jobs)
+        if not broken:
+            return
+        queue = itertools.chain(broken, queue)
+    for item, _ in queue:
+        yield Outcome(item, reason="all worker processes died, again and again", died=True)
+
+
+def _in_a_pool(
+    pool: ProcessPool,
+    start: Callable[..., Future],
+    queue: Iterator[tuple[Any, int]],
+    broken: list[tuple[Any, int]],
+    at_once: int,
+) -> Iterator[Outcome]:
+    """Outcomes of the queue's (item, how often it may be tried). What a pool that broke has not done goes to `broken`."""
+    with pool:
         try:
-            start = partial(pool.schedule, function, timeout=timeout_s)
-            running: dict[Future, tuple[Any, bool]] = {}
-            for item in items:
-                running[start(args=[item])] = item, False
-                if len(running) >= 4 * jobs:  # enough to keep every worker busy, few enough to stay small
-                    yield from _finished(running, start)
+            running: dict[Future, tuple[Any, int]] = {}
+            for item, tries in queue:
+                try:
+                    running[start(args=[item])] = item, tries
+                except RuntimeError:  # the pool is broken
+                    broken.append((item, tries))
+                    break
+                if len(running) >= at_once:  # enough to keep every worker busy, few enough to stay small
+                    yield from _finished(running, start, broken)
+                if broken:
+                    break
             while running:
-                yield from _finished(running, start)
+                yield from _finished(running, start, broken)
         except BaseException:
             pool.stop()
             raise
 
 
-def _finished(running: dict[Future, tuple[Any, bool]], start: Callable[..., Future]) -> Iterator[Outcome]:
+def _finished(
+    running: dict[Future, tuple[Any, int]], start: Callable[..., Future], broken: list[tuple[Any, int]]
+) -> Iterator[Outcome]:
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
-        item, again = running.pop(future)
+        item, tries = running.pop(future)
         error = future.exception()
-        if isinstance(error, ProcessExpired) and error.exitcode in _KILLED and not again:
-            running[start(args=[item])] = item, True
-        else:
+        killed = isinstance(error, ProcessExpired) and error.exitcode in _KILLED
+        killed |= isinstance(error, SystemExit)  # a worker that was told to end has left through every `finally`
+        if tries <= 1 or not (killed or isinstance(error, BrokenProcessPool)):
             yield _outcome(item, future.result)
+            continue
+        try:
+            if not killed:
+                raise error
+            running[start(args=[item])] = item, tries - 1
+        except (BrokenProcessPool, RuntimeError):
+            broken.append((item, tries - 1))
 
 
 def _outcome(item, call: Callable) -> Outcome:
@@ -99,8 +137,8 @@ def _outcome(item, call: Callable) -> Outcome:
         return Outcome(item, reason="took too long and was stopped")
     except ProcessExpired as error:
         return Outcome(item, reason=f"the worker process died (exit code {error.exitcode})", died=True)
-    except BrokenProcessPool:
-        return Outcome(item, reason="all worker processes died", died=True)
+    except (BrokenProcessPool, SystemExit):
+        return Outcome(item, reason="the worker process was ended", died=True)
     except OSError as error:
         return Outcome(item, reason=os_error_line(error), os_error=True)
     except Exception as error:  # of a library, or our bug: it is named, and does not take the other items along

@@ -48,30 +48,13 @@ class Validation:
             enhanced = denoiser(noisy, sample_rate)
             audio.write_wav(self._folder / f"{utt_id}.wav", enhanced, sample_rate)
             pairs.append(scoring.Pair(utt_id, self._data.wav[utt_id], self._folder / f"{utt_id}.wav"))
-        rows = self._score(pairs)
+        rows = list(scoring.score(pairs, jobs=self._jobs, metrics=self._metrics))
         values = {name: [row[name] for row in rows if row[name] is not None] for name in self._metrics}
         for name, scores in values.items():
             if len(scores) < len(rows):
                 reason = next(row[f"{name}_reason"] for row in rows if row[name] is None)
                 say(f"dev: {len(rows) - len(scores)} of {len(rows)} utterances have no {name}, the first: {reason}")
         return {name: float(np.mean(scores)) for name, scores in values.items() if scores}
-
-    def _score(self, pairs: list[scoring.Pair]) -> list[dict]:
-        """Rows of scores. A signal to the whole group takes the scoring processes along: then once more, and again."""
-        for last in (False, False, True):
-            reason = None
-            try:
-                rows = list(scoring.score(pairs, jobs=self._jobs, metrics=self._metrics))
-            except Exception as error:  # of the pool of processes: no reason to lose the training
-                reason = f"the scoring processes died ({type(error).__name__}: {error})"
-                rows = [
-                    {"utt_id": pair.utt_id} | {f"{name}_reason": reason for name in self._metrics}
-                    | dict.fromkeys(self._metrics) for pair in pairs
-                ]  # fmt: skip
-            died = any("died" in str(row.get(f"{name}_reason")) for row in rows for name in self._metrics)
-            if last or not died:
-                return rows
-        raise AssertionError
 
     def show(self, board: Board, step: int, *, originals: bool) -> None:
         """Audio and spectrograms of the examples, as last enhanced; with originals=True their clean and noisy too."""

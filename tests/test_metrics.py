@@ -262,6 +262,24 @@ def killed_at_first(path: Path) -> str:
     return "done"
 
 
-def test_an_item_whose_worker_was_killed_from_outside_is_tried_once_more(tmp_path):
+def server_killed_at_first(path: Path) -> str:
+    if not path.exists():
+        path.write_text("")
+        os.kill(os.getppid(), signal.SIGTERM)  # the server that makes the workers
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+    return "done"
+
+
+def test_work_goes_on_when_the_server_of_the_workers_was_killed(tmp_path):
+    paths = [tmp_path / str(number) for number in range(12)]
+    for path in paths[1:]:
+        path.write_text("")
+    outcomes = list(workers.each(server_killed_at_first, paths, jobs=2))
+    assert sorted(outcome.item for outcome in outcomes) == sorted(paths)
+    assert [outcome.result for outcome in outcomes] == ["done"] * 12, outcomes
+
+
+def test_an_item_whose_worker_was_killed_from_outside_is_tried_again(tmp_path):
     (outcome,) = workers.each(killed_at_first, [tmp_path / "here"], jobs=1, always_isolated=True)
     assert outcome.result == "done" and not outcome.reason

@@ -19,8 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile as sf
-from conftest import CONF, LOCAL, ROOT, cli, speech_like, write
+from conftest import LOCAL, ROOT, cli, speech_like, write
 from test_models import SMALL, save
 
 from gan_denoise import generators
