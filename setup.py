@@ -15,7 +15,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["gan_denoise", "gan_denoise.*"]),
-    package_data={"gan_denoise": ["boxed/*"]},
+    package_data={"gan_denoise": ["boxed/*"], "gan_denoise.serve": ["*.css", "*.html", "*.js"]},
     install_requires=[
         "auraloss>=0.4.0",
         "av>=14.0",
@@ -45,7 +45,23 @@ setup(
         ],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.17", "onnxscript>=0.5"],
         "dnsmos": ["librosa>=0.10", "onnxruntime>=1.17", "requests>=2.31", "speechmos>=0.0.1"],
-        "test": ["hypothesis>=6.100", "playwright>=1.49", "pytest>=8.0", "pytest-xdist>=3.5"],
+        "serve": [
+            "fastapi>=0.115",
+            "fastapi-offline>=1.7",
+            "prometheus-client>=0.20",
+            "python-multipart>=0.0.20",
+            "uvicorn>=0.34",
+            "uvloop>=0.21; sys_platform != 'win32'",
+            "websockets>=14.0",
+        ],
+        "test": [
+            "httpx2>=2.0",
+            "hypothesis>=6.100",
+            "playwright>=1.49",
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "schemathesis>=4.0",
+        ],
     },
     entry_points={"console_scripts": ["gan-denoise = gan_denoise.__main__:main"]},
 )

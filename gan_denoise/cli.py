@@ -19,6 +19,7 @@ from gan_denoise.ids import utt_id_below, utt_id_of_file
 from gan_denoise.metrics import ALL, METRICS
 from gan_denoise.mix import SPLITS
 from gan_denoise.noise import load_once
+from gan_denoise.serve import command as serve_command
 from gan_denoise.terminal import fail, progress, say, tell
 
 FILES = "a file, a folder (mirrored), or an scp file"
@@ -63,6 +64,10 @@ def main() -> int:
     for command in (enhance, stream):
         command.add_argument("--model", type=Path, metavar="DIR", help="as exp/l1/model (the one in the package)")
         command.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+
+    serve = commands.add_parser("serve", allow_abbrev=False, help="a service, and a page to try it")
+    serve_command.add_options(serve, _positive)
+    serve.set_defaults(run=serve_command.run)
 
     export = commands.add_parser("export", allow_abbrev=False, help="write a model as ONNX")
     export.add_argument("--overwrite", action="store_true", help="replace output files that exist")

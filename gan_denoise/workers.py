@@ -60,8 +60,7 @@ def each(
 
     jobs: number of processes; 1 works in this one unless always_isolated. Any exception, a crash of the worker and an item
     that takes longer than timeout_s become reasons, so that the others are done. An item whose worker was killed from outside is
-    tried again. function must be importable (not a lambda),
-    its items and results picklable. Workers use one thread each for linear algebra.
+    tried again. function must be importable (not a lambda), its items and results picklable. Workers use one thread each for linear algebra.
     """
     if jobs == 1 and not always_isolated:
         for item in items:
@@ -71,7 +70,7 @@ def each(
     queue = ((item, _TRIES) for item in items)
     for _ in range(_POOLS):
         broken: list[tuple[Any, int]] = []
-        pool = ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=_forkserver())
+        pool = ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=forkserver())
         yield from _in_a_pool(pool, partial(pool.schedule, function, timeout=timeout_s), queue, broken, 4 * jobs)
         if not broken:
             return
@@ -157,7 +156,7 @@ def _leave_cleanly() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
-def _forkserver() -> multiprocessing.context.BaseContext:
+def forkserver() -> multiprocessing.context.BaseContext:
     """Workers come from a clean process that has imported the program once: quicker than starting anew, safer than fork."""
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     before = {name: os.environ.get(name) for name in one_thread}

@@ -20,6 +20,7 @@ from gan_denoise import audio
 from gan_denoise.datadir import DataDir, read_scp
 from gan_denoise.metrics import ALL
 from gan_denoise.noise import spectrogram_db
+from gan_denoise.serve.page import PLAYER, STYLE
 
 _FLOOR_DB = 80.0  # below the loudest bin of the clean spectrogram is black
 _BUDGET = 13e6  # bytes for the listening room: the page is to stay under 15 MB
@@ -59,6 +60,8 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
         scores=table("scores", utterances(run, data)),
         room=room,
         audio=json.dumps(audio_data).replace("</", "<\\/"),
+        style=STYLE.read_text(encoding="utf-8"),
+        player=PLAYER.read_text(encoding="utf-8"),
     )
 
 

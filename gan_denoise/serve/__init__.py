@@ -1,0 +1,11 @@
+"""A model as an HTTP and WebSocket service on one's own machine, with a page to try it.
+
+    app.py        the routes               guard.py    who may ask, and what every answer carries
+    batching.py   live streams, one step of the network for all of them
+    live.py       the WebSocket            files.py    files, in worker processes
+    uploads.py    bodies into private files that are gone afterwards
+    limits.py     what is refused          metrics.py  what Prometheus reads
+    page.html, player.js                   the page
+
+Needs the extra `serve`; limits.py alone does not, so that the command line can tell its options without it.
+"""

@@ -1,0 +1,236 @@
+"""Live streams of one model, served together: a step of the network takes a hop of every stream that has one.
+
+A model's `initial_state(batch)` has the batch first in every tensor, so a stream is a row of one large state, its seat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_denoise.enhance import Denoiser
+from gan_denoise.errors import InputError
+from gan_denoise.streaming import Chain, Resampler
+
+GATHER_S = 0.004  # a step waits so long for company: half of what a hop of 16 ms lets it, and a step of one costs as one of ten
+_AT_ONCE = (
+    8  # hops of each stream in one step, at most: a sender in a hurry does not hold the others up
+)
+
+
+@dataclass
+class Order:
+    """Whole hops of a seat that wait, what became of those before, and who waits for it."""
+
+    samples: Tensor
+    done: asyncio.Future
+    pieces: list[Tensor] = field(default_factory=list)
+
+
+class Batch:
+    """`seats` streams of a model at once. All methods are called in one event loop.
+
+    worked: told the seconds of every step.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, seats: int, worked: Callable[[float], None] = lambda seconds: None
+    ):
+        self.denoiser, self.hop = denoiser, denoiser.generator.hop_length
+        self._device = next(denoiser.generator.parameters()).device
+        self._free, self._orders = list(reversed(range(seats))), dict[int, Order]()
+        self._scheduled, self._worked = False, worked
+        with torch.inference_mode():
+            self._fresh = denoiser.generator.initial_state(1)
+            self._state = denoiser.generator.initial_state(seats)
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    def take_seat(self) -> int:
+        """A row of the state, as new. Raises IndexError where none is free."""
+        seat = self._free.pop()
+        self._put([seat], self._fresh)
+        return seat
+
+    def leave_seat(self, seat: int) -> None:
+        """Whatever the seat still waits for is forgotten."""
+        self._orders.pop(seat, None)
+        self._free.append(seat)
+
+    def step(self, seat: int, samples: np.ndarray) -> asyncio.Future[np.ndarray]:
+        """(n hops,) float32 -> in a while as many, latency - hop_length samples behind. One order a seat at a time."""
+        loop = asyncio.get_running_loop()
+        order = Order(torch.from_numpy(samples).to(self._device), loop.create_future())
+        self._orders[seat] = order
+        self._schedule(GATHER_S)
+        return order.done
+
+    def _schedule(self, wait_s: float) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_later(wait_s, self._step)
+
+    def _step(self) -> None:
+        """One step for all that wait: as many hops as the shortest order has."""
+        self._scheduled = False
+        if not self._orders:
+            return
+        started = time.perf_counter()
+        seats, orders = list(self._orders), list(self._orders.values())
+        count = min([_AT_ONCE * self.hop, *(len(order.samples) for order in orders)])
+        with torch.inference_mode():
+            noisy = torch.stack([order.samples[:count] for order in orders])
+            rows = torch.tensor(seats, device=self._device)
+            state = each_tensor(lambda tensor: tensor.index_select(0, rows), self._state)
+            enhanced, after = self.denoiser.generator.step(noisy, state)
+            self._put(seats, after)
+            enhanced = enhanced.cpu()
+        for seat, order, piece in zip(seats, orders, enhanced, strict=True):
+            order.pieces.append(piece)
+            order.samples = order.samples[count:]
+            if not len(order.samples):
+                del self._orders[seat]
+                if not order.done.done():  # its stream was cut off meanwhile
+                    order.done.set_result(torch.cat(order.pieces).numpy())
+        self._worked(time.perf_counter() - started)
+        if self._orders:
+            self._schedule(0.0)  # after what has come in meanwhile
+
+    def _put(self, seats: list[int], state: Any) -> None:
+        rows = torch.tensor(seats, device=self._device)
+        with torch.inference_mode():
+            each_tensor(lambda old, new: old.index_copy_(0, rows, new), self._state, state)
+
+
+def each_tensor(function: Callable[..., Tensor], *states: Any) -> Any:
+    """`function` of the tensors that have the same place in states of the same form: a tensor, or dicts, lists, tuples of states."""
+    first = states[0]
+    if isinstance(first, Tensor):
+        return function(*states)
+    if isinstance(first, dict):
+        return {name: each_tensor(function, *(state[name] for state in states)) for name in first}
+    return type(first)(each_tensor(function, *parts) for parts in zip(*states, strict=True))
+
+
+class LiveStream:
+    """One stream of a batch at any rate: `push` gives what is finished, `flush` the rest; as many samples come out as went in.
+
+    What it gives is what `Denoiser.stream` gives. `close` it in any case.
+    """
+
+    def __init__(self, batch: Batch, sample_rate: int):
+        self._batch, inside = batch, batch.denoiser.sample_rate
+        self._down = Resampler(sample_rate, inside, 1, quality="HQ")
+        self._up = Resampler(inside, sample_rate, 1, quality="HQ")
+        self._rates = sample_rate, inside
+        self._waiting = np.zeros(0, dtype=np.float32)
+        self._latency = batch.denoiser.generator.latency
+        self._early = (
+            self._latency - batch.hop
+        )  # samples from before the stream's start, to be dropped
+        self._heard = self._said = self._inside = self._inside_said = 0
+        self._seat: int | None = batch.take_seat()
+
+    @property
+    def hop(self) -> int:
+        return self._batch.hop
+
+    def close(self) -> None:
+        if self._seat is not None:
+            self._batch.leave_seat(self._seat)
+            self._seat = None
+
+    async def push(self, samples: np.ndarray) -> np.ndarray:
+        """(n,) -> (m,) float32. Raises InputError for NaN and infinite samples, and for a model that makes them."""
+        if not np.isfinite(samples).all():
+            raise InputError("the stream holds NaN or infinite samples: silence them before")
+        self._heard += len(samples)
+        inside = self._down.push(samples[:, None])[:, 0]
+        return self._finish(self._up.push((await self._enhance(inside))[:, None])[:, 0])
+
+    async def flush(self) -> np.ndarray:
+        """The rest. Nothing can be pushed any more."""
+        rest = self._down.flush()[:, 0]
+        heard = self._inside + len(rest)
+        silence = np.zeros(self._latency + self._batch.hop, dtype=np.float32)
+        enhanced = await self._enhance(np.concatenate([rest, silence]))
+        enhanced = enhanced[: len(enhanced) - max(0, self._inside_said - heard)]
+        last = [self._up.push(enhanced[:, None]), self._up.flush()]
+        return self._finish(np.concatenate(last)[:, 0], pad=True)
+
+    async def _enhance(self, samples: np.ndarray) -> np.ndarray:
+        """At the model's rate; whole hops of what is there."""
+        self._inside += len(samples)
+        self._waiting = np.concatenate([self._waiting, samples])
+        whole = len(self._waiting) // self._batch.hop * self._batch.hop
+        if not whole:
+            return self._waiting[:0]
+        ready, self._waiting = self._waiting[:whole], self._waiting[whole:].copy()
+        enhanced = await self._batch.step(self._seat, ready)
+        if not np.isfinite(enhanced).all():
+            raise InputError(
+                "the model's output is not finite: train it again, with a lower learning rate"
+            )
+        early = min(self._early, len(enhanced))
+        self._early -= early
+        self._inside_said += len(enhanced) - early
+        return enhanced[early:]
+
+    def _finish(self, samples: np.ndarray, *, pad: bool = False) -> np.ndarray:
+        """No more than was heard in all; with pad, no less."""
+        left = self._heard - self._said
+        samples = samples[:left]
+        if pad and len(samples) < left:
+            samples = np.pad(samples, [(0, left - len(samples))])
+        self._said += len(samples)
+        return samples
+
+
+class Delay:
+    """A stage that only holds samples back, as a model's stream does."""
+
+    def __init__(self, hop: int, latency: int):
+        self._hop, self._early, self._waiting = (
+            hop,
+            latency - hop,
+            np.zeros((0, 1), dtype=np.float32),
+        )
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        self._waiting = np.concatenate([self._waiting, samples])
+        whole = len(self._waiting) // self._hop * self._hop
+        out, self._waiting = self._waiting[:whole], self._waiting[whole:]
+        early = min(self._early, len(out))
+        self._early -= early
+        return out[early:]
+
+
+def latency(denoiser: Denoiser, sample_rate: int) -> int:
+    """How many samples at `sample_rate` Hz a live stream's output is behind its input at most, resampling included."""
+    generator, inside = denoiser.generator, denoiser.sample_rate
+    if sample_rate == inside:
+        return generator.latency
+    down, up = (
+        Resampler(*rates, 1, quality="HQ")
+        for rates in ((sample_rate, inside), (inside, sample_rate))
+    )
+    chain, hop = (
+        Chain(down, Delay(generator.hop_length, generator.latency), up),
+        generator.hop_length,
+    )
+    piece = np.zeros((max(1, hop * sample_rate // inside), 1), dtype=np.float32)
+    behind = most = 0
+    for _ in range(2 * inside // hop):  # two seconds
+        behind += len(piece)
+        most = max(most, behind)
+        behind -= len(chain.push(piece))
+    return most

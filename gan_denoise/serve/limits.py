@@ -1,0 +1,33 @@
+"""What the service refuses, and how it says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SAMPLE_RATES_HZ = (1000, 768000)  # beyond, a resampler needs gigabytes
+
+
+def _limit(default: float, what: str):
+    return field(default=default, metadata={"help": what})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Each is an option of `gan-denoise serve`, with the help text that stands here."""
+
+    max_upload_mb: int = _limit(1024, "largest file, in MiB")
+    max_duration: int = _limit(14400, "longest file, in seconds, all of its channels together")
+    max_streams: int = _limit(48, "live streams at once; more are refused")
+    max_files: int = _limit(8, "files at once, being sent, waiting or worked on; more are refused")
+    idle_timeout: int = _limit(30, "seconds that a client may neither send nor take anything")
+    max_request_time: int = _limit(1800, "seconds that a file may take in all")
+    max_stream_time: int = _limit(14400, "seconds that a live stream may last")
+
+
+class Refused(Exception):
+    """A request that is answered with a status and one line of JSON: {"error": message}."""
+
+    def __init__(self, status: int, message: str, **headers: str):
+        super().__init__(message)
+        self.status, self.message = status, message
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -1,0 +1,93 @@
+// The listening room: all systems (buffers of equal length) run at once, and only the chosen one is let through, at the same instant
+let context = null, playing = null;
+class Room {
+  // section: holds .play, an input for the position with its output, and a .system button for each buffer. load: gives the buffers
+  constructor(section, load) {
+    this.section = section;
+    this.load_buffers = load;
+    this.buttons = [...section.querySelectorAll(".system")];
+    this.play = section.querySelector(".play");
+    this.slider = section.querySelector("input");
+    this.output = section.querySelector("output");
+    this.system = 1;
+    this.offset = 0;
+    this.play.addEventListener("click", () => this.toggle());
+    this.buttons.forEach((button, system) => button.addEventListener("click", event => {
+      this.choose(system);
+      if (event.detail && event.target.matches("img, canvas")) this.seek(event.offsetX / event.target.clientWidth);
+    }));
+    this.slider.addEventListener("input", () => this.seek(this.slider.value / 1000));
+    section.addEventListener("keydown", event => {
+      if (!event.target.matches("input, .play, a") && event.key === " ") { event.preventDefault(); this.toggle(); }
+      if (/^[1-9]$/.test(event.key) && this.buttons[event.key - 1]) this.choose(event.key - 1);
+    });
+  }
+  async load() {
+    context ??= new AudioContext();
+    await context.resume();
+    this.buffers ??= await this.load_buffers();
+    this.duration = Math.max(...this.buffers.map(buffer => buffer.duration));
+  }
+  weight(system) { return system === this.system ? 1 : 0; }
+  position() { return this.sources ? Math.min(this.duration, context.currentTime - this.started) : this.offset; }
+  async toggle() {
+    if (this.sources) return this.stop(this.position());
+    await this.load();
+    playing?.stop(playing.position());
+    this.start(this.offset >= this.duration - 0.05 ? 0 : this.offset);
+  }
+  start(offset) {
+    const at = context.currentTime + 0.03;
+    this.started = at - offset;
+    this.gains = this.buffers.map((_, system) => {
+      const gain = new GainNode(context, { gain: this.weight(system) });
+      gain.connect(context.destination);
+      return gain;
+    });
+    this.sources = this.buffers.map((buffer, system) => {
+      const source = new AudioBufferSourceNode(context, { buffer });
+      source.connect(this.gains[system]);
+      source.start(at, offset);
+      return source;
+    });
+    playing = this;
+    this.play.textContent = "Pause";
+    this.draw();
+  }
+  stop(offset) {
+    this.sources?.forEach(source => source.stop());
+    this.gains?.forEach(gain => gain.disconnect());
+    this.sources = this.gains = null;
+    this.offset = offset;
+    if (playing === this) playing = null;
+    this.play.textContent = "Play";
+    this.show();
+  }
+  choose(system) {
+    this.system = system;
+    this.buttons.forEach((button, other) => button.setAttribute("aria-pressed", other === system));
+    this.weigh();
+  }
+  weigh() {
+    this.gains?.forEach((gain, system) => gain.gain.setTargetAtTime(this.weight(system), context.currentTime, 0.004));
+  }
+  async seek(share) {
+    const running = this.sources;
+    await this.load();
+    if (running) this.stop(0);
+    this.offset = share * this.duration;
+    running ? this.start(this.offset) : this.show();
+  }
+  show() {
+    const position = this.position(), share = this.duration ? position / this.duration : 0;
+    for (const button of this.buttons) button.querySelector("i").style.left = 100 * share + "%";
+    this.slider.value = 1000 * share;
+    this.output.textContent = Math.max(0, position).toFixed(1) + " s";
+  }
+  draw() {
+    if (!this.sources) return;
+    if (this.position() >= this.duration) return this.stop(0);
+    this.show();
+    requestAnimationFrame(() => this.draw());
+  }
+}

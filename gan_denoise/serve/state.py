@@ -1,0 +1,96 @@
+"""What the routes share while the service runs: models, live streams, files at work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from gan_denoise.enhance import Denoiser
+from gan_denoise.serve import uploads
+from gan_denoise.serve.batching import Batch, LiveStream, latency
+from gan_denoise.serve.files import Workers
+from gan_denoise.serve.limits import Limits, Refused
+from gan_denoise.serve.metrics import Metrics
+
+
+@dataclass
+class FileAtWork:
+    """folder: private, gone with the request. received: the body is here."""
+
+    folder: Path
+    received: bool = False
+
+
+class State:
+    """models: name -> folder. device: torch's. jobs: processes for files. Raises InputError for what is no model."""
+
+    def __init__(self, models: Mapping[str, Path], device: str, limits: Limits, jobs: int):
+        self.limits, self.metrics = limits, Metrics()
+        self.denoisers = {
+            name: Denoiser.load(folder, device=device) for name, folder in models.items()
+        }
+        self.workers = Workers(models, device, limits, jobs=jobs)
+        self._batches = {
+            name: Batch(
+                denoiser, limits.max_streams, lambda seconds: self.metrics.worked("stream", seconds)
+            )
+            for name, denoiser in self.denoisers.items()
+            if denoiser.streams
+        }
+        self.latency: Callable[[str, int], int] = cache(
+            lambda name, rate: latency(self.denoisers[name], rate)
+        )
+        self.files: dict[uuid.UUID, FileAtWork] = {}
+        self._streams, self._folder = 0, Path()
+        self.metrics.streams.set_function(lambda: self._streams)
+        self.metrics.files.set_function(lambda: len(self.files))
+        self.metrics.queue.set_function(lambda: self.workers.waiting)
+
+    @contextlib.asynccontextmanager
+    async def running(self, _) -> AsyncIterator[None]:
+        """The service's lifespan."""
+        with uploads.private_folder() as self._folder:
+            self.workers.start()
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(self.workers.stop)
+
+    @contextlib.contextmanager
+    def file(self, key: uuid.UUID) -> Iterator[FileAtWork]:
+        """A place for a file. Raises Refused when there are too many, or the key is in use."""
+        if len(self.files) >= self.limits.max_files:
+            raise Refused(429, "too many files at once: try again in a while", Retry_After="5")
+        if key in self.files:
+            raise Refused(422, "id: a request with this one is at work")
+        folder = self._folder / key.hex
+        self.files[key] = FileAtWork(folder)
+        try:
+            folder.mkdir(mode=0o700)
+            yield self.files[key]
+        except OSError as error:
+            raise Refused(503, f"the server cannot store the file ({error.strerror})") from error
+        finally:
+            del self.files[key]
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def stream(self, model: str, sample_rate: int) -> Iterator[LiveStream]:
+        """A live stream. Raises Refused when there are too many, or the model does not stream."""
+        if model not in self._batches:
+            raise Refused(422, f"model: {model} looks into the future and cannot stream")
+        if self._streams >= self.limits.max_streams:
+            raise Refused(503, "all live streams are taken: try again in a while", Retry_After="5")
+        stream = LiveStream(self._batches[model], sample_rate)
+        self._streams += 1
+        try:
+            yield stream
+        finally:
+            self._streams -= 1
+            stream.close()
