@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""How many live streams `gan-denoise serve` bears: streams against the time from a piece's due time to its answer.
+"""How many live streams `gan-denoise serve` bears: streams against a piece's time to its answer.
 
 load.py [--streams 1,10,20,40] [--seconds 60] [--piece-ms 20] [--model DIR]
 
-Starts the service on a free port of 127.0.0.1 and on one core, itself runs on another where there is one, and sends noise in real time.
-Stops by itself. For each number of streams it prints percentiles, the server's share of its core, and how many streams it refused.
+Starts the service on a free port of 127.0.0.1 and on one core, itself runs on another where there
+is one, and sends noise in real time. Stops by itself. For each number of streams it prints
+percentiles of the time from when a piece was due to its whole answer, the server's share of its
+core, and how many streams it refused.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import os
 import re
 import struct
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -115,7 +116,10 @@ async def _measure(count: int, port: int, pid: int, seconds: float, piece_s: flo
 
 
 class Stream(asyncio.Protocol):
-    """A WebSocket that costs next to nothing, so that the server is what is measured. took_s: of every answered piece."""
+    """A WebSocket that costs next to nothing, so that the server is what is measured.
+
+    took_s: of every answered piece.
+    """
 
     def __init__(self, port: int):
         self._port, self._data, self._due = port, bytearray(), []
@@ -126,8 +130,9 @@ class Stream(asyncio.Protocol):
         self.transport = transport
         key = base64.b64encode(bytes(16)).decode()
         transport.write(
-            f"GET /v1/stream?sample_rate={SAMPLE_RATE} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+            f"GET /v1/stream?sample_rate={SAMPLE_RATE} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
         )
 
     def data_received(self, data: bytes) -> None:

@@ -7,5 +7,6 @@
     limits.py     what is refused          metrics.py  what Prometheus reads
     page.html, player.js                   the page
 
-Needs the extra `serve`; limits.py alone does not, so that the command line can tell its options without it.
+Needs the extra `serve`; limits.py alone does not, so that the command line can tell its options
+without it.
 """

@@ -1,6 +1,7 @@
-"""Live streams of one model, served together: a step of the network takes a hop of every stream that has one.
+"""Live streams of one model together: a step of the network takes a hop of each that has one.
 
-A model's `initial_state(batch)` has the batch first in every tensor, so a stream is a row of one large state, its seat.
+A model's `initial_state(batch)` has the batch first in every tensor, so a stream is a row of one
+large state, its seat.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.streaming import Chain, Resampler
 
-GATHER_S = 0.004  # a step waits so long for company: half of what a hop of 16 ms lets it, and a step of one costs as one of ten
+GATHER_S = 0.004  # that a step waits for company: for ten it costs little more than for one
 _AT_ONCE = (
     8  # hops of each stream in one step, at most: a sender in a hurry does not hold the others up
 )
@@ -50,6 +51,8 @@ class Batch:
         with torch.inference_mode():
             self._fresh = denoiser.generator.initial_state(1)
             self._state = denoiser.generator.initial_state(seats)
+            silence = torch.zeros(1, self.hop, device=self._device)
+            denoiser.generator.step(silence, self._fresh)  # the first step takes longer
 
     @property
     def free(self) -> int:
@@ -67,7 +70,10 @@ class Batch:
         self._free.append(seat)
 
     def step(self, seat: int, samples: np.ndarray) -> asyncio.Future[np.ndarray]:
-        """(n hops,) float32 -> in a while as many, latency - hop_length samples behind. One order a seat at a time."""
+        """(n hops,) float32 -> in a while as many, latency - hop_length samples behind.
+
+        One order a seat at a time.
+        """
         loop = asyncio.get_running_loop()
         order = Order(torch.from_numpy(samples).to(self._device), loop.create_future())
         self._orders[seat] = order
@@ -112,7 +118,10 @@ class Batch:
 
 
 def each_tensor(function: Callable[..., Tensor], *states: Any) -> Any:
-    """`function` of the tensors that have the same place in states of the same form: a tensor, or dicts, lists, tuples of states."""
+    """`function` of the tensors at the same place in states of the same form.
+
+    A state is a tensor, or a dict, list or tuple of states.
+    """
     first = states[0]
     if isinstance(first, Tensor):
         return function(*states)
@@ -122,9 +131,10 @@ def each_tensor(function: Callable[..., Tensor], *states: Any) -> Any:
 
 
 class LiveStream:
-    """One stream of a batch at any rate: `push` gives what is finished, `flush` the rest; as many samples come out as went in.
+    """One stream of a batch, at any rate: as many samples come out as went in.
 
-    What it gives is what `Denoiser.stream` gives. `close` it in any case.
+    `push` gives what is finished, `flush` the rest, as `Denoiser.stream` does; `close` it in any
+    case.
     """
 
     def __init__(self, batch: Batch, sample_rate: int):
@@ -150,7 +160,10 @@ class LiveStream:
             self._seat = None
 
     async def push(self, samples: np.ndarray) -> np.ndarray:
-        """(n,) -> (m,) float32. Raises InputError for NaN and infinite samples, and for a model that makes them."""
+        """(n,) -> (m,) float32.
+
+        Raises InputError for NaN and infinite samples, and for a model that makes them.
+        """
         if not np.isfinite(samples).all():
             raise InputError("the stream holds NaN or infinite samples: silence them before")
         self._heard += len(samples)
@@ -215,7 +228,7 @@ class Delay:
 
 
 def latency(denoiser: Denoiser, sample_rate: int) -> int:
-    """How many samples at `sample_rate` Hz a live stream's output is behind its input at most, resampling included."""
+    """Samples at `sample_rate` Hz that a live stream is behind at most, resampling included."""
     generator, inside = denoiser.generator, denoiser.sample_rate
     if sample_rate == inside:
         return generator.latency

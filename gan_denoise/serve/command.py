@@ -49,11 +49,14 @@ def add_options(parser: argparse.ArgumentParser, positive) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until interrupted. Raises InputError for what cannot be served, OSError where the address is not to be had."""
+    """Serve until interrupted.
+
+    Raises InputError for what cannot be served, OSError where the address is not to be had.
+    """
     token = arguments.token or os.environ.get(TOKEN_VARIABLE) or None
     if not _loopback(arguments.host) and not token:
         raise InputError(
-            f"--host {arguments.host}: others could use this server: give a --token, or listen on 127.0.0.1"
+            f"--host {arguments.host}: others could use it: give a --token, or leave it out"
         )
     try:
         import uvicorn
@@ -91,9 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         logging.getLogger("uvicorn.error").addFilter(_one_line)
         host, port = listener.getsockname()[:2]
-        say(
-            f"serve: http://{f'[{host}]' if ':' in host else host}:{port} with {', '.join(models)}; Ctrl-C ends it"
-        )
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        say(f"serve: {url} with {', '.join(models)}; Ctrl-C ends it")
         uvicorn.Server(config).run(sockets=[listener])
     return 0
 
@@ -104,7 +106,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address, family=family, backlog=256)
     except OSError as error:
         raise InputError(
-            f"{host}:{port}: cannot listen there ({error.strerror}): choose another --host or --port"
+            f"{host}:{port}: cannot listen there ({error.strerror}): choose another --port"
         ) from error
 
 

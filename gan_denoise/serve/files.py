@@ -1,4 +1,4 @@
-"""Files, enhanced in worker processes: what a decoder or a long file does there leaves the live streams and the server alone."""
+"""Files, enhanced in worker processes: a decoder's crash or a long file leaves the rest alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _models: dict[str, Denoiser] = {}  # of a worker process
 
 @dataclass(frozen=True)
 class Enhanced:
-    """A file that is done. suffix: of its format. frames: samples of each channel. audio_s: of all channels. work_s: spent."""
+    """A file that is done.
+
+    suffix: of its format. frames: samples of each channel. audio_s: of all channels. work_s: spent.
+    """
 
     path: Path
     suffix: str
@@ -72,7 +75,9 @@ class Workers:
         self._pool.join()
 
     async def enhance(self, upload: Upload, model: str, *, mix: float, high_band: str) -> Enhanced:
-        """Enhance a file, into another beside it. Raises Refused: 413 too long, 415 no audio, 422 broken audio, 503.
+        """Enhance a file, into another beside it.
+
+        Raises Refused: 413 too long, 415 no audio, 422 broken audio, 503 out of time or space.
 
         Cancelled, it ends the work at once.
         """

@@ -1,4 +1,4 @@
-"""Who may ask: checks before any route, headers on every answer, and how long a client may keep still."""
+"""Who may ask: checks before any route, headers on every answer, an end to waiting."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
+from starlette.websockets import WebSocketDisconnect
 
 from gan_denoise.serve.limits import Limits, Refused
 from gan_denoise.serve.metrics import Metrics
@@ -36,9 +37,10 @@ _CLOSED = "default-src 'none'; frame-ancestors 'none'"
 class Guard:
     """ASGI middleware around the whole service.
 
-    A browser's foreign page is refused by its Origin; by the Host too where there is no token, since a foreign name may be made to
-    point here (DNS rebinding). token: asked for by what works and tells, as `Authorization: Bearer TOKEN`, on the WebSocket also
-    as `?token=`, for browsers cannot set headers there. hosts: the names of this server, where there is no token.
+    A browser's foreign page is refused by its Origin; by the Host too where there is no token,
+    since a foreign name may be made to point here (DNS rebinding). token: asked for by what works
+    and tells, as `Authorization: Bearer TOKEN`, on the WebSocket also as `?token=`, for browsers
+    cannot set headers there. hosts: the names of this server, where there is no token.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class Guard:
         return None
 
     def _patient(self, receive: Receive) -> Receive:
-        """A body that stops coming ends its request; after the body, waiting for the client is not idleness."""
+        """A body that stops coming ends its request; to wait for the answer is not idle."""
         body_ended = False
 
         async def patient() -> MutableMapping[str, Any]:
@@ -99,7 +101,7 @@ class Guard:
         return patient
 
     def _answers(self, scope: Scope, send: Send) -> Send:
-        """With headers and a count; a client that takes nothing is dropped (of a live stream, live.py takes care)."""
+        """With headers and a count; a client that takes nothing is dropped (streams: live.py)."""
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
@@ -111,7 +113,10 @@ class Guard:
             elif message["type"] == "websocket.accept":
                 self._count(scope, 101)
             if scope["type"] == "websocket":
-                return await send(message)
+                try:
+                    return await send(message)
+                except RuntimeError as error:  # so uvicorn says that a broken frame has closed it
+                    raise WebSocketDisconnect(1006) from error
             try:
                 async with asyncio.timeout(self._limits.idle_timeout):
                     await send(message)

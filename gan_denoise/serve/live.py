@@ -1,8 +1,11 @@
-"""The WebSocket: raw samples in, as many enhanced samples out. What is said on it stands in PROTOCOL.
+"""The WebSocket: raw samples in, as many enhanced samples out.
 
-    server  {"model": "boxed", "sample_rate": 16000, "format": "s16le", "hop_length": 256, "latency": 512}
-    client  binary: any number of samples          server  binary: those that are finished by now, perhaps none; one answer each
-    client  text: end                              server  binary: the rest; then it closes (1000)
+    server  {"model": "boxed", "sample_rate": 16000, "format": "s16le",
+             "hop_length": 256, "latency": 512}
+    client  binary: any number of samples
+    server  binary: those that are finished by now, perhaps none; one answer each
+    client  text: end
+    server  binary: the rest; then it closes (1000)
 
 Where something is wrong, the server says {"error": ...} and closes.
 """
@@ -90,7 +93,7 @@ class Conversation:
             await self._socket.close(error.code if error else 1000)
 
     async def _watch(self, talk: asyncio.Task[None]) -> Broken | None:
-        """Look now and then whether anything moves: a timer for every message would cost more than the message."""
+        """Look now and then whether anything moves: a timer a message would cost too much."""
         limits = self._limits
         while True:
             ends = min(self._moved + limits.idle_timeout, self._began + limits.max_stream_time)

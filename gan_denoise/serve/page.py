@@ -1,4 +1,4 @@
-"""The page as it is sent: one file, made of page.html and the player, and the policy that lets it do what it does and no more."""
+"""The page as it is sent: one file, of page.html and the player, and its strict policy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def html() -> str:
 
 
 def policy(page: str, *, files: str = "") -> str:
-    """A Content-Security-Policy that allows a page its own script, style and worklet, and to ask this server.
+    """A Content-Security-Policy: a page's own script, style and worklet, and this server.
 
     files: a source whose scripts, styles and pictures it may load, as "'self'".
     """
@@ -33,6 +33,7 @@ def policy(page: str, *, files: str = "") -> str:
         return " ".join([*(f"'sha256-{digest}'" for digest in digests), files]).strip() or "'none'"
 
     return (
-        f"default-src 'none'; script-src {allowed('script')} blob:; style-src {allowed('style')}; connect-src 'self'; "
-        f"img-src data: {files}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src {allowed('script')} blob:; style-src {allowed('style')}; "
+        f"connect-src 'self'; img-src data: {files}; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     )

@@ -4,7 +4,7 @@ class Room {
   // section: holds .play, an input for the position with its output, and a .system button for each buffer. load: gives the buffers
   constructor(section, load) {
     this.section = section;
-    this.load_buffers = load;
+    this.loadBuffers = load;
     this.buttons = [...section.querySelectorAll(".system")];
     this.play = section.querySelector(".play");
     this.slider = section.querySelector("input");
@@ -25,7 +25,7 @@ class Room {
   async load() {
     context ??= new AudioContext();
     await context.resume();
-    this.buffers ??= await this.load_buffers();
+    this.buffers ??= await this.loadBuffers();
     this.duration = Math.max(...this.buffers.map(buffer => buffer.duration));
   }
   weight(system) { return system === this.system ? 1 : 0; }

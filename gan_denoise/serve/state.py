@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from gan_denoise.enhance import Denoiser
@@ -28,7 +28,7 @@ class FileAtWork:
 
 
 class State:
-    """models: name -> folder. device: torch's. jobs: processes for files. Raises InputError for what is no model."""
+    """models: name -> folder. jobs: processes for files. Raises InputError for what is no model."""
 
     def __init__(self, models: Mapping[str, Path], device: str, limits: Limits, jobs: int):
         self.limits, self.metrics = limits, Metrics()
@@ -43,7 +43,7 @@ class State:
             for name, denoiser in self.denoisers.items()
             if denoiser.streams
         }
-        self.latency: Callable[[str, int], int] = cache(
+        self.latency: Callable[[str, int], int] = lru_cache(
             lambda name, rate: latency(self.denoisers[name], rate)
         )
         self.files: dict[uuid.UUID, FileAtWork] = {}

@@ -1,4 +1,4 @@
-"""Bodies of requests into private files, piece by piece; nothing of them stays, not even of a server that was killed."""
+"""Bodies of requests into private files, which are gone afterwards, even after a kill -9."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _FIELD = b"file"
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder of this process that nobody else can read, gone at the end; those of processes that died without one are removed.
+    """A folder that nobody else can read, gone at the end; those of dead processes are removed.
 
-    Each lies in a folder of this user in TMPDIR and holds a locked file, which tells the living from the dead. Raises InputError
-    where somebody else has that name.
+    Each lies in a folder of this user in TMPDIR and holds a locked file, which tells the living
+    from the dead. Raises InputError where somebody else has that name.
     """
     home = Path(tempfile.gettempdir()) / f"gan_denoise-serve-{os.getuid()}"
     home.mkdir(mode=0o700, exist_ok=True)
@@ -51,7 +51,7 @@ def private_folder() -> Iterator[Path]:
 
 @dataclass
 class Upload:
-    """A body that was received. name: the client's, for messages and for the answer. size: bytes."""
+    """A body that was received. name: the client's. size: bytes."""
 
     path: Path
     name: str
@@ -61,7 +61,8 @@ class Upload:
 async def receive(request: Request, path: Path, *, name: str, limit: int) -> Upload:
     """The body, or the field `file` of a form, into `path`. limit: bytes.
 
-    Raises Refused: 400 for a body that is empty, broken or no such form, 413 beyond the limit, 503 where it cannot be stored.
+    Raises Refused: 400 for a body that is empty, broken or no such form, 413 beyond the limit, 503
+    where it cannot be stored.
     """
     too_large = Refused(413, f"{name}: larger than {limit / 2**20:g} MiB, the limit of this server")
     length = request.headers.get("content-length", "")
@@ -99,7 +100,7 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
 
 
 class Form:
-    """A multipart/form-data body with one file in it, taken apart as it comes. name: of the file, until the form tells it."""
+    """A form with one file in it, taken apart as it comes. name: until the form tells it."""
 
     def __init__(self, boundary: bytes | None, name: str):
         if not boundary:
@@ -165,6 +166,6 @@ class Form:
 
 
 def plain_name(name: str) -> str:
-    """A client's file name for messages and headers: its last part, printable, of at most 200 characters."""
+    """A client's file name, to be shown: its last part, printable, of at most 200 characters."""
     name = PurePosixPath(name.replace("\\", "/")).name
     return "".join(letter for letter in name if letter.isprintable() and letter != '"')[-200:]

@@ -1,0 +1,163 @@
+"""The routes that enhance: files, and live streams."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import PurePath
+from typing import Annotated, Any, BinaryIO, Literal
+from urllib.parse import quote
+
+from fastapi import FastAPI, Query, Request, WebSocket
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response, StreamingResponse
+
+from gan_denoise.enhance import HIGH_BAND
+from gan_denoise.serve import files, live, uploads
+from gan_denoise.serve.limits import Refused
+from gan_denoise.serve.state import State
+
+_SENT_AT_ONCE = 2**18  # bytes
+_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
+_ANY = "application/octet-stream"
+
+
+class Error(BaseModel):
+    error: str
+
+
+class Progress(BaseModel):
+    """share: of the file that is enhanced, 0 to 1."""
+
+    state: Literal["receiving", "waiting", "enhancing"]
+    share: float
+
+
+def enhance_files(app: FastAPI, state: State) -> None:
+    limits, binary = state.limits, {"type": "string", "format": "binary"}
+    form = {"type": "object", "required": ["file"], "properties": {"file": binary}}
+    errors = {
+        status: {"model": Error} for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
+    }
+
+    @app.post(
+        "/v1/enhance",
+        response_class=StreamingResponse,
+        responses={
+            **errors,
+            200: {"content": {kind: {"schema": binary} for kind in (*_TYPES.values(), _ANY)}},
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"multipart/form-data": {"schema": form}, _ANY: {"schema": binary}},
+            }
+        },
+    )
+    async def enhance(
+        request: Request,
+        mix: Annotated[
+            float, Query(ge=0, le=1, description="1: enhanced only, 0: input only")
+        ] = 1.0,
+        high_band: Annotated[
+            Literal[HIGH_BAND],
+            Query(description="what becomes of the input above half the model's sample rate"),
+        ] = HIGH_BAND[0],
+        model: Annotated[
+            Literal[tuple(state.denoisers)], Query(description="as /v1/models has it")
+        ] = next(iter(state.denoisers)),
+        name: Annotated[
+            str, Query(max_length=255, description="the file's, where it is the body itself")
+        ] = "",
+        id: Annotated[
+            uuid.UUID | None, Query(description="of the client's choice, for /v1/progress")
+        ] = None,
+    ) -> Response:
+        """Enhance a file: the body itself, or the field `file` of a form.
+
+        The answer has its format, length, rate and channels.
+        """
+        name = uploads.plain_name(name) or "the file"
+        with state.file(id or uuid.uuid4()) as place:
+            try:
+                async with asyncio.timeout(limits.max_request_time):
+                    target, limit = place.folder / "upload", limits.max_upload_mb * 2**20
+                    upload = await uploads.receive(request, target, name=name, limit=limit)
+                    place.received = True
+                    work = state.workers.enhance(upload, model, mix=mix, high_band=high_band)
+                    enhanced = await _unless_gone(request, work)
+            except TimeoutError as error:
+                late = f"{name}: took longer than {limits.max_request_time} s"
+                raise Refused(503, late) from error
+            file = enhanced.path.open("rb")  # its folder goes now; what is open stays readable
+        state.metrics.heard("file", enhanced.audio_s)
+        state.metrics.worked("file", enhanced.work_s)
+        return _answer(file, upload.name, enhanced)
+
+    @app.get("/v1/progress/{id}", responses={status: {"model": Error} for status in (404, 422)})
+    async def progress(id: uuid.UUID) -> Progress:
+        """How far a request to /v1/enhance with this `id` is; 404 before and after it."""
+        if id not in state.files:
+            raise Refused(404, "no request with this id is at work")
+        place = state.files[id]
+        share = files.progress(place.folder)
+        waits = "waiting" if place.received else "receiving"
+        return Progress(state=waits if share is None else "enhancing", share=share or 0.0)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Any:
+    """The work's result. A client that leaves meanwhile ends it: raises ClientDisconnect."""
+    task, left = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait([task, left], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        for future in (task, left):
+            future.cancel()
+        await asyncio.wait([task, left])
+
+
+def _answer(file: BinaryIO, name: str, enhanced: files.Enhanced) -> Response:
+    async def content() -> AsyncIterator[bytes]:
+        with file:
+            while piece := await asyncio.to_thread(file.read, _SENT_AT_ONCE):
+                yield piece
+
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    name = f"{quote(PurePath(name).stem)}_enhanced{enhanced.suffix}"
+    headers = {
+        "content-length": str(size),
+        "content-disposition": f"attachment; filename*=UTF-8''{name}",
+        "x-sample-rate": str(enhanced.sample_rate),
+        "x-channels": str(enhanced.channels),
+        "x-frames": str(enhanced.frames),
+        "x-clipped-samples": str(enhanced.clipped),
+    }
+    return StreamingResponse(
+        content(), media_type=_TYPES.get(enhanced.suffix, _ANY), headers=headers
+    )
+
+
+def enhance_streams(app: FastAPI, state: State) -> None:
+    @app.websocket("/v1/stream")
+    async def stream(
+        socket: WebSocket,
+        sample_rate: Annotated[int | None, Query(ge=8000, le=192000)] = None,
+        format: Literal[tuple(live.FORMATS)] = "s16le",
+        model: Literal[tuple(state.denoisers)] = next(iter(state.denoisers)),
+    ) -> None:
+        rate = sample_rate or state.denoisers[model].sample_rate
+        with state.stream(model, rate) as own:
+            hello = {
+                "model": model,
+                "sample_rate": rate,
+                "format": format,
+                "hop_length": max(1, own.hop * rate // state.denoisers[model].sample_rate),
+                "latency": state.latency(model, rate),
+            }
+            await socket.accept()
+            await live.Conversation(socket, own, hello, state.limits, state.metrics).run()

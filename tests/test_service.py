@@ -1,0 +1,420 @@
+"""gan-denoise serve as a process: OpenAPI, the README's client, broken frames, the page."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+import schemathesis
+import soundfile as sf
+from conftest import ROOT, run, speech_like, write
+from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from test_page import BROWSER
+
+import gan_denoise
+from gan_denoise import audio
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PATH = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+
+
+class Service:
+    """A running one. url, port: where. log: what it has said."""
+
+    def __init__(self, process, log):
+        self.process, self._log = process, log
+        deadline = time.monotonic() + 60
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", self.log)):
+            assert process.poll() is None and time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+        self.url, self.port = found[0], int(found[1])
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@contextlib.contextmanager
+def serving(folder, *options):
+    log = folder / "log"
+    with open(log, "wb") as file:
+        process = subprocess.Popen(
+            ["gan-denoise", "serve", "--port", "0", *options],
+            stderr=file,
+            env=os.environ | {"PATH": PATH, "TMPDIR": str(folder)},
+        )
+    try:
+        yield Service(process, log)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """The model in the package; its log holds no traceback at the end, and no file of its own
+    stays.
+    """
+    folder = tmp_path_factory.mktemp("service")
+    with serving(folder) as running:
+        yield running
+        assert "Traceback" not in running.log, running.log
+    assert [path for path in folder.rglob("*") if path.is_file()] == [folder / "log"]
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """A noisy recording of 2 s, 16 kHz mono."""
+    wave = speech_like(0, 2.0) + 0.02 * np.random.default_rng(0).standard_normal(32000)
+    return write(tmp_path_factory.mktemp("noisy") / "noisy.wav", wave, subtype="PCM_16")
+
+
+def test_openapi_holds(service):
+    schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+    assert {operation.ok().path for operation in schema.get_all_operations()} == {
+        "/v1/models", "/healthz", "/metrics", "/v1/enhance", "/v1/progress/{id}",
+    }  # fmt: skip
+    for operation in schema.get_all_operations():
+
+        @settings(
+            max_examples=12,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(operation.ok().as_strategy())
+        def holds(case):
+            case.call_and_validate(excluded_checks=[positive_data_acceptance])  # bytes are no audio
+
+        holds()
+
+
+def readme_client(url: str) -> str:
+    """The README's Python client, for another address."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = (block for block in blocks if "websockets" in block)
+    assert len(code.strip().splitlines()) <= 10
+    return code.replace("ws://127.0.0.1:8000", url.replace("http", "ws"))
+
+
+def test_the_readmes_client_works(service, noisy, tmp_path):
+    (tmp_path / "noisy.wav").write_bytes(noisy.read_bytes())
+    result = run("python", "-c", readme_client(service.url), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    samples, rate = audio.read(noisy)
+    expected = gan_denoise.load()(samples, rate)
+    got, _ = audio.read(tmp_path / "enhanced.wav")
+    np.testing.assert_allclose(got, expected, rtol=0.0, atol=1.01 / 32768 + 1e-5)
+
+
+def test_the_readmes_section_is_short():
+    section = re.search(r"## Serve it\n(.*?)\n## ", README, re.DOTALL)[1]
+    assert len(section.strip().splitlines()) <= 20
+    assert "curl" in section
+
+
+def open_stream(port: int, query: str = "") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+    connection.sendall(
+        f"GET /v1/stream{query} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    return connection
+
+
+def frame(first: int, payload: bytes, masked: bool = True, length: int | None = None) -> bytes:
+    length = len(payload) if length is None else length
+    mask = 0x80 * masked
+    head = (
+        struct.pack("!BB", first, mask | length)
+        if length < 126
+        else struct.pack("!BBQ", first, mask | 127, length)
+    )
+    return head + bytes(4) * masked + payload
+
+
+BROKEN_FRAMES = {
+    "no UTF-8": frame(0x81, b"\xff\xfe"),
+    "not masked": frame(0x82, bytes(8), masked=False),
+    "reserved opcode": frame(0x83, bytes(8)),
+    "reserved bits": frame(0xF2, bytes(8)),
+    "too large": frame(0x82, bytes(8), length=2**21),
+    "continued nothing": frame(0x80, bytes(8)),
+    "long ping": frame(0x89, bytes(126)),
+    "half a sample": frame(0x82, bytes(3)),
+    "words": frame(0x81, b"end?"),
+    "close of one byte": frame(0x88, b"x"),
+    "fragments beyond the limit": frame(0x02, bytes(2**20)) + frame(0x80, bytes(2**20)),
+    "rubbish": b"\x00" * 64,
+}
+
+
+def test_two_hundred_broken_frames_and_requests_leave_the_server_well(service, noisy):
+    server, before = psutil.Process(service.process.pid), 0
+    draw = np.random.default_rng(0)
+    for number in range(200):
+        if number == 50:
+            before = server.memory_info().rss
+        kind = number % (len(BROKEN_FRAMES) + 2)
+        if kind < len(BROKEN_FRAMES):
+            with open_stream(service.port) as connection:
+                assert connection.recv(4096).startswith(b"HTTP/1.1 101")
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(list(BROKEN_FRAMES.values())[kind])
+                    while b"\x88" not in (connection.recv(65536) or b"\x88"):
+                        pass  # until it is closed from there
+        else:
+            with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+                connection.sendall(
+                    draw.bytes(200) + b"\r\n\r\n" if kind % 2 else b"GET / HTTP/9.9\r\nHost\r\n\r\n"
+                )
+                assert connection.recv(4096).startswith(b"HTTP/1.1 400")
+    assert server.memory_info().rss - before < 16 * 2**20
+    with open_stream(service.port) as connection:
+        assert connection.recv(4096).startswith(b"HTTP/1.1 101")
+
+
+def test_memory_does_not_grow_with_the_file(service, tmp_path):
+    """A minute at 192 kHz in 32 bits, 46 MB, sent as it is read."""
+    second = (0.01 * np.random.default_rng(0).standard_normal(192000)).astype(np.float32)
+    with sf.SoundFile(tmp_path / "long.wav", "w", 192000, 1, "FLOAT") as file:
+        for _ in range(60):
+            file.write(second)
+    processes = [psutil.Process(service.process.pid)]
+    processes += processes[0].children(recursive=True)
+    before, peak, connection = sum(process.memory_info().rss for process in processes), 0, None
+    connection = http.client.HTTPConnection("127.0.0.1", service.port)
+    with open(tmp_path / "long.wav", "rb") as file:
+        connection.request(
+            "POST",
+            "/v1/enhance",
+            file,
+            encode_chunked=True,
+            headers={"Transfer-Encoding": "chunked"},
+        )
+    answer = connection.getresponse()
+    size = 0
+    while piece := answer.read(2**20):
+        size += len(piece)
+        peak = max(peak, sum(process.memory_info().rss for process in processes))
+    assert size == (tmp_path / "long.wav").stat().st_size
+    assert peak - before < 32 * 2**20
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def browser(noisy):
+    playwright = pytest.importorskip("playwright.sync_api")
+    if BROWSER is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium: .ci/run installs it")
+        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(
+            executable_path=BROWSER,
+            args=[
+                "--no-sandbox",
+                "--autoplay-policy=no-user-gesture-required",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-audio-capture={noisy}",
+            ],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, service):
+    """The page with leave to use the microphone; fails for an error, and for a request to anywhere
+    else.
+    """
+    context = browser.new_context(
+        permissions=["microphone"], accept_downloads=True, reduced_motion="reduce"
+    )
+    page, errors, asked = context.new_page(), [], []
+    page.on(
+        "console", lambda message: errors.append(message.text) if message.type == "error" else None
+    )
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(service.url)
+    yield page
+    context.close()
+    refused = ("415", "ERR_FAILED")  # a browser logs what a test meant to be refused
+    assert [error for error in errors if not any(code in error for code in refused)] == []
+    assert all(url.startswith((service.url, "blob:", "data:")) for url in asked), asked
+
+
+def until(page, expression: str, seconds: float = 15.0):
+    """Wait until an expression of the page is true; its policy forbids what Playwright has for
+    that.
+    """
+    deadline = time.monotonic() + seconds
+    while not (found := page.evaluate(expression)):
+        assert time.monotonic() < deadline, expression
+        time.sleep(0.02)
+    return found
+
+
+def test_a_file_is_enhanced_heard_and_saved(page, noisy, tmp_path):
+    page.set_input_files("#files", [str(noisy)])
+    page.wait_for_selector(".ready:not([hidden])")
+    assert page.text_content(".card h3") == "noisy.wav 2.0 s, 16000 Hz, mono"
+    room = "document.querySelector('.card.room').room"
+    before, after = page.evaluate(
+        f"{room}.loadBuffers().then(all => all.map(one => [...one.getChannelData(0)]))"
+    )
+    samples, rate = audio.read(noisy)
+    expected = gan_denoise.load()(samples, rate)[:, 0]
+    np.testing.assert_allclose(before, samples[:, 0], atol=1e-4)
+    np.testing.assert_allclose(after, expected, atol=1e-4)
+    for kind in (
+        "wave",
+        "spectrum",
+    ):  # pictures: something is drawn, and the noise is gone from the second
+        drawn = page.evaluate(
+            f"[...document.querySelectorAll('.{kind}')].map(canvas => canvas.getContext('2d')"
+            ".getImageData(0, 0, canvas.width, canvas.height).data.reduce((sum, one) => sum + one))"
+        )
+        assert drawn[0] > 1.02 * drawn[1] > 0
+    page.click(".play")
+    until(page, f"{room}.sources && {room}.position() > 0.1")
+    started = page.evaluate(f"{room}.started")
+    page.locator(".system").nth(0).focus()
+    page.keyboard.press("1")
+    until(page, f"{room}.gains[0].gain.value > 0.9 && {room}.gains[1].gain.value < 0.1")
+    page.keyboard.press("2")
+    page.locator(".share").evaluate(
+        "slider => { slider.value = 25; slider.dispatchEvent(new Event('input')); }"
+    )
+    until(
+        page,
+        f"{room}.gains.every(({{gain}}, at) => Math.abs(gain.value - [0.75, 0.25][at]) < 0.01)",
+    )
+    assert page.evaluate(f"{room}.started") == started  # the same clock goes on
+    page.locator(".system").nth(1).focus()
+    page.keyboard.press(" ")
+    until(page, f"!{room}.sources && {room}.offset > 0")
+    assert (
+        float(page.locator(".picture i").first.evaluate("line => parseFloat(line.style.left)")) > 0
+    )
+    with page.expect_download() as download:
+        page.click(".save")
+    assert download.value.suggested_filename == "noisy_enhanced.wav"
+    download.value.save_as(tmp_path / "saved.wav")
+    saved, saved_rate = audio.read(tmp_path / "saved.wav")
+    assert saved_rate == rate
+    np.testing.assert_allclose(saved[:, 0], 0.25 * expected + 0.75 * samples[:, 0], atol=2e-4)
+    page.click(".remove")
+    assert page.locator(".card.room").count() == 0
+
+
+def test_what_cannot_be_read_is_said_in_words(page):
+    page.set_input_files(
+        "#files", [{"name": "words.wav", "mimeType": "audio/wav", "buffer": b"hello"}]
+    )
+    page.wait_for_selector(".waits.problem")
+    assert page.text_content(".waits output").startswith("words.wav: cannot be decoded")
+
+
+def test_a_server_that_is_gone_is_said_in_words(page):
+    page.route("**/v1/enhance*", lambda route: route.abort("failed"))
+    page.set_input_files("#files", [{"name": "a.wav", "mimeType": "audio/wav", "buffer": b"hello"}])
+    page.wait_for_selector(".waits.problem")
+    assert (
+        page.text_content(".waits output")
+        == "The server does not answer. Is gan-denoise serve still running?"
+    )
+
+
+def frames_of(page) -> tuple[list[bytes], list[bytes]]:
+    """Lists that fill with the binary messages that the page's WebSocket sends and receives."""
+    sent, received = [], []
+
+    def listen(socket):
+        socket.on("framesent", lambda content: sent.append(content))
+        socket.on(
+            "framereceived",
+            lambda content: received.append(content) if isinstance(content, bytes) else None,
+        )
+
+    page.on("websocket", listen)
+    return sent, received
+
+
+def test_the_microphone_comes_back_denoised(page, noisy):
+    sent, received = frames_of(page)
+    page.click("#speak")
+    page.wait_for_selector("#delay:not(:empty)")
+    assert 32 < int(re.search(r"\d+", page.text_content("#delay"))[0])
+    page.wait_for_timeout(1500)
+    assert page.evaluate("$('heard').value") > -60 and page.evaluate("$('played').value") > -60
+    page.uncheck("#denoise")
+    page.check("#denoise")
+    page.click("#speak")
+    assert (
+        page.text_content("#speak") == "Start the microphone"
+        and page.locator("#problem").is_hidden()
+    )
+    heard, back = (np.frombuffer(b"".join(messages), "<f4") for messages in (sent, received))
+    assert len(heard) > 16000 and len(heard) // 2 < len(back) < len(heard)
+    expected = gan_denoise.load().stream(16000).push(heard[:, None])[: len(back), 0]
+    np.testing.assert_allclose(back[: len(expected)], expected, atol=1e-5)
+    file = np.tile(audio.read(noisy)[0][:, 0], 4)  # the fake microphone plays it again and again
+    part = heard[4000:12000]
+    correlation = np.correlate(file, part, "valid") / np.linalg.norm(part)
+    energy = np.sqrt(np.convolve(file**2, np.ones(len(part)), "valid"))
+    assert np.max(correlation / energy) > 0.95
+
+
+def test_a_recording_is_made_and_enhanced(page):
+    page.click("#record")
+    page.wait_for_selector("#recording:not([hidden])")
+    page.wait_for_timeout(700)
+    assert (
+        page.text_content("#record") == "Stop and enhance"
+        and page.evaluate("$('recording').value") > -60
+    )
+    page.click("#record")
+    page.wait_for_selector(".ready:not([hidden])")
+    assert page.text_content(".card h3").startswith("recording 1.wav ")
+    assert (
+        page.evaluate(
+            "document.querySelector('.card.room').room.loadBuffers()"
+            ".then(([before]) => Math.max(...mono(before)))"
+        )
+        > 0.01
+    )
+
+
+def test_a_microphone_that_is_denied_is_said_in_words(page):
+    page.context.clear_permissions()
+    page.click("#speak")
+    until(page, "!$('problem').hidden")
+    assert "allow it in the address bar" in page.text_content("#problem")
+    assert page.text_content("#speak") == "Start the microphone"
+
+
+def test_it_fits_a_phone_and_the_dark(page, noisy):
+    page.set_input_files("#files", [str(noisy)])
+    page.wait_for_selector(".ready:not([hidden])")
+    page.set_viewport_size({"width": 390, "height": 844})
+    for scheme, ink in (("light", "rgb(0, 0, 0)"), ("dark", "rgb(255, 255, 255)")):
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.evaluate("getComputedStyle(document.body).color") == ink
