@@ -53,13 +53,20 @@ def main() -> None:
     parser.add_argument(
         "--max-streams", type=int, default=1000, help="the server's limit (1000: it refuses none)"
     )
+    parser.add_argument("--max-load", type=int, default=999, help="likewise (999)")
     parser.add_argument("--model", type=Path, default=BOXED, help="the one in the package")
     arguments = parser.parse_args()
     print(f"{machine()}; load average {os.getloadavg()[0]:.1f} at the start", flush=True)
     server = ["gan-denoise", "serve", "--port", "0", "--model", f"model={arguments.model}"]
     cores = sorted(os.sched_getaffinity(0))
     with subprocess.Popen(
-        [*server, "--max-streams", str(arguments.max_streams)],
+        [
+            *server,
+            "--max-streams",
+            str(arguments.max_streams),
+            "--max-load",
+            str(arguments.max_load),
+        ],
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, cores[:1]),

@@ -27,11 +27,13 @@ from test_models import SMALL, save
 
 import gan_denoise
 from gan_denoise.enhance import Denoiser, enhance_file
-from gan_denoise.serve import batching, live, uploads
+from gan_denoise.serve import batching, busy, live, uploads
 from gan_denoise.serve.app import create_app
 from gan_denoise.serve.limits import Limits
 
-LIMITS = Limits(max_upload_mb=8, max_duration=60, max_streams=20, max_files=3, idle_timeout=1)
+LIMITS = Limits(
+    max_upload_mb=8, max_duration=60, max_streams=20, max_files=3, idle_timeout=1, max_load=999
+)
 
 
 @pytest.fixture(scope="module")
@@ -334,6 +336,34 @@ def test_more_streams_than_allowed_are_refused_and_the_others_go_on(served):
         for socket in sockets:
             socket.__exit__(None, None, None)
     talk(served, np.zeros(100, "<i2"))
+
+
+def test_a_busy_server_takes_no_further_stream(served, monkeypatch):
+    monkeypatch.setattr(busy, "_wanted_s", lambda: 10.0 * time.monotonic())  # ten cores' worth
+    time.sleep(1.1)
+    with pytest.raises(Exception) as refused, served.websocket_connect(STREAM):
+        pass
+    assert refused.value.status_code == 503
+    assert refused.value.json() == {"error": "this machine is busy: try again in a while"}
+    monkeypatch.undo()
+    time.sleep(1.1)
+    talk(served, np.zeros(100, "<i2"))
+
+
+def test_how_busy_a_loop_is():
+    """Whether it runs, or waits for a core that others have."""
+
+    async def scene():
+        watched = busy.Busy()
+        async with watched.watching():
+            await asyncio.sleep(0.6)
+            idle, ends = watched.share, time.monotonic() + 1.1
+            while time.monotonic() < ends:
+                await asyncio.sleep(0)
+            return idle, watched.share
+
+    idle, full = asyncio.run(scene())
+    assert idle < 0.5 and 0.6 < full < 1.1
 
 
 def test_an_idle_stream_ends_with_a_word(served):

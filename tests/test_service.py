@@ -50,7 +50,7 @@ def serving(folder, *options):
     log = folder / "log"
     with open(log, "wb") as file:
         process = subprocess.Popen(
-            ["gan-denoise", "serve", "--port", "0", *options],
+            ["gan-denoise", "serve", "--port", "0", "--max-load", "999", *options],
             stderr=file,
             env=os.environ | {"PATH": PATH, "TMPDIR": str(folder)},
         )
@@ -361,7 +361,7 @@ def test_the_microphone_comes_back_denoised(page, noisy):
     sent, received = frames_of(page)
     page.click("#speak")
     page.wait_for_selector("#delay:not(:empty)")
-    assert 32 < int(re.search(r"\d+", page.text_content("#delay"))[0])
+    assert int(re.search(r"\d+", page.text_content("#delay"))[0]) > 32
     page.wait_for_timeout(1500)
     assert page.evaluate("$('heard').value") > -60 and page.evaluate("$('played').value") > -60
     page.uncheck("#denoise")

@@ -1,11 +1,13 @@
 """A model as an HTTP and WebSocket service on one's own machine, with a page to try it.
 
-    app.py        the routes               guard.py    who may ask, and what every answer carries
+    app.py, routes.py                      what is answered
+    command.py    gan-denoise serve        guard.py    who may ask, and what every answer carries
     batching.py   live streams, one step of the network for all of them
     live.py       the WebSocket            files.py    files, in worker processes
     uploads.py    bodies into private files that are gone afterwards
     limits.py     what is refused          metrics.py  what Prometheus reads
-    page.html, player.js                   the page
+    state.py      what routes share        busy.py     whether there is room for another stream
+    page.html, player.js, player.css       the page, which page.py puts together
 
 Needs the extra `serve`; limits.py alone does not, so that the command line can tell its options
 without it.

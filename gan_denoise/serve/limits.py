@@ -18,6 +18,9 @@ class Limits:
     max_upload_mb: int = _limit(1024, "largest file, in MiB")
     max_duration: int = _limit(14400, "longest file, in seconds, all of its channels together")
     max_streams: int = _limit(48, "live streams at once; more are refused")
+    max_load: int = _limit(
+        85, "percent of its time that the server may be busy; then no new stream"
+    )
     max_files: int = _limit(8, "files at once, being sent, waiting or worked on; more are refused")
     idle_timeout: int = _limit(30, "seconds that a client may neither send nor take anything")
     max_request_time: int = _limit(1800, "seconds that a file may take in all")

@@ -27,6 +27,9 @@ class Metrics:
             Gauge, "real_time_factor", "Time spent per time of audio, since the start", ("kind",)
         )
         self.streams = metric(Gauge, "streams_open", "Live streams")
+        self.busy = metric(
+            Gauge, "busy", "Share of the last half second that the server was at work"
+        )
         self.files = metric(Gauge, "files_open", "Files being sent, waiting or worked on")
         self.queue = metric(Gauge, "queue", "Files that wait for a worker")
         self.answer = metric(

@@ -14,6 +14,7 @@ from pathlib import Path
 from gan_denoise.enhance import Denoiser
 from gan_denoise.serve import uploads
 from gan_denoise.serve.batching import Batch, LiveStream, latency
+from gan_denoise.serve.busy import Busy
 from gan_denoise.serve.files import Workers
 from gan_denoise.serve.limits import Limits, Refused
 from gan_denoise.serve.metrics import Metrics
@@ -47,7 +48,8 @@ class State:
             lambda name, rate: latency(self.denoisers[name], rate)
         )
         self.files: dict[uuid.UUID, FileAtWork] = {}
-        self._streams, self._folder = 0, Path()
+        self._streams, self._folder, self._busy = 0, Path(), Busy()
+        self.metrics.busy.set_function(lambda: self._busy.share)
         self.metrics.streams.set_function(lambda: self._streams)
         self.metrics.files.set_function(lambda: len(self.files))
         self.metrics.queue.set_function(lambda: self.workers.waiting)
@@ -58,7 +60,8 @@ class State:
         with uploads.private_folder() as self._folder:
             self.workers.start()
             try:
-                yield
+                async with self._busy.watching():
+                    yield
             finally:
                 await asyncio.to_thread(self.workers.stop)
 
@@ -85,8 +88,10 @@ class State:
         """A live stream. Raises Refused when there are too many, or the model does not stream."""
         if model not in self._batches:
             raise Refused(422, f"model: {model} looks into the future and cannot stream")
-        if self._streams >= self.limits.max_streams:
-            raise Refused(503, "all live streams are taken: try again in a while", Retry_After="5")
+        busy = 100 * self._busy.share > self.limits.max_load
+        if busy or self._streams >= self.limits.max_streams:
+            reason = "this machine is busy" if busy else "all live streams are taken"
+            raise Refused(503, f"{reason}: try again in a while", Retry_After="5")
         stream = LiveStream(self._batches[model], sample_rate)
         self._streams += 1
         try:
