@@ -136,7 +136,7 @@ def left_of(folder):
     return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
 
 
-async def post(app, pieces, query=b""):
+async def post(app, pieces, query=b"", takes_all=True):
     """POST /v1/enhance with a body that comes as `pieces` does: (status, headers, content)."""
     sent, headers, ended = [], [(b"host", b"127.0.0.1")], False
 
@@ -151,6 +151,8 @@ async def post(app, pieces, query=b""):
 
     async def send(message):
         sent.append(message)
+        if message["type"] == "http.response.body" and not takes_all:
+            await asyncio.sleep(60)
 
     scope = {
         "type": "http",
@@ -527,6 +529,15 @@ def test_a_body_that_stops_coming_is_given_up(served, temporary):
     status, _, content = served.portal.call(post, served.app, stops())
     assert (status, content) == (408, b'{"error":"nothing came for 1 s"}')
     assert left_of(temporary) == []
+
+
+def test_a_client_that_takes_nothing_is_dropped(served, temporary):
+    async def content():
+        yield a_wav()
+
+    started = time.monotonic()
+    status, *_ = served.portal.call(post, served.app, content(), b"", False)
+    assert status == 200 and time.monotonic() - started < 10 and left_of(temporary) == []
 
 
 def test_unknown_routes_are_json_too(served):
