@@ -455,7 +455,7 @@ MALFORMED = {
     "empty body": (b"", {}, {}, 400),
     "text": (b"hello", {}, {}, 415),
     "zeros": (bytes(1000), {}, {}, 415),
-    "WAV header alone": (a_wav()[:44], {}, {}, 415),
+    "WAV header alone": (a_wav()[:44], {}, {}, 422),
     "half a WAV header": (a_wav()[:20], {}, {}, 415),
     "truncated FLAC": (flac_bomb()[:50], {}, {}, 415),
     "NaN samples": (a_wav(value=np.nan, subtype="FLOAT"), {}, {}, 422),

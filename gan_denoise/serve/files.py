@@ -39,7 +39,7 @@ class Enhanced:
     frames: int
     audio_s: float
     work_s: float
-    clipped: int
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _enhance(
             yield block
 
     try:
-        clipped = enhance_file(
+        notes = enhance_file(
             _models[model], source, target, mix=mix, high_band=high_band, watch=watch
         )
     except _TooLong:
@@ -164,8 +164,9 @@ def _enhance(
     except InputError as error:
         return Problem(422, str(error).replace(str(target), str(source)))
     suffix = {"WAVEX": "wav", "RF64": "wav"}.get(target.suffix[1:].upper(), target.suffix[1:])
+    notes = [note.removeprefix(f"{target}: ") for note in notes]
     audio_s, work_s = frames * channels / sample_rate, time.monotonic() - started
-    return Enhanced(target, f".{suffix}", sample_rate, channels, frames, audio_s, work_s, clipped)
+    return Enhanced(target, f".{suffix}", sample_rate, channels, frames, audio_s, work_s, notes)
 
 
 class _TooLong(Exception):

@@ -135,7 +135,7 @@ def _answer(file: BinaryIO, name: str, enhanced: files.Enhanced) -> Response:
         "x-sample-rate": str(enhanced.sample_rate),
         "x-channels": str(enhanced.channels),
         "x-frames": str(enhanced.frames),
-        "x-clipped-samples": str(enhanced.clipped),
+        "x-notes": "; ".join(enhanced.notes),
     }
     return StreamingResponse(
         content(), media_type=_TYPES.get(enhanced.suffix, _ANY), headers=headers
