@@ -38,7 +38,8 @@ class Denoiser:
             raise InputError('model "": an empty name: name a model directory, or none for the model in the package')
         generator, config = load_model(BOXED if model_dir is None else model_dir)
         try:
-            denoiser = cls(generator, config["sample_rate"], device=device)
+            # Weights that may be trained make torch choose slower products of many small matrices
+            denoiser = cls(generator.requires_grad_(False), config["sample_rate"], device=device)
             if device != "cpu":  # some only show when they work
                 denoiser(np.zeros(64), denoiser.sample_rate)
         except (RuntimeError, AssertionError) as error:

@@ -14,15 +14,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import io
 import os
 import re
 import struct
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import psutil
+import soundfile as sf
 from logbook import machine
 
 from gan_denoise.enhance import BOXED
@@ -74,6 +77,7 @@ def main() -> None:
         try:
             os.sched_setaffinity(0, cores[1:] or cores)
             port = _port(process)
+            _enhance_a_file(port)  # its process has started then, and does not share the core
             print(
                 "streams  refused   p50 ms   p99 ms  p99.9 ms  worst ms  server's core  load",
                 flush=True,
@@ -93,6 +97,13 @@ def _port(process: subprocess.Popen) -> int:
     if not found:
         raise InputError(f"the server does not start: {line.strip()}")
     return int(found[1])
+
+
+def _enhance_a_file(port: int) -> None:
+    file = io.BytesIO()
+    sf.write(file, np.zeros(SAMPLE_RATE), SAMPLE_RATE, format="WAV")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/enhance", file.getvalue()) as answer:
+        answer.read()
 
 
 async def _measure(count: int, port: int, pid: int, seconds: float, piece_s: float) -> None:
@@ -174,6 +185,8 @@ class Stream(asyncio.Protocol):
         for number in range(round(seconds / piece_s)):
             due = started + number * piece_s
             await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if self.transport.is_closing():
+                raise InputError("the server has ended a stream")
             self._due.append(due)
             self.transport.write(frame)
         ends = time.monotonic() + START_S

@@ -89,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             log_level="warning",
             ws_max_size=LARGEST_MESSAGE,
             ws_per_message_deflate=False,  # noise does not shrink, and what unpacks can be a bomb
+            ws_ping_interval=None,  # --idle-timeout ends what is dead, and pongs may be late
             server_header=False,
             timeout_graceful_shutdown=_GRACE_S,
         )
