@@ -15,7 +15,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["gan_denoise", "gan_denoise.*"]),
-    package_data={"gan_denoise": ["boxed/*"], "gan_denoise.serve": ["*.css", "*.html", "*.js"]},
+    package_data={"gan_denoise": ["boxed/*"], "gan_denoise.serve": ["web/*"]},
     install_requires=[
         "auraloss>=0.4.0",
         "av>=14.0",

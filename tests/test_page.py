@@ -83,7 +83,7 @@ def test_it_plays_and_switches_at_the_same_instant(page):
     page.wait_for_function(f"{room}.gains[3].gain.value > 0.9 && {room}.gains[1].gain.value < 0.1")
     assert page.evaluate(f"{room}.started") == started  # the same clock goes on
     assert page.locator(".room .system").nth(3).get_attribute("aria-pressed") == "true"
-    assert float(page.locator(".room i").first.evaluate("line => parseFloat(line.style.left)")) > 0
+    page.wait_for_function("parseFloat(document.querySelector('.room i').style.left) > 0")
     page.keyboard.press("1")
     page.wait_for_function(f"{room}.system === 0")
     page.keyboard.press(" ")

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -662,7 +663,7 @@ def test_private_files_of_a_killed_server_are_removed_by_the_next(temporary):
         assert not folder.exists()
 
 
-def test_the_command_refuses_what_is_unsafe_or_wrong(model_dir, tmp_path):
+def test_the_command_refuses_what_is_unsafe_or_wrong(model_dir, tmp_path, monkeypatch):
     one_error_line(cli("serve", "--host", "0.0.0.0"), "--token")
     one_error_line(cli("serve", "--model", f"a={tmp_path}"), "no model directory")
     one_error_line(
@@ -671,3 +672,10 @@ def test_the_command_refuses_what_is_unsafe_or_wrong(model_dir, tmp_path):
     assert cli("serve", "--model", "dir").returncode == 2
     assert cli("serve", "--port", "99999").returncode == 2
     assert cli("serve", "--max-streams", "0").returncode == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        one_error_line(
+            cli("serve", "--model", f"a={model_dir}", "--port", taken.getsockname()[1]), "--port"
+        )
+    monkeypatch.setitem(sys.modules, "fastapi_offline", None)
+    monkeypatch.delitem(sys.modules, "gan_denoise.serve.app")
+    one_error_line(cli("serve"), 'pip install "gan_denoise[serve]"')

@@ -7,7 +7,7 @@
     uploads.py    bodies into private files that are gone afterwards
     limits.py     what is refused          metrics.py  what Prometheus reads
     state.py      what routes share        busy.py     whether there is room for another stream
-    page.html, player.js, player.css       the page, which page.py puts together
+    web/                                   the page, which page.py puts together
 
 Needs the extra `serve`; limits.py alone does not, so that the command line can tell its options
 without it.

@@ -1,4 +1,4 @@
-"""The page as it is sent: one file, of page.html and the player, and its strict policy."""
+"""The page as it is sent: one file, put together of those in web/, and its strict policy."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import hashlib
 import re
 from pathlib import Path
 
-_HERE = Path(__file__).parent
-PLAYER, STYLE = _HERE / "player.js", _HERE / "player.css"  # the recipe's results page has them too
+_WEB = Path(__file__).parent / "web"
+PLAYER, STYLE = _WEB / "player.js", _WEB / "player.css"  # the recipe's results page has them too
 
 
 def html() -> str:
-    """page.html with what it includes."""
-    text = (_HERE / "page.html").read_text(encoding="utf-8")
-    for part in (PLAYER, STYLE):
-        text = text.replace(f"/* {part.name} */\n", part.read_text(encoding="utf-8"))
-    return text
+    """page.html, with each line that is the comment of a file's name replaced by that file."""
+
+    def part(match: re.Match[str]) -> str:
+        return (_WEB / match[1]).read_text(encoding="utf-8")
+
+    page = (_WEB / "page.html").read_text(encoding="utf-8")
+    return re.sub(r"^/\* (\w+\.(?:js|css)) \*/\n", part, page, flags=re.MULTILINE)
 
 
 def policy(page: str, *, files: str = "") -> str:

@@ -1,7 +1,9 @@
-// The listening room: all systems (buffers of equal length) run at once, and only the chosen one is let through, at the same instant
-let context = null, playing = null;
+// The listening room: all systems (sounds of equal length) run at once, and one is let through
+let context = null,
+  playing = null;
 class Room {
-  // section: holds .play, an input for the position with its output, and a .system button for each buffer. load: gives the buffers
+  // section: holds .play, an input for the position with its output, and a .system button for each
+  // sound. load: gives their buffers
   constructor(section, load) {
     this.section = section;
     this.loadBuffers = load;
@@ -12,13 +14,19 @@ class Room {
     this.system = 1;
     this.offset = 0;
     this.play.addEventListener("click", () => this.toggle());
-    this.buttons.forEach((button, system) => button.addEventListener("click", event => {
-      this.choose(system);
-      if (event.detail && event.target.matches("img, canvas")) this.seek(event.offsetX / event.target.clientWidth);
-    }));
+    this.buttons.forEach((button, system) =>
+      button.addEventListener("click", event => {
+        this.choose(system);
+        if (event.detail && event.target.matches("img, canvas"))
+          this.seek(event.offsetX / event.target.clientWidth);
+      }),
+    );
     this.slider.addEventListener("input", () => this.seek(this.slider.value / 1000));
     section.addEventListener("keydown", event => {
-      if (!event.target.matches("input, .play, a") && event.key === " ") { event.preventDefault(); this.toggle(); }
+      if (!event.target.matches("input, .play, a") && event.key === " ") {
+        event.preventDefault();
+        this.toggle();
+      }
       if (/^[1-9]$/.test(event.key) && this.buttons[event.key - 1]) this.choose(event.key - 1);
     });
   }
@@ -28,8 +36,12 @@ class Room {
     this.buffers ??= await this.loadBuffers();
     this.duration = Math.max(...this.buffers.map(buffer => buffer.duration));
   }
-  weight(system) { return system === this.system ? 1 : 0; }
-  position() { return this.sources ? Math.min(this.duration, context.currentTime - this.started) : this.offset; }
+  weight(system) {
+    return system === this.system ? 1 : 0;
+  }
+  position() {
+    return this.sources ? Math.min(this.duration, context.currentTime - this.started) : this.offset;
+  }
   async toggle() {
     if (this.sources) return this.stop(this.position());
     await this.load();
@@ -69,7 +81,9 @@ class Room {
     this.weigh();
   }
   weigh() {
-    this.gains?.forEach((gain, system) => gain.gain.setTargetAtTime(this.weight(system), context.currentTime, 0.004));
+    this.gains?.forEach((gain, system) =>
+      gain.gain.setTargetAtTime(this.weight(system), context.currentTime, 0.004),
+    );
   }
   async seek(share) {
     const running = this.sources;
@@ -79,7 +93,8 @@ class Room {
     running ? this.start(this.offset) : this.show();
   }
   show() {
-    const position = this.position(), share = this.duration ? position / this.duration : 0;
+    const position = this.position(),
+      share = this.duration ? position / this.duration : 0;
     for (const button of this.buttons) button.querySelector("i").style.left = 100 * share + "%";
     this.slider.value = 1000 * share;
     this.output.textContent = Math.max(0, position).toFixed(1) + " s";

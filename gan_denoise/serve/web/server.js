@@ -1,0 +1,47 @@
+// What is asked of the server before anything else, and how it is said that something is wrong
+const $ = id => document.getElementById(id);
+let token = sessionStorage.getItem("token") ?? "",
+  models = [];
+
+const GONE = "The server does not answer. Is gan-denoise serve still running?";
+const authorized = () => (token ? { authorization: "Bearer " + token } : {});
+function complain(text) {
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+}
+async function ask(path) {
+  let response;
+  try {
+    response = await fetch(path, { headers: authorized() });
+  } catch {
+    complain(GONE);
+    throw new Error(GONE);
+  }
+  if (response.status === 401) {
+    $("gate").hidden = false;
+    throw new Error("the token is missing");
+  }
+  return response.json();
+}
+async function begin() {
+  models = await ask("/v1/models");
+  $("gate").hidden = true;
+  $("model").replaceChildren(...models.map(({ name }) => new Option(name)));
+  $("models").hidden = models.length < 2;
+  showModel();
+}
+const chosen = () => models.find(({ name }) => name === $("model").value);
+function showModel() {
+  $("band").textContent = chosen().sample_rate / 2000;
+  $("live").hidden = $("live").previousElementSibling.hidden = chosen().latency === null;
+}
+$("model").addEventListener("change", showModel);
+document.querySelector("#gate form").addEventListener("submit", event => {
+  event.preventDefault();
+  sessionStorage.setItem("token", (token = $("token").value.trim()));
+  begin().catch(() => {});
+});
+const uuid = () =>
+  [...crypto.getRandomValues(new Uint8Array(16))]
+    .map(byte => byte.toString(16).padStart(2, "0"))
+    .join("");
