@@ -264,17 +264,33 @@ def test_twenty_streams_equal_enhance_whatever_their_company():
         np.testing.assert_allclose(got, expected[: len(got)], rtol=0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", [dict, tuple, lambda state: {"all": tuple(state.items())[0][1]}])
-def test_states_of_any_form_are_put_together(form):
-    torch.manual_seed(0)
-    state = {"a": torch.randn(3, 2), "b": torch.randn(3, 1, 4)}
-    state = form(state) if form is not tuple else (state["a"], [state["b"]])
-    rows = torch.tensor([2, 0])
+def test_a_step_that_fails_is_told_to_those_who_wait(denoiser, monkeypatch):
+    async def scene():
+        batch = batching.Batch(denoiser, 2)
+        streams = [batching.LiveStream(batch, 16000) for _ in range(2)]
+        hops = np.zeros(2 * batch.hop, dtype=np.float32)
+        with monkeypatch.context() as patch:
+            patch.setattr(denoiser.generator, "step", lambda *_: 1 / 0)
+            failed = await asyncio.gather(*(s.push(hops) for s in streams), return_exceptions=True)
+        return failed, await asyncio.gather(*(stream.push(hops) for stream in streams))
+
+    failed, after = asyncio.run(scene())
+    assert [type(error) for error in failed] == [ZeroDivisionError] * 2
+    assert [len(samples) for samples in after] == [256, 256]
+
+
+A, B = torch.arange(6.0).reshape(3, 2), torch.arange(12.0).reshape(3, 1, 4)
+
+
+@pytest.mark.parametrize(
+    "state, leaves", [(A, 1), ({"a": A, "b": B}, 2), ((A, [B, A]), 3), ({"a": (A, {"b": B})}, 2)]
+)
+def test_states_of_any_form_are_taken_apart_and_put_together(state, leaves):
+    rows, found = torch.tensor([2, 0]), []
     some = batching.each_tensor(lambda tensor: tensor.index_select(0, rows), state)
-    twice = batching.each_tensor(lambda one, other: one + other, some, some)
-    leaves = []
-    batching.each_tensor(lambda tensor: leaves.append(tensor) or tensor, twice)
-    assert leaves[0].shape == (2, 2) and type(some) is type(state)
+    batching.each_tensor(lambda old, new: found.append((old[rows], new)), state, some)
+    assert len(found) == leaves and type(some) is type(state)
+    assert all(torch.equal(old, new) for old, new in found)
 
 
 def talk(served, samples, query="", size=1000):

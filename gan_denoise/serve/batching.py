@@ -93,13 +93,18 @@ class Batch:
         started = time.perf_counter()
         seats, orders = list(self._orders), list(self._orders.values())
         count = min([_AT_ONCE * self.hop, *(len(order.samples) for order in orders)])
-        with torch.inference_mode():
-            noisy = torch.stack([order.samples[:count] for order in orders])
-            rows = torch.tensor(seats, device=self._device)
-            state = each_tensor(lambda tensor: tensor.index_select(0, rows), self._state)
-            enhanced, after = self.denoiser.generator.step(noisy, state)
-            self._put(seats, after)
-            enhanced = enhanced.cpu()
+        try:
+            enhanced = self._enhance(
+                seats, torch.stack([order.samples[:count] for order in orders])
+            )
+        except (
+            Exception
+        ) as error:  # whatever fails here (a device out of memory): who waits must know
+            self._orders.clear()
+            for order in orders:
+                if not order.done.done():
+                    order.done.set_exception(error)
+            return
         for seat, order, piece in zip(seats, orders, enhanced, strict=True):
             order.pieces.append(piece)
             order.samples = order.samples[count:]
@@ -110,6 +115,15 @@ class Batch:
         self._worked(time.perf_counter() - started)
         if self._orders:
             self._schedule(0.0)  # after what has come in meanwhile
+
+    def _enhance(self, seats: list[int], noisy: Tensor) -> Tensor:
+        """(B, n) -> (B, n) on the CPU, with the seats' states moved on."""
+        rows = torch.tensor(seats, device=self._device)
+        with torch.inference_mode():
+            state = each_tensor(lambda tensor: tensor.index_select(0, rows), self._state)
+            enhanced, after = self.denoiser.generator.step(noisy, state)
+            self._put(seats, after)
+            return enhanced.cpu()
 
     def _put(self, seats: list[int], state: Any) -> None:
         rows = torch.tensor(seats, device=self._device)
