@@ -94,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             timeout_graceful_shutdown=_GRACE_S,
         )
         logging.getLogger("uvicorn.error").addFilter(_one_line)
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # bad forms are answered
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         say(f"serve: {url} with {', '.join(models)}; Ctrl-C ends it")

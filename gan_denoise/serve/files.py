@@ -138,9 +138,8 @@ def _enhance(
         return Problem(
             422, f"{source}: its sample rate is {sample_rate} Hz, {low} to {high} are served"
         )
-    too_long = Problem(
-        413, f"{source}: longer than {max_duration_s:g} s (its {channels} channels together)"
-    )
+    together = f" (its {channels} channels together)" if channels > 1 else ""
+    too_long = Problem(413, f"{source}: longer than {max_duration_s:g} s{together}")
     longest = max_duration_s * sample_rate / channels
     if frames > longest:
         return too_long

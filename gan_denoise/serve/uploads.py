@@ -87,7 +87,7 @@ async def receive(request: Request, path: Path, *, name: str, limit: int) -> Upl
     if form:
         name = form.finish()
     if not size:
-        raise Refused(400, f"{name}: the file is empty (0 bytes)")
+        raise Refused(400, f"{name}: is empty (0 bytes)")
     return Upload(path, name, size)
 
 
