@@ -44,6 +44,15 @@ def si_sdr(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
     return -10.0 * torch.log10(ratio).mean()
 
 
+def snr(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+    """Negative signal-to-noise ratio in dB with a soft ceiling of 35 dB (Wisdom et al. 2020, eq. 1), finite for silence.
+
+    Unlike SI-SDR a wrong gain counts, and items that are all but perfect do not outweigh the others.
+    """
+    power, error = (wave.flatten(1).square().sum(1) + _EPSILON for wave in (clean, enhanced - clean))
+    return -10.0 * torch.log10(power / (error + 10.0**-3.5 * power)).mean()
+
+
 def wsdr(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
     """Weighted SDR (Choi et al. 2019, eq. 7): -1 is best, 1 worst."""
     enhanced, clean, noisy = (wave.flatten(1) for wave in (enhanced, clean, noisy))
@@ -135,6 +144,7 @@ LOSSES: dict[str, Callable[[], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
     "l1": lambda: l1,
     "mse": lambda: mse,
     "si_sdr": lambda: si_sdr,
+    "snr": lambda: snr,
     "wsdr": lambda: wsdr,
     "mrstft": MultiResolutionSTFT,
     "compressed": CompressedSpectrum,

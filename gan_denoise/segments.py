@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from gan_denoise.datadir import DataDir, check_duration
 from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure
+from gan_denoise.scenes import Scenes
 
 _CACHE_BYTES = 2**30  # a corpus whose decoded pairs fit is kept in memory; a larger one is read segment by segment
 
@@ -26,7 +27,8 @@ class Segments(Dataset):
     data: with noisy files. length: T in samples at `sample_rate` Hz. gain_db: [low, high], a random gain common to both
     signals. stream: a name; streams of other names draw other segments from the same seed (the discriminator-only
     steps have their own). Utterances come in a new random order every epoch; a shorter one is followed by zeros.
-    fresh_noise: a procedure that corrupts the utterance anew at every visit; without it the noisy files are read.
+    fresh_noise: a procedure that corrupts the utterance anew at every visit; scenes: what makes clean and noisy of an excerpt
+    anew at every visit; without either the noisy files are read.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class Segments(Dataset):
         seed: int,
         stream: str = "generator",
         fresh_noise: Procedure | None = None,
+        scenes: Scenes | None = None,
     ):
         self._data, self._utt_ids = data, data.utt_ids
         self._length, self._sample_rate = length, sample_rate
         self._gain_db, self._seed = gain_db, seed
         self._stream, self._fresh_noise = int.from_bytes(stream.encode(), "little"), fresh_noise
+        self._scenes = scenes
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
         decoded_bytes = data.duration_s * sample_rate * 2 * np.dtype(np.float32).itemsize
         self._cache: dict[Path, np.ndarray] | None = {} if decoded_bytes <= _CACHE_BYTES else None
@@ -52,7 +56,12 @@ class Segments(Dataset):
         utt_id = self._utt_ids[self._permutation(position // len(self._utt_ids))[position % len(self._utt_ids)]]
         draw = np.random.default_rng((self._seed, self._stream, 1, position))
         where, gain = draw.random(), np.float32(10.0 ** (draw.uniform(*self._gain_db) / 20.0))
-        clean, noisy = self._pair(utt_id, where) if self._fresh_noise is None else self._fresh(utt_id, where, position)
+        if self._scenes is not None:
+            clean, noisy = self._scene(utt_id, where, position)
+        elif self._fresh_noise is not None:
+            clean, noisy = self._fresh(utt_id, where, position)
+        else:
+            clean, noisy = self._pair(utt_id, where)
         padding = (0, self._length - len(clean))
         return {
             "noisy": torch.from_numpy(np.pad(noisy * gain, padding))[None],
@@ -83,6 +92,18 @@ class Segments(Dataset):
         visit = f"{utt_id} {self._seed} {self._stream} {position}"
         noisy = self._fresh_noise.apply(clean, visit, self._sample_rate, split="train").astype(np.float32)
         return [wave[self._span(len(clean), where)] for wave in (clean, noisy)]
+
+    def _scene(self, utt_id: str, where: float, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """An excerpt of the utterance in a scene of this visit; other utterances of the data are the voices around it."""
+        draw = np.random.default_rng((self._seed, self._stream, 2, position))
+
+        def voice(draw: np.random.Generator) -> np.ndarray:
+            other = self._utt_ids[draw.integers(len(self._utt_ids))]
+            return self._whole(self._data.wav[other], other)
+
+        visit = f"{utt_id} {self._seed} {self._stream} {position}"
+        utterance = self._whole(self._data.wav[utt_id], utt_id)
+        return self._scenes.compose(utterance, where, self._length, draw, visit, voice)
 
     def _span(self, frames: int, where: float) -> slice:
         start = int(where * (max(0, frames - self._length) + 1))

@@ -72,3 +72,17 @@ class SpectralGenerator(nn.Module):
         reach = self.level_frames
         mean = F.avg_pool1d(power, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
         return mean.sqrt()
+
+
+def recent_level(real: Tensor, imaginary: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The causal level: RMS magnitude over the last frames that there are, at most 1 more than `past` holds.
+
+    real, imaginary (B, N, F); past (B, frames - 1, 1): powers of the frames before; age (B, 1, 1): how many there have been, at most
+    `frames`. Returns the level (B, N, 1), and past and age for what follows.
+    """
+    count, frames = real.shape[1], past.shape[1] + 1
+    power = (real.square() + imaginary.square()).mean(dim=-1, keepdim=True)
+    powers = torch.cat([past, power], dim=1)
+    mean = F.avg_pool1d(powers.transpose(1, 2), frames, stride=1).transpose(1, 2)
+    ages = (age + torch.ones_like(power).cumsum(dim=1)).clamp_max(frames)
+    return (mean * frames / ages).sqrt(), powers[:, count:], ages[:, -1:]

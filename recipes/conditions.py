@@ -11,6 +11,7 @@ import numpy as np
 from gan_denoise.config import check_number
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.noise import Procedure, digest
+from gan_denoise.scenes import Scenes
 
 CONF = Path(__file__).resolve().parents[1] / "egs/vctk/conf"
 
@@ -59,3 +60,12 @@ def fresh_noise(setting: bool | Mapping[str, float], record: Mapping, folder: Pa
         name: special[name]() if name in special else Procedure.load(CONF / f"noise_{name}.yaml") for name in setting
     }
     return Conditions(procedures, setting)
+
+
+def build_scenes(options: Mapping | None, record: Mapping, folder: Path) -> Scenes | None:
+    """What an experiment's `scenes` means for a data directory. record: its noise.yaml. Raises InputError."""
+    if options is None:
+        return None
+    wanted = any(options["shares"].get(name) for name in ("procedure", "both"))
+    procedure = Procedure.of_data(record, folder) if wanted else None
+    return Scenes(options, source="scenes", sample_rate=record["sample_rate"], procedure=procedure)

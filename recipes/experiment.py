@@ -15,6 +15,7 @@ import gan_denoise
 from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
 from gan_denoise.errors import InputError
 from gan_denoise.noise import digest
+from gan_denoise.scenes import check_scenes
 
 # Every setting that is a number: its lowest value, and whether it is a whole one
 NUMBERS = {
@@ -40,7 +41,7 @@ ADVERSARY_NUMBERS = {
     "clip_norm": (1e-3, False),
 }
 REQUIRED = {*NUMBERS, "generator", "losses", "gain_db", "fresh_noise", "optimizer", "precision", "trackers"}
-OPTIONAL = {"init", "adversary", "licence"}
+OPTIONAL = {"init", "adversary", "licence", "scenes"}
 ADVERSARY_REQUIRED = {*ADVERSARY_NUMBERS, "discriminators", "conditional", "losses", "optimizer"}
 # precision -> what accelerate calls it, and the type of the weights
 PRECISIONS = {"float32": ("no", torch.float32), "bf16": ("bf16", torch.float32), "float64": ("no", torch.float64)}
@@ -64,6 +65,10 @@ def read_experiment(path: Path, overrides: Iterable[str]) -> dict:
     check_number(experiment["ema_decay"], f"{source}: ema_decay", low=0.0, high=0.999999)
     check_interval(experiment["gain_db"], f"{source}: gain_db", low=-100.0, high=100.0)
     check_fresh_noise(experiment["fresh_noise"], f"{source}: fresh_noise")
+    if "scenes" in experiment:
+        check_scenes(experiment["scenes"], f"{source}: scenes")
+        if experiment["fresh_noise"] is not False:
+            raise InputError(f"{source}: scenes and fresh_noise both make the noise: set fresh_noise=false")
     if experiment["precision"] not in list(PRECISIONS):
         raise InputError(
             f"{source}: precision: expected one of {', '.join(PRECISIONS)}, found {experiment['precision']!r}"
@@ -148,7 +153,7 @@ def digest_of_file(path: Path) -> str | None:
 
 def check_same_run(stored: dict, current: dict, exp: Path) -> None:
     """Refuse to go on with a run that was started with other data or settings."""
-    for key in ("data", "noise", "fresh_noise", "sample_rate"):
+    for key in ("data", "noise", "fresh_noise", "scenes", "sample_rate"):
         if stored.get(key) != current.get(key):
             raise InputError(
                 f"{exp}: was trained on other data ({key} differs): name its --data, or choose another --exp"

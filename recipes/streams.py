@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure
+from gan_denoise.scenes import Scenes
 from gan_denoise.segments import Batches, Segments
 
 
@@ -31,9 +32,10 @@ class Streams:
         *,
         sample_rate: int,
         fresh_noise: Procedure | Conditions | None,
+        scenes: Scenes | None = None,
     ):
         self._data, self._experiment, self._schedule = data, experiment, schedule
-        self._sample_rate, self._fresh_noise = sample_rate, fresh_noise
+        self._sample_rate, self._fresh_noise, self._scenes = sample_rate, fresh_noise, scenes
         self._pin_memory = accelerator.device.type == "cuda"
         self._share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
         self._ends = {"generator": schedule.steps, "discriminator": schedule.alone}
@@ -75,6 +77,7 @@ class Streams:
             seed=self._experiment["seed"],
             stream=stream,
             fresh_noise=self._fresh_noise,
+            scenes=self._scenes,
         )
         return DataLoader(
             segments,

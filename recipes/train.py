@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from adversary import Adversary
-from conditions import fresh_noise
+from conditions import build_scenes, fresh_noise
 from experiment import PRECISIONS, check_same_run, read_experiment, warm_start_key, what_decides
 from launch import build_accelerator
 from logbook import Logbook, Meter, said_finished
@@ -92,6 +92,7 @@ def train(
     train_data, dev_data = (datadir.read(data / split, noisy=True) for split in ("train", "dev"))
     noise = datadir.read_noise(data / "train")
     noise_source = fresh_noise(experiment["fresh_noise"], noise, data / "train")
+    scenes = build_scenes(experiment.get("scenes"), noise, data / "train")
     seed, sample_rate, schedule = experiment["seed"], noise["sample_rate"], Schedule.of(experiment)
 
     # The models
@@ -123,6 +124,8 @@ def train(
     }
     if noise_source:
         identity["fresh_noise"] = noise_source.fingerprint(sample_rate)
+    if scenes:
+        identity["scenes"] = scenes.fingerprint()
     first, best, spent_s, history = 0, -math.inf, 0.0, None
     state_path = exp / "checkpoint.pt"
     if leader and exp.is_dir():  # a refused command makes none
@@ -159,7 +162,8 @@ def train(
             f"{exp}: the processes found different states: all machines need the same --exp and --warm-starts"
         )
 
-    streams = Streams(train_data, experiment, schedule, accelerator, sample_rate=sample_rate, fresh_noise=noise_source)
+    noises = {"fresh_noise": noise_source, "scenes": scenes}
+    streams = Streams(train_data, experiment, schedule, accelerator, sample_rate=sample_rate, **noises)
 
     if leader:
         owned.enter_context(owning(exp))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gan_denoise.spectral import recent_level
 from gan_denoise.stft import StreamingSTFT
 
 State = dict[str, Tensor]
@@ -79,7 +80,7 @@ class Generator(nn.Module):
         with torch.autocast(noisy.device.type, enabled=False):  # eight bits of mantissa would be heard
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             real, imaginary, past = self.stft.analyse(hops, state["past"])
-            level, power, age = self._level(real, imaginary, state["power"], state["age"])
+            level, power, age = recent_level(real, imaginary, state["power"], state["age"])
             scale = 1.0 / level.clamp_min(1e-7)
             real, imaginary = real * scale, imaginary * scale
             # Power-law compression (exponent 0.3) brings quiet bins into a range that a network sees
@@ -97,15 +98,6 @@ class Generator(nn.Module):
             out_imag = (mask_real * imaginary + mask_imag * real + residual_imag) * level
             enhanced, after["tail"] = self.stft.synthesise(out_real, out_imag, state["tail"])
         return enhanced.flatten(1), after
-
-    def _level(self, real: Tensor, imaginary: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """RMS magnitude (B, N, 1) over the last level_frames frames that there are, the powers to remember, and how many there are."""
-        count = real.shape[1]
-        power = (real.square() + imaginary.square()).mean(dim=-1, keepdim=True)
-        powers = torch.cat([past, power], dim=1)
-        mean = F.avg_pool1d(powers.transpose(1, 2), self.level_frames, stride=1).transpose(1, 2)
-        ages = (age + torch.ones_like(power).cumsum(dim=1)).clamp_max(self.level_frames)
-        return (mean * self.level_frames / ages).sqrt(), powers[:, count:], ages[:, -1:]
 
 
 class Block(nn.Module):
