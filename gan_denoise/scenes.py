@@ -1,8 +1,10 @@
-"""Scenes: what surrounds a training segment, drawn anew at every visit and a function of its draw alone.
+"""Scenes: what surrounds a training segment, drawn anew at every visit.
 
-An excerpt of clean speech may be played faster or slower and through another filter (these change the target too); then comes noise,
-several sources at once, each through a filter of its own, at an SNR drawn from a range; or the data's fixed procedure; both; or nothing.
-A visit may also be limited to a band, as on a telephone. `Segments` asks for one scene a visit; an experiment's `scenes:` describes them.
+An excerpt of clean speech may be played faster or slower and through another filter (these change
+the target too); then comes noise, several sources at once, each through a filter of its own, at an
+SNR drawn from a range; or the data's fixed procedure; both; or nothing. A visit may also be limited
+to a band, as on a telephone. `Segments` asks for one scene a visit; an experiment's `scenes:`
+describes them.
 """
 
 from __future__ import annotations
@@ -23,37 +25,49 @@ from gan_denoise.noise import Procedure, digest
 from gan_denoise.synthetic import SAMPLE_RATE, check_kind, synthesise
 
 SHARES = ("noise", "procedure", "both", "clean")
-_NUMBERS = {"tilt_db": 40.0, "equaliser_db": 40.0, "band_limit": 1.0, "babble": 1.0}  # highest values; 0 switches off
-_KEYS = (*_NUMBERS, "shares", "snr_db", "sources", "voices", "speed", "recordings", "synthetic", "held_out")
+# Their highest values; 0 switches off
+_NUMBERS = {"tilt_db": 40.0, "equaliser_db": 40.0, "band_limit": 1.0, "babble": 1.0}
+_LISTS = ("recordings", "held_out")
+_KEYS = (*_NUMBERS, *_LISTS, "shares", "snr_db", "sources", "voices", "speed", "synthetic")
 _OCTAVES = 5  # of a filter, 250 Hz to 8 kHz: a knot each
 _QUIET = 1e-9  # mean square of a source that cannot be heard
 
 
 @dataclass(frozen=True)
 class Source:
-    """Kinds of noise, drawn alike: kind -> its recordings (T,) float32. weight: how often this source is drawn."""
+    """Kinds of noise, of which each comes as often, as lists of recordings (T,) float32.
+
+    weight: how often this source is drawn.
+    """
 
     weight: float
     kinds: list[list[np.ndarray]]
 
 
 class Scenes:
-    """options: an experiment's `scenes:`. procedure: the data's fixed one. voice: draw -> samples of some training utterance.
+    """options: an experiment's `scenes:`. procedure: the data's fixed one. voice: draw -> samples
+    of some training utterance.
 
-    Keys. shares: of noise, procedure, both and clean. snr_db: [low, high]. sources: at most so many at once. recordings: list of
-    {folder:, weight:, by_kind:}, where kinds are files, or what they share before the first `_`; environment variables are filled in.
-    held_out: kinds and files that are left out. synthetic: {weight:, kinds:}. babble: share of the sources that are several voices at
-    once, voices: [fewest, most] of them. tilt_db, equaliser_db: filters of speech and of each source, at most so many dB over the
-    octaves, and up and down in each. speed: [slowest, fastest]. band_limit: share of the visits. Raises InputError.
+    Keys. shares: of noise, procedure, both and clean. snr_db: [low, high]. sources: at most so many
+    at once. recordings: list of {folder:, weight:, by_kind:}, where kinds are files, or what they
+    share before the first `_`; environment variables are filled in. held_out: kinds and files that
+    are left out. synthetic: {weight:, kinds:}. babble: share of the sources that are several voices
+    at once, voices: [fewest, most] of them. tilt_db, equaliser_db: filters of speech and of each
+    source, at most so many dB over the octaves, and up and down in each. speed: [slowest, fastest].
+    band_limit: share of the visits. Raises InputError.
     """
 
-    def __init__(self, options: Mapping, *, source: str, sample_rate: int, procedure: Procedure | None):
+    def __init__(
+        self, options: Mapping, *, source: str, sample_rate: int, procedure: Procedure | None
+    ):
         check_scenes(options, source)
         self._options, self._sample_rate, self._procedure = dict(options), sample_rate, procedure
-        if procedure is None and (options["shares"].get("procedure") or options["shares"].get("both")):
-            raise InputError(f"{source}: shares: the data's noise came with the corpus: leave procedure and both out")
         self._shares = np.array([options["shares"].get(name, 0.0) for name in SHARES])
         self._shares /= self._shares.sum()
+        if procedure is None and self._shares[[1, 2]].any():
+            raise InputError(
+                f"{source}: shares: the noise came with the corpus: set procedure and both to 0"
+            )
         self._sources = list(self._load(source))
         self._weights = np.array([part.weight for part in self._sources])
         if not self._sources and options["babble"] < 1.0 and self._shares[[0, 2]].any():
@@ -64,22 +78,30 @@ class Scenes:
         for entry in self._options["recordings"]:
             folder = Path(os.path.expandvars(entry["folder"]))
             if "$" in str(folder) or not folder.is_dir():
-                raise InputError(f"{where}: recordings: {folder}: no such folder: set the variable to that of your noise")
+                raise InputError(
+                    f"{where}: recordings: {folder}: no such folder: name that of your noise"
+                )
             kinds: dict[str, list[np.ndarray]] = {}
             for path in audio.find(folder):
                 kind = path.stem.split("_")[0] if entry["by_kind"] else path.stem
                 if not {kind, path.stem} & held_out:
-                    kinds.setdefault(kind, []).append(audio.read_mono(path, sample_rate=self._sample_rate)[0])
+                    samples, _ = audio.read_mono(path, sample_rate=self._sample_rate)
+                    kinds.setdefault(kind, []).append(samples)
             if not kinds:
                 raise InputError(f"{where}: recordings: {folder}: holds no recordings")
             yield Source(entry["weight"], list(kinds.values()))
         kinds = self._options["synthetic"]["kinds"]
         if kinds:
-            waves = (audio.resample(synthesise(kind), SAMPLE_RATE, self._sample_rate) for kind in kinds)
-            yield Source(self._options["synthetic"]["weight"], [[wave.astype(np.float32)] for wave in waves])
+            waves = (
+                audio.resample(synthesise(kind), SAMPLE_RATE, self._sample_rate) for kind in kinds
+            )
+            yield Source(
+                self._options["synthetic"]["weight"], [[wave.astype(np.float32)] for wave in waves]
+            )
 
     def fingerprint(self) -> str:
-        """12 hexadecimal digits for the settings, the procedure and the samples of all recordings."""
+        """12 hexadecimal digits for the settings, the procedure and the samples of all
+        recordings."""
         content = [
             hashlib.sha256(wave.tobytes()).hexdigest()
             for part in self._sources
@@ -100,10 +122,11 @@ class Scenes:
         visit: str,
         voice: Callable[[np.random.Generator], np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """An excerpt of an utterance (T,), and what is heard of it: clean and noisy, (length,) float32 or shorter.
+        """An excerpt of an utterance (T,), and what is heard of it: clean and noisy, (length,)
+        float32 or shorter.
 
-        where: 0 to 1, the excerpt's place. visit: a name for the procedure's draws. The procedure's grid starts with the excerpt, as
-        it does with a file.
+        where: 0 to 1, the excerpt's place. visit: a name for the procedure's draws. The procedure's
+        grid starts with the excerpt, as it does with a file.
         """
         options, kind = self._options, SHARES[int(draw.choice(len(SHARES), p=self._shares))]
         speed = draw.uniform(*options["speed"])
@@ -118,33 +141,45 @@ class Scenes:
             clean = _through(clean, band)
         noisy = clean
         if kind in ("procedure", "both"):
-            noisy = self._procedure.apply(noisy, visit, self._sample_rate, split="train").astype(np.float32)
+            damaged = self._procedure.apply(noisy, visit, self._sample_rate, split="train")
+            noisy = damaged.astype(np.float32)
         if kind in ("noise", "both"):
             noise = self._noise(len(clean), draw, voice)
             if band is not None:
                 noise = _through(noise, band)
-            # Pauses do not make speech quiet: the utterance's level counts, as the filter changed it
-            power = np.mean(utterance**2) * (np.mean(clean**2) + _QUIET) / (np.mean(excerpt**2) + _QUIET)
-            snr_db = draw.uniform(*options["snr_db"])
-            noisy = noisy + noise * np.float32(np.sqrt(power / (np.mean(noise**2) + _QUIET) * 10 ** (-snr_db / 10)))
+            # Pauses do not make speech quiet: the level of the utterance counts, as far as the
+            # filter left it
+            filtered = (np.mean(clean**2) + _QUIET) / (np.mean(excerpt**2) + _QUIET)
+            snr = 10 ** (draw.uniform(*options["snr_db"]) / 10)
+            power = np.mean(utterance**2) * filtered / snr
+            noisy = noisy + noise * np.float32(np.sqrt(power / (np.mean(noise**2) + _QUIET)))
         return clean, noisy
 
     def _noise(self, length: int, draw: np.random.Generator, voice: Callable) -> np.ndarray:
-        """One or more sources, each quieter than the one before by 0 to 10 dB: (length,) of any level."""
+        """One or more sources, each up to 10 dB quieter than the one before: (length,)."""
         total, level = np.zeros(length, np.float32), 1.0
         for _ in range(draw.integers(1, self._options["sources"] + 1)):
             if draw.random() < self._options["babble"]:
-                count = draw.integers(self._options["voices"][0], self._options["voices"][1] + 1)
-                voices = (_excerpt(voice(draw), length, draw) for _ in range(count))
-                wave = sum(one / np.sqrt(np.mean(one**2) + _QUIET) * draw.uniform(0.3, 1.0) for one in voices)
+                wave = self._babble(length, draw, voice)
             else:
-                part = self._sources[draw.choice(len(self._sources), p=self._weights / self._weights.sum())]
+                shares = self._weights / self._weights.sum()
+                part = self._sources[draw.choice(len(self._sources), p=shares)]
                 kind = part.kinds[draw.integers(len(part.kinds))]
                 wave = _excerpt(kind[draw.integers(len(kind))], length, draw)
             wave = self._filtered(wave, draw)
             total += np.float32(level) * wave / np.sqrt(np.mean(wave**2) + _QUIET)
             level *= 10 ** (-draw.uniform(0.0, 10.0) / 20)
         return total
+
+    def _babble(self, length: int, draw: np.random.Generator, voice: Callable) -> np.ndarray:
+        """Several voices at once, of much the same level: (length,)."""
+        fewest, most = self._options["voices"]
+        voices = (
+            _excerpt(voice(draw), length, draw) for _ in range(draw.integers(fewest, most + 1))
+        )
+        return sum(
+            one / np.sqrt(np.mean(one**2) + _QUIET) * draw.uniform(0.3, 1.0) for one in voices
+        )
 
     def _filtered(self, wave: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         """Through a random filter: a slope over all octaves, and a gain in each."""
@@ -181,13 +216,14 @@ def check_scenes(options: object, where: str) -> None:
     check_interval(options["speed"], f"{where}: speed", low=0.25, high=4.0)
     for voices in check_interval(options["voices"], f"{where}: voices"):
         check_number(voices, f"{where}: voices", low=1, whole=True)
-    for key in ("recordings", "held_out"):
+    for key in _LISTS:
         if not isinstance(options[key], list):
             raise InputError(f"{where}: {key}: expected a list, found {options[key]!r}")
     for entry in options["recordings"]:
         check_keys(entry, ("folder", "weight", "by_kind"), f"{where}: recordings")
         if not isinstance(entry.get("folder"), str) or not isinstance(entry.get("by_kind"), bool):
-            raise InputError(f"{where}: recordings: expected {{folder: DIR, weight: 1.0, by_kind: false}}, found {entry}")
+            wanted = "{folder: DIR, weight: 1.0, by_kind: false}"
+            raise InputError(f"{where}: recordings: expected {wanted}, found {entry}")
         check_number(entry.get("weight"), f"{where}: recordings: weight", low=1e-6)
     check_keys(options["synthetic"], ("weight", "kinds"), f"{where}: synthetic")
     check_number(options["synthetic"].get("weight"), f"{where}: synthetic: weight", low=1e-6)
@@ -197,8 +233,10 @@ def check_scenes(options: object, where: str) -> None:
 
 def _excerpt(wave: np.ndarray, length: int, draw: np.random.Generator) -> np.ndarray:
     """A random part of a recording, which repeats where it is too short: (length,)."""
-    start = draw.integers(len(wave)) if len(wave) < length else draw.integers(len(wave) - length + 1)
-    return np.resize(np.roll(wave, -start) if len(wave) < length else wave[start : start + length], length)
+    if len(wave) < length:
+        return np.resize(np.roll(wave, -draw.integers(len(wave))), length)
+    start = draw.integers(len(wave) - length + 1)
+    return wave[start : start + length]
 
 
 def _padded(length: int) -> int:

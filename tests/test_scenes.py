@@ -42,13 +42,19 @@ def recordings(tmp_path):
 
 
 def build(procedure: Procedure | None = None, **changes) -> Scenes:
-    return Scenes(copy.deepcopy(PLAIN) | changes, source="x", sample_rate=16000, procedure=procedure)
+    return Scenes(
+        copy.deepcopy(PLAIN) | changes, source="x", sample_rate=16000, procedure=procedure
+    )
 
 
-def compose(scenes: Scenes, position: int, wave: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def compose(
+    scenes: Scenes, position: int, wave: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     wave = speech_like(0, 2.0).astype(np.float32) if wave is None else wave
     draw = np.random.default_rng(position)
-    return scenes.compose(wave, 0.5, 16000, draw, f"{position}", lambda draw: speech_like(9, 1.5).astype(np.float32))
+    return scenes.compose(
+        wave, 0.5, 16000, draw, f"{position}", lambda draw: speech_like(9, 1.5).astype(np.float32)
+    )
 
 
 def peak_hz(wave: np.ndarray) -> int:
@@ -62,13 +68,19 @@ def test_noise_comes_at_its_snr_and_by_kind(recordings):
         clean, noisy = compose(scenes, position)
         np.testing.assert_array_equal(clean, speech_like(0, 2.0).astype(np.float32)[8000:24000])
         # Relative to the utterance's level, so that pauses do not count as quiet speech
-        assert 10 * np.log10(np.mean(speech_like(0, 2.0) ** 2) / np.mean((noisy - clean) ** 2)) == pytest.approx(6, abs=0.01)
+        assert 10 * np.log10(
+            np.mean(speech_like(0, 2.0) ** 2) / np.mean((noisy - clean) ** 2)
+        ) == pytest.approx(6, abs=0.01)
         heard.append(peak_hz(noisy - clean))
     assert set(heard) == {1000, 2000, 4000}
-    assert np.mean(np.array(heard) == 4000) == pytest.approx(0.5, abs=0.2)  # one of two kinds, not of three files
+    assert np.mean(np.array(heard) == 4000) == pytest.approx(
+        0.5, abs=0.2
+    )  # one of two kinds, not of three files
     held_out = build(recordings=recordings, held_out=["rain_2", "fan"])
     assert {peak_hz(np.subtract(*compose(held_out, position))) for position in range(9)} == {1000}
-    assert held_out.fingerprint() != scenes.fingerprint() == build(recordings=recordings).fingerprint()
+    assert (
+        held_out.fingerprint() != scenes.fingerprint() == build(recordings=recordings).fingerprint()
+    )
 
 
 def test_each_setting_does_what_it_says(recordings):
@@ -76,34 +88,77 @@ def test_each_setting_does_what_it_says(recordings):
     np.testing.assert_array_equal(clean, noisy)
     clean, noisy = compose(build(default(), shares={"procedure": 1.0}), 0)
     np.testing.assert_allclose(noisy, default().apply(clean, "0", 16000), atol=1e-6)
-    slow, _ = compose(build(shares={"clean": 1.0}, speed=[0.5, 0.5]), 0, np.sin(np.arange(64000) * 0.4).astype(np.float32))
+    slow, _ = compose(
+        build(shares={"clean": 1.0}, speed=[0.5, 0.5]),
+        0,
+        np.sin(np.arange(64000) * 0.4).astype(np.float32),
+    )
     assert len(slow) == 16000 and peak_hz(slow) == pytest.approx(0.2 * 16000 / (2 * np.pi), abs=2)
     noise = torch.randn(32000, generator=torch.Generator().manual_seed(0)).numpy()
-    limited = [compose(build(shares={"clean": 1.0}, band_limit=1.0), position, noise)[0] for position in range(20)]
-    above = [np.mean(np.abs(np.fft.rfft(wave)[7900:]) ** 2) / np.mean(np.abs(np.fft.rfft(wave)[1000:2000]) ** 2) for wave in limited]
+    limited = [
+        compose(build(shares={"clean": 1.0}, band_limit=1.0), position, noise)[0]
+        for position in range(20)
+    ]
+    above = [
+        np.mean(np.abs(np.fft.rfft(wave)[7900:]) ** 2)
+        / np.mean(np.abs(np.fft.rfft(wave)[1000:2000]) ** 2)
+        for wave in limited
+    ]
     assert np.mean(np.array(above) < 1e-3) > 0.7
-    tilted = [compose(build(shares={"clean": 1.0}, tilt_db=10.0), position, noise)[0] for position in range(40)]
-    slopes = [10 * np.log10(np.mean(np.abs(np.fft.rfft(w)[7000:]) ** 2) / np.mean(np.abs(np.fft.rfft(w)[100:300]) ** 2)) for w in tilted]
+    tilted = [
+        compose(build(shares={"clean": 1.0}, tilt_db=10.0), position, noise)[0]
+        for position in range(40)
+    ]
+    slopes = [
+        10
+        * np.log10(
+            np.mean(np.abs(np.fft.rfft(w)[7000:]) ** 2)
+            / np.mean(np.abs(np.fft.rfft(w)[100:300]) ** 2)
+        )
+        for w in tilted
+    ]
     assert -11.0 < min(slopes) < -6.0 and 6.0 < max(slopes) < 11.0
     clean, noisy = compose(build(babble=1.0, voices=[1, 1]), 3)
     voice = speech_like(9, 1.5).astype(np.float32)
-    found = np.correlate(noisy - clean, voice, mode="full").max() / np.linalg.norm(noisy - clean) / np.linalg.norm(voice)
+    found = (
+        np.correlate(noisy - clean, voice, mode="full").max()
+        / np.linalg.norm(noisy - clean)
+        / np.linalg.norm(voice)
+    )
     assert found > 0.7  # a part of the other utterance, repeated
 
 
 def test_segments_in_scenes_are_a_function_of_seed_and_position(prepared, recordings):
     data = datadir.read(prepared / "train", noisy=True)
-    varied = {"shares": {"noise": 1.0, "procedure": 1.0, "both": 1.0, "clean": 1.0}, "snr_db": [-5.0, 25.0], "sources": 3}
-    varied |= {"recordings": recordings, "synthetic": {"weight": 1.0, "kinds": ["wind"]}, "babble": 0.2, "voices": [1, 3]}
+    varied = {
+        "shares": {"noise": 1.0, "procedure": 1.0, "both": 1.0, "clean": 1.0},
+        "snr_db": [-5.0, 25.0],
+        "sources": 3,
+    }
+    varied |= {
+        "recordings": recordings,
+        "synthetic": {"weight": 1.0, "kinds": ["wind"]},
+        "babble": 0.2,
+        "voices": [1, 3],
+    }
     varied |= {"tilt_db": 6.0, "equaliser_db": 3.0, "speed": [0.8, 1.2], "band_limit": 0.3}
     settings = {"length": 8000, "sample_rate": 16000, "gain_db": [0.0, 0.0]}
-    one, other = (Segments(data, seed=0, scenes=build(default(), **varied), **settings) for _ in range(2))
+    one, other = (
+        Segments(data, seed=0, scenes=build(default(), **varied), **settings) for _ in range(2)
+    )
     forwards, backwards = [one[i] for i in range(24)], [other[i] for i in reversed(range(24))][::-1]
     for mine, theirs in zip(forwards, backwards, strict=True):
-        assert mine["utt_id"] == theirs["utt_id"] and mine["clean"].shape == mine["noisy"].shape == (1, 8000)
-        assert torch.equal(mine["noisy"], theirs["noisy"]) and torch.equal(mine["clean"], theirs["clean"])
+        assert mine["utt_id"] == theirs["utt_id"] and mine["clean"].shape == mine[
+            "noisy"
+        ].shape == (1, 8000)
+        assert torch.equal(mine["noisy"], theirs["noisy"]) and torch.equal(
+            mine["clean"], theirs["clean"]
+        )
     assert 1 <= sum(torch.equal(item["noisy"], item["clean"]) for item in forwards) < 16
-    assert not torch.equal(Segments(data, seed=1, scenes=build(default(), **varied), **settings)[0]["clean"], forwards[0]["clean"])
+    assert not torch.equal(
+        Segments(data, seed=1, scenes=build(default(), **varied), **settings)[0]["clean"],
+        forwards[0]["clean"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +167,10 @@ def test_segments_in_scenes_are_a_function_of_seed_and_position(prepared, record
         ({"speed": [1.1, 0.9]}, "speed: expected a number"),
         ({"shares": {"noize": 1}}, 'shares: unknown key "noize" \\(did you mean "noise"'),
         ({"babble": 2.0}, "babble: expected a number from 0 to 1"),
-        ({"recordings": [{"folder": "$NOWHERE/x", "weight": 1.0, "by_kind": True}]}, r"\$NOWHERE/x: no such folder"),
+        (
+            {"recordings": [{"folder": "$NOWHERE/x", "weight": 1.0, "by_kind": True}]},
+            r"\$NOWHERE/x: no such folder",
+        ),
         ({"synthetic": {"weight": 1.0, "kinds": ["whale"]}}, "unknown kind 'whale'"),
         ({}, "neither recordings nor synthetic"),
         ({"shares": {"both": 1}}, "came with the corpus"),

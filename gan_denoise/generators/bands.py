@@ -1,11 +1,13 @@
-"""A small causal network whose weights are shared over frequency: what is learnt of one band serves all of them.
+"""A small causal network whose weights are shared over frequency: what one band learns serves all.
 
-A convolution over frequency makes bands of the STFT's bins; in each block a recurrence runs over time, the same one in every band, and
-then bands exchange what they know by learnt mixing, gated by what each holds. This is the plan of dual-path networks (DPCRN, Le et al.
-2021; GTCRN, Rong et al. 2024; FastEnhancer, Ahn et al. 2025) with LSTMs, which the CPU trains fastest, and with mixing instead of
-attention, since a band's place never changes. Spectra stay under power-law compression from the input to the mask, so that silencing a
-bin by 20 dB is a factor of one half. One implementation serves both uses: `step` takes any number of hops and the state; `forward` is
-one step over the whole signal.
+A convolution over frequency makes bands of the STFT's bins; in each block a recurrence runs over
+time, the same one in every band, and then the bands of a frame exchange what they know by learnt
+mixing, gated by what each holds. This is the plan of dual-path networks (DPCRN, Le et al. 2021;
+GTCRN, Rong et al. 2024; FastEnhancer, Ahn et al. 2025) with LSTMs, which a CPU trains faster than
+GRUs, and with mixing instead of attention, since a band never changes its place. Spectra stay under
+power-law compression from the input to the mask, so that 20 dB less is a factor of one half. One
+implementation serves both uses: `step` takes any number of hops and the state; `forward` is one
+step over the whole signal.
 """
 
 from __future__ import annotations
@@ -21,16 +23,20 @@ from gan_denoise.stft import StreamingSTFT
 
 State = dict[str, Tensor]
 _EXPONENT = 0.3  # of the compression
-_STRIDE, _LEFT = 4, 2  # bins from band to band, each of which sees twice as many; bins of silence below the first
-_FRAMES = 3  # that the encoder sees and the mask weighs: this one and those before
+_STRIDE = 4  # bins from one fine band to the next, each of which sees twice as many
+_BELOW = 2  # bins of silence below the first
+_FRAMES = 3  # that the network sees and the mask weighs: this one and those before
 
 
 class Generator(nn.Module):
-    """(B, 1, T) noisy -> (B, 1, T) enhanced; output sample t depends on no input beyond t + `latency`, and on all that was before.
+    """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    sample_rate: Hz. channels: of the fine bands (every fourth bin). bands: coarse ones, on which the blocks work, each with `width`
-    channels. blocks: of recurrence and mixing. heads: ways of mixing in a block; must divide width. window_ms, hop_ms: of the STFT; the
-    latency is the window. level_ms: past over which the level is taken.
+    Output sample t depends on no input beyond t + `latency`, and on all that was before.
+
+    sample_rate: Hz. channels: of the fine bands (every fourth bin). bands: coarse ones, on which
+    the blocks work, each with `width` channels. blocks: of recurrence and mixing. heads: ways of
+    mixing in a block; must divide width. window_ms, hop_ms: of the STFT; the latency is the window.
+    level_ms: past over which the level is taken.
     """
 
     receptive_field = math.inf  # recurrent
@@ -53,7 +59,7 @@ class Generator(nn.Module):
         hop_length = round(sample_rate * hop_ms / 1000)
         self.stft = StreamingSTFT(hop_length * round(window_ms / hop_ms), hop_length)
         self.level_frames = max(1, round(level_ms / hop_ms))
-        self.fine = -(-(self.stft.bins + _LEFT) // _STRIDE)
+        self.fine = -(-(self.stft.bins + _BELOW) // _STRIDE)
         self.embed = nn.Linear(2 * _STRIDE * 3 * _FRAMES, channels)
         self.down = BandMap(self.fine, bands)
         self.widen = nn.Linear(channels, width)
@@ -70,7 +76,7 @@ class Generator(nn.Module):
         self.hop_length, self.latency = hop_length, self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
-        """What the first step starts from: silence. Every tensor has the batch first; the names are those of the ONNX graph."""
+        """What the first step starts from: silence. Batch first; the names are the ONNX graph's."""
         like, stft = self.stft.analysis, self.stft
         state = {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
@@ -80,8 +86,8 @@ class Generator(nn.Module):
             "seen": like.new_zeros(batch, _FRAMES - 1, 3, stft.bins),
         }
         for index, block in enumerate(self.blocks):
-            state[f"hidden{index}"] = like.new_zeros(batch, block.bands, block.width)
-            state[f"cell{index}"] = like.new_zeros(batch, block.bands, block.width)
+            for name in ("hidden", "cell"):
+                state[f"{name}{index}"] = like.new_zeros(batch, block.bands, block.width)
         return state
 
     def forward(self, noisy: Tensor) -> Tensor:
@@ -91,52 +97,65 @@ class Generator(nn.Module):
         return enhanced[:, None, delay : delay + length]
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, N hops) and the state before -> (B, N hops), which are latency - hop_length samples behind, and the state after."""
-        with torch.autocast(noisy.device.type, enabled=False):  # eight bits of mantissa would be heard
+        """(B, N hops) and the state before -> (B, N hops) and the state after.
+
+        What comes out is latency - hop_length samples behind.
+        """
+        # Eight bits of mantissa would be heard: bf16 is for the network alone
+        with torch.autocast(noisy.device.type, enabled=False):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             real, imaginary, past = self.stft.analyse(hops, state["past"])
             level, power, age = recent_level(real, imaginary, state["power"], state["age"])
-            parts = torch.stack([real, imaginary], dim=2) / level.clamp_min(1e-7)[..., None]  # (B, N, 2, F)
-            squares = parts.square().sum(dim=2, keepdim=True) + 1e-10
-            parts = parts * squares ** ((_EXPONENT - 1) / 2)
-            seen = torch.cat([state["seen"], torch.cat([parts, squares ** (_EXPONENT / 2)], dim=2)], dim=1)
-            count, frames = parts.shape[1], seen.shape[1]
-            recent = torch.stack([seen[:, shift : shift + count] for shift in range(_FRAMES)], dim=2)
-            features = recent.flatten(2, 3).permute(1, 0, 3, 2)  # (N, B, F, 3 frames)
-        after = {"past": past, "power": power, "age": age, "seen": seen[:, frames - _FRAMES + 1 :]}
-        out, memory = self._network(features, state)
+            level = level[..., None]
+            parts = torch.cat([real, imaginary], dim=-1).unflatten(-1, (2, -1))  # (B, N, 2, F)
+            parts, magnitude = _power_law(parts / level.clamp_min(1e-7), _EXPONENT)
+            seen = torch.cat([state["seen"], torch.cat([parts, magnitude], dim=2)], dim=1)
+            count = parts.shape[1]
+            recent = [seen[:, shift : shift + count] for shift in range(_FRAMES)]
+            recent = torch.cat(recent, dim=2)  # (B, N, 3 frames, F)
+        after = {"past": past, "power": power, "age": age, "seen": seen[:, count:]}
+        out, memory = self._network(recent.permute(1, 0, 3, 2), state)
         with torch.autocast(noisy.device.type, enabled=False):
-            out = out.to(parts.dtype).permute(1, 0, 3, 2)  # (B, N, 2 frames + 2, F)
             mask_real, mask_imag, residual = out.split([_FRAMES, _FRAMES, 2], dim=2)
-            past_real, past_imag = recent[:, :, :, 0], recent[:, :, :, 1]
-            cleaned_real = (mask_real * past_real - mask_imag * past_imag).sum(dim=2, keepdim=True)
-            cleaned_imag = (mask_real * past_imag + mask_imag * past_real).sum(dim=2, keepdim=True)
-            cleaned = torch.cat([cleaned_real, cleaned_imag], dim=2) + parts + residual
-            squares = cleaned.square().sum(dim=2, keepdim=True) + 1e-10
-            expanded = cleaned * (squares ** ((1 / _EXPONENT - 1) / 2) * level[..., None])  # silence stays silence
-            enhanced, after["tail"] = self.stft.synthesise(expanded[:, :, 0], expanded[:, :, 1], state["tail"])
+            real, imaginary = recent[:, :, 0::3], recent[:, :, 1::3]
+            out_real = (mask_real * real - mask_imag * imaginary).sum(dim=2, keepdim=True)
+            out_imag = (mask_real * imaginary + mask_imag * real).sum(dim=2, keepdim=True)
+            cleaned = torch.cat([out_real, out_imag], dim=2) + parts + residual
+            expanded = _power_law(cleaned, 1.0 / _EXPONENT)[0] * level  # silence stays silence
+            enhanced, after["tail"] = self.stft.synthesise(*expanded.unbind(dim=2), state["tail"])
         return enhanced.flatten(1), after | memory
 
     def _network(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """(N, B, F, C) -> (N, B, F, 2 (frames + 1)), time first as recurrences want it, and what they remember."""
+        """(N, B, F, 3 frames) -> (B, N, 2 frames + 2, F) in float32, and what recurrences remember.
+
+        Time comes first in between, as recurrences want it.
+        """
         bins = self.stft.bins
-        missing = (self.fine + 1) * _STRIDE - _LEFT - bins
-        strips = F.pad(features, (0, 0, _LEFT, missing)).unflatten(2, (-1, _STRIDE)).flatten(3)
+        above = (self.fine + 1) * _STRIDE - _BELOW - bins
+        strips = F.pad(features, (0, 0, _BELOW, above)).unflatten(2, (-1, _STRIDE)).flatten(3)
         embedded = F.silu(self.embed(torch.cat([strips[:, :, :-1], strips[:, :, 1:]], dim=-1)))
         hidden, memory = self.widen(self.down(embedded)), {}
         for index, block in enumerate(self.blocks):
-            before = state[f"hidden{index}"], state[f"cell{index}"]
-            hidden, (memory[f"hidden{index}"], memory[f"cell{index}"]) = block(hidden, *before)
+            names = f"hidden{index}", f"cell{index}"
+            hidden, after = block(hidden, *(state[name] for name in names))
+            memory |= zip(names, after, strict=True)
         hidden = self.join(torch.cat([self.up(self.narrow(hidden)), embedded], dim=-1))
         hidden = self.norm(self.decoder(hidden))
         with torch.autocast(features.device.type, enabled=False):
-            first, second = self.head(hidden.to(features.dtype)).chunk(2, dim=-1)
-            strips = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))
-            return strips.unflatten(-1, (_STRIDE, -1)).flatten(2, 3)[:, :, _LEFT : _LEFT + bins], memory
+            lower, upper = self.head(hidden.to(features.dtype)).chunk(2, dim=-1)
+            strips = F.pad(lower, (0, 0, 0, 1)) + F.pad(upper, (0, 0, 1, 0))
+            out = strips.unflatten(-1, (_STRIDE, -1)).flatten(2, 3)
+            return out[:, :, _BELOW : _BELOW + bins].permute(1, 0, 3, 2), memory
+
+
+def _power_law(parts: Tensor, exponent: float) -> tuple[Tensor, Tensor]:
+    """Bins (B, N, 2, F) with their magnitudes to a power, and these magnitudes (B, N, 1, F)."""
+    squares = parts.square().sum(dim=2, keepdim=True) + 1e-10
+    return parts * squares ** ((exponent - 1) / 2), squares ** (exponent / 2)
 
 
 class Neighbours(nn.Module):
-    """Residual convolution over three neighbouring bands, as one matrix product: (N, B, F, C) -> same."""
+    """Residual convolution over three bands, as one matrix product: (N, B, F, C) -> same."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -151,7 +170,7 @@ class Neighbours(nn.Module):
 
 
 class BandMap(nn.Module):
-    """Bands as weighted sums of other bands, the same weights in all channels: (N, B, F, C) -> (N, B, bands, C)."""
+    """Bands as sums of others, weighted alike in all channels: (N, B, F, C) -> (N, B, bands, C)."""
 
     def __init__(self, before: int, after: int):
         super().__init__()
@@ -164,7 +183,7 @@ class BandMap(nn.Module):
 
 
 class Block(nn.Module):
-    """Recurrence over time in each band, then mixing between the bands of a frame: (N, B, bands, width) -> same."""
+    """Recurrence over time in each band, then mixing of a frame's: (N, B, bands, width) -> same."""
 
     def __init__(self, bands: int, width: int, heads: int):
         super().__init__()
@@ -175,13 +194,15 @@ class Block(nn.Module):
         self.mixing = nn.Parameter(torch.eye(bands) + torch.randn(heads, bands, bands) / bands)
         self.project = nn.Linear(width, width)
 
-    def forward(self, hidden: Tensor, before: Tensor, cell: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """before, cell: (B, bands, width), the recurrence's memory, as is what comes back."""
+    def forward(
+        self, hidden: Tensor, before: Tensor, cell: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """before, cell: (B, bands, width), what the recurrence remembers, as is what comes back."""
         memory = before.flatten(0, 1)[None], cell.flatten(0, 1)[None]
         update, memory = self.recurrence(self.time_norm(hidden).flatten(1, 2), memory)
         hidden = hidden + update.reshape(hidden.shape)
         value, gate = self.value_and_gate(self.band_norm(hidden)).chunk(2, dim=-1)
-        mixed = torch.matmul(self.mixing, value.unflatten(-1, (self.heads, -1)).transpose(-3, -2))  # (N, B, heads, bands, C)
-        mixed = mixed.transpose(-3, -2).flatten(-2) * F.silu(gate)
+        value = value.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        mixed = torch.matmul(self.mixing, value).transpose(-3, -2).flatten(-2)
         after = tuple(part.reshape(before.shape).to(before.dtype) for part in memory)
-        return hidden + self.project(mixed), after
+        return hidden + self.project(mixed * F.silu(gate)), after
