@@ -92,9 +92,12 @@ def describe(exp: Path, data: Path, command: str) -> dict:
         models[name] = {key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")}
         scored = exp / name / "scores.yaml"
         models[name]["settings"] = read_yaml(scored).get("settings") if scored.is_file() else None
+    about_corpus = {key: corpus[key] for key in ("layout", "sample_rate", "speakers")}
+    if "corpora" in corpus:  # several in one: whose the test speakers are
+        about_corpus["corpora"] = {name: split["test"] for name, split in corpus["corpora"].items()}
     return {
         "command": command,
-        "corpus": {"layout": corpus["layout"], "sample_rate": corpus["sample_rate"], "speakers": corpus["speakers"]},
+        "corpus": about_corpus,
         "noise": {"fingerprint": noise["fingerprint"], "procedure": noise.get("procedure")},
         "models": models,
     }

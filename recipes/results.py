@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -70,6 +70,19 @@ class Run:
             for name in sorted(by_condition, key=lambda name: (order.get(name, len(order)), name))
         }
         return cls(about, systems, folders, conditions)
+
+    def by_corpus(self) -> dict[str, Run]:
+        """The same systems on the test speakers of each corpus, where there are several."""
+        return {
+            name: replace(
+                self,
+                systems={
+                    system: [row for row in rows if row["spk_id"] in speakers] for system, rows in self.systems.items()
+                },
+                conditions={},
+            )
+            for name, speakers in self.about["corpus"].get("corpora", {}).items()
+        }
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -290,6 +303,10 @@ class Run:
             lines.append(
                 f"A tie: under {TIE} PESQ, or an interval that holds 0. p: Wilcoxon's over utterances, a description only.\n"
             )
+        for name, run in self.by_corpus().items():
+            lines.append(f"### {name}\n\n{run.table()}")
+            if differences := run.differences_table():
+                lines.append(differences)
         if self.conditions:
             lines.append(
                 "The same models (of the first seed) on other damage than they were trained on; clean: input that needs nothing:\n"

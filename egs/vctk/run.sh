@@ -2,7 +2,8 @@
 # The whole experiment, from a corpus to a table:   bash egs/vctk/run.sh --stage 0 [--corpus DIR] [...]
 #
 #   --stage N, --stop-stage N   -1 download VCTK, 0 prepare, 1 corrupt, 2 train, 3 enhance, 4 score, 5 report   (0, 5)
-#   --corpus mini|DIR           VCTK 0.92 or 0.80, clean*/ + noisy*/ folders, or a folder per speaker           (mini)
+#   --corpus mini|DIR           VCTK 0.92 or 0.80, clean*/ + noisy*/ folders, or a folder per speaker           (mini);
+#                               "DIR DIR ..." for several in one run, each of its own kind
 #   --data DIR, --exp DIR       where data and results go                              (egs/vctk/data, egs/vctk/exp)
 #   --noise FILE                the fixed procedure                                       (egs/vctk/conf/noise.yaml)
 #   --split FILE                YAML with lists of speakers: dev: [...], test: [...]                     (by a rule)
@@ -64,7 +65,11 @@ for name in $conditions; do
 done
 absolute() { case $1 in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 data=$(absolute "$data") exp=$(absolute "$exp") noise=$(absolute "$noise") split=$(absolute "$split")
-[ "$corpus" = mini ] || corpus=$(absolute "$corpus")
+corpora=("$corpus")
+if [[ $corpus == *[[:space:]]* && ! -d $corpus ]]; then read -ra corpora <<<"$corpus"; fi
+[[ ${#corpora[@]} -eq 1 || " ${corpora[*]} " != *" mini "* ]] || die "--corpus: mini goes alone"
+for i in "${!corpora[@]}"; do [ "${corpora[i]}" = mini ] || corpora[i]=$(absolute "${corpora[i]}"); done
+corpus=${corpora[0]}
 
 . "$here/path.sh"
 
@@ -93,13 +98,15 @@ fi
 
 if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16000}; fi
 if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
-from=(${corpus:+--corpus "$corpus"} ${split:+--split "$split"} ${subset:+--subset "$subset"} ${sample_rate:+--sample-rate "$sample_rate"})
+prepare=prepare.py from=(${corpus:+--corpus "$corpus"})
+if [ ${#corpora[@]} -gt 1 ]; then prepare=combine.py from=(); for dir in "${corpora[@]}"; do from+=(--corpus "$dir"); done; fi
+from+=(${split:+--split "$split"} ${subset:+--subset "$subset"} ${sample_rate:+--sample-rate "$sample_rate"})
 if runs 0; then
     [ -z "$noise" ] || do_ python "$here/local/corrupt.py" --noise "$noise" # a bad one is said before the work
     if [ "$corpus" = "$data/local/mini" ] && [ ! -f "$data/corpus.yaml" ]; then do_ python "$here/local/make_mini.py" --jobs "$nj" "$corpus"; fi
-    do_ python "$here/local/prepare.py" "${from[@]}" --jobs "$nj" "$data"
+    do_ python "$here/local/$prepare" "${from[@]}" --jobs "$nj" "$data"
 elif [ "$stop_stage" -ge 1 ]; then
-    do_ python "$here/local/prepare.py" "${from[@]}" --check "$data"
+    do_ python "$here/local/$prepare" "${from[@]}" --check "$data"
 fi
 
 if runs 1; then

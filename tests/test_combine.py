@@ -1,0 +1,86 @@
+"""Several corpora in one run: their data directories, and tables with a section for each."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import yaml
+from conftest import LOCAL, ROOT, one_error_line, run, speech_like, write
+from results import Run
+
+from gan_denoise import datadir
+from gan_denoise.config import read_yaml
+
+
+@pytest.fixture(scope="module")
+def second_corpus(tmp_path_factory):
+    """Three more speakers, in VCTK 0.80's layout."""
+    folder = tmp_path_factory.mktemp("more") / "small_vctk"
+    for index, speaker in enumerate(("p1", "p2", "p3")):
+        for number in range(2):
+            path = folder / "wav48" / speaker / f"{speaker}_{100 + number}.wav"
+            write(path, speech_like(50 + 10 * index + number, 1.0), subtype="PCM_16")
+    return folder
+
+
+def combined(data, *corpora, options=()):
+    named = [word for corpus in corpora for word in ("--corpus", corpus)]
+    return run("python", LOCAL / "combine.py", *named, "--sample-rate", 16000, *options, data)
+
+
+def test_several_corpora_stay_apart(plain_corpus, second_corpus, tmp_path):
+    split = tmp_path / "split.yaml"
+    split.write_text("dev: [bob, p1]\ntest: [zoe, spk10, p3]\n")
+    data = tmp_path / "data"
+    corpora = f"{plain_corpus} {second_corpus}"
+    options = ("--data", data, "--exp", tmp_path / "exp", "--conditions", "clean", "--nj", 1)
+    command = (ROOT / "egs/vctk/run.sh", "--corpus", corpora, "--split", split, *options)
+    result = run("bash", *command, "--stop-stage", 1)
+    assert result.returncode == 0, result.stderr
+    test, train = (datadir.read(data / name, noisy=True) for name in ("test", "train"))
+    assert set(test.spk2utt) == {"zoe", "spk10", "p3"}
+    assert len(train) == 2 * 4 + 2 and len(datadir.read(data / "test_clean", noisy=True)) == 10
+    alone = datadir.read(data / "corpora" / second_corpus.name / "test")
+    assert {utt_id: test.wav[utt_id] for utt_id in alone.wav} == alone.wav  # the same names
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*") if path.is_file()}
+    assert run("bash", *command, "--stop-stage", 1).returncode == 0  # which changes nothing
+    noisy = [path for path in before if "noisy" in str(path) or path.name == "wav.scp"]
+    assert noisy and all(path.stat().st_mtime_ns == before[path] for path in noisy)
+    split.write_text("dev: [bob, p1]\ntest: [zoe, nobody, p3]\n")
+    one_error_line(run("bash", *command, "--stop-stage", 0), 'no corpus has a speaker "nobody"')
+    split.write_text("dev: [bob, p1]\ntest: [zoe]\n")
+    one_error_line(run("bash", *command, "--stop-stage", 0), "names no speaker of", "for test")
+    one_error_line(combined(data, plain_corpus), "was made from other corpora")
+
+
+def test_corpora_that_share_names_get_prefixes(plain_corpus, tmp_path):
+    twin = tmp_path / "twin"
+    shutil.copytree(plain_corpus, twin)
+    assert combined(tmp_path / "data", plain_corpus, twin).returncode == 0
+    record = read_yaml(tmp_path / "data/corpus.yaml")
+    everyone = [s for own in record["corpora"]["twin"].values() for s in own]
+    assert len(everyone) == 5 and all(speaker.startswith("twin-") for speaker in everyone)
+    train = datadir.read(tmp_path / "data/train")
+    assert all(utt_id.startswith(("twin-", f"{plain_corpus.name}-")) for utt_id in train.wav)
+
+
+def test_a_table_has_a_section_for_each_corpus(tmp_path):
+    for system, gain in (("noisy", 0.0), ("oracle_mag", 2.0), ("l1", 1.0)):
+        rows = [
+            f"{system},,test,{spk}_{n},{spk},f,{1.5 + gain + n},3.0"
+            for spk in ("a", "b")
+            for n in (0, 1)
+        ]
+        heading = "system,seed,split,utt_id,spk_id,fingerprint,pesq_wb,si_sdr"
+        write_text = "\n".join([heading, *rows]) + "\n"
+        (tmp_path / f"{system}.csv").write_text(write_text)
+    corpus = {"layout": "combined", "sample_rate": 16000, "speakers": {"train": ["c"]}}
+    corpus["corpora"] = {"ocean": ["a"], "libri": ["b"]}
+    about = {"command": "", "corpus": corpus, "noise": {"fingerprint": "f"}, "models": {}}
+    (tmp_path / "about.yaml").write_text(yaml.safe_dump(about))
+    parts = Run.read(tmp_path).by_corpus()
+    assert set(parts) == {"ocean", "libri"}
+    assert {row["spk_id"] for row in parts["libri"].systems["l1"]} == {"b"}
+    assert parts["ocean"].gap_closed("l1", "pesq_wb") == pytest.approx(0.5)
+    assert "### ocean" in Run.read(tmp_path).section()
