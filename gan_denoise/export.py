@@ -112,14 +112,34 @@ def _graph(module: Whole | Step, generator: nn.Module, config: dict) -> bytes:
                 input_names=names[0],
                 output_names=names[1],
                 verbose=False,
+                custom_translation_table={torch.ops.aten.lstm.input: _lstm},
             )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"generator {config['generator']['name']}: has no ONNX form ({reason})") from error
+    for node in program.model.graph:  # torch's idea of an LSTM's memory has one axis too many
+        for value in node.outputs if node.op_type == "LSTM" else ():
+            value.shape = None
     program.model.metadata_props.update(metadata)
     graph = io.BytesIO()
     program.save(graph)
     return graph.getvalue()
+
+
+def _lstm(wave, memory, weights, has_biases, layers, dropout, train, both_ways, batch_first):
+    """torch.nn.LSTM in ONNX, without the dozen nodes around it that are the exporter's own."""
+    from onnxscript import opset18 as op
+
+    if layers != 1 or both_ways or batch_first or not has_biases:
+        raise NotImplementedError("an LSTM that has not one layer, one direction and biases")
+    size = memory[0].shape[2]
+    gates = [gate * size + unit for gate in (0, 3, 1, 2) for unit in range(size)]  # ONNX's order
+    order = op.Constant(value_ints=gates)
+    kernel, recurrent, *biases = (op.Gather(weight, order, axis=0) for weight in weights)
+    parts = (kernel, recurrent, op.Concat(*biases, axis=0))
+    parts = (op.Unsqueeze(part, [0]) for part in parts)
+    hidden, *memory = op.LSTM(wave, *parts, None, *memory, hidden_size=size)
+    return op.Squeeze(hidden, [1]), *memory
 
 
 def _metadata(generator: nn.Module, config: dict) -> dict[str, str]:

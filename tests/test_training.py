@@ -483,7 +483,7 @@ def test_every_experiment_builds_and_takes_a_step(name, prepared, tmp_path, in_p
     if "adversary" in read_experiment(path, []):
         changes += ["discriminator_steps=1", "adversary.segment_s=0.2"]
     if name == "boxed":  # whose recordings are not there
-        changes += [f"fresh_noise.{kind}=null" for kind in ("recorded", "synthetic", "mix")]
+        changes += ["scenes.recordings=[]", "scenes.synthetic.kinds=[wind]"]
     monkeypatch.setattr("train.checkpoint.save_state", lambda path, state: None)  # the papers' sizes are gigabytes
     exp = tmp_path / name
     in_process(path, "--data", prepared, "--exp", exp, *changes)
