@@ -4,13 +4,17 @@
 benchmark.py corrupt [--seconds N]      stage 1: speed against real time on one core, two jobs against one
 benchmark.py enhance [--model DIR]      every generator, or one, on one thread: real-time factor, against one FFT pass of the same audio
 benchmark.py stream [--model DIR]       a streaming model (the one in the package) chunk by chunk on one thread: torch, and onnxruntime
+benchmark.py quality [--data DIR]       CPU minutes, validations included, until an experiment (l1_mrstft) has a dev PESQ-WB of 2.40
 benchmark.py gan [--experiment FILE]    an update of the GAN phase against the textbook's, each saving by itself, and what else was tried
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -36,6 +40,7 @@ from gan_denoise.streaming import Stream
 from gan_denoise.terminal import program
 
 ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = ROOT / "recipes/experiments"
 UTTERANCE_S = 4.0
 
 
@@ -44,12 +49,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("corrupt", "enhance", "stream", "gan"))
+    parser.add_argument("what", choices=("corrupt", "enhance", "stream", "gan", "quality"))
     parser.add_argument("--seconds", type=float, default=3600.0, help="amount of audio for `corrupt` (3600)")
     parser.add_argument("--model", type=Path, help="for `enhance` (every generator as it is by default) and `stream`")
-    parser.add_argument(
-        "--experiment", type=Path, default=ROOT / "recipes/experiments/gan.yaml", help="for `gan` (gan.yaml)"
-    )
+    parser.add_argument("--experiment", type=Path, help="for `gan` (gan.yaml) and `quality` (l1_mrstft.yaml)")
+    parser.add_argument("--data", type=Path, default=ROOT / "egs/vctk/data", help="for `quality` (egs/vctk/data)")
+    parser.add_argument("--goal", type=float, default=2.4, help="PESQ-WB, for `quality` (2.4)")
     parser.add_argument("--updates", type=positive, default=8, help="measured of each variant, for `gan` (8)")
     parser.add_argument("--compile", action="store_true", help="for `gan`: try torch.compile as well (minutes)")
     arguments = parser.parse_args()
@@ -60,8 +65,10 @@ def main() -> None:
         enhance(arguments.model)
     elif arguments.what == "stream":
         stream(arguments.model or BOXED)
+    elif arguments.what == "quality":
+        quality(arguments.experiment or EXPERIMENTS / "l1_mrstft.yaml", arguments.data, arguments.goal)
     else:
-        gan(arguments.experiment, arguments.updates, arguments.compile)
+        gan(arguments.experiment or EXPERIMENTS / "gan.yaml", arguments.updates, arguments.compile)
 
 
 def corrupt(seconds: float) -> None:
@@ -148,6 +155,36 @@ def stream(model: Path) -> None:
             f"{what:12s} chunks of {1e3 * chunk_s:.0f} ms: real-time factor {took_s.mean() / chunk_s:.4f}, "
             f"99.9th percentile {1e3 * np.quantile(took_s, 0.999):.2f} ms, slowest {1e3 * took_s.max():.2f} ms"
         )
+
+
+def quality(path: Path, data: Path, goal: float) -> None:
+    """Train on one thread until the dev score is there; every process of it counts, and waiting for a core does not."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = ["validate_every=250", "checkpoint_every=100000", "workers=0"]
+        command = [sys.executable, ROOT / "recipes/train.py", path, "--data", data, "--exp", folder, *settings]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        training = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        reached = 0
+        while training.poll() is None and not reached:
+            time.sleep(1.0)
+            reached = next((step for step, score in dev_scores(Path(folder)) if score >= goal), 0)
+        training.terminate()
+        training.wait()
+        scores = dev_scores(Path(folder))
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    minutes = (used.ru_utime + used.ru_stime) / 60
+    print(*(f"step {step}: dev PESQ-WB {score:.3f}" for step, score in scores), sep="\n")
+    if not scores or max(score for _, score in scores) < goal:
+        raise InputError(f"{path.stem}: dev PESQ-WB {goal:g} was not reached in {minutes:.1f} CPU minutes")
+    print(f"{path.stem}: dev PESQ-WB {goal:g} in {minutes:.1f} CPU minutes")
+
+
+def dev_scores(exp: Path) -> list[tuple[int, float]]:
+    """(step, PESQ-WB) of a run's validations so far."""
+    log = exp / "log.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    entries = [json.loads(line) for line in lines if line.endswith("}") and "dev/pesq_wb" in line]
+    return [(entry["step"], entry["dev/pesq_wb"]) for entry in entries]
 
 
 def positive(text: str) -> int:
