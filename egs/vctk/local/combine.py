@@ -19,6 +19,7 @@ from pathlib import Path
 
 import yaml
 from corpora import read
+from prepared import OF_STAGE_1
 from splits import read_split
 
 from gan_denoise import datadir
@@ -27,10 +28,10 @@ from gan_denoise.datadir import DataDir, c_sorted
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.files import write_atomically
 from gan_denoise.mix import SPLITS
+from gan_denoise.owner import owning
 from gan_denoise.terminal import clock, program, say
 
 RECORD = "corpus.yaml"
-MADE_LATER = ("noisy.scp", "noise.yaml", "audit.csv")  # of other recordings, once these change
 
 
 @program
@@ -71,7 +72,8 @@ def main() -> int:
         if made.returncode:
             return made.returncode  # it has said why
     if not arguments.check:
-        combine(arguments.data, list(folders), split)
+        with owning(arguments.data, *(arguments.data / part for part in SPLITS)):
+            combine(arguments.data, list(folders), split)
     return 0
 
 
@@ -169,7 +171,7 @@ def write(merged: DataDir, folder: Path) -> None:
             merged.utt2dur,
         ):
             return
-    for name in MADE_LATER:
+    for name in OF_STAGE_1:
         (folder / name).unlink(missing_ok=True)
     merged.write(folder)
 
