@@ -150,7 +150,8 @@ class Generator(nn.Module):
 
 def _power_law(parts: Tensor, exponent: float) -> tuple[Tensor, Tensor]:
     """Bins (B, N, 2, F) with their magnitudes to a power, and these magnitudes (B, N, 1, F)."""
-    squares = parts.square().sum(dim=2, keepdim=True) + 1e-10
+    # Not a sum: the ONNX exporter takes adding 1e-10 for adding nothing, and silence becomes NaN
+    squares = parts.square().sum(dim=2, keepdim=True).clamp_min(1e-10)
     return parts * squares ** ((exponent - 1) / 2), squares ** (exponent / 2)
 
 
