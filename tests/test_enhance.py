@@ -373,4 +373,5 @@ def test_the_model_in_the_package_is_small_and_described():
     for words in ("## Data", "## Procedure", "## Figures", "## Licence", "## Limits"):
         assert words in card
     config = json.loads((BOXED / "config.json").read_text())
-    assert config["licence"] and config["generator"]["name"] == "causal"
+    assert config["licence"] and config["generator"]["name"] == "bands"
+    assert "freesound.org" in (BOXED / "SOUNDS.txt").read_text()  # whose sounds it learnt from
