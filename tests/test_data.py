@@ -381,7 +381,7 @@ def test_every_recording_of_the_mini_corpus_is_always_the_same(tmp_path):
     assert make_mini.make(tmp_path / "one", 12, 20, 2) == known
     program = "import sys; from pathlib import Path; import make_mini; "
     program += "print(make_mini.make_speaker((Path(sys.argv[1]), int(sys.argv[2]), 20)))"
-    for index in (11, 7, 5, 1, 0):  # those that breathe, and one that does not
+    for index in (11, 7, 0):  # two that breathe, and one that does not
         environment = {"PYTHONPATH": f"{LOCAL}:{ROOT}", "LC_ALL": "C", "TZ": "Asia/Tokyo", "PADDING": "x" * 999 * index}
         made = run("python", "-c", program, tmp_path / "two", index, env=environment)
         assert eval(made.stdout) == {key: value for key, value in known.items() if key.startswith(f"p{901 + index}")}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -531,6 +532,20 @@ def test_other_trackers_are_accelerates_own(prepared, tiny_experiment, tmp_path,
     assert [step for step, _ in logged] == [3, 6, 9, 12, 12] and {"l1", "loss", "lr"} <= logged[0][1]
 
 
+@pytest.mark.parametrize("number", [*stopping.SIGNALS, stopping.FROM_A_WORKER])
+def test_every_signal_is_a_request_and_twice_at_once_is_one(number):
+    handlers = {known: signal.getsignal(known) for known in (*stopping.SIGNALS, stopping.FROM_A_WORKER)}
+    try:
+        stop = stopping.StopSignal(SimpleNamespace(num_processes=1))
+        assert not stop.requested()
+        for _ in range(2):  # a terminal and a parent may both send it
+            os.kill(os.getpid(), number)
+        assert stop.requested() and stop.received
+    finally:
+        for known, handler in handlers.items():
+            signal.signal(known, handler)
+
+
 def to_the_group(process: psutil.Process) -> None:
     os.killpg(process.pid, signal.SIGTERM)  # to the data worker too, as `timeout` and batch systems do
 
@@ -539,15 +554,11 @@ def to_a_data_worker(process: psutil.Process) -> None:
     process.children()[0].terminate()
 
 
-def hang_up(process: psutil.Process) -> None:
-    process.send_signal(signal.SIGHUP)
-
-
 def kill_the_launcher(process: psutil.Process) -> None:
     process.kill()
 
 
-@pytest.mark.parametrize("strike", [to_the_group, to_a_data_worker, hang_up, kill_the_launcher])
+@pytest.mark.parametrize("strike", [to_the_group, to_a_data_worker, kill_the_launcher])
 def test_a_signal_to_any_process_saves_and_leaves(strike, prepared, tiny_experiment, tmp_path):
     exp = tmp_path / "exp"
     launch = [sys.executable]
