@@ -25,6 +25,7 @@ from launch import check_environment
 from logbook import find_alarms
 from optimizer import learning_rate
 from schedule import Schedule, random_number
+from test_owner import holder
 from validate import Validation
 
 import gan_denoise
@@ -380,16 +381,15 @@ def test_two_launched_processes_of_which_accelerate_makes_one_are_refused(prepar
     assert not (tmp_path / "exp").exists()
 
 
-def test_an_exp_has_one_writer(prepared, tiny_experiment, tmp_path):
-    exp = tmp_path / "exp"
-    command = [tiny_experiment, "--data", prepared, "--exp", exp, "steps=100000"]
-    arguments = [sys.executable, *map(str, [TRAIN, *command])]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment) as first:
-        assert any("step 3/" in line for line in first.stderr)
-        one_error_line(train(*command), "exp: is being written by train.py, process", "wait for it, or stop it")
-        assert first.poll() is None
-        first.kill()
+def test_an_exp_has_one_writer(prepared, tiny_experiment, tmp_path, in_process, capsys):
+    writer = holder(tmp_path / "exp")
+    with pytest.raises(SystemExit):
+        in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp")
+    line = f"exp: is being written by -c, process {writer.pid}"
+    assert line in capsys.readouterr().err and writer.poll() is None
+    writer.kill()
+    writer.wait()
+    in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp")
 
 
 def test_below_16_khz_the_narrow_band_decides_which_model_is_best(prepared, tmp_path):
