@@ -50,7 +50,7 @@ def main() -> int:
     arguments = parser.parse_args()
     wanted = {name: getattr(arguments, name) for name in ("subset", "sample_rate", "jobs")}
     passed_on = [f"--{name.replace('_', '-')}={value}" for name, value in wanted.items() if value]
-    folders = {corpus.resolve().name: corpus for corpus in arguments.corpus}
+    folders = {corpus.absolute().name: corpus for corpus in arguments.corpus}
     if len(folders) < len(arguments.corpus):
         raise InputError("--corpus: two folders have the same name: rename one, or link to it")
     record = arguments.data / RECORD
