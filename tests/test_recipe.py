@@ -208,6 +208,16 @@ def test_help_names_every_option(tmp_path):
         assert option in result.stdout
 
 
+def test_however_the_script_is_called(prepared, tmp_path):
+    (tmp_path / "linked.sh").symlink_to(RUN)
+    one_error_line(run("bash", tmp_path / "linked.sh", "--experiments", "l2"), 'unknown experiment "l2"', "l1_mrstft")
+    one_error_line(run("sh", RUN, "--stage", 5), "this is a script for bash")
+    settings = "gain_db=[-12.0, 6.0]  optimizer.betas=[0.8, 2.0]"  # a blank within a setting, two between
+    stage = ["--stage", 2, "--stop-stage", 2, "--experiments", "l1", "--conditions", ""]
+    result = recipe(*stage, "--data", prepared, "--exp", tmp_path / "exp", "--train-opts", settings)
+    one_error_line(result, "betas", "2.0")
+
+
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="root may write anywhere")
 def test_unwritable_output_is_one_line(plain_corpus, tmp_path):
     (tmp_path / "file").write_text("a file where a folder is wanted")

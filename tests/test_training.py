@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -287,6 +288,27 @@ def own_copy(prepared: Path, data: Path) -> dict[str, Path]:
         noisy = {utt_id: data / split / f"noisy/{utt_id}.wav" for utt_id in datadir.read(data / split).wav}
         datadir.write_table(data / split / "noisy.scp", noisy)
     return {utt_id: data / f"train/noisy/{utt_id}.wav" for utt_id in datadir.read(data / "train").wav}
+
+
+def test_a_spoiled_log_and_a_full_disk_for_plots_end_no_run(
+    prepared, tiny_experiment, tmp_path, in_process, capsys, monkeypatch
+):
+    command, exp = (tiny_experiment, "--data", prepared, "--exp"), tmp_path / "exp"
+    in_process(*command, exp, "steps=3")
+    with open(exp / "log.jsonl", "ab") as file:
+        file.write(b"\xff\xfe no UTF-8\n")
+    before = (exp / "model/model.safetensors").read_bytes()
+    in_process(*command, exp, "steps=3")  # finished already
+    assert (exp / "model/model.safetensors").read_bytes() == before
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("board.SummaryWriter.add_scalar", full)
+    capsys.readouterr()
+    in_process(*command, tmp_path / "full", "steps=3")
+    assert capsys.readouterr().err.count("No space left on device") == 1
+    assert (tmp_path / "full/model/model.safetensors").read_bytes() == before
 
 
 def test_a_run_knows_its_data_by_content(prepared, tiny_experiment, tmp_path, in_process, capsys):
