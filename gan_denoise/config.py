@@ -70,6 +70,20 @@ for _type, _pattern, _first in (  # YAML 1.2.2, section 10.3.2
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
 
 
+class _StrictDumper(yaml.SafeDumper):
+    """Quotes what the loader would take for something else: a digest such as 668531744e70 is no number."""
+
+    yaml_implicit_resolvers = _StrictLoader.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data) -> bool:
+        return True
+
+
+def dump_yaml(value: Any) -> str:
+    """Plain values as YAML text that `parse_yaml` reads as the same values."""
+    return yaml.dump(value, Dumper=_StrictDumper, sort_keys=False, width=120)
+
+
 def parse_yaml(text: str, source: str, *, as_text: bool = False) -> Any:
     """Parse YAML text strictly, by YAML 1.2. as_text: values stay text. Raises InputError that names `source` and the line."""
     try:

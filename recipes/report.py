@@ -16,12 +16,11 @@ import os
 import shutil
 from pathlib import Path
 
-import yaml
 from page import render_page
 from results import Run
 
 from gan_denoise import datadir, scoring
-from gan_denoise.config import read_yaml
+from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.owner import owning
@@ -55,7 +54,7 @@ def report(exp: Path, data: Path, command: str) -> None:
     with owning(exp):
         check_scores(exp, data)
         about = describe(exp, data, command)
-        write_atomically(exp / "about.yaml", yaml.safe_dump(about, sort_keys=False, width=120))
+        write_atomically(exp / "about.yaml", dump_yaml(about))
         run = Run.read(exp)
         text = f"# Results\n\n{run.section()}"
         write_atomically(exp / "RESULTS.md", text)
@@ -113,7 +112,7 @@ def publish(exp: Path, folder: Path, note: str) -> None:
                 (folder / path.parent.name).mkdir(exist_ok=True)
                 shutil.copyfile(path, folder / path.parent.name / f"{name}.csv")
     about = {"note": note, **run.about} if note else run.about
-    write_atomically(folder / "about.yaml", yaml.safe_dump(about, sort_keys=False, width=120))
+    write_atomically(folder / "about.yaml", dump_yaml(about))
 
 
 def collect(results: Path) -> str:

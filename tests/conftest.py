@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-import yaml
 
 from gan_denoise import scoring
+from gan_denoise.config import dump_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.metrics import METRICS
 from gan_denoise.provenance import FORMAT, file_digest
@@ -90,7 +90,7 @@ def write_scores(folder: Path, rows: list[dict], data: DataDir, enhanced: dict[s
     pairs = [scoring.Pair(key, data.wav[key], enhanced[key], data.noisy[key]) for key in data.utt_ids]
     record = {"format": FORMAT, "made_from": scoring.identity(pairs, metrics), "metrics": metrics, **about}
     record["is"] = file_digest(folder / "scores.csv")
-    (folder / "scores.yaml").write_text(yaml.safe_dump(record))
+    (folder / "scores.yaml").write_text(dump_yaml(record))
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-import yaml
 from conftest import LOCAL, ROOT, one_error_line, run, speech_like, write
 from results import Run
 
 from gan_denoise import datadir
-from gan_denoise.config import read_yaml
+from gan_denoise.config import dump_yaml, read_yaml
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,7 @@ def test_a_table_has_a_section_for_each_corpus(tmp_path):
     corpus = {"layout": "combined", "sample_rate": 16000, "speakers": {"train": ["c"]}}
     corpus["corpora"] = {"ocean": ["a"], "libri": ["b"]}
     about = {"command": "", "corpus": corpus, "noise": {"fingerprint": "f"}, "models": {}}
-    (tmp_path / "about.yaml").write_text(yaml.safe_dump(about))
+    (tmp_path / "about.yaml").write_text(dump_yaml(about))
     parts = Run.read(tmp_path).by_corpus()
     assert set(parts) == {"ocean", "libri"}
     assert {row["spk_id"] for row in parts["libri"].systems["l1"]} == {"b"}

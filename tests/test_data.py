@@ -13,6 +13,7 @@ import yaml
 from conftest import CONF, LOCAL, ROOT, one_error_line, run, speech_like, write
 
 from gan_denoise import datadir
+from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
 
 
@@ -303,7 +304,7 @@ def test_a_clean_file_that_is_not_as_long_as_its_utterance_is_refused(prepared, 
 
 def write_split(folder: Path, **lists) -> Path:
     path = folder / "split.yaml"
-    path.write_text(yaml.safe_dump(lists))
+    path.write_text(dump_yaml(lists))
     return path
 
 

@@ -13,6 +13,7 @@ import yaml
 from conftest import CONF, LOCAL, ROOT, cli, one_error_line, run, speech_like, write
 
 from gan_denoise import audio, noise
+from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.ids import utt_id_below
 from gan_denoise.noise import Procedure
@@ -312,7 +313,7 @@ def test_noisy_beyond_full_scale_is_stored_as_float(tmp_path):
 def test_the_audit_warns_where_speech_is_wiped_out(prepared, tmp_path):
     procedure_path = tmp_path / "wipe.yaml"
     procedure_path.write_text(
-        yaml.safe_dump({"seed": 0, "stft": STFT, "manipulations": [{"add": {"share": 1.0, "level": 30.0}}]})
+        dump_yaml({"seed": 0, "stft": STFT, "manipulations": [{"add": {"share": 1.0, "level": 30.0}}]})
     )
     data = tmp_path / "test"
     data.mkdir()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from test_models import SMALL
 
 from gan_denoise import audio, generators
+from gan_denoise.config import dump_yaml, parse_yaml
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.errors import InputError
 
@@ -131,6 +132,27 @@ def test_a_stream_gives_back_as_many_samples_in_any_pieces(denoiser, sizes, rate
         received += size
         assert emitted <= received
     assert emitted + len(stream.flush()) == received
+
+
+@examples(300)
+@given(
+    st.recursive(
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(-(10**15), 10**15),
+            st.floats(allow_nan=False),
+            st.text(st.characters(exclude_categories=["Cs", "Cc"])),
+            st.text("0123456789abcdefx_:.+-~", max_size=12),  # digests and the like
+            st.sampled_from(["668531744e70", "089123456789", "1_000", "1:30", "yes", "null", "0x1F", "010", ".5", "1."]),
+        ),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+        max_leaves=5,
+    )
+)
+def test_what_is_written_as_yaml_is_read_as_the_same(value):
+    """A digest such as 668531744e70 came back as a number."""
+    assert parse_yaml(dump_yaml({"value": value}), "test") == {"value": value}
 
 
 NAMES = st.one_of(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import yaml
 from bootstrap import estimate
 from page import verdict
 from results import Run
 
 from gan_denoise import scoring
+from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
 
 
@@ -56,7 +56,7 @@ def about(folder, **models) -> None:
         "command": "", "corpus": {"layout": "plain", "sample_rate": 16000, "speakers": {"train": []}},
         "noise": {"fingerprint": "f"}, "models": models,
     }  # fmt: skip
-    (folder / "about.yaml").write_text(yaml.safe_dump(record))
+    (folder / "about.yaml").write_text(dump_yaml(record))
 
 
 @pytest.fixture

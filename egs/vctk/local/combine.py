@@ -17,13 +17,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
 from corpora import read
 from prepared import OF_STAGE_1
 from splits import read_split
 
 from gan_denoise import datadir
-from gan_denoise.config import read_yaml
+from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import DataDir, c_sorted
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.files import write_atomically
@@ -64,7 +63,7 @@ def main() -> int:
         if name in splits:
             path = own.with_suffix(".split.yaml")
             if not arguments.check:
-                write_atomically(path, yaml.safe_dump(splits[name], sort_keys=False))
+                write_atomically(path, dump_yaml(splits[name]))
             options += ["--split", str(path)]
         options += ["--check"] if arguments.check else []
         prepare = Path(__file__).with_name("prepare.py")
@@ -129,7 +128,7 @@ def combine(data: Path, names: list[str], split: dict | None) -> None:
         "speakers": {part: [s for name in names for s in corpora[name][part]] for part in SPLITS},
         "corpora": corpora,
     }
-    write_atomically(data / RECORD, yaml.safe_dump(record, sort_keys=False))
+    write_atomically(data / RECORD, dump_yaml(record))
 
 
 def stay_apart(parts: dict[str, DataDir]) -> bool:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import yaml
-
 from gan_denoise import datadir
+from gan_denoise.config import dump_yaml
 from gan_denoise.files import write_atomically
 from gan_denoise.noise import digest
 from gan_denoise.owner import owning
@@ -41,7 +40,7 @@ def main() -> None:
             sample_rate = datadir.read_noise(source)["sample_rate"]
             fingerprint = digest(["clean", sample_rate])
             record = {"fingerprint": fingerprint, "sample_rate": sample_rate, "procedure": "none"}
-            write_atomically(target / "noise.yaml", yaml.safe_dump(record, sort_keys=False))
+            write_atomically(target / "noise.yaml", dump_yaml(record))
             datadir.write_table(target / "noisy.scp", data.wav)
 
 

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import yaml
 from options import positive
 
 from gan_denoise import audio, datadir, scoring, workers
+from gan_denoise.config import dump_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
@@ -95,7 +95,7 @@ def write_noisy(folder: Path, record: dict, noisy: dict[str, Path]) -> bool:
     scp = folder / "noisy.scp"
     if scp.is_file() and (folder / "noise.yaml").is_file() and datadir.read_scp(scp) == noisy:
         return False
-    write_atomically(folder / "noise.yaml", yaml.safe_dump(record, sort_keys=False))
+    write_atomically(folder / "noise.yaml", dump_yaml(record))
     datadir.write_table(scp, noisy)  # last: now the stage is finished
     return True
 

@@ -16,13 +16,12 @@ import shutil
 from pathlib import Path
 
 import soundfile as sf
-import yaml
 from corpora import MINI, Recording, read
 from options import positive
 from prepared import Recordings, keys
 from splits import decide_split, read_split, select
 
-from gan_denoise.config import read_yaml
+from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import c_sorted, speaker_ids
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
@@ -106,8 +105,8 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path, made_before
         for name, listed in chosen.items():
             work.write(name, listed, ids, keep_noise=bool(made_before) and corpus.layout != "parallel")
         work.known.keep(key for recording in recordings for key in keys(recording) if key in work.known.made)
-        write_atomically(data / "split.yaml", yaml.safe_dump({name: split[name] for name in SPLITS}, sort_keys=False))
-        write_atomically(data / RECORD, yaml.safe_dump(record, sort_keys=False))  # last: now the stage is finished
+        write_atomically(data / "split.yaml", dump_yaml({name: split[name] for name in SPLITS}))
+        write_atomically(data / RECORD, dump_yaml(record))  # last: now the stage is finished
 
 
 def kaldi_ids(recordings: list[Recording]) -> dict[str, str]:

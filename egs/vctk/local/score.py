@@ -14,11 +14,10 @@ import argparse
 import json
 from pathlib import Path
 
-import yaml
 from options import positive
 
 from gan_denoise import datadir, scoring
-from gan_denoise.config import read_yaml
+from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
@@ -86,7 +85,7 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> bool:
             ],
         )
         record["is"] = file_digest(target)
-        write_atomically(target.with_suffix(".yaml"), yaml.safe_dump(record, sort_keys=False))
+        write_atomically(target.with_suffix(".yaml"), dump_yaml(record))
     return all(row[name] is not None for row in rows for name in wanted)
 
 
