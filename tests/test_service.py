@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -78,6 +79,18 @@ def noisy(tmp_path_factory):
     """A noisy recording of 2 s, 16 kHz mono."""
     wave = speech_like(0, 2.0) + 0.02 * np.random.default_rng(0).standard_normal(32000)
     return write(tmp_path_factory.mktemp("noisy") / "noisy.wav", wave, subtype="PCM_16")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+def test_the_readmes_curl_line(service, noisy, tmp_path):
+    (line,) = re.findall(r"^    (curl .*)$", README, re.MULTILINE)
+    (tmp_path / "noisy.wav").write_bytes(noisy.read_bytes())
+    result = run("bash", "-c", line.replace("http://127.0.0.1:8000", service.url), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    enhanced, rate = audio.read_mono(tmp_path / "out.wav")
+    expected = gan_denoise.load()(*audio.read_mono(noisy))
+    assert rate == 16000
+    np.testing.assert_allclose(enhanced, expected, atol=1.5 / 32768)  # a rounding, and threads
 
 
 def test_openapi_holds(service):

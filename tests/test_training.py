@@ -311,6 +311,18 @@ def test_a_spoiled_log_and_a_full_disk_for_plots_end_no_run(
     assert (tmp_path / "full/model/model.safetensors").read_bytes() == before
 
 
+def test_what_a_data_worker_meets_is_its_one_line(prepared, tiny_experiment, tmp_path, in_process, capsys, monkeypatch):
+    def unreadable(self, position):
+        raise InputError("rec.wav: cannot be read any more")
+
+    monkeypatch.setattr("gan_denoise.segments.Segments.__getitem__", unreadable)  # inherited by the forked worker
+    with pytest.raises(SystemExit, match="1"):
+        in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp", "workers=1")
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1 and "error: rec.wav: cannot be read any more" in said and "Traceback" not in said
+    assert json.loads((tmp_path / "exp/status.json").read_text())["state"] == "failed"
+
+
 def test_a_run_knows_its_data_by_content(prepared, tiny_experiment, tmp_path, in_process, capsys):
     data, exp = tmp_path / "data", tmp_path / "exp"
     path = next(iter(own_copy(prepared, data).values()))
