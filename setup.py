@@ -1,4 +1,6 @@
-"""Ranges of what the library needs; requirements.lock pins the exact versions that the recipe and its tests use."""
+"""Ranges of what the library needs; requirements.lock pins the exact versions that the recipe and
+its tests use.
+"""
 
 import re
 from pathlib import Path
@@ -9,7 +11,10 @@ ROOT = Path(__file__).parent
 setup(
     name="gan_denoise",
     version=re.search(r'__version__ = "(.+)"', (ROOT / "gan_denoise/__init__.py").read_text())[1],
-    description="Does a GAN help a speech denoiser? Waveform denoisers trained with and without an adversary",
+    description=(
+        "Does a GAN help a speech denoiser? Waveform denoisers trained with and without an"
+        " adversary"
+    ),
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

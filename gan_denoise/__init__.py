@@ -1,7 +1,8 @@
 """gan_denoise: waveform speech denoisers, trained with or without an adversary.
 
-The library knows no corpus and prints nothing. `load` is the one name that most callers need; everything else is
-imported from the module that has the subject (`gan_denoise.noise`, `gan_denoise.metrics`, ...).
+The library knows no corpus and prints nothing. `load` is the one name that most callers need;
+everything else is imported from the module that has the subject (`gan_denoise.noise`,
+`gan_denoise.metrics`, ...).
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ __all__ = ["load"]
 
 
 def load(model_dir=None, device: str = "cpu"):
-    """Load a trained denoiser: `load()(wave, sample_rate)` with the model in the package, `load("exp/l1/model")` with another.
+    """Load a trained denoiser: `load()(wave, sample_rate)` with the model in the package,
+    `load("exp/l1/model")` with another.
 
-    Returns a `gan_denoise.enhance.Denoiser`. Raises `gan_denoise.errors.InputError` when the directory is no model.
+    Returns a `gan_denoise.enhance.Denoiser`. Raises `gan_denoise.errors.InputError` when the
+    directory is no model.
     """
     from gan_denoise.enhance import Denoiser  # torch is imported here, not by `import gan_denoise`
 

@@ -1,4 +1,6 @@
-"""gan-denoise, and `python -m gan_denoise`: answers to signals before the program's parts are imported, which takes a while."""
+"""gan-denoise, and `python -m gan_denoise`: answers to signals before the program's parts are
+imported, which takes a while.
+"""
 
 from gan_denoise.terminal import program
 

@@ -1,4 +1,6 @@
-"""What callers hand in, made certain: samples of any kind of array, sample rates of any kind of number."""
+"""What callers hand in, made certain: samples of any kind of array, sample rates of any kind of
+number.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,15 @@ import numpy as np
 from gan_denoise.errors import InputError
 
 MAX_CHANNELS = 1024  # as libsndfile has it
-LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000  # Hz; beyond it resampling makes thousands of samples of one
+# Hz; beyond it resampling makes thousands of samples of one
+LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000
 _SURROUND = 8  # up to so many channels a signal of fewer samples than channels is believed
 _FULL_SCALE = "floats of full scale 1.0, or uint8, int8, int16 or int32"
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:
-    """Integers of 8 (signed or not), 16 and 32 bits -> float64 by their full scale; floats as they are.
+    """Integers of 8 (signed or not), 16 and 32 bits -> float64 by their full scale; floats as they
+    are.
 
     Raises InputError for any other type.
     """
@@ -31,26 +35,33 @@ def to_float(samples: np.ndarray) -> np.ndarray:
 
 
 def as_columns(samples: Any) -> np.ndarray:
-    """Samples of shape (T,) or (T, channels), T >= 1 -> a float32 copy or view (T, channels), full scale 1.0.
+    """Samples of shape (T,) or (T, channels), T >= 1 -> a float32 copy or view (T, channels), full
+    scale 1.0.
 
-    samples: what NumPy can take as an array, or a torch tensor of any device and type. Raises InputError for
-    other shapes and types (far more channels than samples: the axes are the other way round), and for NaN and
-    infinite samples.
+    samples: what NumPy can take as an array, or a torch tensor of any device and type. Raises
+    InputError for other shapes and types (far more channels than samples: the axes are the other
+    way round), and for NaN and infinite samples.
     """
     array = as_float32(samples)
     if array.ndim not in (1, 2) or array.size == 0:
-        raise InputError(f"expected samples of shape (T,) or (T, channels) with T >= 1, found {array.shape}")
+        raise InputError(
+            f"expected samples of shape (T,) or (T, channels) with T >= 1, found {array.shape}"
+        )
     columns = array.reshape(len(array), -1)
     length, channels = columns.shape
     if channels > MAX_CHANNELS or channels > max(length, _SURROUND):
-        raise InputError(f"expected samples of shape (T,) or (T, channels), found {array.shape}: transpose them")
+        raise InputError(
+            f"expected samples of shape (T,) or (T, channels), found {array.shape}: transpose them"
+        )
     if not np.isfinite(columns).all():
         raise InputError("the wave holds NaN or infinite samples")
     return columns
 
 
 def as_float32(samples: Any) -> np.ndarray:
-    """Samples of any shape -> float32 of full scale 1.0. Raises InputError for types that are no samples."""
+    """Samples of any shape -> float32 of full scale 1.0. Raises InputError for types that are no
+    samples.
+    """
     if hasattr(samples, "detach"):  # torch, which this module need not import
         samples = samples.detach().cpu().resolve_conj().resolve_neg()
         samples = (samples.float() if samples.is_floating_point() else samples).numpy()
@@ -68,16 +79,29 @@ def as_float32(samples: Any) -> np.ndarray:
 
 def check_channels(channels: Any) -> None:
     """Raises InputError for what is no number of channels."""
-    if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
-        raise InputError(f"channels: expected a whole number from 1 to {MAX_CHANNELS}, found {channels!r}")
+    if (
+        isinstance(channels, bool)
+        or not isinstance(channels, int)
+        or not 1 <= channels <= MAX_CHANNELS
+    ):
+        raise InputError(
+            f"channels: expected a whole number from 1 to {MAX_CHANNELS}, found {channels!r}"
+        )
 
 
 def as_rate(sample_rate: Any) -> int:
-    """A whole number of Hz, of whatever type (44100, 44100.0, np.int64(44100)). Raises InputError."""
-    number = sample_rate.item() if hasattr(sample_rate, "item") and np.ndim(sample_rate) == 0 else sample_rate
+    """A whole number of Hz, of whatever type (44100, 44100.0, np.int64(44100)). Raises
+    InputError.
+    """
+    number = (
+        sample_rate.item()
+        if hasattr(sample_rate, "item") and np.ndim(sample_rate) == 0
+        else sample_rate
+    )
     real = isinstance(number, numbers.Real) and not isinstance(number, bool)
     if not real or number != number or number % 1 or not LOWEST_RATE <= number <= HIGHEST_RATE:
         raise InputError(
-            f"sample_rate: expected a whole number of Hz from {LOWEST_RATE} to {HIGHEST_RATE}, found {sample_rate!r}"
+            f"sample_rate: expected a whole number of Hz from {LOWEST_RATE} to {HIGHEST_RATE},"
+            f" found {sample_rate!r}"
         )
     return int(number)

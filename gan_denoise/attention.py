@@ -1,4 +1,6 @@
-"""Self-attention over a window of time, for generators: bounded context, cost linear in the length."""
+"""Self-attention over a window of time, for generators: bounded context, cost linear in the
+length.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,12 @@ from torch.nn import functional as F
 
 
 class WindowedAttention(nn.Module):
-    """Residual multi-head self-attention in which a step sees `reach` steps each side: (B, N, C) -> same.
+    """Residual multi-head self-attention in which a step sees `reach` steps each side: (B, N, C) ->
+    same.
 
-    heads: must divide width. Positions enter as a learned bias per head and distance. The sequence is cut into blocks of `reach`
-    steps, each of which looks at itself and its two neighbours; where the blocks lie changes nothing.
+    heads: must divide width. Positions enter as a learned bias per head and distance. The sequence
+    is cut into blocks of `reach` steps, each of which looks at itself and its two neighbours; where
+    the blocks lie changes nothing.
     """
 
     def __init__(self, width: int, heads: int, reach: int):
@@ -24,7 +28,8 @@ class WindowedAttention(nn.Module):
         self.project_in = nn.Linear(width, 3 * width)
         self.project_out = nn.Linear(width, width)
         self.bias = nn.Parameter(torch.zeros(heads, 2 * reach + 1))
-        distance = torch.arange(3 * reach) - reach - torch.arange(reach)[:, None]  # of a key from its query
+        # Of a key from its query
+        distance = torch.arange(3 * reach) - reach - torch.arange(reach)[:, None]
         self.register_buffer("distance", distance, persistent=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -33,7 +38,11 @@ class WindowedAttention(nn.Module):
         missing = -length % reach
         blocks = (length + missing) // reach
         query = rearrange(
-            F.pad(query, (0, 0, 0, missing)), "b (n i) (h c) -> (b n) h i c", n=blocks, i=reach, h=self.heads
+            F.pad(query, (0, 0, 0, missing)),
+            "b (n i) (h c) -> (b n) h i c",
+            n=blocks,
+            i=reach,
+            h=self.heads,
         )
         key, value = (
             rearrange(

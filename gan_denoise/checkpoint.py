@@ -1,6 +1,7 @@
 """Checkpoints and model directories: atomic, complete, and free of code.
 
-exp/NAME/checkpoint.pt                     everything that training needs to go on (tensors and plain values only)
+exp/NAME/checkpoint.pt                            all that training needs to go on (tensors and
+                                                  plain values only)
 exp/NAME/model/{config.json, model.safetensors}   everything that inference needs
 """
 
@@ -24,14 +25,18 @@ from gan_denoise.files import write_atomically
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
-    """Write a training state: nested dicts of tensors, numbers and strings. The old file stays until the new is whole."""
+    """Write a training state: nested dicts of tensors, numbers and strings. The old file stays
+    until the new is whole.
+    """
     buffer = io.BytesIO()  # torch.save into a file on a full disk raises anything but an OSError
     torch.save(dict(state), buffer)
     write_atomically(path, buffer.getbuffer(), durable=True)
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
-    """Read what `save_state` wrote, on the CPU. Refuses anything that would execute code. Raises InputError."""
+    """Read what `save_state` wrote, on the CPU. Refuses anything that would execute code. Raises
+    InputError.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -51,23 +56,31 @@ def load_state(path: str | Path) -> dict[str, Any]:
 
 
 def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, Any]) -> None:
-    """Write a model directory. config: `generator` (name and sizes), `sample_rate`, and what a reader may want to know.
+    """Write a model directory. config: `generator` (name and sizes), `sample_rate`, and what a
+    reader may want to know.
 
     The weights come last, so a folder with weights is a whole model.
     """
     folder = Path(folder)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    weights = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()
+    }
     write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
     write_atomically(folder / "model.safetensors", safetensors.torch.save(weights), durable=True)
 
 
 def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Read a model directory: the generator in evaluation mode on the CPU, and its config. Raises InputError."""
+    """Read a model directory: the generator in evaluation mode on the CPU, and its config. Raises
+    InputError.
+    """
     folder = Path(folder)
     config_path, weights_path = folder / "config.json", folder / "model.safetensors"
     for path in (config_path, weights_path):
         if not path.is_file():
-            raise InputError(f"{folder}: is no model directory, {path.name} is missing: name one such as exp/l1/model")
+            raise InputError(
+                f"{folder}: is no model directory, {path.name} is missing: name one such as"
+                " exp/l1/model"
+            )
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         generator = generators.build(config["generator"], sample_rate=config["sample_rate"])
@@ -85,14 +98,18 @@ def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     return generator.eval(), config
 
 
-def initialise(generator: nn.Module, folder: str | Path, options: Mapping[str, Any], sample_rate: int) -> None:
-    """Start from the weights of a model directory. options: `generator:` of the experiment. Raises InputError.
+def initialise(
+    generator: nn.Module, folder: str | Path, options: Mapping[str, Any], sample_rate: int
+) -> None:
+    """Start from the weights of a model directory. options: `generator:` of the experiment. Raises
+    InputError.
 
     The directory must hold the same generator at the same rate.
     """
     source, config = load_model(folder)
     if (config["generator"], config["sample_rate"]) != (options, sample_rate):
         raise InputError(
-            f"init={folder}: holds {config['generator']} at {config['sample_rate']} Hz, needed: {options} at {sample_rate} Hz"
+            f"init={folder}: holds {config['generator']} at {config['sample_rate']} Hz, needed:"
+            f" {options} at {sample_rate} Hz"
         )
     generator.load_state_dict(source.state_dict())

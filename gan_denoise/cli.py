@@ -1,4 +1,6 @@
-"""gan-denoise: the library from the command line. The only module that talks to people; __main__.py starts it."""
+"""gan-denoise: the library from the command line. The only module that talks to people; __main__.py
+starts it.
+"""
 
 from __future__ import annotations
 
@@ -33,36 +35,60 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     jobs = {"type": _positive, "default": 1, "metavar": "N", "help": "number of processes (1)"}
 
-    corrupt = commands.add_parser("corrupt", allow_abbrev=False, help="apply the fixed noising procedure")
-    corrupt.add_argument(
-        "--noise", type=Path, metavar="FILE", help="procedure, as egs/vctk/conf/noise.yaml (the default one)"
+    corrupt = commands.add_parser(
+        "corrupt", allow_abbrev=False, help="apply the fixed noising procedure"
     )
     corrupt.add_argument(
-        "--split", choices=SPLITS, default="test", help="whose recordings a procedure with `mix` uses (test)"
+        "--noise",
+        type=Path,
+        metavar="FILE",
+        help="procedure, as egs/vctk/conf/noise.yaml (the default one)",
+    )
+    corrupt.add_argument(
+        "--split",
+        choices=SPLITS,
+        default="test",
+        help="whose recordings a procedure with `mix` uses (test)",
     )
     corrupt.set_defaults(run=run_corrupt)
 
-    enhance = commands.add_parser("enhance", allow_abbrev=False, help="denoise with a trained model")
+    enhance = commands.add_parser(
+        "enhance", allow_abbrev=False, help="denoise with a trained model"
+    )
     enhance.add_argument(
-        "--mix", type=_share, default=1.0, metavar="0..1", help="1: enhanced only (default), 0: input only"
+        "--mix",
+        type=_share,
+        default=1.0,
+        metavar="0..1",
+        help="1: enhanced only (default), 0: input only",
     )
     enhance.add_argument(
         "--high-band",
         choices=("drop", "keep"),
         default="drop",
-        help="what the model does not hear, above half its sample rate: drop it (default) or keep it as it is",
+        help=(
+            "what the model does not hear, above half its sample rate: drop it (default) or keep it"
+            " as it is"
+        ),
     )
     enhance.set_defaults(run=run_enhance)
 
-    stream = commands.add_parser("stream", allow_abbrev=False, help="denoise raw mono s16le live, between pipes")
+    stream = commands.add_parser(
+        "stream", allow_abbrev=False, help="denoise raw mono s16le live, between pipes"
+    )
     stream.add_argument(
-        "--sample-rate", type=_positive, metavar="HZ", help="of what comes in and goes out (the model's)"
+        "--sample-rate",
+        type=_positive,
+        metavar="HZ",
+        help="of what comes in and goes out (the model's)",
     )
     for name in ("input", "output"):
         stream.add_argument(name, choices=("-",), help="standard input and output")
     stream.set_defaults(run=run_stream)
     for command in (enhance, stream):
-        command.add_argument("--model", type=Path, metavar="DIR", help="as exp/l1/model (the one in the package)")
+        command.add_argument(
+            "--model", type=Path, metavar="DIR", help="as exp/l1/model (the one in the package)"
+        )
         command.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
 
     serve = commands.add_parser("serve", allow_abbrev=False, help="a service, and a page to try it")
@@ -71,24 +97,44 @@ def main() -> int:
 
     export = commands.add_parser("export", allow_abbrev=False, help="write a model as ONNX")
     export.add_argument("--overwrite", action="store_true", help="replace output files that exist")
-    export.add_argument("model", type=Path, metavar="MODEL", help="model directory; `boxed` is the one in the package")
     export.add_argument(
-        "output", type=Path, metavar="OUT.onnx", help="whole signals; a model that streams has OUT.stream.onnx too"
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="model directory; `boxed` is the one in the package",
+    )
+    export.add_argument(
+        "output",
+        type=Path,
+        metavar="OUT.onnx",
+        help="whole signals; a model that streams has OUT.stream.onnx too",
     )
     export.set_defaults(run=run_export)
 
     for command, kind in ((corrupt, "WAV files"), (enhance, "in the same format")):
         command.add_argument("--jobs", **jobs)
-        command.add_argument("--overwrite", action="store_true", help="replace output files that exist")
+        command.add_argument(
+            "--overwrite", action="store_true", help="replace output files that exist"
+        )
         command.add_argument("input", type=Path, metavar="IN", help=FILES)
         command.add_argument(
-            "output", type=Path, metavar="OUT", help=f"the same kind, {kind}; OUT.scp writes to the folder OUT"
+            "output",
+            type=Path,
+            metavar="OUT",
+            help=f"the same kind, {kind}; OUT.scp writes to the folder OUT",
         )
 
-    score = commands.add_parser("score", allow_abbrev=False, help="score enhanced speech against clean speech")
-    score.add_argument("--noisy", type=Path, help=f"the input of the denoiser, needed for wsdr: {FILES}")
+    score = commands.add_parser(
+        "score", allow_abbrev=False, help="score enhanced speech against clean speech"
+    )
     score.add_argument(
-        "--metrics", type=_metrics, metavar="NAMES", help=f"with commas, of {', '.join(ALL)} (all but DNSMOS)"
+        "--noisy", type=Path, help=f"the input of the denoiser, needed for wsdr: {FILES}"
+    )
+    score.add_argument(
+        "--metrics",
+        type=_metrics,
+        metavar="NAMES",
+        help=f"with commas, of {', '.join(ALL)} (all but DNSMOS)",
     )
     score.add_argument("--csv", type=Path, metavar="FILE", help="write one row per utterance")
     score.add_argument("--jobs", **jobs)
@@ -103,18 +149,25 @@ def main() -> int:
 
 def run_corrupt(arguments: argparse.Namespace) -> int:
     load_once(arguments.noise)  # a bad procedure is one message, not one per file
-    return _each_file(arguments, "corrupt", partial(_corrupt, noise=arguments.noise, split=arguments.split))
+    return _each_file(
+        arguments, "corrupt", partial(_corrupt, noise=arguments.noise, split=arguments.split)
+    )
 
 
 def _corrupt(task: Task, *, noise: Path | None, split: str) -> list[str]:
     clean, sample_rate = audio.read_mono(task.source, dtype="float64")
-    audio.write_wav(task.target, load_once(noise).apply(clean, task.utt_id, sample_rate, split=split), sample_rate)
+    audio.write_wav(
+        task.target,
+        load_once(noise).apply(clean, task.utt_id, sample_rate, split=split),
+        sample_rate,
+    )
     return []
 
 
 def run_enhance(arguments: argparse.Namespace) -> int:
     one_thread = arguments.jobs > 1  # several jobs share the cores among themselves
-    _denoiser(arguments.model, arguments.device, one_thread=False)  # a wrong model is one message, not one per file
+    # A wrong model is one message, not one per file
+    _denoiser(arguments.model, arguments.device, one_thread=False)
     work = partial(
         _enhance,
         model=arguments.model,
@@ -136,7 +189,12 @@ def _enhance(
 
     denoiser = _denoiser(model, device, one_thread)
     return enhance_file(
-        denoiser, task.source, task.target, mix=mix, high_band=high_band, watch=watch if task.alone else None
+        denoiser,
+        task.source,
+        task.target,
+        mix=mix,
+        high_band=high_band,
+        watch=watch if task.alone else None,
     )
 
 
@@ -160,7 +218,8 @@ def run_stream(arguments: argparse.Namespace) -> int:
             raise InputError(f"standard {name} is a terminal, not audio: pipe raw s16le in and out")
     from gan_denoise.live import live
 
-    denoiser = _denoiser(arguments.model, arguments.device, one_thread=True)  # a hop is too little to share
+    # A hop is too little to share
+    denoiser = _denoiser(arguments.model, arguments.device, one_thread=True)
     rate = arguments.sample_rate or denoiser.sample_rate
     return live(denoiser, rate, sys.stdin.fileno(), sys.stdout.fileno())
 
@@ -177,7 +236,9 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """One file to be read and one to be written. utt_id: where the command needs one. alone: there is no other."""
+    """One file to be read and one to be written. utt_id: where the command needs one. alone: there
+    is no other.
+    """
 
     source: Path
     target: Path
@@ -186,11 +247,17 @@ class Task:
 
 
 def _each_file(
-    arguments: argparse.Namespace, what: str, work: Callable[[Task], list[str]], *, mirror: bool = False
+    arguments: argparse.Namespace,
+    what: str,
+    work: Callable[[Task], list[str]],
+    *,
+    mirror: bool = False,
 ) -> int:
-    """Do `work` for every file of IN that has no output yet. Exit status 1 when one failed, after doing the others.
+    """Do `work` for every file of IN that has no output yet. Exit status 1 when one failed, after
+    doing the others.
 
-    work: returns what is to be noted. mirror: outputs are called as their inputs are, so no utt_id is needed; else .wav.
+    work: returns what is to be noted. mirror: outputs are called as their inputs are, so no utt_id
+    is needed; else .wav.
     """
     tasks = _tasks(arguments.input, arguments.output, overwrite=arguments.overwrite, mirror=mirror)
     todo = [task for task in tasks if arguments.overwrite or not task.target.exists()]
@@ -202,7 +269,10 @@ def _each_file(
     for outcome in progress(outcomes, total=len(todo), label=what):
         if outcome.reason:
             failed += 1
-            named = str(outcome.item.source) in outcome.reason or str(outcome.item.target) in outcome.reason
+            named = (
+                str(outcome.item.source) in outcome.reason
+                or str(outcome.item.target) in outcome.reason
+            )
             fail(outcome.reason if named else f"{outcome.item.source}: {outcome.reason}")
         for note in outcome.result or ():
             say(f"note: {note}")
@@ -222,7 +292,9 @@ def _lists_files(path: Path) -> bool:
 
 
 def _tasks(source: Path, target: Path, *, overwrite: bool, mirror: bool) -> list[Task]:
-    """The files of IN with their outputs. Raises InputError where IN holds none, or OUT does not fit IN."""
+    """The files of IN with their outputs. Raises InputError where IN holds none, or OUT does not
+    fit IN.
+    """
 
     def suffix(path: Path) -> str:
         return path.suffix if mirror else ".wav"
@@ -234,14 +306,19 @@ def _tasks(source: Path, target: Path, *, overwrite: bool, mirror: bool) -> list
             raise InputError(f"{target}: lies inside the input folder: choose another OUT")
         files = {str(path): path for path in _found(source)} if mirror else _files(source)
         pairs = {
-            key: target / path.relative_to(source).with_suffix(suffix(path)) for key, path in files.items()
+            key: target / path.relative_to(source).with_suffix(suffix(path))
+            for key, path in files.items()
         }
     elif _lists_files(source):
         files = _files(source)
         if target.suffix.lower() in audio.SUFFIXES and not target.is_dir():
-            raise InputError(f"{target}: {source} lists files, so OUT has to be a folder or an scp file")
+            raise InputError(
+                f"{target}: {source} lists files, so OUT has to be a folder or an scp file"
+            )
         if target.exists() and _lists_files(target) and (not overwrite or target.samefile(source)):
-            raise InputError(f"{target}: exists: choose another OUT, or give --overwrite if it is not the input")
+            raise InputError(
+                f"{target}: exists: choose another OUT, or give --overwrite if it is not the input"
+            )
         folder = target.with_suffix("") if _lists_files(target) else target
         pairs = {key: folder / f"{key}{suffix(path)}" for key, path in files.items()}
     else:
@@ -254,7 +331,9 @@ def _tasks(source: Path, target: Path, *, overwrite: bool, mirror: bool) -> list
         if target.is_dir():
             target = target / f"{source.stem}{suffix(source)}"
         if not mirror and target.suffix.lower() != ".wav":
-            raise InputError(f"{target}: WAV is what is written: name it {target.with_suffix('.wav').name}")
+            raise InputError(
+                f"{target}: WAV is what is written: name it {target.with_suffix('.wav').name}"
+            )
         pairs = {key: target}
     for key, path in pairs.items():
         if path.exists() and files[key].exists() and path.samefile(files[key]):
@@ -265,7 +344,9 @@ def _tasks(source: Path, target: Path, *, overwrite: bool, mirror: bool) -> list
 def _found(folder: Path) -> list[Path]:
     files = audio.find(folder)
     if not files:
-        raise InputError(f"{folder}: holds no audio files ({', '.join(audio.SUFFIXES)}): check the path")
+        raise InputError(
+            f"{folder}: holds no audio files ({', '.join(audio.SUFFIXES)}): check the path"
+        )
     return files
 
 
@@ -276,7 +357,10 @@ def _files(source: Path) -> dict[str, Path]:
         for path in _found(source):
             utt_id = utt_id_below(path, source)
             if utt_id in files:
-                raise InputError(f"{path}: has the same utt_id, {utt_id}, as {files[utt_id]}: rename or remove one")
+                raise InputError(
+                    f"{path}: has the same utt_id, {utt_id}, as {files[utt_id]}: rename or"
+                    " remove one"
+                )
             files[utt_id] = path
         return files
     if _lists_files(source):
@@ -289,7 +373,9 @@ def _files(source: Path) -> dict[str, Path]:
 def run_score(arguments: argparse.Namespace) -> int:
     clean, enhanced = _files(arguments.clean), _files(arguments.enhanced)
     noisy = _files(arguments.noisy) if arguments.noisy else {}
-    if len(clean) == len(enhanced) == 1 and not (arguments.clean.is_dir() or _lists_files(arguments.clean)):
+    if len(clean) == len(enhanced) == 1 and not (
+        arguments.clean.is_dir() or _lists_files(arguments.clean)
+    ):
         (utt_id,) = clean  # two files, whatever they are called
         enhanced = dict(zip([utt_id], enhanced.values(), strict=True))
         if len(noisy) > 1:
@@ -298,20 +384,35 @@ def run_score(arguments: argparse.Namespace) -> int:
     if arguments.csv and arguments.csv.exists() and not arguments.overwrite:
         raise InputError(f"{arguments.csv}: exists: choose another name, or give --overwrite")
     for path in (*clean.values(), *enhanced.values(), *noisy.values()):
-        if arguments.csv and arguments.csv.exists() and path.exists() and path.samefile(arguments.csv):
+        if (
+            arguments.csv
+            and arguments.csv.exists()
+            and path.exists()
+            and path.samefile(arguments.csv)
+        ):
             raise InputError(f"{path}: is an input: choose another --csv")
     if not clean.keys() & enhanced.keys():
         raise InputError(
-            f"{arguments.enhanced}: has no utt_id in common with {arguments.clean}: pairs are made by utt_id"
+            f"{arguments.enhanced}: has no utt_id in common with {arguments.clean}: pairs are made"
+            " by utt_id"
         )
     pairs = [
         scoring.Pair(utt_id, clean.get(utt_id), enhanced.get(utt_id), noisy.get(utt_id))
         for utt_id in sorted(clean.keys() | enhanced.keys())
     ]
     if scoring.swapped(pairs):
-        say(f"note: {arguments.clean} has louder pauses than {arguments.enhanced}: is CLEAN the first argument?")
+        say(
+            f"note: {arguments.clean} has louder pauses than {arguments.enhanced}: is CLEAN the"
+            " first argument?"
+        )
     names = arguments.metrics or [name for name in METRICS if name != "wsdr" or noisy]
-    rows = list(progress(scoring.score(pairs, jobs=arguments.jobs, metrics=names), total=len(pairs), label="score"))
+    rows = list(
+        progress(
+            scoring.score(pairs, jobs=arguments.jobs, metrics=names),
+            total=len(pairs),
+            label="score",
+        )
+    )
     unwritten = None
     try:
         if arguments.csv:
@@ -330,7 +431,10 @@ def run_score(arguments: argparse.Namespace) -> int:
             if reason := row.get(f"{name}_reason"):
                 reasons.setdefault(reason, []).append(name)
         for reason, empty in reasons.items():
-            fail(f"{row['utt_id']}: {'all metrics' if len(empty) == len(names) else ', '.join(empty)}: {reason}")
+            fail(
+                f"{row['utt_id']}:"
+                f" {'all metrics' if len(empty) == len(names) else ', '.join(empty)}: {reason}"
+            )
     if unwritten:
         raise unwritten
     return 0 if scored == len(names) * len(rows) else 1
@@ -339,7 +443,9 @@ def run_score(arguments: argparse.Namespace) -> int:
 def _metrics(text: str) -> list[str]:
     names = text.split(",")
     if unknown := [name for name in names if name not in ALL]:
-        raise argparse.ArgumentTypeError(f"unknown metric {unknown[0]!r} (there are: {', '.join(ALL)})")
+        raise argparse.ArgumentTypeError(
+            f"unknown metric {unknown[0]!r} (there are: {', '.join(ALL)})"
+        )
     return names
 
 

@@ -1,7 +1,9 @@
 """YAML files, read strictly: experiments merge their base, and a key that nobody reads is an error.
 
-An experiment is a YAML file. `base: other.yaml` (one level) starts from another; mappings merge, lists replace and
-`null` deletes; a mapping with another `name:` replaces too, since a generator's sizes are no other generator's. `key.subkey=value` pairs from the command line are merged last, in the same way.
+An experiment is a YAML file. `base: other.yaml` (one level) starts from another; mappings merge,
+lists replace and `null` deletes; a mapping with another `name:` replaces too, since a generator's
+sizes are no other generator's. `key.subkey=value` pairs from the command line are merged last, in
+the same way.
 """
 
 from __future__ import annotations
@@ -18,16 +20,19 @@ from gan_denoise.errors import InputError, nearest
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader with the types of YAML 1.2 (core schema); a key given twice is an error, and so is nesting without end.
+    """PyYAML's safe loader with the types of YAML 1.2 (core schema); a key given twice is an error,
+    and so is nesting without end.
 
-    010 is ten, 1:30 and `yes` are text, 1e-3 is a number. There is no merge key: `<<` is a key like any other.
+    010 is ten, 1:30 and `yes` are text, 1e-3 is a number. There is no merge key: `<<` is a key like
+    any other.
     """
 
     yaml_implicit_resolvers: dict = {}  # none of YAML 1.1's
     yaml_constructors = {
         tag: make
         for tag, make in yaml.SafeLoader.yaml_constructors.items()
-        if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
+        if tag is None
+        or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
     }
     depth = 0
 
@@ -35,7 +40,9 @@ class _StrictLoader(yaml.SafeLoader):
         self.depth += 1
         if self.depth > _DEEPEST:
             mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, f"nested more than {_DEEPEST} levels deep", mark)
+            raise yaml.composer.ComposerError(
+                None, None, f"nested more than {_DEEPEST} levels deep", mark
+            )
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -44,7 +51,9 @@ class _StrictLoader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" is given twice', node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f'key "{key}" is given twice', node.start_mark
+                )
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node):
@@ -66,12 +75,16 @@ for _type, _pattern, _first in (  # YAML 1.2.2, section 10.3.2
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
     ("float", r"[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN", list("-+.")),
 ):
-    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", re.compile(f"^(?:{_pattern})$"), _first)
+    _StrictLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_type}", re.compile(f"^(?:{_pattern})$"), _first
+    )
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
 
 
 class _StrictDumper(yaml.SafeDumper):
-    """Quotes what the loader would take for something else: a digest such as 668531744e70 is no number."""
+    """Quotes what the loader would take for something else: a digest such as 668531744e70 is no
+    number.
+    """
 
     yaml_implicit_resolvers = _StrictLoader.yaml_implicit_resolvers
 
@@ -85,19 +98,26 @@ def dump_yaml(value: Any) -> str:
 
 
 def parse_yaml(text: str, source: str, *, as_text: bool = False) -> Any:
-    """Parse YAML text strictly, by YAML 1.2. as_text: values stay text. Raises InputError that names `source` and the line."""
+    """Parse YAML text strictly, by YAML 1.2. as_text: values stay text. Raises InputError that
+    names `source` and the line.
+    """
     try:
         value = yaml.load(text, Loader=_TextLoader if as_text else _StrictLoader)
         _walk(value)
         return value
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an int of thousands of digits
+    # ValueError: an int of thousands of digits
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
-        raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        raise InputError(
+            f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}"
+        ) from error
 
 
 def _walk(value: Any) -> None:
-    """Refuse, by ValueError, what cannot be walked to its end (aliases of aliases, or of what holds them) or be written as UTF-8."""
+    """Refuse, by ValueError, what cannot be walked to its end (aliases of aliases, or of what holds
+    them) or be written as UTF-8.
+    """
     count, waiting = 0, [value]
     while waiting:
         item, count = waiting.pop(), count + 1
@@ -112,14 +132,20 @@ def _walk(value: Any) -> None:
 
 
 def read_yaml(path: str | Path, *, as_text: bool = False) -> dict:
-    """Read a YAML file that holds a mapping. as_text: its values stay text (007 is a name). Raises InputError."""
+    """Read a YAML file that holds a mapping. as_text: its values stay text (007 is a name). Raises
+    InputError.
+    """
     path = Path(path)
     try:
         content = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path), as_text=as_text)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+        raise InputError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}"
+        ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
+        raise InputError(
+            f"{path}: expected a mapping of keys to values, found {type(content).__name__}"
+        )
     return content
 
 
@@ -136,14 +162,29 @@ def check_keys(mapping: Mapping, known: Iterable[str], where: str) -> None:
 def check_number(
     value: Any, where: str, *, low: float = -math.inf, high: float = math.inf, whole: bool = False
 ) -> None:
-    """Refuse what is no finite number from `low` to `high`, or no whole one where `whole` is wanted."""
+    """Refuse what is no finite number from `low` to `high`, or no whole one where `whole` is
+    wanted.
+    """
     kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or not low <= value <= high:
-        limits = "" if low == -math.inf else f" from {low:g}" + ("" if high == math.inf else f" to {high:g}")
-        raise InputError(f"{where}: expected a {'whole ' if whole else ''}number{limits}, found {value!r}")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, kinds)
+        or not math.isfinite(value)
+        or not low <= value <= high
+    ):
+        limits = (
+            ""
+            if low == -math.inf
+            else f" from {low:g}" + ("" if high == math.inf else f" to {high:g}")
+        )
+        raise InputError(
+            f"{where}: expected a {'whole ' if whole else ''}number{limits}, found {value!r}"
+        )
 
 
-def check_interval(value: Any, where: str, *, low: float = -math.inf, high: float = math.inf) -> list[float]:
+def check_interval(
+    value: Any, where: str, *, low: float = -math.inf, high: float = math.inf
+) -> list[float]:
     """Refuse what is not [a, b] with low <= a <= b <= high; returns it."""
     if not isinstance(value, list) or len(value) != 2:
         raise InputError(f"{where}: expected two numbers, [low, high], found {value!r}")
@@ -153,7 +194,9 @@ def check_interval(value: Any, where: str, *, low: float = -math.inf, high: floa
 
 
 def merge(base: Mapping, changes: Mapping) -> dict:
-    """`base` changed by `changes`: mappings merge unless they have another `name`, anything else replaces, None deletes."""
+    """`base` changed by `changes`: mappings merge unless they have another `name`, anything else
+    replaces, None deletes.
+    """
     merged = dict(base) if changes.get("name", base.get("name")) == base.get("name") else {}
     for key, value in changes.items():
         if value is None:
@@ -166,7 +209,9 @@ def merge(base: Mapping, changes: Mapping) -> dict:
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict:
-    """`["lr=1e-3", "generator.width=64"]` -> `{"lr": 0.001, "generator": {"width": 64}}`. Values are YAML."""
+    """`["lr=1e-3", "generator.width=64"]` -> `{"lr": 0.001, "generator": {"width": 64}}`. Values
+    are YAML.
+    """
     changes: dict = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -191,8 +236,8 @@ def _nest(into: dict, changes: Mapping) -> None:
 def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> dict:
     """Load an experiment: its base, its own diff, then `key=value` overrides. Raises InputError.
 
-    An override may not bring back what the experiment itself deletes: `l1` with losses.mrstft=1 would be l1 no more. Which
-    keys there are is checked by those who consume them.
+    An override may not bring back what the experiment itself deletes: `l1` with losses.mrstft=1
+    would be l1 no more. Which keys there are is checked by those who consume them.
     """
     path = Path(path)
     own = read_yaml(path)
@@ -202,11 +247,17 @@ def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> dict:
         base_path = path.parent / str(base)
         parent = read_yaml(base_path)
         if "base" in parent:
-            raise InputError(f"{base_path}: is a base of {path.name} and may not have a base itself (one level only)")
+            raise InputError(
+                f"{base_path}: is a base of {path.name} and may not have a base itself (one level"
+                " only)"
+            )
         experiment = merge(parent, own)
     changes = parse_overrides(overrides)
     for name in _deleted(own, changes):
-        raise InputError(f"{path}: {name} is null there, which is what the experiment is about: change another one")
+        raise InputError(
+            f"{path}: {name} is null there, which is what the experiment is about: change"
+            " another one"
+        )
     return merge(experiment, changes)
 
 

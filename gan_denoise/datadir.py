@@ -1,8 +1,10 @@
 """Kaldi data directories: read, write, validate.
 
-    wav.scp (clean)   utt2spk   spk2utt   utt2dur   text (where every text is known)   noisy.scp, noise.yaml (stage 1)
+    wav.scp (clean)   utt2spk   spk2utt   utt2dur   text (where every text is known)
+    noisy.scp, noise.yaml (stage 1)
 
-Every file is C-sorted by its first field. Kaldi's validate_data_dir.sh also wants utt2spk in order of the speakers.
+Every file is C-sorted by its first field. Kaldi's validate_data_dir.sh also wants utt2spk in order
+of the speakers.
 """
 
 from __future__ import annotations
@@ -23,31 +25,41 @@ def c_sorted(words: Iterable[str]) -> list[str]:
 
 
 def speaker_ids(names: Iterable[str]) -> dict[str, str]:
-    """Speaker name -> spk_id such that utterances `<name>_...` stand in order of their spk_ids, as Kaldi requires.
+    """Speaker name -> spk_id such that utterances `<name>_...` stand in order of their spk_ids, as
+    Kaldi requires.
 
-    A name is its own spk_id, except where it begins another one that sorts differently with `_` behind it: among spk1
-    and spk10, whose utterances sort as spk10_001, spk1_001, the first gets the spk_id `spk1_`.
+    A name is its own spk_id, except where it begins another one that sorts differently with `_`
+    behind it: among spk1 and spk10, whose utterances sort as spk10_001, spk1_001, the first gets
+    the spk_id `spk1_`.
     """
     names = set(names)
 
     def misplaced(name: str) -> bool:
-        return any(other != name and other.startswith(name) and other.encode() < f"{name}_".encode() for other in names)
+        return any(
+            other != name and other.startswith(name) and other.encode() < f"{name}_".encode()
+            for other in names
+        )
 
     return {name: f"{name}_" if misplaced(name) else name for name in c_sorted(names)}
 
 
 def read_table(path: str | Path) -> dict[str, str]:
-    """Read `key value...` lines, with blanks or tabs between. Raises InputError for a missing or empty file, an empty value or a
-    repeated key."""
+    """Read `key value...` lines, with blanks or tabs between. Raises InputError for a missing or
+    empty file, an empty value or a repeated key.
+    """
     path = Path(path)
     try:
         content = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}: check the path") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text: is this a table of `key value` lines?") from error
+        raise InputError(
+            f"{path}: not UTF-8 text: is this a table of `key value` lines?"
+        ) from error
     table: dict[str, str] = {}
-    for number, line in enumerate(content.removesuffix("\n").split("\n") if content else (), start=1):
+    for number, line in enumerate(
+        content.removesuffix("\n").split("\n") if content else (), start=1
+    ):
         key, value, *_ = [*re.split(r"[ \t]+", line.strip(" \t\r"), maxsplit=1), ""]
         if not key or not value:
             raise InputError(f"{path}:{number}: expected `key value`, found {line[:60]!r}")
@@ -65,19 +77,25 @@ def write_table(path: str | Path, table: Mapping[str, object]) -> None:
 
 
 def read_scp(path: str | Path) -> dict[str, Path]:
-    """Read an scp file: utt_id -> audio file. Relative paths are relative to the caller; pipes are refused."""
+    """Read an scp file: utt_id -> audio file. Relative paths are relative to the caller; pipes are
+    refused.
+    """
     table = read_table(path)
     for utt_id, value in table.items():
         if "/" in utt_id or utt_id.startswith("."):
             raise InputError(f"{path}: {utt_id}: an utt_id may not be a path: rename it")
         if value.endswith("|"):
-            raise InputError(f"{path}: {utt_id}: commands (`... |`) are not run: write the audio to a file first")
+            raise InputError(
+                f"{path}: {utt_id}: commands (`... |`) are not run: write the audio to a file first"
+            )
     return {utt_id: Path(value) for utt_id, value in table.items()}
 
 
 @dataclass(frozen=True)
 class DataDir:
-    """One split. wav, noisy: utt_id -> audio file; utt2spk: utt_id -> spk_id; utt2dur: utt_id -> seconds."""
+    """One split. wav, noisy: utt_id -> audio file; utt2spk: utt_id -> spk_id; utt2dur: utt_id ->
+    seconds.
+    """
 
     wav: dict[str, Path]
     utt2spk: dict[str, str]
@@ -104,18 +122,28 @@ class DataDir:
         return inverse
 
     def write(self, folder: str | Path) -> None:
-        """Write the tables that stage 0 makes. `text` is written when it is complete, as Kaldi's check demands."""
+        """Write the tables that stage 0 makes. `text` is written when it is complete, as Kaldi's
+        check demands.
+        """
         folder = Path(folder)
         write_table(folder / "utt2spk", self.utt2spk)
-        write_table(folder / "spk2utt", {spk_id: " ".join(utts) for spk_id, utts in self.spk2utt.items()})
-        write_table(folder / "utt2dur", {utt_id: f"{duration:.6f}" for utt_id, duration in self.utt2dur.items()})
+        write_table(
+            folder / "spk2utt", {spk_id: " ".join(utts) for spk_id, utts in self.spk2utt.items()}
+        )
+        write_table(
+            folder / "utt2dur",
+            {utt_id: f"{duration:.6f}" for utt_id, duration in self.utt2dur.items()},
+        )
         if set(self.text) == set(self.wav):
             write_table(folder / "text", self.text)
-        write_table(folder / "wav.scp", self.wav)  # last: its presence says that the others are whole
+        # Last: its presence says that the others are whole
+        write_table(folder / "wav.scp", self.wav)
 
 
 def read(folder: str | Path, *, noisy: bool = False) -> DataDir:
-    """Read and validate a data directory; with noisy=True it must have noisy.scp. Raises InputError."""
+    """Read and validate a data directory; with noisy=True it must have noisy.scp. Raises
+    InputError.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such data directory: run stage 0 first")
@@ -133,7 +161,9 @@ def read(folder: str | Path, *, noisy: bool = False) -> DataDir:
 
 
 def validate(folder: str | Path) -> None:
-    """The conditions of Kaldi's validate_data_dir.sh --no-feats --no-text, and noisy.scp alike. Raises InputError."""
+    """The conditions of Kaldi's validate_data_dir.sh --no-feats --no-text, and noisy.scp alike.
+    Raises InputError.
+    """
     folder = Path(folder)
     tables = {}
     for name in ("wav.scp", "utt2spk", "spk2utt", "utt2dur", "text", "noisy.scp"):
@@ -145,12 +175,18 @@ def validate(folder: str | Path) -> None:
     for name, table in tables.items():
         if name != "spk2utt" and table.keys() != utt2spk.keys():
             odd = c_sorted(table.keys() ^ utt2spk.keys())[0]
-            raise InputError(f"{folder / name}: lists other utterances than utt2spk does, such as {odd}")
+            raise InputError(
+                f"{folder / name}: lists other utterances than utt2spk does, such as {odd}"
+            )
     if any(len(spk_id.split()) != 1 for spk_id in utt2spk.values()):
         raise InputError(f"{folder / 'utt2spk'}: expected `utt_id spk_id` lines")
     if list(utt2spk.values()) != c_sorted(utt2spk.values()):
-        raise InputError(f"{folder / 'utt2spk'}: is not in order of its speakers: make spk_id a prefix of utt_id")
-    listed = [(utt_id, spk_id) for spk_id, utts in tables["spk2utt"].items() for utt_id in utts.split()]
+        raise InputError(
+            f"{folder / 'utt2spk'}: is not in order of its speakers: make spk_id a prefix of utt_id"
+        )
+    listed = [
+        (utt_id, spk_id) for spk_id, utts in tables["spk2utt"].items() for utt_id in utts.split()
+    ]
     if sorted(listed) != sorted(utt2spk.items()):
         raise InputError(f"{folder / 'spk2utt'}: is not the inverse of utt2spk")
     for utt_id, value in tables["utt2dur"].items():
@@ -159,20 +195,26 @@ def validate(folder: str | Path) -> None:
         except ValueError:
             positive = False
         if not positive:
-            raise InputError(f"{folder / 'utt2dur'}: {utt_id}: expected a duration in seconds, found {value!r}")
+            raise InputError(
+                f"{folder / 'utt2dur'}: {utt_id}: expected a duration in seconds, found {value!r}"
+            )
 
 
-def check_duration(path: Path, utt_id: str, frames: int, duration_s: float, sample_rate: int) -> None:
+def check_duration(
+    path: Path, utt_id: str, frames: int, duration_s: float, sample_rate: int
+) -> None:
     """Refuse a file that is not as long as its utterance (utt2dur, to 10 ms). Raises InputError."""
     if abs(frames / sample_rate - duration_s) > 0.01:
         raise InputError(
-            f"{path}: {utt_id}: lasts {frames / sample_rate:.3f} s, utt2dur says {duration_s:.3f} s: was it replaced? "
-            "run stages 0 and 1 again"
+            f"{path}: {utt_id}: lasts {frames / sample_rate:.3f} s, utt2dur says {duration_s:.3f}"
+            " s: was it replaced? run stages 0 and 1 again"
         )
 
 
 def read_noise(folder: str | Path) -> dict:
-    """`noise.yaml` of a corrupted data directory: its `fingerprint` and `sample_rate`. Raises InputError."""
+    """`noise.yaml` of a corrupted data directory: its `fingerprint` and `sample_rate`. Raises
+    InputError.
+    """
     path = Path(folder) / "noise.yaml"
     if not path.is_file():
         raise InputError(f"{path}: is missing: run stage 1 first")

@@ -29,7 +29,8 @@ _GAP_S = 0.1  # a tag between joined files takes less from the time of the frame
 
 
 class Decoder(Protocol):
-    """sample_rate: Hz. frames: samples per channel, within some padding. format, subtype: in libsndfile's words.
+    """sample_rate: Hz. frames: samples per channel, within some padding. format, subtype: in
+    libsndfile's words.
 
     plain: whether libsndfile alone reads the file right, from any sample on.
     """
@@ -42,14 +43,17 @@ class Decoder(Protocol):
     plain: bool
 
     def read(self, frames: int) -> np.ndarray:
-        """The next samples, (n, channels); n < frames at the end only. Raises InputError for a loss."""
+        """The next samples, (n, channels); n < frames at the end only. Raises InputError for a
+        loss.
+        """
         ...
 
     def close(self) -> None: ...
 
 
 def open_decoder(path: Path, *, dtype: str) -> Decoder:
-    """The decoder for a file that is not empty. dtype: of the samples, "float32" or "float64", full scale is 1.0.
+    """The decoder for a file that is not empty. dtype: of the samples, "float32" or "float64", full
+    scale is 1.0.
 
     Raises InputError for what is no audio, OSError where it cannot be read.
     """
@@ -79,11 +83,15 @@ def open_decoder(path: Path, *, dtype: str) -> Decoder:
 
 def _bad(path: Path, error: Exception) -> InputError:
     reason = str(getattr(error, "error_string", error)).rstrip(".")
-    return InputError(f"{path}: cannot be decoded ({reason}): truncated or not audio: replace or remove it")
+    return InputError(
+        f"{path}: cannot be decoded ({reason}): truncated or not audio: replace or remove it"
+    )
 
 
 def _truncated(path: Path) -> InputError:
-    return InputError(f"{path}: truncated, the header promises more samples than there are: replace or remove it")
+    return InputError(
+        f"{path}: truncated, the header promises more samples than there are: replace or remove it"
+    )
 
 
 class _Undecodable(Exception):
@@ -119,7 +127,9 @@ class _Ffmpeg:
 
     plain = False
 
-    def __init__(self, path: Path, dtype: str, promise: Promise, *, like: sf.SoundFile | None = None):
+    def __init__(
+        self, path: Path, dtype: str, promise: Promise, *, like: sf.SoundFile | None = None
+    ):
         import av  # by those who need it
 
         self._av, self._path, self._dtype = av, path, dtype
@@ -148,7 +158,8 @@ class _Ffmpeg:
                 raise _Undecodable from error
             with container:
                 streams = container.streams.audio
-                if not streams or not getattr(streams[0], "sample_rate", 0):  # of damage it has none
+                # Of damage it has none
+                if not streams or not getattr(streams[0], "sample_rate", 0):
                     raise _Undecodable
                 yield container
 
@@ -181,7 +192,10 @@ class _Ffmpeg:
         if at_s is None and self._end_s and (self._time_s or 0.0) < self._end_s - _GAP_S:
             at_s = self._decoded / self.sample_rate
         if at_s is not None:
-            raise InputError(f"{self._path}: damaged at {at_s:.1f} s, where samples are lost: repair or remove it")
+            raise InputError(
+                f"{self._path}: damaged at {at_s:.1f} s, where samples are lost: repair or"
+                " remove it"
+            )
         if self._promised is not None and self._decoded < self._promised:
             raise _truncated(self._path)
 
@@ -197,18 +211,25 @@ class _Ffmpeg:
                 continue
             last_pos = packet.pos or last_pos
             for frame in frames:
-                if (frame.sample_rate, frame.layout.nb_channels) != (self.sample_rate, self.channels):
+                if (frame.sample_rate, frame.layout.nb_channels) != (
+                    self.sample_rate,
+                    self.channels,
+                ):
                     raise InputError(
-                        f"{self._path}: goes on with {frame.layout.nb_channels} channels at {frame.sample_rate} Hz "
-                        f"after {now_s:.1f} s: split it there"
+                        f"{self._path}: goes on with {frame.layout.nb_channels} channels at"
+                        f" {frame.sample_rate} Hz after {now_s:.1f} s: split it there"
                     )
-                jumps = None not in (frame.time, self._time_s) and frame.time > self._time_s + _GAP_S
+                jumps = (
+                    None not in (frame.time, self._time_s) and frame.time > self._time_s + _GAP_S
+                )
                 if self._damaged_at_s is None and (jumps or self._undecodable_at_s is not None):
                     self._damaged_at_s = now_s if jumps else self._undecodable_at_s
                 if frame.time is not None:
                     self._time_s = frame.time + frame.samples / frame.sample_rate
                 samples = frame.to_ndarray()  # (channels, n) or (1, n * channels)
-                samples = samples.T if frame.format.is_planar else samples.reshape(-1, self.channels)
+                samples = (
+                    samples.T if frame.format.is_planar else samples.reshape(-1, self.channels)
+                )
                 if self._limit is not None:
                     samples = samples[: max(0, self._limit - self._decoded)]
                 self._decoded += len(samples)
@@ -217,7 +238,8 @@ class _Ffmpeg:
     def _no_audio(self, packet, last_pos: int) -> bool:
         """Whether what cannot be decoded is padding, or a tag, as between files that were joined.
 
-        last_pos: where the packet before it begins in the file; FFmpeg may have passed over the tag's first bytes.
+        last_pos: where the packet before it begins in the file; FFmpeg may have passed over the
+        tag's first bytes.
         """
         if not any(bytes(packet)):
             return True

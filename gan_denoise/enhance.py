@@ -1,4 +1,6 @@
-"""Denoise signals and files with a trained model, whatever their length, rate and number of channels, in constant memory."""
+"""Denoise signals and files with a trained model, whatever their length, rate and number of
+channels, in constant memory.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from gan_denoise.checkpoint import load_model
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed
 
-BOXED = Path(__file__).parent / "boxed"  # the model that comes with the package; its CARD.md says what it can do
+# The model that comes with the package; its CARD.md says what it can do
+BOXED = Path(__file__).parent / "boxed"
 HIGH_BAND = ("drop", "keep")
 _BLOCK_SAMPLES = 2**17  # of all channels, read from a file at once
 
@@ -26,16 +29,28 @@ os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class Denoiser:
-    """A generator with the sample rate it was trained at. `denoiser(wave, sample_rate)` returns the enhanced wave."""
+    """A generator with the sample rate it was trained at. `denoiser(wave, sample_rate)` returns the
+    enhanced wave.
+    """
 
-    def __init__(self, generator: nn.Module, sample_rate: int, *, device: str | torch.device = "cpu"):
-        self.generator, self.sample_rate = generator.to(device=device, dtype=torch.float32).eval(), sample_rate
+    def __init__(
+        self, generator: nn.Module, sample_rate: int, *, device: str | torch.device = "cpu"
+    ):
+        self.generator, self.sample_rate = (
+            generator.to(device=device, dtype=torch.float32).eval(),
+            sample_rate,
+        )
 
     @classmethod
     def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:
-        """Load a model directory, or the model in the package. Raises InputError when it is none, or when there is no such device."""
+        """Load a model directory, or the model in the package. Raises InputError when it is none,
+        or when there is no such device.
+        """
         if model_dir is not None and not str(model_dir):
-            raise InputError('model "": an empty name: name a model directory, or none for the model in the package')
+            raise InputError(
+                'model "": an empty name: name a model directory, or none for the model in the'
+                " package"
+            )
         generator, config = load_model(BOXED if model_dir is None else model_dir)
         try:
             # Weights that may be trained make torch choose slower products of many small matrices
@@ -43,20 +58,28 @@ class Denoiser:
             if device != "cpu":  # some only show when they work
                 denoiser(np.zeros(64), denoiser.sample_rate)
         except (RuntimeError, AssertionError) as error:
-            raise InputError(f"device {device!r}: not available here ({str(error).splitlines()[0]})") from error
+            raise InputError(
+                f"device {device!r}: not available here ({str(error).splitlines()[0]})"
+            ) from error
         return denoiser
 
-    def __call__(self, wave, sample_rate: int, *, mix: float = 1.0, high_band: str = "drop") -> np.ndarray:
-        """(T,) or (T, channels) samples at `sample_rate` Hz -> float32 of the same shape, aligned and as loud, full scale 1.0.
+    def __call__(
+        self, wave, sample_rate: int, *, mix: float = 1.0, high_band: str = "drop"
+    ) -> np.ndarray:
+        """(T,) or (T, channels) samples at `sample_rate` Hz -> float32 of the same shape, aligned
+        and as loud, full scale 1.0.
 
-        wave: an array or tensor of floats, or of integers, which are divided by their full scale. Channels are enhanced one by
-        one. mix, high_band: see `blocks`. Raises InputError for shapes, types, rates and values that are none of these, for an
-        empty or non-finite wave, and for a model that makes one.
+        wave: an array or tensor of floats, or of integers, which are divided by their full scale.
+        Channels are enhanced one by one. mix, high_band: see `blocks`. Raises InputError for
+        shapes, types, rates and values that are none of these, for an empty or non-finite wave, and
+        for a model that makes one.
         """
         columns = as_columns(wave)
         size = _block_frames(columns.shape[1])
         pieces = (columns[start : start + size] for start in range(0, len(columns), size))
-        enhanced = list(self.blocks(pieces, sample_rate, columns.shape[1], mix=mix, high_band=high_band))
+        enhanced = list(
+            self.blocks(pieces, sample_rate, columns.shape[1], mix=mix, high_band=high_band)
+        )
         return np.concatenate(enhanced).reshape(np.shape(wave))
 
     def blocks(
@@ -68,32 +91,48 @@ class Denoiser:
         mix: float = 1.0,
         high_band: str = "drop",
     ) -> Iterator[np.ndarray]:
-        """Pieces of a signal, (n, channels) float32 each -> pieces of the enhanced signal, as many samples in all.
+        """Pieces of a signal, (n, channels) float32 each -> pieces of the enhanced signal, as many
+        samples in all.
 
-        mix: 1 enhanced only, 0 input only. high_band: what becomes of the input above half the model's sample rate, which the
-        model does not hear: "drop", or "keep" as it is. Raises InputError for other values of these, and for a model whose output
-        is not finite.
+        mix: 1 enhanced only, 0 input only. high_band: what becomes of the input above half the
+        model's sample rate, which the model does not hear: "drop", or "keep" as it is. Raises
+        InputError for other values of these, and for a model whose output is not finite.
         """
         sample_rate = as_rate(sample_rate)
         if not (isinstance(mix, (int, float)) and 0.0 <= mix <= 1.0):
-            raise InputError(f"mix: expected a number from 0 (input only) to 1 (enhanced only), found {mix!r}")
+            raise InputError(
+                f"mix: expected a number from 0 (input only) to 1 (enhanced only), found {mix!r}"
+            )
         if high_band not in HIGH_BAND:
-            raise InputError(f"high_band: unknown value {high_band!r}{nearest(str(high_band), HIGH_BAND)}")
+            raise InputError(
+                f"high_band: unknown value {high_band!r}{nearest(str(high_band), HIGH_BAND)}"
+            )
         enhance = Stream if self.streams else Windowed
         network = enhance(self.generator, channels, self.sample_rate)
         wire, down, up = (
             partial(Resampler, *rates, channels)
-            for rates in ((sample_rate, sample_rate), (sample_rate, self.sample_rate), (self.sample_rate, sample_rate))
+            for rates in (
+                (sample_rate, sample_rate),
+                (sample_rate, self.sample_rate),
+                (self.sample_rate, sample_rate),
+            )
         )
         # Weighted paths from the input to the output; they finish their samples at different times
-        paths: list[tuple[float, Stage]] = [(mix, Chain(down(), network, up())), (1.0 - mix, wire())]
+        paths: list[tuple[float, Stage]] = [
+            (mix, Chain(down(), network, up())),
+            (1.0 - mix, wire()),
+        ]
         if high_band == "keep" and sample_rate > self.sample_rate:
             paths += [(mix, wire()), (-mix, Chain(down(), up()))]
         paths = [(weight, stage) for weight, stage in paths if weight]
         for finished in _in_step([stage for _, stage in paths], wave):
-            total = sum(weight * samples for (weight, _), samples in zip(paths, finished, strict=True))
+            total = sum(
+                weight * samples for (weight, _), samples in zip(paths, finished, strict=True)
+            )
             if not np.isfinite(total).all():
-                raise InputError("the model's output is not finite: train it again, with a lower learning rate")
+                raise InputError(
+                    "the model's output is not finite: train it again, with a lower learning rate"
+                )
             yield total.astype(np.float32, copy=False)
 
     @property
@@ -102,15 +141,26 @@ class Denoiser:
         return hasattr(self.generator, "latency")
 
     def stream(self, sample_rate: int | None = None, channels: int = 1) -> Live:
-        """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest. See gan_denoise/streaming.py.
+        """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest.
+        See gan_denoise/streaming.py.
 
-        sample_rate: Hz of what comes in and goes out (the model's). Raises InputError for a model that does not stream.
+        sample_rate: Hz of what comes in and goes out (the model's). Raises InputError for a model
+        that does not stream.
         """
         if not self.streams:
-            raise InputError("this model looks into the future and cannot stream: train the experiment stream, say")
+            raise InputError(
+                "this model looks into the future and cannot stream: train the experiment"
+                " stream, say"
+            )
         check_channels(channels)
-        outside, inside = self.sample_rate if sample_rate is None else as_rate(sample_rate), self.sample_rate
-        down, up = (Resampler(*rates, channels, quality="HQ") for rates in ((outside, inside), (inside, outside)))
+        outside, inside = (
+            self.sample_rate if sample_rate is None else as_rate(sample_rate),
+            self.sample_rate,
+        )
+        down, up = (
+            Resampler(*rates, channels, quality="HQ")
+            for rates in ((outside, inside), (inside, outside))
+        )
         return Live(Chain(down, Stream(self.generator, channels, inside), up), channels)
 
 
@@ -119,13 +169,18 @@ def _block_frames(channels: int) -> int:
 
 
 def _in_step(stages: list[Stage], wave: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """What several stages make of the same signal, in pieces of equal length: lists of (n, channels). As long as the signal."""
+    """What several stages make of the same signal, in pieces of equal length: lists of (n,
+    channels). As long as the signal.
+    """
     waiting: list[np.ndarray | None] = [None] * len(stages)
     heard = said = 0
 
     def finished(pieces: list[np.ndarray]) -> list[np.ndarray]:
         nonlocal said
-        held = [new if old is None else np.concatenate([old, new]) for old, new in zip(waiting, pieces, strict=True)]
+        held = [
+            new if old is None else np.concatenate([old, new])
+            for old, new in zip(waiting, pieces, strict=True)
+        ]
         ready = min(heard - said, *(len(samples) for samples in held))
         waiting[:] = [samples[ready:].copy() for samples in held]
         said += ready
@@ -146,17 +201,21 @@ def enhance_file(
     high_band: str = "drop",
     watch: Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]] | None = None,
 ) -> list[str]:
-    """Enhance one file into another of the same rate, length and channels, and of the same subtype where its container has it.
+    """Enhance one file into another of the same rate, length and channels, and of the same subtype
+    where its container has it.
 
-    mix, high_band: see `Denoiser.blocks`. watch: is given the blocks that are read and their number, and passes them on. Returns
-    what is to be known of the result, one line each: another subtype, samples that were clipped at full scale. Raises InputError
-    for bad input, OSError where the target cannot be written.
+    mix, high_band: see `Denoiser.blocks`. watch: is given the blocks that are read and their
+    number, and passes them on. Returns what is to be known of the result, one line each: another
+    subtype, samples that were clipped at full scale. Raises InputError for bad input, OSError where
+    the target cannot be written.
     """
     with audio.Reader(source) as reader, audio.Writer(target, like=reader) as writer:
         size = _block_frames(reader.channels)
         wave = reader.blocks(size)
         if watch:
             wave = watch(wave, -(-reader.frames // size))
-        for samples in denoiser.blocks(wave, reader.sample_rate, reader.channels, mix=mix, high_band=high_band):
+        for samples in denoiser.blocks(
+            wave, reader.sample_rate, reader.channels, mix=mix, high_band=high_band
+        ):
             writer.write(samples)
     return writer.notes

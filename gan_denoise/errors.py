@@ -8,11 +8,15 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Bad input. Its message is a single line that names the file or value and the remedy; programs print it and exit."""
+    """Bad input. Its message is a single line that names the file or value and the remedy; programs
+    print it and exit.
+    """
 
 
 def os_error_line(error: OSError) -> str:
-    """One line for an operating-system error: the file, what went wrong, and what to do about the usual causes."""
+    """One line for an operating-system error: the file, what went wrong, and what to do about the
+    usual causes.
+    """
     remedies = {
         "ENOSPC": "free some space or write elsewhere",
         "EACCES": "change its permissions or write elsewhere",

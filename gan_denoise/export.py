@@ -1,4 +1,6 @@
-"""Models as ONNX: a graph of whole signals and, for a model that streams, one of a step with explicit state. Checked before they appear."""
+"""Models as ONNX: a graph of whole signals and, for a model that streams, one of a step with
+explicit state. Checked before they appear.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Whole(nn.Module):
 
 
 class Step(nn.Module):
-    """noisy (batch, samples), a whole number of hops, and the state -> enhanced, latency - hop_length samples behind, and the next state."""
+    """noisy (batch, samples), a whole number of hops, and the state -> enhanced, latency -
+    hop_length samples behind, and the next state.
+    """
 
     def __init__(self, generator: nn.Module):
         super().__init__()
@@ -48,16 +52,19 @@ class Step(nn.Module):
 
 
 def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> Iterator[str]:
-    """Write a model directory as OUT.onnx and, where it streams, as OUT.stream.onnx. Yields a line about each.
+    """Write a model directory as OUT.onnx and, where it streams, as OUT.stream.onnx. Yields a line
+    about each.
 
-    Inputs and outputs have dynamic batch and length. metadata_props holds sample_rate, hop_length, latency, receptive_field, the
-    state's shapes, licence, procedure (its fingerprint) and the generator. Raises InputError for what is no model, a file that exists,
-    a generator that has no ONNX form, and a graph that differs from torch by more than TOLERANCE; then nothing is written.
+    Inputs and outputs have dynamic batch and length. metadata_props holds sample_rate, hop_length,
+    latency, receptive_field, the state's shapes, licence, procedure (its fingerprint) and the
+    generator. Raises InputError for what is no model, a file that exists, a generator that has no
+    ONNX form, and a graph that differs from torch by more than TOLERANCE; then nothing is written.
     """
     path = Path(path)
     if path.suffix != ".onnx" or path.name.endswith(".stream.onnx"):
         raise InputError(
-            f"{path}: the graph of whole signals: name it {path.with_suffix('').with_suffix('.onnx').name}"
+            f"{path}: the graph of whole signals: name it"
+            f" {path.with_suffix('').with_suffix('.onnx').name}"
         )
     generator, config = load_model(folder)
     streams = hasattr(generator, "latency")
@@ -69,7 +76,9 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError(f'export needs more packages ({error.name}): pip install "gan_denoise[onnx]"') from error
+        raise InputError(
+            f'export needs more packages ({error.name}): pip install "gan_denoise[onnx]"'
+        ) from error
     plain, graphs = _plain(load_model(folder)[0]), {}
     for target, kind in targets.items():
         graph = _graph(kind(plain), generator, config)
@@ -80,7 +89,9 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
 
 
 def _plain(generator: nn.Module) -> nn.Module:
-    """Weights become plain tensors, every STFT a convolution. Not of a deep copy: it would share the classes that weight norm makes."""
+    """Weights become plain tensors, every STFT a convolution. Not of a deep copy: it would share
+    the classes that weight norm makes.
+    """
     for module in [module for module in generator.modules() if parametrize.is_parametrized(module)]:
         for name in list(module.parametrizations):
             parametrize.remove_parametrizations(module, name)
@@ -98,7 +109,9 @@ def _graph(module: Whole | Step, generator: nn.Module, config: dict) -> bytes:
         example = (torch.zeros(2, 3 * generator.hop_length), *state.values())
         shapes = {"noisy": {0: dynamic, 1: dynamic}, "state": tuple({0: dynamic} for _ in state)}
         names = [["noisy", *state], ["enhanced", *(f"{name}_after" for name in state)]]
-        metadata["state"] = json.dumps({name: ["batch", *tensor.shape[1:]] for name, tensor in state.items()})
+        metadata["state"] = json.dumps(
+            {name: ["batch", *tensor.shape[1:]] for name, tensor in state.items()}
+        )
     else:
         example = (torch.zeros(2, 8 * generator.hop_length + 1),)
         shapes, names = {"noisy": {0: dynamic, 1: dynamic}}, [["noisy"], ["enhanced"]]
@@ -116,7 +129,9 @@ def _graph(module: Whole | Step, generator: nn.Module, config: dict) -> bytes:
             )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"generator {config['generator']['name']}: has no ONNX form ({reason})") from error
+        raise InputError(
+            f"generator {config['generator']['name']}: has no ONNX form ({reason})"
+        ) from error
     for node in program.model.graph:  # torch's idea of an LSTM's memory has one axis too many
         for value in node.outputs if node.op_type == "LSTM" else ():
             value.shape = None
@@ -156,12 +171,16 @@ def _metadata(generator: nn.Module, config: dict) -> dict[str, str]:
 
 
 def _check(graph: bytes, generator: nn.Module, kind: type) -> float:
-    """The largest difference from torch over several lengths, 1 and whole hops among them. Raises InputError beyond TOLERANCE."""
+    """The largest difference from torch over several lengths, 1 and whole hops among them. Raises
+    InputError beyond TOLERANCE.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     draw, hop, differs = torch.Generator().manual_seed(0), generator.hop_length, 0.0
-    lengths = (1, hop - 1, hop, hop + 1, 40 * hop + 7) if kind is Whole else (hop, 2 * hop, 40 * hop)
+    lengths = (
+        (1, hop - 1, hop, hop + 1, 40 * hop + 7) if kind is Whole else (hop, 2 * hop, 40 * hop)
+    )
     for batch in (1, 2):
         state = generator.initial_state(batch) if kind is Step else {}
         own_state = {name: tensor.numpy() for name, tensor in state.items()}
@@ -175,10 +194,12 @@ def _check(graph: bytes, generator: nn.Module, kind: type) -> float:
                     ours, state = generator.step(noisy, state)
                 else:
                     ours = generator(noisy[:, None])[:, 0]
-            differs = float(np.maximum(differs, np.abs(theirs - ours.numpy()).max()))  # NaN stays NaN
+            # NaN stays NaN
+            differs = float(np.maximum(differs, np.abs(theirs - ours.numpy()).max()))
     if not differs <= TOLERANCE:
         raise InputError(
-            f"the ONNX graph differs from torch by {differs:.1e}, allowed are {TOLERANCE:.0e}: not written"
+            f"the ONNX graph differs from torch by {differs:.1e}, allowed are {TOLERANCE:.0e}: not"
+            " written"
         )
     return differs
 

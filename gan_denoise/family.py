@@ -1,7 +1,8 @@
 """A program that was started by another one does not outlive it.
 
-run.sh and the launchers of accelerate and torch wait for what they have started. When one of them is
-killed, nobody would wait any more, and a repeated command would meet the first one still at work.
+run.sh and the launchers of accelerate and torch wait for what they have started. When one of them
+is killed, nobody would wait any more, and a repeated command would meet the first one still at
+work.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ _LAUNCHERS |= {"accelerate.commands.launch", "torch.distributed.run"}
 
 
 def follow_the_launcher() -> None:
-    """Have SIGTERM sent to this process when its parent dies, if that is a launcher (Linux). A shell
-    that somebody leaves is none."""
+    """Have SIGTERM sent to this process when its parent dies, if that is a launcher (Linux). A
+    shell that somebody leaves is none.
+    """
     parent = os.getppid()
     if sys.platform != "linux" or not is_launcher(parent):
         return

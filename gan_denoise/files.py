@@ -1,4 +1,6 @@
-"""Files that are either whole or absent: every output of the project goes through `writing` or `write_atomically`."""
+"""Files that are either whole or absent: every output of the project goes through `writing` or
+`write_atomically`.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def writing(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """A binary file to write into, which becomes `path` when the block ends, and is gone when it raises.
+    """A binary file to write into, which becomes `path` when the block ends, and is gone when it
+    raises.
 
-    A reader, a kill or a full disk never leaves half of it. The folder is made. durable: survive a power failure too (waits
-    for the disk). Raises OSError, and leaves an old file of that name untouched.
+    A reader, a kill or a full disk never leaves half of it. The folder is made. durable: survive a
+    power failure too (waits for the disk). Raises OSError, and leaves an old file of that name
+    untouched.
     """
     path = Path(path)
     try:
@@ -34,7 +38,9 @@ def writing(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         raise
 
 
-def write_atomically(path: str | Path, content: bytes | memoryview | str, *, durable: bool = False) -> None:
+def write_atomically(
+    path: str | Path, content: bytes | memoryview | str, *, durable: bool = False
+) -> None:
     """`writing` at once. content: bytes or text (UTF-8). Raises OSError."""
     with writing(path, durable=durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -44,7 +50,9 @@ _SUFFIX = ".part"
 
 
 def _unnamed(folder: Path):
-    """A file without a name until it is whole (Linux): whatever kills the process leaves nothing. None where that cannot be had."""
+    """A file without a name until it is whole (Linux): whatever kills the process leaves nothing.
+    None where that cannot be had.
+    """
     if not os.path.exists("/proc/self/fd"):
         return None
     try:
@@ -70,13 +78,16 @@ def _link(handle: int, path: Path) -> None:
 
 
 def _name(handle: int, path: Path) -> None:
-    # A folder's descriptor, which an absolute path needs not, makes Python follow the link to the file
+    # A folder's descriptor, which an absolute path needs not, makes Python follow the link to the
+    # file
     os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle, follow_symlinks=True)
 
 
 @contextlib.contextmanager
 def _hidden(folder: Path):
-    """A file with a hidden name, short enough beside the longest names; removed unless it is placed."""
+    """A file with a hidden name, short enough beside the longest names; removed unless it is
+    placed.
+    """
     handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_SUFFIX)
     try:
         with os.fdopen(handle, "w+b") as file:

@@ -1,4 +1,6 @@
-"""What the bytes of an audio file tell about its length, where libsndfile's count cannot be believed."""
+"""What the bytes of an audio file tell about its length, where libsndfile's count cannot be
+believed.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _BEGINS = {
     "OGG": re.compile(rb"OggS\x00[\x02\x03]"),
     "WAV": re.compile(rb"RIFF.{4}WAVEfmt ", re.DOTALL),
 }
-_OGG_PAGE, _OGG_END = 2**16, 4  # bytes of a page at most; the flag of the last one (RFC 3533, section 6)
+# Bytes of a page at most; the flag of the last one (RFC 3533, section 6)
+_OGG_PAGE, _OGG_END = 2**16, 4
 # The number of frames in an MP3's first frame (flag 1), and where behind it delay and padding stand
 _XING = re.compile(rb"(?:Xing|Info)\x00\x00\x00[\x01\x03\x05\x07\x09\x0b\x0d\x0f](.{4})", re.DOTALL)
 _XING_REACH, _LAME_AT = 4096, 141
@@ -32,8 +35,9 @@ _XING_REACH, _LAME_AT = 4096, 141
 
 @dataclass(frozen=True)
 class Promise:
-    """samples: that must be there (None: unknown). limit: beyond so many there is padding. end: the time, in samples, at which
-    the last one ends."""
+    """samples: that must be there (None: unknown). limit: beyond so many there is padding. end: the
+    time, in samples, at which the last one ends.
+    """
 
     samples: int | None = None
     limit: int | None = None
@@ -45,7 +49,9 @@ def mpeg(path: Path) -> Promise | None:
     with open(path, "rb") as file:
         begin = file.read(10)
         if begin[:3] == b"ID3" and len(begin) == 10:  # its size: four times seven bits
-            size = sum((byte & 127) << shift for byte, shift in zip(begin[6:], (21, 14, 7, 0), strict=True))
+            size = sum(
+                (byte & 127) << shift for byte, shift in zip(begin[6:], (21, 14, 7, 0), strict=True)
+            )
             file.seek(10 + size)
         else:
             file.seek(0)
@@ -61,7 +67,8 @@ def mpeg(path: Path) -> Promise | None:
 
 
 def doubtful(path: Path, file: sf.SoundFile) -> Promise | None:
-    """What to expect of a file that libsndfile does not read to its end, or whose losses it passes over; None for the others.
+    """What to expect of a file that libsndfile does not read to its end, or whose losses it passes
+    over; None for the others.
 
     Raises InputError for what nobody reads whole.
     """
@@ -96,7 +103,9 @@ def _unfinished(path: Path, file: sf.SoundFile) -> bool:
 
 
 def _ogg_end(path: Path) -> int:
-    """The granule position of the last page: its time in samples. Raises InputError where the last page is missing."""
+    """The granule position of the last page: its time in samples. Raises InputError where the last
+    page is missing.
+    """
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 2 * _OGG_PAGE))
         tail = file.read()

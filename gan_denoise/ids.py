@@ -1,8 +1,10 @@
-"""utt_id: one name per recording, the same everywhere, since it decides which noise the recording gets.
+"""utt_id: one name per recording, the same everywhere, since it decides which noise the recording
+gets.
 
-It is the file's stem; VCTK's lose `_mic1`. A file in a sub-folder of what was named is prefixed by the topmost folder's
-name, which is the speaker's in a corpus, and `_`, unless it begins with that. A file that was named itself, or that lies
-directly in the folder that was named, is loose: it has its stem, whatever that folder is called.
+It is the file's stem; VCTK's lose `_mic1`. A file in a sub-folder of what was named is prefixed by
+the topmost folder's name, which is the speaker's in a corpus, and `_`, unless it begins with that.
+A file that was named itself, or that lies directly in the folder that was named, is loose: it has
+its stem, whatever that folder is called.
 """
 
 from __future__ import annotations
@@ -20,15 +22,20 @@ def utt_id_in_folder(path: Path, folder: Path) -> str:
 
 
 def utt_id_of_file(path: Path) -> str:
-    """The utt_id of a loose file. Raises InputError for a name that is not UTF-8, which no table can hold."""
+    """The utt_id of a loose file. Raises InputError for a name that is not UTF-8, which no table
+    can hold.
+    """
     try:
         path.name.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{os.fsencode(path)!r}: the file's name is not UTF-8: rename it") from error
+        raise InputError(
+            f"{os.fsencode(path)!r}: the file's name is not UTF-8: rename it"
+        ) from error
     return path.stem.removesuffix("_mic1")
 
 
 def utt_id_below(path: Path, root: Path) -> str:
     """The utt_id of a recording found somewhere below `root`, the folder that was named."""
-    parts = path.relative_to(root).parts  # not resolved: a linked file belongs to the folder of the link
+    # Not resolved: a linked file belongs to the folder of the link
+    parts = path.relative_to(root).parts
     return utt_id_in_folder(path, root / parts[0]) if len(parts) > 1 else utt_id_of_file(path)

@@ -1,9 +1,11 @@
-"""Losses by name. The same word stands in an experiment's `losses:`, here, in the log and in the plots.
+"""Losses by name. The same word stands in an experiment's `losses:`, here, in the log and in the
+plots.
 
-A reconstruction loss is a function (enhanced, clean, noisy) -> scalar, all waveforms (B, 1, T) in float32, mean over the
-batch's items. An adversarial loss works on what a bank of discriminators returns: a list over sub-discriminators of feature maps
-with the score map last. Its sums are divided by the number of sub-discriminators, so that an ablation which removes one does
-not re-weigh the rest.
+A reconstruction loss is a function (enhanced, clean, noisy) -> scalar, all waveforms (B, 1, T) in
+float32, mean over the batch's items. An adversarial loss works on what a bank of discriminators
+returns: a list over sub-discriminators of feature maps with the score map last. Its sums are
+divided by the number of sub-discriminators, so that an ablation which removes one does not re-weigh
+the rest.
 """
 
 from __future__ import annotations
@@ -36,20 +38,30 @@ def mse(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
 
 
 def si_sdr(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-    """Negative scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, eq. 3), finite for silence."""
-    enhanced, clean = (wave.flatten(1) - wave.flatten(1).mean(dim=1, keepdim=True) for wave in (enhanced, clean))
-    scale = (enhanced * clean).sum(1, keepdim=True) / (clean.square().sum(1, keepdim=True) + _EPSILON)
+    """Negative scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, eq. 3),
+    finite for silence.
+    """
+    enhanced, clean = (
+        wave.flatten(1) - wave.flatten(1).mean(dim=1, keepdim=True) for wave in (enhanced, clean)
+    )
+    scale = (enhanced * clean).sum(1, keepdim=True) / (
+        clean.square().sum(1, keepdim=True) + _EPSILON
+    )
     target = scale * clean
     ratio = (target.square().sum(1) + _EPSILON) / ((enhanced - target).square().sum(1) + _EPSILON)
     return -10.0 * torch.log10(ratio).mean()
 
 
 def snr(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-    """Negative signal-to-noise ratio in dB with a soft ceiling of 35 dB (Wisdom et al. 2020, eq. 1), finite for silence.
+    """Negative signal-to-noise ratio in dB with a soft ceiling of 35 dB (Wisdom et al. 2020, eq.
+    1), finite for silence.
 
-    Unlike SI-SDR a wrong gain counts, and items that are all but perfect do not outweigh the others.
+    Unlike SI-SDR a wrong gain counts, and items that are all but perfect do not outweigh the
+    others.
     """
-    power, error = (wave.flatten(1).square().sum(1) + _EPSILON for wave in (clean, enhanced - clean))
+    power, error = (
+        wave.flatten(1).square().sum(1) + _EPSILON for wave in (clean, enhanced - clean)
+    )
     return -10.0 * torch.log10(power / (error + 10.0**-3.5 * power)).mean()
 
 
@@ -57,18 +69,22 @@ def wsdr(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
     """Weighted SDR (Choi et al. 2019, eq. 7): -1 is best, 1 worst."""
     enhanced, clean, noisy = (wave.flatten(1) for wave in (enhanced, clean, noisy))
     noise = noisy - clean
-    speech_share = clean.square().sum(1) / (clean.square().sum(1) + noise.square().sum(1) + _EPSILON)
+    speech_share = clean.square().sum(1) / (
+        clean.square().sum(1) + noise.square().sum(1) + _EPSILON
+    )
     on_speech = F.cosine_similarity(clean, enhanced, dim=1, eps=_EPSILON)
     on_noise = F.cosine_similarity(noise, noisy - enhanced, dim=1, eps=_EPSILON)
     return -(speech_share * on_speech + (1.0 - speech_share) * on_noise).mean()
 
 
 class MultiResolutionSTFT(nn.Module):
-    """Spectral convergence plus L1 of log magnitudes at three resolutions (Yamamoto et al. 2020, eqs. 4 to 6), by auraloss.
+    """Spectral convergence plus L1 of log magnitudes at three resolutions (Yamamoto et al. 2020,
+    eqs. 4 to 6), by auraloss.
 
-    Its spectral convergence is exchanged: one ratio for the whole batch, in which loud items hide quiet ones, which differs
-    from one process to two, and which has no bound when the target is silent. Here it is a mean of ratios per item. A floor of
-    FLOOR_DB below full scale is under every magnitude, and the phase, which has no weight, is not computed (a sixth of its time).
+    Its spectral convergence is exchanged: one ratio for the whole batch, in which loud items hide
+    quiet ones, which differs from one process to two, and which has no bound when the target is
+    silent. Here it is a mean of ratios per item. A floor of FLOOR_DB below full scale is under
+    every magnitude, and the phase, which has no weight, is not computed (a sixth of its time).
     """
 
     FLOOR_DB = -80.0  # of the signal's RMS
@@ -95,14 +111,21 @@ def _magnitude(resolution: STFTLoss, wave: Tensor) -> tuple[Tensor, None]:
     """auraloss's STFTLoss.stft without its phase: (B, T) -> (B, n_fft / 2 + 1, N)."""
     resolution.window = resolution.window.to(wave)
     spectrum = torch.stft(
-        wave, resolution.fft_size, resolution.hop_size, resolution.win_length, resolution.window, return_complex=True
+        wave,
+        resolution.fft_size,
+        resolution.hop_size,
+        resolution.win_length,
+        resolution.window,
+        return_complex=True,
     )
     power = spectrum.real.square() + spectrum.imag.square()
     return power.clamp_min(resolution.eps).sqrt(), None
 
 
 class SpectralConvergence(nn.Module):
-    """|| |Y| - |X| || / || |Y| || in the Frobenius norm, per item, mean over items: (B, F, N) magnitudes, clamped above 0."""
+    """|| |Y| - |X| || / || |Y| || in the Frobenius norm, per item, mean over items: (B, F, N)
+    magnitudes, clamped above 0.
+    """
 
     def forward(self, magnitude: Tensor, target: Tensor) -> Tensor:
         squares = (target - magnitude).square().sum(dim=(-2, -1))
@@ -112,10 +135,12 @@ class SpectralConvergence(nn.Module):
 
 
 class CompressedSpectrum(nn.Module):
-    """Squared error of spectra under power-law compression, of the magnitudes and of the complex bins (Braun and Tashev 2021, eq. 3).
+    """Squared error of spectra under power-law compression, of the magnitudes and of the complex
+    bins (Braun and Tashev 2021, eq. 3).
 
-    Each pair is divided by the clean signal's RMS first, so that quiet items count as much as loud ones. The exponent makes a bin
-    20 dB down a quarter as large instead of a tenth: what is left of the noise between words counts too.
+    Each pair is divided by the clean signal's RMS first, so that quiet items count as much as loud
+    ones. The exponent makes a bin 20 dB down a quarter as large instead of a tenth: what is left of
+    the noise between words counts too.
     """
 
     EXPONENT, COMPLEX_SHARE = 0.3, 0.3
@@ -132,7 +157,9 @@ class CompressedSpectrum(nn.Module):
             self._compress((wave * scale).flatten(0, 1)) for wave in (enhanced, clean)
         )
         on_complex = 2.0 * F.mse_loss(parts, target_parts)  # the sum of both parts
-        return (1.0 - self.COMPLEX_SHARE) * F.mse_loss(magnitude, target) + self.COMPLEX_SHARE * on_complex
+        return (1.0 - self.COMPLEX_SHARE) * F.mse_loss(
+            magnitude, target
+        ) + self.COMPLEX_SHARE * on_complex
 
     def _compress(self, wave: Tensor) -> tuple[Tensor, Tensor]:
         parts = torch.stack(self.stft(wave))
@@ -164,20 +191,30 @@ def hinge(fake: Maps) -> Tensor:
 
 def lsgan_discriminator(real: Maps, fake: Maps) -> Tensor:
     """Least squares (Mao et al. 2017): scores of real shall be 1, of fake 0."""
-    losses = ((r[-1] - 1.0).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True))
+    losses = (
+        (r[-1] - 1.0).square().mean() + f[-1].square().mean()
+        for r, f in zip(real, fake, strict=True)
+    )
     return sum(losses) / len(real)
 
 
 def hinge_discriminator(real: Maps, fake: Maps) -> Tensor:
     """Hinge (Lim and Ye 2017): scores of real shall be above 1, of fake below -1."""
-    losses = (F.relu(1.0 - r[-1]).mean() + F.relu(1.0 + f[-1]).mean() for r, f in zip(real, fake, strict=True))
+    losses = (
+        F.relu(1.0 - r[-1]).mean() + F.relu(1.0 + f[-1]).mean()
+        for r, f in zip(real, fake, strict=True)
+    )
     return sum(losses) / len(real)
 
 
 def feature_matching(real: Maps, fake: Maps) -> Tensor:
-    """L1 distance of feature maps, mean over each map, sum over a sub-discriminator's (Kumar et al. 2019, section 2.3; Kong et al. 2020, eq. 5)."""
+    """L1 distance of feature maps, mean over each map, sum over a sub-discriminator's (Kumar et al.
+    2019, section 2.3; Kong et al. 2020, eq. 5).
+    """
     pairs = (
-        (r, f) for reals, fakes in zip(real, fake, strict=True) for r, f in zip(reals[:-1], fakes[:-1], strict=True)
+        (r, f)
+        for reals, fakes in zip(real, fake, strict=True)
+        for r, f in zip(reals[:-1], fakes[:-1], strict=True)
     )
     return sum(F.l1_loss(f, r) for r, f in pairs) / len(real)
 
@@ -186,7 +223,9 @@ ADVERSARIAL = {"lsgan": (lsgan, lsgan_discriminator), "hinge": (hinge, hinge_dis
 
 
 class Losses:
-    """Reconstruction losses. weights: name -> weight. Raises InputError for an unknown name or a weight that is none."""
+    """Reconstruction losses. weights: name -> weight. Raises InputError for an unknown name or a
+    weight that is none.
+    """
 
     def __init__(self, weights: Mapping[str, float]):
         self.weights = check_weights(weights, LOSSES, "losses")
@@ -194,11 +233,16 @@ class Losses:
 
     def __call__(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
         """Waveforms (B, 1, T) -> {name: unweighted value}."""
-        return {name: function(enhanced.to(clean.dtype), clean, noisy) for name, function in self.functions.items()}
+        return {
+            name: function(enhanced.to(clean.dtype), clean, noisy)
+            for name, function in self.functions.items()
+        }
 
 
 class AdversarialLosses:
-    """Losses on feature maps. weights: `lsgan` or `hinge`, and `feature_matching` where wanted. Raises InputError."""
+    """Losses on feature maps. weights: `lsgan` or `hinge`, and `feature_matching` where wanted.
+    Raises InputError.
+    """
 
     def __init__(self, weights: Mapping[str, float]):
         where = "adversary: losses"
@@ -213,15 +257,21 @@ class AdversarialLosses:
         return ADVERSARIAL[self.kind][1](real, fake)
 
     def __call__(self, real: Maps, fake: Maps) -> dict[str, Tensor]:
-        """What the generator minimises: {name: unweighted value}. real is read by feature matching alone."""
+        """What the generator minimises: {name: unweighted value}. real is read by feature matching
+        alone.
+        """
         terms = {self.kind: ADVERSARIAL[self.kind][0](fake)}
         if self.matches_features:
             terms["feature_matching"] = feature_matching(real, fake)
         return terms
 
 
-def check_weights(weights: Mapping[str, float], known: Iterable[str], where: str) -> dict[str, float]:
-    """The weights above 0. Raises InputError for an unknown name, what is no number, and where none is above 0."""
+def check_weights(
+    weights: Mapping[str, float], known: Iterable[str], where: str
+) -> dict[str, float]:
+    """The weights above 0. Raises InputError for an unknown name, what is no number, and where none
+    is above 0.
+    """
     check_keys(weights, known, where)
     for name, weight in weights.items():
         check_number(weight, f"{where}: {name}", low=0.0)
@@ -233,5 +283,7 @@ def check_weights(weights: Mapping[str, float], known: Iterable[str], where: str
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """Sum of weight x term. Raises ValueError unless exactly the weighted terms were computed."""
     if terms.keys() != weights.keys():
-        raise ValueError(f"terms {sorted(terms)} were computed, terms {sorted(weights)} have weights")
+        raise ValueError(
+            f"terms {sorted(terms)} were computed, terms {sorted(weights)} have weights"
+        )
     return sum(weights[name] * term for name, term in terms.items())

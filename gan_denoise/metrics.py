@@ -1,4 +1,6 @@
-"""Metrics of one utterance. One that cannot be computed raises Unscorable with the reason, and is never replaced."""
+"""Metrics of one utterance. One that cannot be computed raises Unscorable with the reason, and is
+never replaced.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ class Unscorable(Exception):
 
 @dataclass(frozen=True, eq=False)  # compared, and remembered, by identity
 class Signals:
-    """What a metric sees: mono float64 samples (T,) of equal length; noisy only where it was given."""
+    """What a metric sees: mono float64 samples (T,) of equal length; noisy only where it was
+    given.
+    """
 
     clean: np.ndarray
     enhanced: np.ndarray
@@ -30,8 +34,13 @@ class Signals:
 
 
 def si_sdr(signals: Signals) -> float:
-    """Scale-invariant SDR in dB (Le Roux et al. 2019, eq. 3), of zero-mean signals, within +-100 dB."""
-    clean, enhanced = signals.clean - signals.clean.mean(), signals.enhanced - signals.enhanced.mean()
+    """Scale-invariant SDR in dB (Le Roux et al. 2019, eq. 3), of zero-mean signals, within +-100
+    dB.
+    """
+    clean, enhanced = (
+        signals.clean - signals.clean.mean(),
+        signals.enhanced - signals.enhanced.mean(),
+    )
     if not clean.any() or not enhanced.any():
         raise Unscorable("a constant signal has no SI-SDR")
     target = (enhanced @ clean) / (clean @ clean) * clean
@@ -44,10 +53,16 @@ def si_sdr(signals: Signals) -> float:
 
 
 def wsdr(signals: Signals) -> float:
-    """Weighted SDR (Choi et al. 2019, eq. 7), with the loss's sign: -1 is best. Needs the noisy signal."""
+    """Weighted SDR (Choi et al. 2019, eq. 7), with the loss's sign: -1 is best. Needs the noisy
+    signal.
+    """
     if signals.noisy is None:
         raise Unscorable("needs the noisy signal")
-    clean, noise, estimate = signals.clean, signals.noisy - signals.clean, signals.noisy - signals.enhanced
+    clean, noise, estimate = (
+        signals.clean,
+        signals.noisy - signals.clean,
+        signals.noisy - signals.enhanced,
+    )
 
     def cosine(a: np.ndarray, b: np.ndarray) -> float:
         norms = np.sqrt((a @ a) * (b @ b))
@@ -64,23 +79,34 @@ def _pesq(signals: Signals, mode: str) -> float:
     rate = 8000 if mode == "nb" and signals.sample_rate < 16000 else 16000
     if signals.sample_rate < rate:
         raise Unscorable(f"{mode.upper()}-PESQ needs {rate} Hz, this is {signals.sample_rate} Hz")
-    clean, enhanced = (audio.resample(wave, signals.sample_rate, rate) for wave in (signals.clean, signals.enhanced))
+    clean, enhanced = (
+        audio.resample(wave, signals.sample_rate, rate)
+        for wave in (signals.clean, signals.enhanced)
+    )
     if len(clean) < rate // 4:
         raise Unscorable("shorter than the 0.25 s that PESQ needs")
     try:
         return float(pesq.pesq(rate, clean.astype(np.float32), enhanced.astype(np.float32), mode))
     except (pesq.PesqError, ValueError) as error:
-        reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        reason = (
+            error.args[0].decode()
+            if error.args and isinstance(error.args[0], bytes)
+            else str(error)
+        )
         raise Unscorable(f"PESQ: {reason}") from error
 
 
 def pesq_wb(signals: Signals) -> float:
-    """Wide-band PESQ, MOS-LQO (ITU-T P.862.2) by the package pesq; rates above 16 kHz are resampled to it."""
+    """Wide-band PESQ, MOS-LQO (ITU-T P.862.2) by the package pesq; rates above 16 kHz are resampled
+    to it.
+    """
     return _pesq(signals, "wb")
 
 
 def pesq_nb(signals: Signals) -> float:
-    """Narrow-band PESQ, MOS-LQO (ITU-T P.862 with P.862.1's mapping) by the package pesq, at 8 kHz where that is the rate."""
+    """Narrow-band PESQ, MOS-LQO (ITU-T P.862 with P.862.1's mapping) by the package pesq, at 8 kHz
+    where that is the rate.
+    """
     return _pesq(signals, "nb")
 
 
@@ -93,12 +119,16 @@ def _composite(signals: Signals) -> tuple[float, float, float]:
 
 
 def composite(signals: Signals, *, rating: int) -> float:
-    """CSIG, CBAK or COVL (0, 1, 2): see gan_denoise/quality.py; rates above 16 kHz are resampled to it."""
+    """CSIG, CBAK or COVL (0, 1, 2): see gan_denoise/quality.py; rates above 16 kHz are resampled to
+    it.
+    """
     return _composite(signals)[rating]
 
 
 def sdr(signals: Signals) -> float:
-    """BSSEval's SDR in dB with a filter of 512 taps (Vincent et al. 2006) by the package mir_eval, within +-100 dB."""
+    """BSSEval's SDR in dB with a filter of 512 taps (Vincent et al. 2006) by the package mir_eval,
+    within +-100 dB.
+    """
     from mir_eval.separation import bss_eval_sources
 
     if len(signals.clean) < 1024:
@@ -106,12 +136,17 @@ def sdr(signals: Signals) -> float:
     if not signals.clean.any() or not signals.enhanced.any():
         raise Unscorable("a silent signal has no SDR")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # mir_eval's separation is frozen, which suits a definition
-        found, *_ = bss_eval_sources(signals.clean[None], signals.enhanced[None], compute_permutation=False)
+        # Mir_eval's separation is frozen, which suits a definition
+        warnings.simplefilter("ignore", FutureWarning)
+        found, *_ = bss_eval_sources(
+            signals.clean[None], signals.enhanced[None], compute_permutation=False
+        )
     return float(np.clip(found[0], -LIMIT_DB, LIMIT_DB))
 
 
-def _framewise(signals: Signals, *, measure: Callable[[np.ndarray, np.ndarray, int], float]) -> float:
+def _framewise(
+    signals: Signals, *, measure: Callable[[np.ndarray, np.ndarray, int], float]
+) -> float:
     value = measure(signals.clean, signals.enhanced, signals.sample_rate)
     if np.isnan(value):
         raise Unscorable("shorter than two frames")
@@ -121,9 +156,12 @@ def _framewise(signals: Signals, *, measure: Callable[[np.ndarray, np.ndarray, i
 def speaker_similarity(signals: Signals) -> float:
     """Cosine of the two signals' speaker embeddings (gan_denoise/speakers.py).
 
-    Of clean recordings of the project's six test speakers, pairs by one speaker have a median of 0.96, by two of 0.85.
+    Of clean recordings of the project's six test speakers, pairs by one speaker have a median of
+    0.96, by two of 0.85.
     """
-    clean, enhanced = (speakers.embedding(wave, signals.sample_rate) for wave in (signals.clean, signals.enhanced))
+    clean, enhanced = (
+        speakers.embedding(wave, signals.sample_rate) for wave in (signals.clean, signals.enhanced)
+    )
     if clean is None or enhanced is None:
         raise Unscorable("less than 0.2 s of active speech")
     return speakers.similarity(clean, enhanced)
@@ -140,7 +178,9 @@ def _dnsmos(signals: Signals) -> dict[str, float]:
 
 
 def dnsmos(signals: Signals, *, rating: str) -> float:
-    """DNSMOS P.835 or P.808 (Reddy et al. 2022), which needs no clean signal, by the package speechmos."""
+    """DNSMOS P.835 or P.808 (Reddy et al. 2022), which needs no clean signal, by the package
+    speechmos.
+    """
     return float(_dnsmos(signals)[f"{rating}_mos"])
 
 
@@ -150,9 +190,12 @@ def _stoi(signals: Signals, extended: bool) -> float:
     if len(signals.clean) < _STOI_FRAME_S * signals.sample_rate:
         raise Unscorable("STOI: shorter than one of its frames of 25.6 ms")
     with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)  # it warns, and returns 1e-5, where it cannot compute
+        # It warns, and returns 1e-5, where it cannot compute
+        warnings.simplefilter("error", RuntimeWarning)
         try:
-            return float(pystoi(signals.clean, signals.enhanced, signals.sample_rate, extended=extended))
+            return float(
+                pystoi(signals.clean, signals.enhanced, signals.sample_rate, extended=extended)
+            )
         except RuntimeWarning as error:
             raise Unscorable("STOI: too little active speech (it needs about 0.45 s)") from error
 
@@ -186,7 +229,9 @@ METRICS: dict[str, Metric] = {
     "sdr": Metric(sdr, "SDR dB", 2),
     "wsdr": Metric(wsdr, "wSDR", 3, better=-1),
     "seg_snr": Metric(partial(_framewise, measure=quality.segmental_snr), "segSNR dB", 2),
-    "lsd": Metric(partial(_framewise, measure=quality.log_spectral_distance), "LSD dB", 2, better=-1),
+    "lsd": Metric(
+        partial(_framewise, measure=quality.log_spectral_distance), "LSD dB", 2, better=-1
+    ),
     "csig": Metric(partial(composite, rating=0), "CSIG", 2),
     "cbak": Metric(partial(composite, rating=1), "CBAK", 2),
     "covl": Metric(partial(composite, rating=2), "COVL", 2),

@@ -1,4 +1,6 @@
-"""Background noise, recorded or synthetic: what `mix:` in a noise procedure adds after the inverse STFT."""
+"""Background noise, recorded or synthetic: what `mix:` in a noise procedure adds after the inverse
+STFT.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +20,30 @@ SPLITS = ("train", "dev", "test")
 
 
 class BackgroundNoise:
-    """The `mix` part: recordings and synthetic kinds per split, an SNR range in dB, one random excerpt per utterance."""
+    """The `mix` part: recordings and synthetic kinds per split, an SNR range in dB, one random
+    excerpt per utterance.
+    """
 
     def __init__(self, options: Mapping, *, source: str, folder: Path):
         check_keys(options, ("noise", "snr_db"), source)
         self._source, self._folder = source, folder
         self._loaded: dict[str, list[tuple[np.ndarray, int]]] = {}
         self._resampled: dict[tuple[str, int, int], np.ndarray] = {}
-        self._snr_db = check_interval(options.get("snr_db"), f"{source}: snr_db", low=-100.0, high=100.0)
+        self._snr_db = check_interval(
+            options.get("snr_db"), f"{source}: snr_db", low=-100.0, high=100.0
+        )
         check_keys(options.get("noise"), SPLITS, f"{source}: noise")
-        self._pieces = {split: list(self._parse(split, entries)) for split, entries in options["noise"].items()}
+        self._pieces = {
+            split: list(self._parse(split, entries)) for split, entries in options["noise"].items()
+        }
 
     def _parse(self, split: str, entries) -> Iterator[tuple[Path | str, float, float | None]]:
         """The entries as (file, start, end), and those of a synthetic kind as (kind, 0, None)."""
         where = f"{self._source}: noise: {split}"
         if not isinstance(entries, list) or not entries:
             raise InputError(
-                f"{where}: expected a list, each a path, {{file:, start:, end:}} in seconds, or {{synthetic: kind}}"
+                f"{where}: expected a list, each a path, {{file:, start:, end:}} in seconds, or"
+                " {synthetic: kind}"
             )
         for entry in entries:
             if isinstance(entry, Mapping) and "synthetic" in entry:
@@ -46,7 +55,10 @@ class BackgroundNoise:
             name = os.path.expandvars(str(entry.get("file")))
             if "$" in name:
                 variable = name[name.index("$") :].split("/")[0]
-                raise InputError(f"{where}: {variable} is not set: export it as the folder of your noise recordings")
+                raise InputError(
+                    f"{where}: {variable} is not set: export it as the folder of your noise"
+                    " recordings"
+                )
             start, end = entry.get("start", 0), entry.get("end")
             check_number(start, f"{where}: {name}: start (seconds)", low=0.0)
             if end is not None:
@@ -67,7 +79,8 @@ class BackgroundNoise:
                 samples = samples[round(start * rate) : None if end is None else round(end * rate)]
                 if not samples.any():
                     raise InputError(
-                        f"{path}: from {start} to {end or 'its end'} s there is no sound: choose another part"
+                        f"{path}: from {start} to {end or 'its end'} s there is no sound: choose"
+                        " another part"
                     )
                 loaded.append((samples, rate))
             self._loaded[split] = loaded
@@ -79,14 +92,18 @@ class BackgroundNoise:
             "snr_db": self._snr_db,
             **{
                 split: [
-                    [hashlib.sha256(samples.tobytes()).hexdigest(), rate] for samples, rate in self._recordings(split)
+                    [hashlib.sha256(samples.tobytes()).hexdigest(), rate]
+                    for samples, rate in self._recordings(split)
                 ]
                 for split in self._pieces
             },
         }
 
-    def excerpt(self, clean: np.ndarray, draws: np.ndarray, utt_id: str, sample_rate: int, split: str) -> np.ndarray:
-        """A noise excerpt as long as `clean` (T,), scaled to an SNR within the range: (T,). Short recordings are repeated.
+    def excerpt(
+        self, clean: np.ndarray, draws: np.ndarray, utt_id: str, sample_rate: int, split: str
+    ) -> np.ndarray:
+        """A noise excerpt as long as `clean` (T,), scaled to an SNR within the range: (T,). Short
+        recordings are repeated.
 
         draws: three numbers in [0, 1): which recording, where in it, at which SNR.
         """
@@ -97,7 +114,10 @@ class BackgroundNoise:
         excerpt = np.resize(samples[start:], len(clean))
         power = np.mean(excerpt**2)
         if power == 0.0:
-            raise InputError(f"{self._source}: {split}: the excerpt drawn for {utt_id} is silent: cut the silence out")
+            raise InputError(
+                f"{self._source}: {split}: the excerpt drawn for {utt_id} is silent: cut the"
+                " silence out"
+            )
         low, high = self._snr_db
         snr_db = low + level * (high - low)
         return excerpt * np.sqrt(np.mean(clean**2) / power * 10.0 ** (-snr_db / 10.0))

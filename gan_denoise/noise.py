@@ -1,9 +1,10 @@
 """The fixed procedure: (clean, parameters, utt_id) -> noisy, in float64 NumPy.
 
-clean -> STFT -> manipulations of the complex bins -> inverse STFT (-> recorded noise added) -> noisy. "Fixed" means that
-the procedure, its parameters and every random draw are determined: each draw is a function of (seed, utt_id, position
-of the manipulation) alone, so the noisy file is the same on every machine, in any order, with any number of jobs. One
-mask for all files would be a linear degradation that a network can invert; one mask per utterance is not.
+clean -> STFT -> manipulations of the complex bins -> inverse STFT (-> recorded noise added) ->
+noisy. "Fixed" means that the procedure, its parameters and every random draw are determined: each
+draw is a function of (seed, utt_id, position of the manipulation) alone, so the noisy file is the
+same on every machine, in any order, with any number of jobs. One mask for all files would be a
+linear degradation that a network can invert; one mask per utterance is not.
 
 Written as a YAML file (`egs/vctk/conf/noise.yaml` holds the default and explains every key).
 """
@@ -34,7 +35,12 @@ DEFAULT = {
 }
 
 # Generalised cosine windows, periodic: coefficients of 1, cos, cos 2 (Harris 1978)
-_WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08), "rectangular": (1.0,)}
+_WINDOWS = {
+    "hann": (0.5, 0.5),
+    "hamming": (0.54, 0.46),
+    "blackman": (0.42, 0.5, 0.08),
+    "rectangular": (1.0,),
+}
 _PARAMETERS = {"zero": (), "scale": ("factor",), "add": ("level",), "set": ("magnitude",)}
 _SELECTION = ("share", "band_hz", "quantile")
 _BINS_AT_ONCE = 2**21  # of an STFT, which takes 16 bytes each and about as much again for draws
@@ -44,8 +50,9 @@ _SUMMED_AT_ONCE = 2**20
 class Procedure:
     """A noising procedure: parsed, checked, and ready to be applied.
 
-    parameters: the mapping a noise YAML holds. source: its name in messages. folder: where the recordings of `mix` are
-    looked up when their paths are relative. Raises InputError for anything unknown, missing or out of range.
+    parameters: the mapping a noise YAML holds. source: its name in messages. folder: where the
+    recordings of `mix` are looked up when their paths are relative. Raises InputError for anything
+    unknown, missing or out of range.
     """
 
     def __init__(self, parameters: Mapping, *, source: str = "noise", folder: str | Path = "."):
@@ -53,7 +60,9 @@ class Procedure:
         self._check(source)
         self._window = _window(self._stft["window"], self._stft["n_fft"])
         mix = self.parameters.get("mix")
-        self._mix = BackgroundNoise(mix, source=f"{source}: mix", folder=Path(folder)) if mix else None
+        self._mix = (
+            BackgroundNoise(mix, source=f"{source}: mix", folder=Path(folder)) if mix else None
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Procedure:
@@ -62,42 +71,68 @@ class Procedure:
 
     @classmethod
     def of_data(cls, record: Mapping, folder: str | Path) -> Procedure:
-        """The procedure that corrupted a data directory. record: its noise.yaml. Raises InputError where it is not known any more."""
+        """The procedure that corrupted a data directory. record: its noise.yaml. Raises InputError
+        where it is not known any more.
+        """
         where = f"{folder}/noise.yaml"
         if not isinstance(record.get("procedure"), Mapping):
-            raise InputError(f"{where}: the noise came with the corpus and cannot be drawn anew: set fresh_noise=false")
+            raise InputError(
+                f"{where}: the noise came with the corpus and cannot be drawn anew: set"
+                " fresh_noise=false"
+            )
         procedure = cls(record["procedure"], source=where, folder=record.get("folder", "."))
         if procedure.fingerprint(record["sample_rate"]) != record["fingerprint"]:
-            raise InputError(f"{where}: its recorded noise has changed since: run stage 1 into another --data")
+            raise InputError(
+                f"{where}: its recorded noise has changed since: run stage 1 into another --data"
+            )
         return procedure
 
     def fingerprint(self, sample_rate: int) -> str:
-        """12 hexadecimal digits for (procedure, parameters, content of recorded noise, sample rate)."""
+        """12 hexadecimal digits for (procedure, parameters, content of recorded noise, sample
+        rate).
+        """
         identity = {**self.parameters, "sample_rate": sample_rate}
         if self._mix:
             identity["mix"] = self._mix.identity()
         return digest(identity)
 
-    def apply(self, clean: np.ndarray, utt_id: str, sample_rate: int, *, split: str = "test") -> np.ndarray:
+    def apply(
+        self, clean: np.ndarray, utt_id: str, sample_rate: int, *, split: str = "test"
+    ) -> np.ndarray:
         """Corrupt one utterance.
 
-        clean (T,) real, full scale 1.0, T >= 1. Returns noisy (T,) float64, which may exceed full scale. `split`
-        selects the recordings that `mix` may draw from, nothing else. Raises InputError.
+        clean (T,) real, full scale 1.0, T >= 1. Returns noisy (T,) float64, which may exceed full
+        scale. `split` selects the recordings that `mix` may draw from, nothing else. Raises
+        InputError.
         """
         clean = np.asarray(clean, dtype=np.float64)
         if clean.ndim != 1 or len(clean) == 0:
-            raise InputError(f"{utt_id}: expected samples of shape (T,) with T >= 1, found {clean.shape}")
-        noisy = self._manipulate(clean, utt_id, sample_rate) if self.parameters["manipulations"] else clean
+            raise InputError(
+                f"{utt_id}: expected samples of shape (T,) with T >= 1, found {clean.shape}"
+            )
+        noisy = (
+            self._manipulate(clean, utt_id, sample_rate)
+            if self.parameters["manipulations"]
+            else clean
+        )
         if self._mix:
             draws = _Draws(self.parameters["seed"], utt_id, "mix").uniform((3,))
             noisy = noisy + self._mix.excerpt(clean, draws, utt_id, sample_rate, split)
         return noisy
 
     def _manipulate(self, clean: np.ndarray, utt_id: str, sample_rate: int) -> np.ndarray:
-        """The manipulations, on some frames at a time, to the same bits: memory is that of the signals, not of their STFT."""
-        hop_length, n_fft, seed = self._stft["hop_length"], self._stft["n_fft"], self.parameters["seed"]
+        """The manipulations, on some frames at a time, to the same bits: memory is that of the
+        signals, not of their STFT.
+        """
+        hop_length, n_fft, seed = (
+            self._stft["hop_length"],
+            self._stft["n_fft"],
+            self.parameters["seed"],
+        )
         count, bins = frame_count(len(clean), hop_length), n_fft // 2 + 1
-        steps = [next(iter(manipulation.items())) for manipulation in self.parameters["manipulations"]]
+        steps = [
+            next(iter(manipulation.items())) for manipulation in self.parameters["manipulations"]
+        ]
         ranked = any("quantile" in options for _, options in steps)  # among all bins
         at_once = count if ranked else max(1, _BINS_AT_ONCE // bins)
         starts = range(0, count, at_once)
@@ -112,7 +147,9 @@ class Procedure:
         rms = np.sqrt(pairwise_sum(powers, count * bins) / (count * bins)) if adds else None
         # A manipulation's bins are drawn first, then its phases
         chosen = [_Draws(seed, utt_id, position) for position in range(len(steps))]
-        phases = [_Draws(seed, utt_id, position, skip=count * bins) for position in range(len(steps))]
+        phases = [
+            _Draws(seed, utt_id, position, skip=count * bins) for position in range(len(steps))
+        ]
         frequency_hz = np.arange(bins) * sample_rate / n_fft
         inverse = _Inverse(self._window, hop_length, len(clean))
         for start in starts:
@@ -144,14 +181,22 @@ class Procedure:
         check_keys(settings, ("n_fft", "hop_length", "window"), f"{source}: stft")
         n_fft, hop_length, window = (settings.get(key) for key in ("n_fft", "hop_length", "window"))
         if not isinstance(window, str) or window not in _WINDOWS:
-            raise InputError(f"{source}: stft: window: expected one of {', '.join(sorted(_WINDOWS))}, found {window!r}")
+            raise InputError(
+                f"{source}: stft: window: expected one of {', '.join(sorted(_WINDOWS))}, found"
+                f" {window!r}"
+            )
         check_number(n_fft, f"{source}: stft: n_fft", low=2, whole=True)
         if n_fft % 2:
-            raise InputError(f"{source}: stft: n_fft: expected an even number of samples, found {n_fft}")
-        limit = n_fft if window == "rectangular" else n_fft // 2  # beyond it some samples are (almost) never seen
+            raise InputError(
+                f"{source}: stft: n_fft: expected an even number of samples, found {n_fft}"
+            )
+        # Beyond it some samples are (almost) never seen
+        limit = n_fft if window == "rectangular" else n_fft // 2
         check_number(hop_length, f"{source}: stft: hop_length", low=1, high=limit, whole=True)
         if not isinstance(parameters["manipulations"], list):
-            raise InputError(f"{source}: manipulations: expected a list, such as [zero: {{share: 0.2}}]")
+            raise InputError(
+                f"{source}: manipulations: expected a list, such as [zero: {{share: 0.2}}]"
+            )
         for position, manipulation in enumerate(parameters["manipulations"]):
             _check_manipulation(manipulation, f"{source}: manipulations[{position}]")
         if not parameters["manipulations"] and not parameters.get("mix"):
@@ -165,7 +210,9 @@ def default() -> Procedure:
 
 @functools.cache
 def load_once(path: Path | None) -> Procedure:
-    """The procedure of a file, or the default one, with its recordings; each process reads them once."""
+    """The procedure of a file, or the default one, with its recordings; each process reads them
+    once.
+    """
     return Procedure.load(path) if path else default()
 
 
@@ -175,13 +222,18 @@ def frame_count(length: int, hop_length: int) -> int:
 
 
 def stft(
-    samples: np.ndarray, window: np.ndarray, hop_length: int, start: int = 0, stop: int | None = None
+    samples: np.ndarray,
+    window: np.ndarray,
+    hop_length: int,
+    start: int = 0,
+    stop: int | None = None,
 ) -> np.ndarray:
-    """Unnormalised STFT, centred with zero padding: (T,) float64 -> (1 + ceil(T / hop), n_fft / 2 + 1) complex128.
+    """Unnormalised STFT, centred with zero padding: (T,) float64 -> (1 + ceil(T / hop), n_fft / 2 +
+    1) complex128.
 
-    Equals torch.stft(..., pad_mode="constant"), transposed, where T is a multiple of the hop. Elsewhere there is one
-    frame more, so that the last samples are covered as well as all others and the inverse never divides by a window's
-    vanishing tail. start, stop: these frames alone.
+    Equals torch.stft(..., pad_mode="constant"), transposed, where T is a multiple of the hop.
+    Elsewhere there is one frame more, so that the last samples are covered as well as all others
+    and the inverse never divides by a window's vanishing tail. start, stop: these frames alone.
     """
     n_fft = len(window)
     stop = frame_count(len(samples), hop_length) if stop is None else stop
@@ -194,7 +246,9 @@ def stft(
 
 
 def istft(spectrum: np.ndarray, window: np.ndarray, hop_length: int, length: int) -> np.ndarray:
-    """Inverse of `stft` by weighted overlap-add, the least-squares one (Griffin and Lim 1984, eq. 6): -> (length,)."""
+    """Inverse of `stft` by weighted overlap-add, the least-squares one (Griffin and Lim 1984, eq.
+    6): -> (length,).
+    """
     inverse = _Inverse(window, hop_length, length)
     inverse.push(spectrum)
     return inverse.signal()
@@ -211,7 +265,10 @@ class _Inverse:
     def push(self, spectrum: np.ndarray) -> None:
         frames = np.fft.irfft(spectrum, n=len(self._window), axis=1)
         frames *= self._window
-        self._write(self._sum.push(frames), self._weight.push(np.broadcast_to(self._window**2, frames.shape)))
+        self._write(
+            self._sum.push(frames),
+            self._weight.push(np.broadcast_to(self._window**2, frames.shape)),
+        )
 
     def signal(self) -> np.ndarray:
         self._write(self._sum.rest(), self._weight.rest())
@@ -226,7 +283,9 @@ class _Inverse:
 
 
 class _OverlapAdd:
-    """Each frame `hop_length` samples after the one before; a sample's frames are added in the order of time."""
+    """Each frame `hop_length` samples after the one before; a sample's frames are added in the
+    order of time.
+    """
 
     def __init__(self, n_fft: int, hop_length: int):
         self._spanned = -(-n_fft // hop_length)  # hops by a frame
@@ -249,9 +308,11 @@ class _OverlapAdd:
 
 
 def pairwise_sum(pieces: Iterable[np.ndarray], size: int) -> float:
-    """The sum of `size` float64 numbers that come in pieces, to the bit that of np.sum of all of them at once.
+    """The sum of `size` float64 numbers that come in pieces, to the bit that of np.sum of all of
+    them at once.
 
-    np.sum halves what is longer than 128 numbers, at a multiple of eight, and sums the halves in the same way.
+    np.sum halves what is longer than 128 numbers, at a multiple of eight, and sums the halves in
+    the same way.
     """
     pieces, waiting = iter(pieces), np.empty(0)
 
@@ -271,9 +332,13 @@ def pairwise_sum(pieces: Iterable[np.ndarray], size: int) -> float:
 
 
 def spectrogram_db(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """What pictures show: (T,) -> (F, N) level in dB, low frequencies first, 32 ms Hann windows every 8 ms."""
+    """What pictures show: (T,) -> (F, N) level in dB, low frequencies first, 32 ms Hann windows
+    every 8 ms.
+    """
     hop_length = sample_rate // 125
-    return 20.0 * np.log10(np.abs(stft(samples, _window("hann", 4 * hop_length), hop_length)).T + 1e-7)
+    return 20.0 * np.log10(
+        np.abs(stft(samples, _window("hann", 4 * hop_length), hop_length)).T + 1e-7
+    )
 
 
 def digest(content) -> str:
@@ -282,7 +347,9 @@ def digest(content) -> str:
 
 
 class _Draws:
-    """Uniform numbers in [0, 1) keyed by (seed, utt_id, position): Philox's raw bits, which no NumPy release reorders."""
+    """Uniform numbers in [0, 1) keyed by (seed, utt_id, position): Philox's raw bits, which no
+    NumPy release reorders.
+    """
 
     def __init__(self, seed: int, utt_id: str, position: int | str, *, skip: int = 0):
         key = hashlib.sha256(f"{seed}\0{utt_id}\0{position}".encode()).digest()[:16]
@@ -301,13 +368,16 @@ def _power(spectrum: np.ndarray) -> np.ndarray:
 
 
 def _within_quantile(power: np.ndarray, low: float, high: float) -> np.ndarray:
-    """The bins whose rank by magnitude lies in [low, high) of all bins; ties keep their order in time."""
+    """The bins whose rank by magnitude lies in [low, high) of all bins; ties keep their order in
+    time.
+    """
     rank = np.empty(power.size, dtype=np.int64)
     rank[np.argsort(power, axis=None, kind="stable")] = np.arange(power.size)
     return ((rank >= low * power.size) & (rank < high * power.size)).reshape(power.shape)
 
 
-# Each: (spectrum, changed in place; the chosen bins; options; RMS magnitude of the clean STFT; draws of its own)
+# Each: (spectrum, changed in place; the chosen bins; options; RMS magnitude of the clean STFT;
+# draws of its own)
 def _zero(spectrum, chosen, options, rms, draws):
     spectrum[chosen] = 0.0
 
@@ -329,7 +399,8 @@ def _add(spectrum, chosen, options, rms, draws):
 def _set(spectrum, chosen, options, rms, draws):
     bins = spectrum[chosen]
     magnitude = np.sqrt(bins.real**2 + bins.imag**2)
-    direction = np.divide(bins, magnitude, out=np.ones_like(bins), where=magnitude > 0)  # no phase: phase 0
+    # No phase: phase 0
+    direction = np.divide(bins, magnitude, out=np.ones_like(bins), where=magnitude > 0)
     spectrum[chosen] = options["magnitude"] * direction
 
 
@@ -338,7 +409,10 @@ _MANIPULATE = {"zero": _zero, "scale": _scale, "add": _add, "set": _set}
 
 def _check_manipulation(manipulation, where: str) -> None:
     if not isinstance(manipulation, Mapping) or len(manipulation) != 1:
-        raise InputError(f"{where}: expected one manipulation, such as zero: {{share: 0.2}}, found {manipulation!r}")
+        raise InputError(
+            f"{where}: expected one manipulation, such as zero: {{share: 0.2}}, found"
+            f" {manipulation!r}"
+        )
     check_keys(manipulation, _PARAMETERS, where)
     ((kind, options),) = manipulation.items()
     where = f"{where}: {kind}"
@@ -355,5 +429,9 @@ def _check_manipulation(manipulation, where: str) -> None:
 def _window(name: str, n_fft: int) -> np.ndarray:
     angle = 2.0 * np.pi * np.arange(n_fft) / n_fft
     return sum(
-        ((-1) ** order * factor * np.cos(order * angle) for order, factor in enumerate(_WINDOWS[name])), np.zeros(n_fft)
+        (
+            (-1) ** order * factor * np.cos(order * angle)
+            for order, factor in enumerate(_WINDOWS[name])
+        ),
+        np.zeros(n_fft),
     )

@@ -1,8 +1,9 @@
-"""One writer at a time: a lock on a folder that dies with its process, and the clearing of what a killed one left.
+"""One writer at a time: a lock on a folder that dies with its process, and the clearing of what a
+killed one left.
 
-The lock is POSIX's on FOLDER/.lock (fcntl): the kernel drops it with the process, whatever ends that, and NFS servers
-(version 3 with lockd, and 4) keep it across machines. The file stays and means nothing by itself. A file system without
-locks, and one that is read-only, are used without.
+The lock is POSIX's on FOLDER/.lock (fcntl): the kernel drops it with the process, whatever ends
+that, and NFS servers (version 3 with lockd, and 4) keep it across machines. The file stays and
+means nothing by itself. A file system without locks, and one that is read-only, are used without.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""A differentiable relative of PESQ: the perceptual disturbance of P.862 frame by frame (PMSQE, Martin-Donas et al. 2018).
+"""A differentiable relative of PESQ: the perceptual disturbance of P.862 frame by frame (PMSQE,
+Martin-Donas et al. 2018).
 
-Power spectra are summed to Bark bands, equalised as P.862 does (what a listener forgives: a filter, slow changes of gain), turned into
-loudness, and compared; what was added weighs more than what is missing. Unlike P.862: no time alignment, a Bark scale and a hearing
-threshold by formulas (Traunmueller 1990, Terhardt 1979) instead of tables, and a mean over frames instead of norms over syllables.
+Power spectra are summed to Bark bands, equalised as P.862 does (what a listener forgives: a filter,
+slow changes of gain), turned into loudness, and compared; what was added weighs more than what is
+missing. Unlike P.862: no time alignment, a Bark scale and a hearing threshold by formulas
+(Traunmueller 1990, Terhardt 1979) instead of tables, and a mean over frames instead of norms over
+syllables.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ _LOUDEST = 45.0  # disturbance of a frame
 
 
 class PerceptualDisturbance(nn.Module):
-    """Waveforms (B, 1, T) at 16 kHz -> mean disturbance; 0 for equal signals, about 4.5 minus the raw PESQ MOS otherwise."""
+    """Waveforms (B, 1, T) at 16 kHz -> mean disturbance; 0 for equal signals, about 4.5 minus the
+    raw PESQ MOS otherwise.
+    """
 
     BANDS = 49
 
@@ -49,12 +54,15 @@ class PerceptualDisturbance(nn.Module):
         self.stft.to(clean.device)
         reference, degraded = self._bands(clean), self._bands(enhanced)
         audible = [
-            (bands * (bands > 100.0 * self.threshold)).mean(dim=1, keepdim=True) for bands in (degraded, reference)
+            (bands * (bands > 100.0 * self.threshold)).mean(dim=1, keepdim=True)
+            for bands in (degraded, reference)
         ]
         reference = reference * ((audible[0] + 1e3) / (audible[1] + 1e3)).clamp(1e-2, 1e2)
         total, of_degraded = self._audible(reference), self._audible(degraded)
         gain = (total + 5e3) / (of_degraded + 5e3)
-        gain = torch.cat([gain[:, :1], 0.8 * gain[:, 1:] + 0.2 * gain[:, :-1]], dim=1).clamp(3e-4, 5.0)
+        gain = torch.cat([gain[:, :1], 0.8 * gain[:, 1:] + 0.2 * gain[:, :-1]], dim=1).clamp(
+            3e-4, 5.0
+        )
         degraded = degraded * gain
         loudness, target = self._loudness(degraded), self._loudness(reference)
         difference = loudness - target
@@ -67,9 +75,9 @@ class PerceptualDisturbance(nn.Module):
         symmetric = (squares + 1e-10).sqrt() * norm
         asymmetric = (difference * added).mean(dim=-1) * norm
         weight = ((total[..., 0] + 1e5) / 1e7) ** -0.04
-        frames = _SYMMETRIC * (symmetric * weight).clamp_max(_LOUDEST) + _ASYMMETRIC * (asymmetric * weight).clamp_max(
-            _LOUDEST
-        )
+        frames = _SYMMETRIC * (symmetric * weight).clamp_max(_LOUDEST) + _ASYMMETRIC * (
+            asymmetric * weight
+        ).clamp_max(_LOUDEST)
         heard = clean.square().mean(dim=-1) > 1e-10  # silence has no level to be aligned
         return (frames * heard).mean()
 

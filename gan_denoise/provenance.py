@@ -1,11 +1,15 @@
-"""What files were made from, by content: how a repeated command knows what is left to do, and what no longer belongs.
+"""What files were made from, by content: how a repeated command knows what is left to do, and what
+no longer belongs.
 
 A list of files has a table beside it, `NAME.made`, with a line for each:
 
-    utt_id FROM IS ...      FROM: digest of all that the file was made from; IS: digest of the file; what else is kept
+    utt_id FROM IS ...
 
-A file is up to date when both agree with what is there now. Times of files decide nothing. Lines are appended while the
-files are made, so that an interrupted command goes on where it stopped, and sorted when all are there.
+FROM: digest of all that the file was made from; IS: digest of the file; then what else is kept.
+
+A file is up to date when both agree with what is there now. Times of files decide nothing. Lines
+are appended while the files are made, so that an interrupted command goes on where it stopped, and
+sorted when all are there.
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ _DIGITS = 16
 
 
 def made_from(*parts) -> str:
-    """The digest of what something was made from: JSON values, such as digests of files and settings."""
+    """The digest of what something was made from: JSON values, such as digests of files and
+    settings.
+    """
     return digest([FORMAT, *parts])
 
 
@@ -47,7 +53,8 @@ def file_digests(files: Mapping[str, Path], *, jobs: int = 1) -> dict[str, str |
 
 
 def data_digest(data: DataDir, folder: Path, *, jobs: int = 1) -> str:
-    """The identity of a data directory: its utterances, their speakers, and what their clean and noisy files hold.
+    """The identity of a data directory: its utterances, their speakers, and what their clean and
+    noisy files hold.
 
     Where stage 1 has noted what it made (noisy.made), raises InputError for a noisy file that has
     changed since, or that was not made from the clean file that is there now.
@@ -59,19 +66,25 @@ def data_digest(data: DataDir, folder: Path, *, jobs: int = 1) -> str:
         wanted = utt_id in noisy and noise_source(fingerprint, folder, clean[utt_id])
         if wanted and made[:2] != (wanted, noisy[utt_id]):
             raise InputError(
-                f"{data.noisy[utt_id]}: is not what stage 1 has made of {data.wav[utt_id]}: one of them was replaced or "
-                "is gone: run stages 0 and 1 again"
+                f"{data.noisy[utt_id]}: is not what stage 1 has made of {data.wav[utt_id]}: one of"
+                " them was replaced or is gone: run stages 0 and 1 again"
             )
-    return made_from(sorted([key, data.utt2spk[key], clean[key], noisy.get(key)] for key in data.wav))
+    return made_from(
+        sorted([key, data.utt2spk[key], clean[key], noisy.get(key)] for key in data.wav)
+    )
 
 
 def noise_source(fingerprint: str, folder: Path, clean: str | None) -> str:
-    """What a noisy file of a data directory is made from: the noise, the split, and the clean file, by its digest."""
+    """What a noisy file of a data directory is made from: the noise, the split, and the clean file,
+    by its digest.
+    """
     return made_from(fingerprint, split_of(folder), clean)
 
 
 def split_of(folder: Path) -> str:
-    """train, dev or test: the name of a data directory up to the first `_`; whatever else it is called, test."""
+    """train, dev or test: the name of a data directory up to the first `_`; whatever else it is
+    called, test.
+    """
     split = folder.name.split("_")[0]
     return split if split in SPLITS else "test"
 
@@ -103,7 +116,8 @@ class Provenance:
     def due(self, wanted: Mapping[str, str | None], found: Mapping[str, str | None]) -> list[str]:
         """Those keys whose file is missing, changed, or made from something else.
 
-        wanted: key -> what its file is to be made from. found: key -> digest of the file as it is now.
+        wanted: key -> what its file is to be made from. found: key -> digest of the file as it is
+        now.
         """
         return [
             key

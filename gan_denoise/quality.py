@@ -1,9 +1,12 @@
-"""Frame-wise distances of enhanced from clean speech, and Hu and Loizou's composite ratings made from them.
+"""Frame-wise distances of enhanced from clean speech, and Hu and Loizou's composite ratings made
+from them.
 
-Y. Hu and P. C. Loizou, "Evaluation of objective quality measures for speech enhancement", IEEE TASLP 16(1), 2008. Where the paper is
-silent, choices are those of the authors' own MATLAB code (with Loizou's "Speech Enhancement", 2nd edition), which published
-figures rest on: 30 ms frames every 7.5 ms, the last whole frame unused, 2.2e-16 added to both signals, the worst 5 % of the frames
-left out of LLR and WSS, LLR not limited inside the composite, and at 16 kHz wide-band PESQ (MOS-LQO) for the paper's narrow-band PESQ.
+Y. Hu and P. C. Loizou, "Evaluation of objective quality measures for speech enhancement", IEEE
+TASLP 16(1), 2008. Where the paper is silent, choices are those of the authors' own MATLAB code
+(with Loizou's "Speech Enhancement", 2nd edition), which published figures rest on: 30 ms frames
+every 7.5 ms, the last whole frame unused, 2.2e-16 added to both signals, the worst 5 % of the
+frames left out of LLR and WSS, LLR not limited inside the composite, and at 16 kHz wide-band PESQ
+(MOS-LQO) for the paper's narrow-band PESQ.
 """
 
 from __future__ import annotations
@@ -16,17 +19,21 @@ _KEPT = 0.95
 # Klatt's critical bands: centre frequency and bandwidth in Hz
 _BANDS_HZ = np.array(
     [
-        (50.0, 70.0), (120.0, 70.0), (190.0, 70.0), (260.0, 70.0), (330.0, 70.0), (400.0, 70.0), (470.0, 70.0),
-        (540.0, 77.3724), (617.372, 86.0056), (703.378, 95.3398), (798.717, 105.411), (904.128, 116.256),
-        (1020.38, 127.914), (1148.30, 140.423), (1288.72, 153.823), (1442.54, 168.154), (1610.70, 183.457),
-        (1794.16, 199.776), (1993.93, 217.153), (2211.08, 235.631), (2446.71, 255.255), (2701.97, 276.072),
-        (2978.04, 298.126), (3276.17, 321.465), (3597.63, 346.136),
+        (50.0, 70.0), (120.0, 70.0), (190.0, 70.0), (260.0, 70.0),
+        (330.0, 70.0), (400.0, 70.0), (470.0, 70.0), (540.0, 77.3724),
+        (617.372, 86.0056), (703.378, 95.3398), (798.717, 105.411), (904.128, 116.256),
+        (1020.38, 127.914), (1148.30, 140.423), (1288.72, 153.823), (1442.54, 168.154),
+        (1610.70, 183.457), (1794.16, 199.776), (1993.93, 217.153), (2211.08, 235.631),
+        (2446.71, 255.255), (2701.97, 276.072), (2978.04, 298.126), (3276.17, 321.465),
+        (3597.63, 346.136),
     ]
 )  # fmt: skip
 
 
 def frames(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(T,) -> (N, L): windowed frames of 30 ms, every 7.5 ms; none where there are fewer than two whole ones."""
+    """(T,) -> (N, L): windowed frames of 30 ms, every 7.5 ms; none where there are fewer than two
+    whole ones.
+    """
     length = round(0.03 * sample_rate)
     hop = int(0.25 * 0.03 * sample_rate)
     window = 0.5 * (1.0 - np.cos(2.0 * np.pi * np.arange(1, length + 1) / (length + 1)))
@@ -49,15 +56,22 @@ def log_likelihood_ratio(clean: np.ndarray, enhanced: np.ndarray, sample_rate: i
     _, predictor = _linear_prediction(frames(enhanced + _EPSILON, sample_rate), order)
     place = np.abs(np.subtract.outer(np.arange(order + 1), np.arange(order + 1)))
     covariance = clean_lags[:, place]  # Toeplitz
-    residual, least = (np.einsum("ni,nij,nj->n", own, covariance, own) for own in (predictor, clean_predictor))
+    residual, least = (
+        np.einsum("ni,nij,nj->n", own, covariance, own) for own in (predictor, clean_predictor)
+    )
     ratio = residual / least
     return _trimmed_mean(np.log(np.where(ratio > 0.0, ratio, 1000.0)))
 
 
 def _linear_prediction(framed: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, L) -> autocorrelation (N, order + 1) and predictor (1, -a1, ...), by the Levinson-Durbin recursion."""
+    """(N, L) -> autocorrelation (N, order + 1) and predictor (1, -a1, ...), by the Levinson-Durbin
+    recursion.
+    """
     length = framed.shape[1]
-    lags = np.stack([(framed[:, : length - lag] * framed[:, lag:]).sum(axis=1) for lag in range(order + 1)], axis=1)
+    lags = np.stack(
+        [(framed[:, : length - lag] * framed[:, lag:]).sum(axis=1) for lag in range(order + 1)],
+        axis=1,
+    )
     predictor = np.zeros_like(lags)
     predictor[:, 0] = 1.0
     error = lags[:, 0].copy()
@@ -69,10 +83,17 @@ def _linear_prediction(framed: np.ndarray, order: int) -> tuple[np.ndarray, np.n
 
 
 def weighted_spectral_slope(clean: np.ndarray, enhanced: np.ndarray, sample_rate: int) -> float:
-    """WSS distance (Klatt 1982): squared differences of the slopes between critical bands, weighted near spectral peaks."""
-    levels = [_band_levels(frames(wave + _EPSILON, sample_rate), sample_rate) for wave in (clean, enhanced)]
+    """WSS distance (Klatt 1982): squared differences of the slopes between critical bands, weighted
+    near spectral peaks.
+    """
+    levels = [
+        _band_levels(frames(wave + _EPSILON, sample_rate), sample_rate)
+        for wave in (clean, enhanced)
+    ]
     slopes = [np.diff(level, axis=1) for level in levels]
-    weight = sum(_slope_weight(level, slope) for level, slope in zip(levels, slopes, strict=True)) / 2.0
+    weight = (
+        sum(_slope_weight(level, slope) for level, slope in zip(levels, slopes, strict=True)) / 2.0
+    )
     distance = (weight * (slopes[0] - slopes[1]) ** 2).sum(axis=1) / weight.sum(axis=1)
     return _trimmed_mean(distance)
 
@@ -82,14 +103,18 @@ def _band_levels(framed: np.ndarray, sample_rate: int) -> np.ndarray:
     size = 2 ** int(np.ceil(np.log2(2 * framed.shape[1])))
     power = np.square(np.abs(np.fft.rfft(framed, size)[:, :-1]))
     centre, width = (_BANDS_HZ * size / sample_rate).T
-    filters = np.exp(-11.0 * ((np.arange(size // 2) - np.floor(centre)[:, None]) / width[:, None]) ** 2)
+    filters = np.exp(
+        -11.0 * ((np.arange(size // 2) - np.floor(centre)[:, None]) / width[:, None]) ** 2
+    )
     filters *= (width[0] / width)[:, None]
     filters[filters <= np.exp(-30.0 / (2.0 * 2.303))] = 0.0
     return np.maximum(10.0 * np.log10(np.maximum(power @ filters.T, 1e-300)), -100.0)
 
 
 def _slope_weight(level: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    """Klatt's weight of every slope: large near the loudest band, and near the peak that the slope leads to."""
+    """Klatt's weight of every slope: large near the loudest band, and near the peak that the slope
+    leads to.
+    """
     rising = slope > 0.0
     bands = slope.shape[1]
     peak = level[:, :-1].copy()
@@ -103,8 +128,12 @@ def _slope_weight(level: np.ndarray, slope: np.ndarray) -> np.ndarray:
     return 20.0 / (20.0 + loudest - level[:, :-1]) / (1.0 + peak - level[:, :-1])
 
 
-def composite(clean: np.ndarray, enhanced: np.ndarray, sample_rate: int, pesq: float) -> tuple[float, float, float]:
-    """CSIG, CBAK and COVL, 1 to 5: what listeners would say of signal distortion, background and the whole."""
+def composite(
+    clean: np.ndarray, enhanced: np.ndarray, sample_rate: int, pesq: float
+) -> tuple[float, float, float]:
+    """CSIG, CBAK and COVL, 1 to 5: what listeners would say of signal distortion, background and
+    the whole.
+    """
     llr = log_likelihood_ratio(clean, enhanced, sample_rate)
     wss = weighted_spectral_slope(clean, enhanced, sample_rate)
     snr = segmental_snr(clean, enhanced, sample_rate)
@@ -120,14 +149,19 @@ def composite(clean: np.ndarray, enhanced: np.ndarray, sample_rate: int, pesq: f
 
 
 def log_spectral_distance(clean: np.ndarray, enhanced: np.ndarray, sample_rate: int) -> float:
-    """LSD in dB (Gray and Markel 1976): per frame the RMS difference of the two log power spectra, then the mean.
+    """LSD in dB (Gray and Markel 1976): per frame the RMS difference of the two log power spectra,
+    then the mean.
 
-    Periodic Hann window of 32 ms, every 8 ms, centred. Powers are at least 100 dB below the clean signal's loudest bin.
+    Periodic Hann window of 32 ms, every 8 ms, centred. Powers are at least 100 dB below the clean
+    signal's loudest bin.
     """
     length, hop = round(0.032 * sample_rate), round(0.008 * sample_rate)
     window = 0.5 * (1.0 - np.cos(2.0 * np.pi * np.arange(length) / length))
     padded = [np.pad(wave, length // 2) for wave in (clean, enhanced)]
-    powers = [np.square(np.abs(np.fft.rfft(sliding_window_view(wave, length)[::hop] * window))) for wave in padded]
+    powers = [
+        np.square(np.abs(np.fft.rfft(sliding_window_view(wave, length)[::hop] * window)))
+        for wave in padded
+    ]
     floor = 1e-10 * powers[0].max()
     levels = [10.0 * np.log10(np.maximum(power, floor)) for power in powers]
     return float(np.sqrt(np.square(levels[0] - levels[1]).mean(axis=1)).mean())

@@ -1,4 +1,6 @@
-"""Modules found by their file's name: how an experiment's `name` becomes a generator or a discriminator."""
+"""Modules found by their file's name: how an experiment's `name` becomes a generator or a
+discriminator.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def build(
     probe: Callable[[nn.Module], object],
     **given: Any,
 ) -> nn.Module:
-    """Build class `kind` of module `name`. sizes: the experiment's keywords. given: those that it may not choose.
+    """Build class `kind` of module `name`. sizes: the experiment's keywords. given: those that it
+    may not choose.
 
     probe: calls the new module once, on something short.
 
@@ -39,13 +42,16 @@ def build(
     if name not in names(package):
         raise InputError(f'{where}: unknown name "{name}"{nearest(str(name), names(package))}')
     cls = getattr(importlib.import_module(f"{package.__name__}.{name}"), kind)
-    parameters = {key: value for key, value in inspect.signature(cls).parameters.items() if key not in given}
+    parameters = {
+        key: value for key, value in inspect.signature(cls).parameters.items() if key not in given
+    }
     check_keys(sizes, parameters, f"{where} {name}")
     for key, value in sizes.items():
         _check_size(value, parameters[key], f"{where} {name}: {key}")
     try:
         module = cls(**given, **sizes).float()  # whatever torch's default type is
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # some sizes show only here that they cannot be
+        # Some sizes show only here that they cannot be
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             probe(module)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{where} {name}: {error}") from error
@@ -53,7 +59,9 @@ def build(
 
 
 def _check_size(value: Any, parameter: inspect.Parameter, where: str) -> None:
-    """Refuse what is no int, float or list of ints where the constructor's annotation says so; 0 only where it is the default."""
+    """Refuse what is no int, float or list of ints where the constructor's annotation says so; 0
+    only where it is the default.
+    """
     kind, low = str(parameter.annotation), 0 if parameter.default == 0 else 1
     if kind == "Sequence[int]":
         if not isinstance(value, list) or not value:

@@ -1,4 +1,5 @@
-"""Scores of many utterances: one row each, by worker processes that may die, hang or refuse one by one.
+"""Scores of many utterances: one row each, by worker processes that may die, hang or refuse one by
+one.
 
 PESQ is C code that can crash or never return: no metric is computed in the calling process.
 """
@@ -22,13 +23,16 @@ from gan_denoise.provenance import file_digests, made_from
 DECIMALS = 6  # beyond it, sums in another order show
 _TIMEOUT_S = 120.0  # a 10-second pair takes about two
 _DIED_IN_PESQ = "PESQ does so with more than 50 utterances in a file: score shorter pieces"
-# PESQ apart: when its C code takes the process along, the other metrics of that utterance still stand
+# PESQ apart: when its C code takes the process along, the other metrics of that utterance still
+# stand
 _WITH_PESQ = ("pesq_wb", "pesq_nb", "csig", "cbak", "covl")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one utterance; without a clean or an enhanced one every metric is empty, with that reason."""
+    """The files of one utterance; without a clean or an enhanced one every metric is empty, with
+    that reason.
+    """
 
     utt_id: str
     clean: Path | None
@@ -41,7 +45,8 @@ def score(
 ) -> Iterator[dict[str, str | float | None]]:
     """Score every pair; yields one row each, in the pairs' order, whatever the number of jobs.
 
-    A row: utt_id, then each metric's value (float or None) and, for None, its reason under `<metric>_reason`.
+    A row: utt_id, then each metric's value (float or None) and, for None, its reason under
+    `<metric>_reason`.
     """
     metrics = list(metrics)
     apart = tuple(name for name in metrics if name in _WITH_PESQ)
@@ -50,7 +55,9 @@ def score(
     rows: dict[str, dict] = {pair.utt_id: {} for pair in pairs}
     waiting = iter(pairs)
     pair = next(waiting, None)
-    for outcome in workers.each(_score_group, tasks, jobs=jobs, timeout_s=_TIMEOUT_S, always_isolated=True):
+    for outcome in workers.each(
+        _score_group, tasks, jobs=jobs, timeout_s=_TIMEOUT_S, always_isolated=True
+    ):
         scored, group = outcome.item
         reason = outcome.reason
         if outcome.died and group == apart:
@@ -62,7 +69,9 @@ def score(
             pair = next(waiting, None)
 
 
-def _row(utt_id: str, values: Mapping[str, tuple[float | None, str | None]], metrics: Sequence[str]) -> dict:
+def _row(
+    utt_id: str, values: Mapping[str, tuple[float | None, str | None]], metrics: Sequence[str]
+) -> dict:
     row: dict[str, str | float | None] = {"utt_id": utt_id}
     for name in metrics:
         row[name] = values[name][0]
@@ -87,7 +96,8 @@ def _score_group(task: tuple[Pair, tuple[str, ...]]) -> dict[str, tuple[float | 
             values[name] = (round(value, DECIMALS), None)
         except Unscorable as reason:
             values[name] = (None, str(reason))
-        except Exception as error:  # of a metric's library: the reason of this value, not the end of the others
+        # Of a metric's library: the reason of this value, not the end of the others
+        except Exception as error:
             values[name] = (None, f"{type(error).__name__}: {' '.join(str(error).split())}")
     return values
 
@@ -104,37 +114,57 @@ def _read(pair: Pair) -> Signals:
             continue
         wave, rate = audio.read_mono(path, dtype="float64")
         if rate != sample_rate:
-            raise InputError(f"{path}: is at {rate} Hz, {pair.clean.name} at {sample_rate} Hz: resample one of them")
+            raise InputError(
+                f"{path}: is at {rate} Hz, {pair.clean.name} at {sample_rate} Hz: resample one of"
+                " them"
+            )
         if len(wave) != len(clean):
-            raise InputError(f"{path}: has {len(wave)} samples, {pair.clean.name} has {len(clean)}: align them first")
+            raise InputError(
+                f"{path}: has {len(wave)} samples, {pair.clean.name} has {len(clean)}: align them"
+                " first"
+            )
         others.append(wave)
     return Signals(clean, others[0], others[1], sample_rate)
 
 
 def identity(pairs: Sequence[Pair], metrics: Iterable[str], *, jobs: int = 1) -> str:
-    """A digest of what the scores of these pairs rest on: the content of the files, and the metrics."""
+    """A digest of what the scores of these pairs rest on: the content of the files, and the
+    metrics.
+    """
     kinds = ("clean", "enhanced", "noisy")
-    files = {(pair.utt_id, kind): file for pair in pairs for kind in kinds if (file := getattr(pair, kind))}
+    files = {
+        (pair.utt_id, kind): file
+        for pair in pairs
+        for kind in kinds
+        if (file := getattr(pair, kind))
+    }
     found = file_digests(files, jobs=jobs)
     return made_from("scores", list(metrics), sorted([*key, value] for key, value in found.items()))
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
     """Write rows as CSV, atomically; numbers with 6 decimals, reasons in columns at the end."""
-    columns = list(dict.fromkeys(column for row in rows for column in row if not column.endswith("_reason")))
+    columns = list(
+        dict.fromkeys(column for row in rows for column in row if not column.endswith("_reason"))
+    )
     columns += [f"{column}_reason" for column in columns if column in ALL]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow(
-            {key: f"{value:.{DECIMALS}f}" if isinstance(value, float) else value for key, value in row.items()}
+            {
+                key: f"{value:.{DECIMALS}f}" if isinstance(value, float) else value
+                for key, value in row.items()
+            }
         )
     write_atomically(path, text.getvalue())
 
 
 def read_csv(path: str | Path) -> list[dict[str, str | float | None]]:
-    """Read rows that `write_csv` wrote: metrics as float, or None where empty. Raises InputError."""
+    """Read rows that `write_csv` wrote: metrics as float, or None where empty. Raises
+    InputError.
+    """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -161,7 +191,9 @@ def _score(text: str, where: str) -> float | None:
 
 
 def swapped(pairs: Sequence[Pair], *, looked_at: int = 8) -> bool:
-    """Whether clean and enhanced look exchanged: in the pauses of nearly all of the first pairs "clean" is louder by 6 dB."""
+    """Whether clean and enhanced look exchanged: in the pauses of nearly all of the first pairs
+    "clean" is louder by 6 dB.
+    """
     louder = []
     for pair in pairs[:looked_at]:
         try:
@@ -169,7 +201,8 @@ def swapped(pairs: Sequence[Pair], *, looked_at: int = 8) -> bool:
         except InputError:
             continue
         louder.append(
-            _pause_db(signals.clean, signals.sample_rate) > _pause_db(signals.enhanced, signals.sample_rate) + 6.0
+            _pause_db(signals.clean, signals.sample_rate)
+            > _pause_db(signals.enhanced, signals.sample_rate) + 6.0
         )
     return bool(louder) and np.mean(louder) > 0.8
 

@@ -1,6 +1,8 @@
-"""Paired training segments; which segment comes when is a function of (seed, position) and of nothing else.
+"""Paired training segments; which segment comes when is a function of (seed, position) and of
+nothing else.
 
-So a resumed run, another number of workers or another number of processes sees exactly the same data.
+So a resumed run, another number of workers or another number of processes sees exactly the same
+data.
 """
 
 from __future__ import annotations
@@ -18,17 +20,20 @@ from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure
 from gan_denoise.scenes import Scenes
 
-_CACHE_BYTES = 2**30  # a corpus whose decoded pairs fit is kept in memory; a larger one is read segment by segment
+# A corpus whose decoded pairs fit is kept in memory; a larger one is read segment by segment
+_CACHE_BYTES = 2**30
 
 
 class Segments(Dataset):
-    """An endless sequence of segments of fixed length: position -> {"noisy", "clean": (1, T) float32, "utt_id"}.
+    """An endless sequence of segments of fixed length: position -> {"noisy", "clean": (1, T)
+    float32, "utt_id"}.
 
-    data: with noisy files. length: T in samples at `sample_rate` Hz. gain_db: [low, high], a random gain common to both
-    signals. stream: a name; streams of other names draw other segments from the same seed (the discriminator-only
-    steps have their own). Utterances come in a new random order every epoch; a shorter one is followed by zeros.
-    fresh_noise: a procedure that corrupts the utterance anew at every visit; scenes: what makes clean and noisy of an excerpt
-    anew at every visit; without either the noisy files are read.
+    data: with noisy files. length: T in samples at `sample_rate` Hz. gain_db: [low, high], a random
+    gain common to both signals. stream: a name; streams of other names draw other segments from the
+    same seed (the discriminator-only steps have their own). Utterances come in a new random order
+    every epoch; a shorter one is followed by zeros. fresh_noise: a procedure that corrupts the
+    utterance anew at every visit; scenes: what makes clean and noisy of an excerpt anew at every
+    visit; without either the noisy files are read.
     """
 
     def __init__(
@@ -53,7 +58,9 @@ class Segments(Dataset):
         self._cache: dict[Path, np.ndarray] | None = {} if decoded_bytes <= _CACHE_BYTES else None
 
     def __getitem__(self, position: int) -> dict:
-        utt_id = self._utt_ids[self._permutation(position // len(self._utt_ids))[position % len(self._utt_ids)]]
+        utt_id = self._utt_ids[
+            self._permutation(position // len(self._utt_ids))[position % len(self._utt_ids)]
+        ]
         draw = np.random.default_rng((self._seed, self._stream, 1, position))
         where, gain = draw.random(), np.float32(10.0 ** (draw.uniform(*self._gain_db) / 20.0))
         if self._scenes is not None:
@@ -71,12 +78,16 @@ class Segments(Dataset):
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:
-            order = np.random.default_rng((self._seed, self._stream, 0, epoch)).permutation(len(self._utt_ids))
+            order = np.random.default_rng((self._seed, self._stream, 0, epoch)).permutation(
+                len(self._utt_ids)
+            )
             self._order = (epoch, order)
         return self._order[1]
 
     def _pair(self, utt_id: str, where: float) -> list[np.ndarray]:
-        """Clean and noisy samples of one excerpt, at most `length` each; where: 0 to 1, its place in the utterance."""
+        """Clean and noisy samples of one excerpt, at most `length` each; where: 0 to 1, its place
+        in the utterance.
+        """
         paths = self._data.wav[utt_id], self._data.noisy[utt_id]
         if self._cache is None:
             frames = [self._frames(path, utt_id) for path in paths]
@@ -87,14 +98,20 @@ class Segments(Dataset):
         return [wave[self._span(len(wave), where)] for wave in pair]
 
     def _fresh(self, utt_id: str, where: float, position: int) -> list[np.ndarray]:
-        """The same excerpt, corrupted by a draw of this visit: the whole utterance first, since cropping moves the grid."""
+        """The same excerpt, corrupted by a draw of this visit: the whole utterance first, since
+        cropping moves the grid.
+        """
         clean = self._whole(self._data.wav[utt_id], utt_id)
         visit = f"{utt_id} {self._seed} {self._stream} {position}"
-        noisy = self._fresh_noise.apply(clean, visit, self._sample_rate, split="train").astype(np.float32)
+        noisy = self._fresh_noise.apply(clean, visit, self._sample_rate, split="train").astype(
+            np.float32
+        )
         return [wave[self._span(len(clean), where)] for wave in (clean, noisy)]
 
     def _scene(self, utt_id: str, where: float, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """An excerpt of the utterance in a scene of this visit; other utterances of the data are the voices around it."""
+        """An excerpt of the utterance in a scene of this visit; other utterances of the data are
+        the voices around it.
+        """
         draw = np.random.default_rng((self._seed, self._stream, 2, position))
 
         def voice(draw: np.random.Generator) -> np.ndarray:
@@ -124,14 +141,19 @@ class Segments(Dataset):
         return wave
 
     def _frames(self, path: Path, utt_id: str) -> int:
-        """The file's length in samples. Raises InputError where it is not what the data directory says."""
+        """The file's length in samples. Raises InputError where it is not what the data directory
+        says.
+        """
         try:
             info = sf.info(path)
         except (sf.LibsndfileError, RuntimeError) as error:
-            raise InputError(f"{path}: {utt_id}: cannot be read any more: run stages 0 and 1 again") from error
+            raise InputError(
+                f"{path}: {utt_id}: cannot be read any more: run stages 0 and 1 again"
+            ) from error
         if info.samplerate != self._sample_rate or info.channels != 1:
             raise InputError(
-                f"{path}: {utt_id}: expected mono at {self._sample_rate} Hz, found {info.channels} at {info.samplerate}"
+                f"{path}: {utt_id}: expected mono at {self._sample_rate} Hz, found {info.channels}"
+                f" at {info.samplerate}"
             )
         check_duration(path, utt_id, info.frames, self._data.utt2dur[utt_id], self._sample_rate)
         return info.frames
@@ -140,20 +162,27 @@ class Segments(Dataset):
 def _check_partners(paths: tuple[Path, Path], utt_id: str, frames: list[int]) -> None:
     if frames[0] != frames[1]:
         raise InputError(
-            f"{paths[1]}: {utt_id}: has {frames[1]} samples, its clean counterpart {paths[0]} has {frames[0]}: run stages 0 "
-            "and 1 again"
+            f"{paths[1]}: {utt_id}: has {frames[1]} samples, its clean counterpart {paths[0]} has"
+            f" {frames[0]}: run stages 0 and 1 again"
         )
 
 
 class Batches:
-    """A batch sampler: the positions of updates first, first + 1, ... last - 1, this process's share of each batch.
+    """A batch sampler: the positions of updates first, first + 1, ... last - 1, this process's
+    share of each batch.
 
-    batch_size counts the items of all processes together, so what an update sees does not depend on their number.
+    batch_size counts the items of all processes together, so what an update sees does not depend on
+    their number.
     """
 
-    def __init__(self, first: int, last: int, *, batch_size: int, process: int = 0, processes: int = 1):
+    def __init__(
+        self, first: int, last: int, *, batch_size: int, process: int = 0, processes: int = 1
+    ):
         if batch_size % processes:
-            raise InputError(f"batch_size={batch_size} cannot be shared by {processes} processes: choose a multiple")
+            raise InputError(
+                f"batch_size={batch_size} cannot be shared by {processes} processes: choose a"
+                " multiple"
+            )
         self._updates, self._batch_size = range(first, last), batch_size
         share = batch_size // processes
         self._mine = range(process * share, (process + 1) * share)

@@ -1,7 +1,9 @@
-"""Does the voice survive? Speaker embeddings made of MFCC statistics: a baseline that needs no trained model.
+"""Does the voice survive? Speaker embeddings made of MFCC statistics: a baseline that needs no
+trained model.
 
-It knows the average and the spread of the spectral envelope, so it hears colouration and residual noise as well as another voice: compare
-systems with it, on the same recordings, rather than read its value alone.
+It knows the average and the spread of the spectral envelope, so it hears colouration and residual
+noise as well as another voice: compare systems with it, on the same recordings, rather than read
+its value alone.
 """
 
 from __future__ import annotations
@@ -16,22 +18,29 @@ _SHORTEST = 20  # frames
 
 
 def embedding(wave: np.ndarray, sample_rate: int) -> np.ndarray | None:
-    """(T,) -> (40,): mean and standard deviation of 20 liftered MFCCs (without the level) over the active frames.
+    """(T,) -> (40,): mean and standard deviation of 20 liftered MFCCs (without the level) over the
+    active frames.
 
-    25 ms Hamming windows every 10 ms, 40 mel bands from 60 Hz to 7.6 kHz or 0.475 of the rate. None under 0.2 s of activity.
+    25 ms Hamming windows every 10 ms, 40 mel bands from 60 Hz to 7.6 kHz or 0.475 of the rate. None
+    under 0.2 s of activity.
     """
     length, hop = round(0.025 * sample_rate), round(0.01 * sample_rate)
     if len(wave) < length:
         return None
     emphasised = np.append(wave[0], wave[1:] - 0.97 * wave[:-1])
-    power = np.square(np.abs(np.fft.rfft(sliding_window_view(emphasised, length)[::hop] * np.hamming(length))))
+    power = np.square(
+        np.abs(np.fft.rfft(sliding_window_view(emphasised, length)[::hop] * np.hamming(length)))
+    )
     energy = power.sum(axis=1)
     active = energy > 10.0 ** (-_RANGE_DB / 10.0) * energy.max()
     if active.sum() < _SHORTEST:
         return None
     bands = power[active] @ _mel_filters(length, sample_rate).T
-    cepstra = dct(np.log(np.maximum(bands, 1e-10 * bands.max())), axis=1, norm="ortho")[:, 1 : _COEFFICIENTS + 1]
-    cepstra *= 1.0 + 11.0 * np.sin(np.pi * np.arange(1, _COEFFICIENTS + 1) / 22.0)  # the lifter of HTK and Kaldi
+    cepstra = dct(np.log(np.maximum(bands, 1e-10 * bands.max())), axis=1, norm="ortho")[
+        :, 1 : _COEFFICIENTS + 1
+    ]
+    # The lifter of HTK and Kaldi
+    cepstra *= 1.0 + 11.0 * np.sin(np.pi * np.arange(1, _COEFFICIENTS + 1) / 22.0)
     return np.concatenate([cepstra.mean(axis=0), cepstra.std(axis=0)])
 
 
@@ -42,7 +51,9 @@ def similarity(one: np.ndarray, other: np.ndarray) -> float:
 
 def _mel_filters(length: int, sample_rate: int) -> np.ndarray:
     """(bands, bins): triangles that are evenly spaced in mel."""
-    low, high = (2595.0 * np.log10(1.0 + hz / 700.0) for hz in (60.0, min(7600.0, 0.475 * sample_rate)))
+    low, high = (
+        2595.0 * np.log10(1.0 + hz / 700.0) for hz in (60.0, min(7600.0, 0.475 * sample_rate))
+    )
     corners = 700.0 * (10.0 ** (np.linspace(low, high, _BANDS + 2) / 2595.0) - 1.0)
     bins = np.arange(length // 2 + 1) * sample_rate / length
     rising = (bins - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]

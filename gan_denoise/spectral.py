@@ -1,8 +1,10 @@
-"""The frame of spectral generators: stft -> features -> (a subclass's network over time) -> complex mask and residual -> istft.
+"""The frame of spectral generators: stft -> features -> (a subclass's network over time) -> complex
+mask and residual -> istft.
 
-Frequency bins are channels and time is the axis, as in Vocos (Siuzdak 2023). A mask in [0, 1] cannot bring back a bin that
-was zeroed, hence an unbounded complex mask plus a residual. The input is divided by its own local level, so a gain on
-the input is the same gain on the output, by construction.
+Frequency bins are channels and time is the axis, as in Vocos (Siuzdak 2023). A mask in [0, 1]
+cannot bring back a bin that was zeroed, hence an unbounded complex mask plus a residual. The input
+is divided by its own local level, so a gain on the input is the same gain on the output, by
+construction.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from gan_denoise.stft import STFT
 
 
 class SpectralGenerator(nn.Module):
-    """(B, 1, T) noisy -> (B, 1, T) enhanced. A subclass gives `body`: (B, N, 3 bins) features -> (B, N, width).
+    """(B, 1, T) noisy -> (B, 1, T) enhanced. A subclass gives `body`: (B, N, 3 bins) features ->
+    (B, N, width).
 
-    sample_rate: Hz. width: channels of the body's output. context: frames each side that the body reaches. grid: frames
-    on whose multiples a signal may be cut. window_ms, hop_ms: of the STFT. level_ms: each side, over which the local level is taken.
+    sample_rate: Hz. width: channels of the body's output. context: frames each side that the body
+    reaches. grid: frames on whose multiples a signal may be cut. window_ms, hop_ms: of the STFT.
+    level_ms: each side, over which the local level is taken.
     """
 
     def __init__(
@@ -56,13 +60,17 @@ class SpectralGenerator(nn.Module):
         # Power-law compression (exponent 0.3) brings quiet bins into a range that a network sees
         magnitude = (real.square() + imaginary.square()).clamp_min(1e-10).sqrt()
         compression = magnitude.pow(-0.7)
-        features = torch.cat([magnitude * compression, real * compression, imaginary * compression], dim=1)
+        features = torch.cat(
+            [magnitude * compression, real * compression, imaginary * compression], dim=1
+        )
         hidden = self.norm(self.body(features.transpose(1, 2)))
-        with torch.autocast(hidden.device.type, enabled=False):  # eight bits of mantissa would be heard
+        # Eight bits of mantissa would be heard
+        with torch.autocast(hidden.device.type, enabled=False):
             out = self.head(hidden.to(self.head.weight.dtype)).transpose(1, 2)
         mask_real, mask_imag, residual_real, residual_imag = out.chunk(4, dim=1)
         mask_real = 1.0 + mask_real
-        out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level  # silence stays silence
+        # Silence stays silence
+        out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level
         out_imag = (mask_real * imaginary + mask_imag * real + residual_imag) * level
         return self.stft.inverse(out_real, out_imag, noisy.shape[-1])[:, None]
 
@@ -74,11 +82,15 @@ class SpectralGenerator(nn.Module):
         return mean.sqrt()
 
 
-def recent_level(real: Tensor, imaginary: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The causal level: RMS magnitude over the last frames that there are, at most 1 more than `past` holds.
+def recent_level(
+    real: Tensor, imaginary: Tensor, past: Tensor, age: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The causal level: RMS magnitude over the last frames that there are, at most 1 more than
+    `past` holds.
 
-    real, imaginary (B, N, F); past (B, frames - 1, 1): powers of the frames before; age (B, 1, 1): how many there have been, at most
-    `frames`. Returns the level (B, N, 1), and past and age for what follows.
+    real, imaginary (B, N, F); past (B, frames - 1, 1): powers of the frames before; age (B, 1, 1):
+    how many there have been, at most `frames`. Returns the level (B, N, 1), and past and age for
+    what follows.
     """
     count, frames = real.shape[1], past.shape[1] + 1
     power = (real.square() + imaginary.square()).mean(dim=-1, keepdim=True)

@@ -1,4 +1,6 @@
-"""The torch STFTs and their inverses, in real numbers: what generators, losses and discriminators use."""
+"""The torch STFTs and their inverses, in real numbers: what generators, losses and discriminators
+use.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ from torch.nn import functional as F
 
 
 class STFT(nn.Module):
-    """Unnormalised, centred STFT with zero padding and a periodic Hann window, and its inverse. Always in float32 or wider.
+    """Unnormalised, centred STFT with zero padding and a periodic Hann window, and its inverse.
+    Always in float32 or wider.
 
-    n_fft, hop_length: samples, n_fft a multiple of hop_length. The signal is padded to a whole number of hops, so that
-    its last samples are covered by as many frames as all others.
+    n_fft, hop_length: samples, n_fft a multiple of hop_length. The signal is padded to a whole
+    number of hops, so that its last samples are covered by as many frames as all others.
     """
 
     def __init__(self, n_fft: int, hop_length: int):
@@ -43,11 +46,15 @@ class STFT(nn.Module):
         """(B, n_fft / 2 + 1, N) twice -> (B, length), the inverse of `forward` for T = length."""
         spectrum, padded = torch.complex(real, imaginary), (real.shape[-1] - 1) * self.hop_length
         window = self.window.to(real.dtype)
-        return torch.istft(spectrum, self.n_fft, self.hop_length, window=window, length=max(padded, 1))[..., :length]
+        return torch.istft(
+            spectrum, self.n_fft, self.hop_length, window=window, length=max(padded, 1)
+        )[..., :length]
 
 
 class ExportedSTFT(nn.Module):
-    """An STFT as convolutions, float32, which any runtime knows: takes the place of `stft` in a model to be exported."""
+    """An STFT as convolutions, float32, which any runtime knows: takes the place of `stft` in a
+    model to be exported.
+    """
 
     def __init__(self, stft: STFT):
         super().__init__()
@@ -67,14 +74,20 @@ class ExportedSTFT(nn.Module):
 
     def inverse(self, real: Tensor, imaginary: Tensor, length: int) -> Tensor:
         """As STFT.inverse."""
-        wave = F.conv_transpose1d(torch.cat([real, imaginary], dim=1), self.synthesis, stride=self.hop_length)
-        weight = F.conv_transpose1d(torch.ones_like(real[:, :1]), self.weight, stride=self.hop_length)
+        wave = F.conv_transpose1d(
+            torch.cat([real, imaginary], dim=1), self.synthesis, stride=self.hop_length
+        )
+        weight = F.conv_transpose1d(
+            torch.ones_like(real[:, :1]), self.weight, stride=self.hop_length
+        )
         half = self.n_fft // 2
         return wave[:, 0, half : half + length] / weight[:, 0, half : half + length]
 
 
 def fourier_basis(n_fft: int) -> tuple[Tensor, Tensor]:
-    """The DFT of real signals as float64 matrices: (n_fft, 2 bins) to the real and then the imaginary parts; back (2 bins, n_fft)."""
+    """The DFT of real signals as float64 matrices: (n_fft, 2 bins) to the real and then the
+    imaginary parts; back (2 bins, n_fft).
+    """
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64)
     phase = 2.0 * torch.pi * torch.outer(torch.arange(n_fft, dtype=torch.float64), bins) / n_fft
     basis = torch.cat([phase.cos(), -phase.sin()], dim=1)
@@ -83,37 +96,50 @@ def fourier_basis(n_fft: int) -> tuple[Tensor, Tensor]:
 
 
 class StreamingSTFT(nn.Module):
-    """The same transform for causal use: hop by hop, with what was heard so far as explicit state, and no complex numbers.
+    """The same transform for causal use: hop by hop, with what was heard so far as explicit state,
+    and no complex numbers.
 
-    The DFT is a matrix product, which any exporter knows; a frame is the last n_fft samples. `analyse` turns N new hops into N
-    frames, `synthesise` N frames into N finished hops, which are n_fft - hop_length samples behind the input. Whatever the
-    window, the pair is the identity (weighted overlap-add). n_fft, hop_length: samples, n_fft a multiple of hop_length.
+    The DFT is a matrix product, which any exporter knows; a frame is the last n_fft samples.
+    `analyse` turns N new hops into N frames, `synthesise` N frames into N finished hops, which are
+    n_fft - hop_length samples behind the input. Whatever the window, the pair is the identity
+    (weighted overlap-add). n_fft, hop_length: samples, n_fft a multiple of hop_length.
     """
 
     def __init__(self, n_fft: int, hop_length: int):
         super().__init__()
         if n_fft % hop_length or n_fft < 2 * hop_length:
-            raise ValueError(f"n_fft {n_fft} is not twice hop_length {hop_length}, or another multiple from there")
+            raise ValueError(
+                f"n_fft {n_fft} is not twice hop_length {hop_length}, or another multiple from"
+                " there"
+            )
         self.n_fft, self.hop_length, self.overlap = n_fft, hop_length, n_fft // hop_length - 1
         window = torch.hann_window(n_fft, dtype=torch.float64).sqrt()  # on the way in and out
         weight = window.square().view(-1, hop_length).sum(dim=0).repeat(self.overlap + 1)
         basis, inverse_basis = fourier_basis(n_fft)
         self.register_buffer("analysis", (basis * window[:, None]).float(), persistent=False)
-        self.register_buffer("synthesis", (inverse_basis * (window / weight)).float(), persistent=False)
+        self.register_buffer(
+            "synthesis", (inverse_basis * (window / weight)).float(), persistent=False
+        )
 
     @property
     def bins(self) -> int:
         return self.n_fft // 2 + 1
 
     def analyse(self, hops: Tensor, past: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """hops (B, N, hop), past (B, overlap, hop) -> real and imaginary part (B, N, bins) each, and the new past."""
+        """hops (B, N, hop), past (B, overlap, hop) -> real and imaginary part (B, N, bins) each,
+        and the new past.
+        """
         count, hops = hops.shape[1], torch.cat([past, hops], dim=1)
-        frames = torch.cat([hops[:, shift : shift + count] for shift in range(self.overlap + 1)], dim=-1)
+        frames = torch.cat(
+            [hops[:, shift : shift + count] for shift in range(self.overlap + 1)], dim=-1
+        )
         real, imaginary = (frames @ self.analysis).chunk(2, dim=-1)
         return real, imaginary, hops[:, count:]
 
     def synthesise(self, real: Tensor, imaginary: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, bins) twice, tail (B, overlap, hop) of the frames before -> finished hops (B, N, hop), and the new tail."""
+        """(B, N, bins) twice, tail (B, overlap, hop) of the frames before -> finished hops (B, N,
+        hop), and the new tail.
+        """
         frames = torch.cat([real, imaginary], dim=-1) @ self.synthesis
         parts = frames.unflatten(-1, (self.overlap + 1, self.hop_length)).unbind(dim=2)
         summed = F.pad(tail, (0, 0, 0, frames.shape[1]))

@@ -1,7 +1,9 @@
-"""Stages that take a signal piece by piece, of any sizes, and give what is finished: live streams and files of any length use the same.
+"""Stages that take a signal piece by piece, of any sizes, and give what is finished: live streams
+and files of any length use the same.
 
-A stage has `push(samples)` -> what is finished by now, and `flush()` -> the rest, after which it starts anew: as many samples came out
-as went in (at a ratio of rates). All samples are (n, channels) float32.
+A stage has `push(samples)` -> what is finished by now, and `flush()` -> the rest, after which it
+starts anew: as many samples came out as went in (at a ratio of rates). All samples are (n,
+channels) float32.
 """
 
 from __future__ import annotations
@@ -28,19 +30,25 @@ class Stage(Protocol):
 
 
 class Live:
-    """A stage as a caller outside uses it: its input is checked, and as many samples come out as went in."""
+    """A stage as a caller outside uses it: its input is checked, and as many samples come out as
+    went in.
+    """
 
     def __init__(self, stage: Stage, channels: int):
         self._stage, self._channels, self._received, self._emitted = stage, channels, 0, 0
 
     def push(self, samples) -> np.ndarray:
-        """(n, channels), n >= 0, of any type of samples -> (m, channels) float32: what is finished by now.
+        """(n, channels), n >= 0, of any type of samples -> (m, channels) float32: what is finished
+        by now.
 
-        Raises InputError for other shapes and types, NaN and infinite samples; the stream is then as before.
+        Raises InputError for other shapes and types, NaN and infinite samples; the stream is then
+        as before.
         """
         wave = as_float32(samples)
         if wave.ndim != 2 or wave.shape[1] != self._channels:
-            raise InputError(f"the stream expects samples of shape (n, {self._channels}), found {wave.shape}")
+            raise InputError(
+                f"the stream expects samples of shape (n, {self._channels}), found {wave.shape}"
+            )
         if not np.isfinite(wave).all():
             raise InputError("the stream holds NaN or infinite samples: silence them before")
         self._received += len(wave)
@@ -61,9 +69,11 @@ class Live:
 
 
 class Stream:
-    """A generator with `latency` and `step`, live. What comes out at sample t depends on no input from t + latency on.
+    """A generator with `latency` and `step`, live. What comes out at sample t depends on no input
+    from t + latency on.
 
-    generator: on its device, in evaluation mode. channels: enhanced one by one, each with a state of its own.
+    generator: on its device, in evaluation mode. channels: enhanced one by one, each with a state
+    of its own.
     """
 
     def __init__(self, generator: nn.Module, channels: int, sample_rate: int):
@@ -77,7 +87,8 @@ class Stream:
         with torch.inference_mode():
             self._state = self._generator.initial_state(self._channels)
         self._waiting = np.zeros((0, self._channels), dtype=np.float32)
-        self._early = self._generator.latency - self._hop  # samples from before the signal's start, to be dropped
+        # Samples from before the signal's start, to be dropped
+        self._early = self._generator.latency - self._hop
         self._heard = self._said = 0
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -85,7 +96,10 @@ class Stream:
         self._heard += len(samples)
         self._waiting = np.concatenate([self._waiting, samples])
         whole = len(self._waiting) // self._hop * self._hop
-        pieces = [self._step(self._waiting[start : start + self._at_once]) for start in range(0, whole, self._at_once)]
+        pieces = [
+            self._step(self._waiting[start : start + self._at_once])
+            for start in range(0, whole, self._at_once)
+        ]
         pieces = [piece for piece in pieces if len(piece)]
         self._waiting = self._waiting[whole:].copy()
         out = np.concatenate(pieces) if pieces else self._waiting[:0]
@@ -95,7 +109,9 @@ class Stream:
     def _step(self, samples: np.ndarray) -> np.ndarray:
         samples = samples[: len(samples) // self._hop * self._hop]
         with torch.inference_mode():
-            out, self._state = self._generator.step(torch.from_numpy(samples.T.copy()).to(self._device), self._state)
+            out, self._state = self._generator.step(
+                torch.from_numpy(samples.T.copy()).to(self._device), self._state
+            )
         out = out.T.cpu().numpy()
         early = min(self._early, len(out))
         self._early -= early
@@ -110,7 +126,9 @@ class Stream:
 
 
 class Windowed:
-    """Any other generator: pieces with its receptive field each side as context, so that the result is that of the whole."""
+    """Any other generator: pieces with its receptive field each side as context, so that the result
+    is that of the whole.
+    """
 
     def __init__(self, generator: nn.Module, channels: int, sample_rate: int):
         self._generator, self._channels = generator, channels
@@ -129,14 +147,22 @@ class Windowed:
         self._held = np.concatenate([self._held, samples])
         pieces = [self._held[:0]]
         while len(self._held) - self._before >= self._piece + self._context:
-            pieces.append(self._enhance(self._held[: self._before + self._piece + self._context])[: self._piece])
+            pieces.append(
+                self._enhance(self._held[: self._before + self._piece + self._context])[
+                    : self._piece
+                ]
+            )
             drop = max(0, self._before + self._piece - self._context)
             self._held, self._before = self._held[drop:].copy(), self._before + self._piece - drop
         return np.concatenate(pieces)
 
     def flush(self) -> np.ndarray:
         """The rest; then it starts anew."""
-        out = self._held[self._before :] if len(self._held) == self._before else self._enhance(self._held)
+        out = (
+            self._held[self._before :]
+            if len(self._held) == self._before
+            else self._enhance(self._held)
+        )
         self._start()
         return out
 
@@ -150,28 +176,38 @@ class Windowed:
 
 
 class Resampler:
-    """Band-limited, aligned in time (soxr); between equal rates a wire. quality: "VHQ" for files; "HQ" waits for half as much, for live use."""
+    """Band-limited, aligned in time (soxr); between equal rates a wire. quality: "VHQ" for files;
+    "HQ" waits for half as much, for live use.
+    """
 
     def __init__(self, rate_in: int, rate_out: int, channels: int, *, quality: str = "VHQ"):
         self._rates, self._quality, self._channels = (rate_in, rate_out), quality, channels
         self._start()
 
     def _start(self) -> None:
-        self._soxr = soxr.ResampleStream(*self._rates, self._channels, dtype="float32", quality=self._quality)
+        self._soxr = soxr.ResampleStream(
+            *self._rates, self._channels, dtype="float32", quality=self._quality
+        )
         self._heard = self._said = 0
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """(n, channels) at rate_in -> (m, channels) at rate_out."""
         self._heard += len(samples)
         wire = self._rates[0] == self._rates[1]
-        out = samples if wire else self._soxr.resample_chunk(np.ascontiguousarray(samples, dtype=np.float32))
+        out = (
+            samples
+            if wire
+            else self._soxr.resample_chunk(np.ascontiguousarray(samples, dtype=np.float32))
+        )
         self._said += len(out)
         return out
 
     def flush(self) -> np.ndarray:
         """The rest, so that ceil(T * out / in) came out in all; then it starts anew."""
         left = max(0, -(-self._heard * self._rates[1] // self._rates[0]) - self._said)
-        last = self._soxr.resample_chunk(np.zeros((0, self._channels), dtype=np.float32), last=True)[:left]
+        last = self._soxr.resample_chunk(
+            np.zeros((0, self._channels), dtype=np.float32), last=True
+        )[:left]
         out = np.pad(last, [(0, left - len(last)), (0, 0)])
         self._start()
         return out

@@ -1,7 +1,9 @@
-"""Synthetic background noise, for those who have no recordings and as kinds that are known to be held out.
+"""Synthetic background noise, for those who have no recordings and as kinds that are known to be
+held out.
 
-Each kind is a function of (a random generator, a number of samples, a sample rate) -> (T,) float64, of any level: `mix` sets it. It
-draws its pitch, slope, density and the like anew at every call, and varies in time, so that no two excerpts are alike.
+Each kind is a function of (a random generator, a number of samples, a sample rate) -> (T,) float64,
+of any level: `mix` sets it. It draws its pitch, slope, density and the like anew at every call, and
+varies in time, so that no two excerpts are alike.
 """
 
 from __future__ import annotations
@@ -28,8 +30,12 @@ def check_kind(kind: object, where: str) -> str:
 
 @functools.cache
 def synthesise(kind: str) -> np.ndarray:
-    """Two minutes of a kind at SAMPLE_RATE, a new one of its kind every five seconds: (T,) float64 of RMS 1, the same on every machine."""
-    draw = np.random.Generator(np.random.Philox(key=int.from_bytes(kind.encode()[:16].ljust(16), "little")))
+    """Two minutes of a kind at SAMPLE_RATE, a new one of its kind every five seconds: (T,) float64
+    of RMS 1, the same on every machine.
+    """
+    draw = np.random.Generator(
+        np.random.Philox(key=int.from_bytes(kind.encode()[:16].ljust(16), "little"))
+    )
     step, fade = round(_PIECE_S * SAMPLE_RATE), round(_FADE_S * SAMPLE_RATE)
     ramp = np.sin(np.linspace(0.0, np.pi / 2, fade))
     wave = np.zeros(SECONDS * SAMPLE_RATE + fade)
@@ -51,32 +57,54 @@ def _coloured(draw: np.random.Generator, length: int, exponent: float) -> np.nda
 
 
 def _wander(draw: np.random.Generator, length: int, rate: int, every_s: float) -> np.ndarray:
-    """A smooth random walk around 0 with a new goal every `every_s` seconds: (T,), about -2 to 2."""
+    """A smooth random walk around 0 with a new goal every `every_s` seconds: (T,), about -2 to
+    2.
+    """
     count = int(length / rate / every_s) + 3
-    return np.interp(np.arange(length) / rate / every_s, np.arange(count), draw.standard_normal(count))
+    return np.interp(
+        np.arange(length) / rate / every_s, np.arange(count), draw.standard_normal(count)
+    )
 
 
-def _band(draw: np.random.Generator, length: int, rate: int, low_hz: float, high_hz: float) -> np.ndarray:
+def _band(
+    draw: np.random.Generator, length: int, rate: int, low_hz: float, high_hz: float
+) -> np.ndarray:
     """Gaussian noise between two frequencies, with soft edges."""
     spectrum = np.fft.rfft(draw.standard_normal(length))
     hz = np.maximum(np.fft.rfftfreq(length, 1.0 / rate), 1.0)
-    return np.fft.irfft(spectrum / (1.0 + (low_hz / hz) ** 4) / (1.0 + (hz / high_hz) ** 4), n=length)
+    return np.fft.irfft(
+        spectrum / (1.0 + (low_hz / hz) ** 4) / (1.0 + (hz / high_hz) ** 4), n=length
+    )
 
 
-def _impulses(draw: np.random.Generator, length: int, rate: int, per_s: float, decay_s: float, hz: float) -> np.ndarray:
+def _impulses(
+    draw: np.random.Generator, length: int, rate: int, per_s: float, decay_s: float, hz: float
+) -> np.ndarray:
     """Clicks at random times and of random strength, each a short burst that rings near `hz`."""
     train = np.zeros(length)
     times = draw.integers(0, length, round(per_s * length / rate))
     np.add.at(train, times, draw.standard_normal(len(times)) * draw.exponential(1.0, len(times)))
     time = np.arange(round(8 * decay_s * rate)) / rate
-    burst = np.exp(-time / decay_s) * np.cos(2 * np.pi * hz * time) * (1.0 + 0.5 * draw.standard_normal(len(time)))
+    burst = (
+        np.exp(-time / decay_s)
+        * np.cos(2 * np.pi * hz * time)
+        * (1.0 + 0.5 * draw.standard_normal(len(time)))
+    )
     return np.fft.irfft(np.fft.rfft(train) * np.fft.rfft(burst, n=length), n=length)
 
 
-def _harmonics(hz: np.ndarray, rate: int, count: int, tilt: float, draw: np.random.Generator) -> np.ndarray:
-    """A tone of moving pitch hz (T,) with `count` harmonics that fall with k ** -tilt and have random phases."""
+def _harmonics(
+    hz: np.ndarray, rate: int, count: int, tilt: float, draw: np.random.Generator
+) -> np.ndarray:
+    """A tone of moving pitch hz (T,) with `count` harmonics that fall with k ** -tilt and have
+    random phases.
+    """
     phasor = np.exp(2j * np.pi * (np.cumsum(hz) / rate % 1.0))
-    weights = draw.uniform(0.3, 1.0, count) / np.arange(1, count + 1) ** tilt * np.exp(2j * np.pi * draw.random(count))
+    weights = (
+        draw.uniform(0.3, 1.0, count)
+        / np.arange(1, count + 1) ** tilt
+        * np.exp(2j * np.pi * draw.random(count))
+    )
     harmonic, tone = phasor, np.zeros(len(hz))
     for number, weight in enumerate(weights, start=1):
         tone += (harmonic * weight).real * (number * hz < rate / 2.2)
@@ -87,7 +115,10 @@ def _harmonics(hz: np.ndarray, rate: int, count: int, tilt: float, draw: np.rand
 def _room(draw, length, rate):
     """Background of a room: a spectral slope between white and brown that drifts."""
     blend = 1.0 / (1.0 + np.exp(-_wander(draw, length, rate, 2.0)))
-    bright, dark = _coloured(draw, length, draw.uniform(0.0, 1.5)), _coloured(draw, length, draw.uniform(1.0, 2.5))
+    bright, dark = (
+        _coloured(draw, length, draw.uniform(0.0, 1.5)),
+        _coloured(draw, length, draw.uniform(1.0, 2.5)),
+    )
     return blend * bright / bright.std() + (1.0 - blend) * dark / dark.std()
 
 
@@ -96,7 +127,9 @@ def _colour(draw, length, rate):
     edges = 60.0 * 2.0 ** np.arange(8)
     bands = [_band(draw, length, rate, low, 2 * low) for low in edges]
     every_s = np.exp(draw.uniform(np.log(0.1), np.log(3.0)))
-    return sum(band / band.std() * np.exp(1.2 * _wander(draw, length, rate, every_s)) for band in bands)
+    return sum(
+        band / band.std() * np.exp(1.2 * _wander(draw, length, rate, every_s)) for band in bands
+    )
 
 
 def _hum(draw, length, rate):
@@ -108,7 +141,10 @@ def _hum(draw, length, rate):
 
 def _fan(draw, length, rate):
     """A rotor: blade tones over turbulence, its speed drifting."""
-    hz = np.exp(draw.uniform(np.log(60.0), np.log(500.0)) + 0.2 * _wander(draw, length, rate, draw.uniform(0.5, 6.0)))
+    hz = np.exp(
+        draw.uniform(np.log(60.0), np.log(500.0))
+        + 0.2 * _wander(draw, length, rate, draw.uniform(0.5, 6.0))
+    )
     tone = _harmonics(hz, rate, 40, draw.uniform(0.4, 1.5), draw)
     air = _coloured(draw, length, draw.uniform(0.5, 2.0))
     return draw.uniform(0.2, 2.0) * tone / tone.std() + air / air.std()
@@ -116,7 +152,9 @@ def _fan(draw, length, rate):
 
 def _wind(draw, length, rate):
     """Gusts: low rumble whose strength swings by some 20 dB."""
-    return _coloured(draw, length, draw.uniform(2.2, 3.0)) * np.exp(1.2 * _wander(draw, length, rate, 0.7))
+    return _coloured(draw, length, draw.uniform(2.2, 3.0)) * np.exp(
+        1.2 * _wander(draw, length, rate, 0.7)
+    )
 
 
 def _rhythm(draw, length, rate):
@@ -128,21 +166,31 @@ def _rhythm(draw, length, rate):
 
 def _rain(draw, length, rate):
     """Many drops and a few large ones."""
-    small = _impulses(draw, length, rate, draw.uniform(300.0, 4000.0), 0.001, draw.uniform(2000.0, 6000.0))
-    large = _impulses(draw, length, rate, draw.uniform(5.0, 60.0), 0.008, draw.uniform(500.0, 1500.0))
+    small = _impulses(
+        draw, length, rate, draw.uniform(300.0, 4000.0), 0.001, draw.uniform(2000.0, 6000.0)
+    )
+    large = _impulses(
+        draw, length, rate, draw.uniform(5.0, 60.0), 0.008, draw.uniform(500.0, 1500.0)
+    )
     return small / small.std() + 0.4 * large / large.std()
 
 
 def _typing(draw, length, rate):
     """Keys and dishes: single knocks and rings with pauses, over a quiet room."""
-    knocks = _impulses(draw, length, rate, draw.uniform(3.0, 12.0), 0.006, draw.uniform(800.0, 3500.0))
-    knocks += 0.5 * _impulses(draw, length, rate, draw.uniform(0.5, 4.0), 0.06, draw.uniform(1200.0, 5000.0))
+    knocks = _impulses(
+        draw, length, rate, draw.uniform(3.0, 12.0), 0.006, draw.uniform(800.0, 3500.0)
+    )
+    knocks += 0.5 * _impulses(
+        draw, length, rate, draw.uniform(0.5, 4.0), 0.06, draw.uniform(1200.0, 5000.0)
+    )
     room = _coloured(draw, length, 1.5)
     return knocks / knocks.std() + 0.2 * room / room.std()
 
 
 def _babble(draw, length, rate):
-    """Many voices at once: harmonic and noisy voices with syllables, formants by fixed bands, none intelligible."""
+    """Many voices at once: harmonic and noisy voices with syllables, formants by fixed bands, none
+    intelligible.
+    """
     voices = np.zeros(length)
     for _ in range(draw.integers(3, 12)):
         pitch = draw.uniform(90.0, 230.0) * np.exp(0.15 * _wander(draw, length, rate, 0.25))
@@ -150,7 +198,9 @@ def _babble(draw, length, rate):
         shaped = np.zeros(length)
         spectrum, hz = np.fft.rfft(voice), np.maximum(np.fft.rfftfreq(length, 1.0 / rate), 1.0)
         for low, high in ((200, 900), (900, 2400), (2400, 6000)):
-            band = np.fft.irfft(spectrum / (1.0 + (low / hz) ** 4) / (1.0 + (hz / high) ** 4), n=length)
+            band = np.fft.irfft(
+                spectrum / (1.0 + (low / hz) ** 4) / (1.0 + (hz / high) ** 4), n=length
+            )
             shaped += band * np.exp(1.0 * _wander(draw, length, rate, 0.12))
         syllables = np.clip(_wander(draw, length, rate, 0.13) + 0.2, 0.0, None)
         voices += shaped * syllables
@@ -169,11 +219,14 @@ def _beeps(draw, length, rate):
 
 
 def _engine(draw, length, rate):
-    """A motor under changing load: firing pulses of 25 to 80 Hz with many harmonics, and its rattle in step with them."""
+    """A motor under changing load: firing pulses of 25 to 80 Hz with many harmonics, and its rattle
+    in step with them.
+    """
     hz = 45.0 * np.exp(0.3 * _wander(draw, length, rate, 1.5))
     pulses = _harmonics(hz, rate, 60, 0.8, draw)
     rattle = (
-        _band(draw, length, rate, 800.0, 3000.0) * np.clip(np.sin(2 * np.pi * np.cumsum(hz) / rate), 0.0, None) ** 4
+        _band(draw, length, rate, 800.0, 3000.0)
+        * np.clip(np.sin(2 * np.pi * np.cumsum(hz) / rate), 0.0, None) ** 4
     )
     return pulses / pulses.std() + 0.5 * rattle / rattle.std()
 

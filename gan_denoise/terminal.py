@@ -1,4 +1,6 @@
-"""What every program of the project shows to people: progress with time left, one-line errors, exit statuses."""
+"""What every program of the project shows to people: progress with time left, one-line errors, exit
+statuses.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,18 @@ _LINE_EVERY_S = 20.0
 _SIGNAL_STATUS = 128  # plus the signal's number, as shells have it
 
 
-def progress(items: Iterable[Item], *, total: int, label: str, unit: str = "files") -> Iterator[Item]:
-    """Pass items through and show on standard error how far they are: a bar on a terminal, plain lines in a log."""
+def progress(
+    items: Iterable[Item], *, total: int, label: str, unit: str = "files"
+) -> Iterator[Item]:
+    """Pass items through and show on standard error how far they are: a bar on a terminal, plain
+    lines in a log.
+    """
     if sys.stderr is not None and sys.stderr.isatty():
         from tqdm import tqdm
 
-        yield from tqdm(items, total=total, desc=label, unit=f" {unit}", dynamic_ncols=True, leave=False)
+        yield from tqdm(
+            items, total=total, desc=label, unit=f" {unit}", dynamic_ncols=True, leave=False
+        )
         return
     started = shown = time.monotonic()
     for done, item in enumerate(items, start=1):
@@ -38,7 +46,8 @@ def progress(items: Iterable[Item], *, total: int, label: str, unit: str = "file
 
 
 def say(line: str) -> None:
-    """One line on standard error, beside what a program writes to standard output; it does not tear a progress bar.
+    """One line on standard error, beside what a program writes to standard output; it does not tear
+    a progress bar.
 
     Where standard error is closed, full or gone, the line is lost and the work goes on.
     """
@@ -53,7 +62,9 @@ def say(line: str) -> None:
 
 
 def tell(*lines: str) -> None:
-    """Lines on standard output, the result of a program. Raises OSError where they cannot be written."""
+    """Lines on standard output, the result of a program. Raises OSError where they cannot be
+    written.
+    """
     if sys.stdout is None:
         return
     try:
@@ -82,10 +93,12 @@ class Terminated(BaseException):
 
 
 def program(main: Callable[[], int | None]) -> Callable[[], None]:
-    """Make `main` a program: it exits with what main returns (None is 0), with one line and 1 for bad input.
+    """Make `main` a program: it exits with what main returns (None is 0), with one line and 1 for
+    bad input.
 
-    A traceback is shown for our own bugs only. Interrupted (Ctrl-C): 130. Terminated (SIGTERM, SIGHUP): 143, 129. A reader that
-    went away (`| head`): 141. Standard streams may be closed, and the locale may be any.
+    A traceback is shown for our own bugs only. Interrupted (Ctrl-C): 130. Terminated (SIGTERM,
+    SIGHUP): 143, 129. A reader that went away (`| head`): 141. Standard streams may be closed, and
+    the locale may be any.
     """
 
     @functools.wraps(main)
@@ -115,18 +128,23 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
 
 def _prepare() -> None:
     """Make the process's surroundings what the program expects."""
-    if sys.getfilesystemencoding() != "utf-8":  # LC_ALL=C without UTF-8 mode: names would not be what they are
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONUTF8": "1"})
+    # LC_ALL=C without UTF-8 mode: names would not be what they are
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execve(
+            sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONUTF8": "1"}
+        )
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # a closed one: no file of ours may take its place
+    # A closed one: no file of ours may take its place
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(handle)
     follow_the_launcher()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:  # under nohup SIGHUP is ignored, and stays so
+            # Under nohup SIGHUP is ignored, and stays so
+            if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, terminate)
 
 

@@ -1,4 +1,6 @@
-"""Work on many files in worker processes that may fail, hang or crash one by one without taking the run along."""
+"""Work on many files in worker processes that may fail, hang or crash one by one without taking the
+run along.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,28 @@ from pebble import ProcessExpired, ProcessPool
 
 from gan_denoise.errors import InputError, os_error_line
 
-_LONGEST_TEMPORARY, _SYSTEMS_OWN = 60, ("/dev/shm", "/tmp", "/var/tmp")  # bytes; what follows it takes about 40
+# Bytes; what follows it takes about 40
+_LONGEST_TEMPORARY, _SYSTEMS_OWN = 60, ("/dev/shm", "/tmp", "/var/tmp")
 
-# Exit codes of a worker that somebody has ended: a batch system, a user, the kernel for want of memory
+# Exit codes of a worker that somebody has ended: a batch system, a user, the kernel for want of
+# memory
 _TRIES = 3  # of an item
-_POOLS = 5  # are tried, one after the other, when somebody ends all workers or the server that makes them
-_KILLED = {sign * number + base for number in (signal.SIGTERM, signal.SIGKILL) for sign, base in ((-1, 0), (1, 128))}
+# Are tried, one after the other, when somebody ends all workers or the server that makes them
+_POOLS = 5
+_KILLED = {
+    sign * number + base
+    for number in (signal.SIGTERM, signal.SIGKILL)
+    for sign, base in ((-1, 0), (1, 128))
+}
 _KILLED |= {255}  # what multiprocessing says when the server is gone, which would know
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item: its result, or the reason why there is none. os_error: the reason is the machine's (a full
-    disk, a missing permission), so the next item may well fail too. died: the worker process is gone."""
+    """What became of one item: its result, or the reason why there is none. os_error: the reason is
+    the machine's (a full disk, a missing permission), so the next item may well fail too. died: the
+    worker process is gone.
+    """
 
     item: Any
     result: Any = None
@@ -54,13 +65,19 @@ class Outcome:
 
 
 def each(
-    function: Callable, items: Iterable, *, jobs: int, timeout_s: float | None = None, always_isolated: bool = False
+    function: Callable,
+    items: Iterable,
+    *,
+    jobs: int,
+    timeout_s: float | None = None,
+    always_isolated: bool = False,
 ) -> Iterator[Outcome]:
     """Call function(item) for every item; yields an Outcome per item, in order of completion.
 
-    jobs: number of processes; 1 works in this one unless always_isolated. Any exception, a crash of the worker and an item
-    that takes longer than timeout_s become reasons, so that the others are done. An item whose worker was killed from outside is
-    tried again. function must be importable (not a lambda), its items and results picklable. Workers use one thread each for linear algebra.
+    jobs: number of processes; 1 works in this one unless always_isolated. Any exception, a crash of
+    the worker and an item that takes longer than timeout_s become reasons, so that the others are
+    done. An item whose worker was killed from outside is tried again. function must be importable
+    (not a lambda), its items and results picklable. Workers use one thread each for linear algebra.
     """
     if jobs == 1 and not always_isolated:
         for item in items:
@@ -71,7 +88,9 @@ def each(
     for _ in range(_POOLS):
         broken: list[tuple[Any, int]] = []
         pool = ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=forkserver())
-        yield from _in_a_pool(pool, partial(pool.schedule, function, timeout=timeout_s), queue, broken, 4 * jobs)
+        yield from _in_a_pool(
+            pool, partial(pool.schedule, function, timeout=timeout_s), queue, broken, 4 * jobs
+        )
         if not broken:
             return
         queue = itertools.chain(broken, queue)
@@ -86,7 +105,9 @@ def _in_a_pool(
     broken: list[tuple[Any, int]],
     at_once: int,
 ) -> Iterator[Outcome]:
-    """Outcomes of the queue's (item, how often it may be tried). What a pool that broke has not done goes to `broken`."""
+    """Outcomes of the queue's (item, how often it may be tried). What a pool that broke has not
+    done goes to `broken`.
+    """
     with pool:
         try:
             running: dict[Future, tuple[Any, int]] = {}
@@ -96,7 +117,8 @@ def _in_a_pool(
                 except RuntimeError:  # the pool is broken
                     broken.append((item, tries))
                     break
-                if len(running) >= at_once:  # enough to keep every worker busy, few enough to stay small
+                # Enough to keep every worker busy, few enough to stay small
+                if len(running) >= at_once:
                     yield from _finished(running, start, broken)
                 if broken:
                     break
@@ -108,14 +130,17 @@ def _in_a_pool(
 
 
 def _finished(
-    running: dict[Future, tuple[Any, int]], start: Callable[..., Future], broken: list[tuple[Any, int]]
+    running: dict[Future, tuple[Any, int]],
+    start: Callable[..., Future],
+    broken: list[tuple[Any, int]],
 ) -> Iterator[Outcome]:
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
         item, tries = running.pop(future)
         error = future.exception()
         killed = isinstance(error, ProcessExpired) and error.exitcode in _KILLED
-        killed |= isinstance(error, SystemExit)  # a worker that was told to end has left through every `finally`
+        # A worker that was told to end has left through every `finally`
+        killed |= isinstance(error, SystemExit)
         if tries <= 1 or not (killed or isinstance(error, BrokenProcessPool)):
             yield _outcome(item, future.result)
             continue
@@ -135,13 +160,21 @@ def _outcome(item, call: Callable) -> Outcome:
     except TimeoutError:
         return Outcome(item, reason="took too long and was stopped")
     except ProcessExpired as error:
-        return Outcome(item, reason=f"the worker process died (exit code {error.exitcode})", died=True)
+        return Outcome(
+            item, reason=f"the worker process died (exit code {error.exitcode})", died=True
+        )
     except (BrokenProcessPool, SystemExit):
         return Outcome(item, reason="the worker process was ended", died=True)
     except OSError as error:
         return Outcome(item, reason=os_error_line(error), os_error=True)
-    except Exception as error:  # of a library, or our bug: it is named, and does not take the other items along
-        return Outcome(item, reason=f"unexpected {type(error).__name__} ({_place(error)}): {error}: please report it")
+    # Of a library, or our bug: it is named, and does not take the other items along
+    except Exception as error:
+        return Outcome(
+            item,
+            reason=(
+                f"unexpected {type(error).__name__} ({_place(error)}): {error}: please report it"
+            ),
+        )
 
 
 def _place(error: Exception) -> str:
@@ -157,12 +190,16 @@ def _leave_cleanly() -> None:
 
 
 def forkserver() -> multiprocessing.context.BaseContext:
-    """Workers come from a clean process that has imported the program once: quicker than starting anew, safer than fork."""
+    """Workers come from a clean process that has imported the program once: quicker than starting
+    anew, safer than fork.
+    """
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     before = {name: os.environ.get(name) for name in one_thread}
-    os.environ.update(one_thread)  # read by those libraries when they are imported, hence before the process starts
+    # Read by those libraries when they are imported, hence before the process starts
+    os.environ.update(one_thread)
     main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None  # inherited: Ctrl-C is for the parent
+    # Inherited: Ctrl-C is for the parent
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
     try:
         with _short_temporary_folder():
             multiprocessing.forkserver.ensure_running()
@@ -179,11 +216,14 @@ def forkserver() -> multiprocessing.context.BaseContext:
 
 @contextlib.contextmanager
 def _short_temporary_folder() -> Iterator[None]:
-    """The server's socket lies in the temporary folder, and a socket's path may have about 100 bytes: where TMPDIR is longer,
-    it lies in the system's own."""
+    """The server's socket lies in the temporary folder, and a socket's path may have about 100
+    bytes: where TMPDIR is longer, it lies in the system's own.
+    """
     chosen = tempfile.gettempdir()
     if len(os.fsencode(chosen)) > _LONGEST_TEMPORARY:
-        tempfile.tempdir = next((place for place in _SYSTEMS_OWN if os.access(place, os.W_OK)), chosen)
+        tempfile.tempdir = next(
+            (place for place in _SYSTEMS_OWN if os.access(place, os.W_OK)), chosen
+        )
     try:
         multiprocessing.util.get_temp_dir()  # remembered by multiprocessing
         yield

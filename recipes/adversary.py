@@ -1,8 +1,10 @@
-"""The adversary of a run: its discriminators, their optimizer, and the two ways in which they are used.
+"""The adversary of a run: its discriminators, their optimizer, and the two ways in which they are
+used.
 
-Four savings change nothing but the time (recipes/benchmark.py gan measures them against the textbook loop): one joint
-pass over real and fake in the discriminators' update; the parameters frozen in the generator's; no graph for the real features
-there, and no such pass at all without feature matching; no figure leaves the device before it is logged.
+Four savings change nothing but the time (recipes/benchmark.py gan measures them against the
+textbook loop): one joint pass over real and fake in the discriminators' update; the parameters
+frozen in the generator's; no graph for the real features there, and no such pass at all without
+feature matching; no figure leaves the device before it is logged.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from gan_denoise.losses import AdversarialLosses
 
 
 class Adversary:
-    """settings: `adversary:` of an experiment. updates: how often it will learn. Raises InputError."""
+    """settings: `adversary:` of an experiment. updates: how often it will learn. Raises
+    InputError.
+    """
 
     def __init__(
         self,
@@ -32,19 +36,29 @@ class Adversary:
         updates: int,
         dtype: torch.dtype = torch.float32,
     ):
-        self._accelerator, self.settings, self._seed, self._updates = accelerator, settings, seed, updates
+        self._accelerator, self.settings, self._seed, self._updates = (
+            accelerator,
+            settings,
+            seed,
+            updates,
+        )
         self._length = round(settings["segment_s"] * sample_rate)
         self.losses = AdversarialLosses(settings["losses"])
-        bank = Bank(settings["discriminators"], conditional=settings["conditional"], seed=seed).to(dtype)
-        self.bank, self.optimizer = accelerator.prepare(bank, build_optimizer(bank, settings["optimizer"]))
+        bank = Bank(settings["discriminators"], conditional=settings["conditional"], seed=seed).to(
+            dtype
+        )
+        self.bank, self.optimizer = accelerator.prepare(
+            bank, build_optimizer(bank, settings["optimizer"])
+        )
         self.bare_bank = accelerator.unwrap_model(self.bank)
 
     def excerpts(self, update: int, clean: Tensor, *waves: Tensor) -> list[Tensor]:
-        """What the discriminators are shown: clean and the other waves, (B, 1, T) -> (B, 1, segment_s).
+        """What the discriminators are shown: clean and the other waves, (B, 1, T) -> (B, 1,
+        segment_s).
 
-        The place is a function of (seed, update), the same for all items. All are pre-emphasised and divided by the RMS that
-        the clean item then has (at least -80 dB of full scale), since what is natural does not depend on the level, but
-        gradients do.
+        The place is a function of (seed, update), the same for all items. All are pre-emphasised
+        and divided by the RMS that the clean item then has (at least -80 dB of full scale), since
+        what is natural does not depend on the level, but gradients do.
         """
         length = min(self._length, clean.shape[-1])
         start = random_number(self._seed, "excerpt", update) % (clean.shape[-1] - length + 1)
@@ -53,11 +67,15 @@ class Adversary:
         return [wave[..., start : start + length] / level for wave in whitened]
 
     def _emphasise(self, wave: Tensor) -> Tensor:
-        """y[t] = x[t] - pre_emphasis x[t - 1]: high frequencies are quiet in speech, and would not be seen."""
+        """y[t] = x[t] - pre_emphasis x[t - 1]: high frequencies are quiet in speech, and would not
+        be seen.
+        """
         return wave - self.settings["pre_emphasis"] * F.pad(wave, (1, 0))[..., :-1]
 
     def learn(self, number: int, real: Tensor, fake: Tensor, noisy: Tensor) -> dict[str, Tensor]:
-        """Update number 1, 2, ... of the discriminators, in place. Returns what is logged: loss, gradient norm, mean scores."""
+        """Update number 1, 2, ... of the discriminators, in place. Returns what is logged: loss,
+        gradient norm, mean scores.
+        """
         set_learning_rate(self.optimizer, number, self._updates, self.settings["optimizer"])
         self.optimizer.zero_grad()
         both = self.bank(torch.cat([real, fake.detach()]), torch.cat([noisy, noisy]))
@@ -70,7 +88,9 @@ class Adversary:
         return {"discriminator_loss": loss.detach(), "discriminator_gradient_norm": norm, **scores}
 
     def terms(self, real: Tensor, fake: Tensor, noisy: Tensor) -> dict[str, Tensor]:
-        """The generator's adversarial terms, {name: unweighted value}; their gradient reaches `fake` alone."""
+        """The generator's adversarial terms, {name: unweighted value}; their gradient reaches
+        `fake` alone.
+        """
         frozen = {name: parameter.detach() for name, parameter in self.bare_bank.named_parameters()}
         real_maps: Maps = []
         if self.losses.matches_features:
@@ -79,7 +99,10 @@ class Adversary:
         return self.losses(real_maps, functional_call(self.bare_bank, frozen, (fake, noisy)))
 
     def state_dict(self) -> dict:
-        return {"discriminators": self.bare_bank.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {
+            "discriminators": self.bare_bank.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
         self.bare_bank.load_state_dict(state["discriminators"])

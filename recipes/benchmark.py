@@ -1,11 +1,17 @@
 #!/usr/bin/env python3
-"""How fast it is, on this machine: figures that tests must not depend on, as ratios against a reference of the same run.
+"""How fast it is, on this machine: figures that tests must not depend on, as ratios against a
+reference of the same run.
 
-benchmark.py corrupt [--seconds N]      stage 1: speed against real time on one core, two jobs against one
-benchmark.py enhance [--model DIR]      every generator, or one, on one thread: real-time factor, against one FFT pass of the same audio
-benchmark.py stream [--model DIR]       a streaming model (the one in the package) chunk by chunk on one thread: torch, and onnxruntime
-benchmark.py quality [--data DIR]       CPU minutes, validations included, until an experiment (l1_mrstft) has a dev PESQ-WB of 2.40
-benchmark.py gan [--experiment FILE]    an update of the GAN phase against the textbook's, each saving by itself, and what else was tried
+benchmark.py corrupt [--seconds N]
+    stage 1: speed against real time on one core, two jobs against one
+benchmark.py enhance [--model DIR]
+    every generator, or one, on one thread: real-time factor, against one FFT pass of the same audio
+benchmark.py stream [--model DIR]
+    a streaming model (the one in the package) chunk by chunk on one thread: torch, and onnxruntime
+benchmark.py quality [--data DIR]
+    CPU minutes, validations included, until an experiment (l1_mrstft) has a dev PESQ-WB of 2.40
+benchmark.py gan [--experiment FILE]
+    an update of the GAN phase against the textbook's, each saving by itself, and what was tried
 """
 
 from __future__ import annotations
@@ -47,16 +53,32 @@ UTTERANCE_S = 4.0
 @program
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", choices=("corrupt", "enhance", "stream", "gan", "quality"))
-    parser.add_argument("--seconds", type=float, default=3600.0, help="amount of audio for `corrupt` (3600)")
-    parser.add_argument("--model", type=Path, help="for `enhance` (every generator as it is by default) and `stream`")
-    parser.add_argument("--experiment", type=Path, help="for `gan` (gan.yaml) and `quality` (l1_mrstft.yaml)")
-    parser.add_argument("--data", type=Path, default=ROOT / "egs/vctk/data", help="for `quality` (egs/vctk/data)")
+    parser.add_argument(
+        "--seconds", type=float, default=3600.0, help="amount of audio for `corrupt` (3600)"
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        help="for `enhance` (every generator as it is by default) and `stream`",
+    )
+    parser.add_argument(
+        "--experiment", type=Path, help="for `gan` (gan.yaml) and `quality` (l1_mrstft.yaml)"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / "egs/vctk/data", help="for `quality` (egs/vctk/data)"
+    )
     parser.add_argument("--goal", type=float, default=2.4, help="PESQ-WB, for `quality` (2.4)")
-    parser.add_argument("--updates", type=positive, default=8, help="measured of each variant, for `gan` (8)")
-    parser.add_argument("--compile", action="store_true", help="for `gan`: try torch.compile as well (minutes)")
+    parser.add_argument(
+        "--updates", type=positive, default=8, help="measured of each variant, for `gan` (8)"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="for `gan`: try torch.compile as well (minutes)"
+    )
     arguments = parser.parse_args()
     print(machine())
     if arguments.what == "corrupt":
@@ -66,7 +88,9 @@ def main() -> None:
     elif arguments.what == "stream":
         stream(arguments.model or BOXED)
     elif arguments.what == "quality":
-        quality(arguments.experiment or EXPERIMENTS / "l1_mrstft.yaml", arguments.data, arguments.goal)
+        quality(
+            arguments.experiment or EXPERIMENTS / "l1_mrstft.yaml", arguments.data, arguments.goal
+        )
     else:
         gan(arguments.experiment or EXPERIMENTS / "gan.yaml", arguments.updates, arguments.compile)
 
@@ -81,12 +105,22 @@ def corrupt(seconds: float) -> None:
             wav[f"a_{number:06d}"] = folder / f"a_{number:06d}.wav"
             wave = 0.05 * draw.standard_normal(round(UTTERANCE_S * SAMPLE_RATE))
             sf.write(wav[f"a_{number:06d}"], wave, SAMPLE_RATE, subtype="PCM_16")
-        took = {1: math.inf, 2: math.inf}  # the faster of two runs each, since a shared machine has slow moments
+        # The faster of two runs each, since a shared machine has slow moments
+        took = {1: math.inf, 2: math.inf}
         for run in range(2):
             for jobs in took:
                 data = folder / f"run{run}_jobs{jobs}"
-                datadir.DataDir(wav, dict.fromkeys(wav, "a"), dict.fromkeys(wav, UTTERANCE_S)).write(data)
-                command = [sys.executable, ROOT / "egs/vctk/local/corrupt.py", "--no-audit", "--jobs", str(jobs), data]
+                datadir.DataDir(
+                    wav, dict.fromkeys(wav, "a"), dict.fromkeys(wav, UTTERANCE_S)
+                ).write(data)
+                command = [
+                    sys.executable,
+                    ROOT / "egs/vctk/local/corrupt.py",
+                    "--no-audit",
+                    "--jobs",
+                    str(jobs),
+                    data,
+                ]
                 started = time.monotonic()
                 subprocess.run(command, check=True)
                 took[jobs] = min(took[jobs], time.monotonic() - started)
@@ -108,9 +142,13 @@ def enhance(model: Path | None) -> None:
                 times.append(time.perf_counter() - started)
         return float(np.median(times))
 
-    chosen = {str(model): load_model(model)[0]} if model else {
-        name: generators.build({"name": name}, sample_rate=SAMPLE_RATE).eval() for name in generators.names()
-    }  # fmt: skip
+    if model:
+        chosen = {str(model): load_model(model)[0]}
+    else:
+        chosen = {
+            name: generators.build({"name": name}, sample_rate=SAMPLE_RATE).eval()
+            for name in generators.names()
+        }
     for name, generator in chosen.items():
         own, reference = (
             seconds(lambda generator=generator: generator(noisy)),
@@ -124,7 +162,9 @@ def enhance(model: Path | None) -> None:
 
 
 def stream(model: Path) -> None:
-    """Chunk by chunk at the model's own hop, as a caller hears it: the time of each, resampling and files apart."""
+    """Chunk by chunk at the model's own hop, as a caller hears it: the time of each, resampling and
+    files apart.
+    """
     import onnxruntime
 
     torch.set_num_threads(1)
@@ -144,7 +184,10 @@ def stream(model: Path) -> None:
         _, *after = session.run(None, {"noisy": samples[None], **state})
         state = dict(zip(state, after, strict=True))
 
-    for what, function in (("onnxruntime", step), ("torch", lambda samples: live.push(samples[:, None]))):
+    for what, function in (
+        ("onnxruntime", step),
+        ("torch", lambda samples: live.push(samples[:, None])),
+    ):
         took_s = []
         for samples in noisy:
             started = time.perf_counter()
@@ -152,16 +195,28 @@ def stream(model: Path) -> None:
             took_s.append(time.perf_counter() - started)
         took_s, chunk_s = np.array(took_s[100:]), hop / SAMPLE_RATE  # the first ones warm up
         print(
-            f"{what:12s} chunks of {1e3 * chunk_s:.0f} ms: real-time factor {took_s.mean() / chunk_s:.4f}, "
-            f"99.9th percentile {1e3 * np.quantile(took_s, 0.999):.2f} ms, slowest {1e3 * took_s.max():.2f} ms"
+            f"{what:12s} chunks of {1e3 * chunk_s:.0f} ms: real-time factor"
+            f" {took_s.mean() / chunk_s:.4f}, 99.9th percentile"
+            f" {1e3 * np.quantile(took_s, 0.999):.2f} ms, slowest {1e3 * took_s.max():.2f} ms"
         )
 
 
 def quality(path: Path, data: Path, goal: float) -> None:
-    """Train on one thread until the dev score is there; every process of it counts, and waiting for a core does not."""
+    """Train on one thread until the dev score is there; every process of it counts, and waiting for
+    a core does not.
+    """
     with tempfile.TemporaryDirectory() as folder:
         settings = ["validate_every=250", "checkpoint_every=100000", "workers=0"]
-        command = [sys.executable, ROOT / "recipes/train.py", path, "--data", data, "--exp", folder, *settings]
+        command = [
+            sys.executable,
+            ROOT / "recipes/train.py",
+            path,
+            "--data",
+            data,
+            "--exp",
+            folder,
+            *settings,
+        ]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         training = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         reached = 0
@@ -175,7 +230,9 @@ def quality(path: Path, data: Path, goal: float) -> None:
     minutes = (used.ru_utime + used.ru_stime) / 60
     print(*(f"step {step}: dev PESQ-WB {score:.3f}" for step, score in scores), sep="\n")
     if not scores or max(score for _, score in scores) < goal:
-        raise InputError(f"{path.stem}: dev PESQ-WB {goal:g} was not reached in {minutes:.1f} CPU minutes")
+        raise InputError(
+            f"{path.stem}: dev PESQ-WB {goal:g} was not reached in {minutes:.1f} CPU minutes"
+        )
     print(f"{path.stem}: dev PESQ-WB {goal:g} in {minutes:.1f} CPU minutes")
 
 
@@ -202,7 +259,10 @@ def channels_last(update: Update) -> None:
 
 
 def unfuse(update: Update) -> None:
-    for holder, module in ((update, update.generator), (update.adversary, update.adversary.bare_bank)):
+    for holder, module in (
+        (update, update.generator),
+        (update.adversary, update.adversary.bare_bank),
+    ):
         holder.optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, foreach=True)
 
 
@@ -218,7 +278,11 @@ def unfold(update: Update) -> None:
         hidden = F.pad(wave, (0, -wave.shape[-1] % period), mode="reflect")
         hidden, maps = hidden.unflatten(-1, (-1, period)), []
         for layer in (*stack.convolutions, stack.score):
-            weight, stride, padding = layer.weight[..., None], (layer.stride[0], 1), (layer.padding[0], 0)
+            weight, stride, padding = (
+                layer.weight[..., None],
+                (layer.stride[0], 1),
+                (layer.padding[0], 0),
+            )
             hidden = F.conv2d(hidden, weight, layer.bias, stride=stride, padding=padding)
             hidden = hidden if layer is stack.score else F.leaky_relu(hidden, 0.1)
             maps.append(hidden)
@@ -229,7 +293,9 @@ def unfold(update: Update) -> None:
 
 
 def stack_scales(update: Update) -> None:
-    """MSD's scales as one grouped convolution per layer: the shorter scales are padded, and what the padding became is put to zero."""
+    """MSD's scales as one grouped convolution per layer: the shorter scales are padded, and what
+    the padding became is put to zero.
+    """
 
     def forward(stacks, wave: torch.Tensor) -> list[list[torch.Tensor]]:
         waves = [wave]
@@ -240,10 +306,17 @@ def stack_scales(update: Update) -> None:
         outputs: list[list[torch.Tensor]] = [[] for _ in stacks]
         for layers in zip(*((*stack.convolutions, stack.score) for stack in stacks), strict=True):
             one = layers[0]
-            weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
-            hidden = F.conv1d(hidden, weight, bias, one.stride, one.padding, groups=one.groups * scales)
+            weight, bias = (
+                torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")
+            )
+            hidden = F.conv1d(
+                hidden, weight, bias, one.stride, one.padding, groups=one.groups * scales
+            )
             hidden = hidden if one is stacks[0].score else F.leaky_relu(hidden, 0.1)
-            lengths = [(own + 2 * one.padding[0] - one.kernel_size[0]) // one.stride[0] + 1 for own in lengths]
+            lengths = [
+                (own + 2 * one.padding[0] - one.kernel_size[0]) // one.stride[0] + 1
+                for own in lengths
+            ]
             apart = hidden.unflatten(1, (scales, -1))
             for number, own in enumerate(lengths):
                 outputs[number].append(apart[:, number, :, :own])
@@ -256,13 +329,20 @@ def stack_scales(update: Update) -> None:
     msd.forward = partial(forward, msd.stacks)
 
 
-def moved(experiment: dict, device: torch.device, variants: dict, changes: dict) -> dict[str, float]:
-    """How far the weights of each variant are from the textbook's after three updates in float64, where rounding cannot
-    turn the sign of a gradient near zero, and with it a whole step of Adam."""
+def moved(
+    experiment: dict, device: torch.device, variants: dict, changes: dict
+) -> dict[str, float]:
+    """How far the weights of each variant are from the textbook's after three updates in float64,
+    where rounding cannot turn the sign of a gradient near zero, and with it a whole step of
+    Adam.
+    """
     experiment = {**experiment, "precision": "float64"}
     draw = torch.Generator().manual_seed(1)
     shape = (2, 1, round(experiment["segment_s"] * SAMPLE_RATE))
-    batches = [0.05 * torch.randn(2, *shape, generator=draw, dtype=torch.float64).to(device) for _ in range(3)]
+    batches = [
+        0.05 * torch.randn(2, *shape, generator=draw, dtype=torch.float64).to(device)
+        for _ in range(3)
+    ]
 
     def updated(settings: dict, change=None) -> Update:
         update = Update(experiment, device, **settings)
@@ -274,11 +354,16 @@ def moved(experiment: dict, device: torch.device, variants: dict, changes: dict)
 
     textbook = updated({})
     found = {name: difference(textbook, updated(settings)) for name, settings in variants.items()}
-    return found | {name: difference(textbook, updated({"ours": True}, change)) for name, change in changes.items()}
+    return found | {
+        name: difference(textbook, updated({"ours": True}, change))
+        for name, change in changes.items()
+    }
 
 
 def gan(path: Path, updates: int, compiled: bool) -> None:
-    """Variants take turns, so that a slow moment of a shared machine hits all of them alike; medians are compared."""
+    """Variants take turns, so that a slow moment of a shared machine hits all of them alike;
+    medians are compared.
+    """
     experiment = read_experiment(path, [])
     if "adversary" not in experiment:
         raise InputError(f"{path}: has no adversary: name an experiment that has one")
@@ -289,14 +374,22 @@ def gan(path: Path, updates: int, compiled: bool) -> None:
         **{f"{saving} alone": {saving: True} for saving in savings},
         "ours": {"ours": True},
     }
-    exact, rounded = {}, {"ours, optimizers not fused": unfuse, "ours, discriminators in bf16": halve}
+    exact, rounded = (
+        {},
+        {"ours, optimizers not fused": unfuse, "ours, discriminators in bf16": halve},
+    )
     if "mpd" in experiment["adversary"]["discriminators"]:
         exact["ours, mpd in two dimensions"] = unfold
-        exact["ours, the same, channels last"] = lambda update: (unfold(update), channels_last(update))
+        exact["ours, the same, channels last"] = lambda update: (
+            unfold(update),
+            channels_last(update),
+        )
     if "msd" in experiment["adversary"]["discriminators"]:
         exact["ours, msd's scales in one"] = stack_scales
     if compiled:
-        rounded["ours, discriminators compiled"] = lambda update: update.adversary.bare_bank.compile()
+        rounded["ours, discriminators compiled"] = lambda update: (
+            update.adversary.bare_bank.compile()
+        )
     differences = moved(experiment, device, settings, exact)
     variants = {name: Update(experiment, device, **own) for name, own in settings.items()}
     tried = {name: Update(experiment, device, ours=True) for name in exact | rounded}
@@ -319,9 +412,14 @@ def gan(path: Path, updates: int, compiled: bool) -> None:
     for name in variants | tried:
         own = float(np.median(took[name]))
         apart = f"  weights differ by {differences[name]:.1e}" if name in differences else ""
-        print(f"{name:32s} {1.0 / own:6.2f} updates/s  {reference / own:5.2f} x the textbook's{apart}")
+        print(
+            f"{name:32s} {1.0 / own:6.2f} updates/s  {reference / own:5.2f} x the textbook's{apart}"
+        )
     if device.type == "cuda":
-        print(f"peak memory of all variants together: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
+        print(
+            "peak memory of all variants together:"
+            f" {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""TensorBoard's file of a run. It is for looking at: where it cannot be written, the run goes on without it."""
+"""TensorBoard's file of a run. It is for looking at: where it cannot be written, the run goes on
+without it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gan_denoise.terminal import say
 
-_WRITER = "_AsyncWriterThread"  # of tensorboard: it passes its errors on, and prints their traceback too
+# Of tensorboard: it passes its errors on, and prints their traceback too
+_WRITER = "_AsyncWriterThread"
 
 
 class Board:

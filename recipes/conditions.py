@@ -1,4 +1,6 @@
-"""Fresh noise: what corrupts a training utterance anew at every visit. One procedure, or one of several by shares."""
+"""Fresh noise: what corrupts a training utterance anew at every visit. One procedure, or one of
+several by shares.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ CONF = Path(__file__).resolve().parents[1] / "egs/vctk/conf"
 
 
 class Conditions:
-    """Looks like a Procedure to those who corrupt with it: at each visit, one of several (None: clean speech stays as it is)."""
+    """Looks like a Procedure to those who corrupt with it: at each visit, one of several (None:
+    clean speech stays as it is).
+    """
 
     def __init__(self, procedures: Mapping[str, Procedure | None], shares: Mapping[str, float]):
         self._procedures, self._names = dict(procedures), list(procedures)
@@ -26,12 +30,17 @@ class Conditions:
 
     def fingerprint(self, sample_rate: int) -> str:
         """12 hexadecimal digits for the procedures and their shares."""
-        known = {name: procedure and procedure.fingerprint(sample_rate) for name, procedure in self._procedures.items()}
+        known = {
+            name: procedure and procedure.fingerprint(sample_rate)
+            for name, procedure in self._procedures.items()
+        }
         return digest([known, self._shares])
 
     def apply(self, clean: np.ndarray, visit: str, sample_rate: int, *, split: str) -> np.ndarray:
         """As Procedure.apply; `visit` decides which one it is."""
-        which = np.random.default_rng(zlib.crc32(visit.encode())).choice(len(self._names), p=self._shares)
+        which = np.random.default_rng(zlib.crc32(visit.encode())).choice(
+            len(self._names), p=self._shares
+        )
         procedure = self._procedures[self._names[which]]
         return procedure.apply(clean, visit, sample_rate, split=split) if procedure else clean
 
@@ -42,28 +51,40 @@ def check_fresh_noise(setting: object, where: str) -> None:
         return
     if not isinstance(setting, Mapping) or not setting:
         raise InputError(
-            f"{where}: expected true, false, or shares such as {{data: 0.8, clean: 0.2}}, found {setting!r}"
+            f"{where}: expected true, false, or shares such as {{data: 0.8, clean: 0.2}}, found"
+            f" {setting!r}"
         )
-    known = ["data", "clean", *(path.stem.removeprefix("noise_") for path in CONF.glob("noise_*.yaml"))]
+    known = [
+        "data",
+        "clean",
+        *(path.stem.removeprefix("noise_") for path in CONF.glob("noise_*.yaml")),
+    ]
     for name, share in setting.items():
         if name not in known:
             raise InputError(f'{where}: unknown condition "{name}"{nearest(str(name), known)}')
         check_number(share, f"{where}: {name}", low=1e-6)
 
 
-def fresh_noise(setting: bool | Mapping[str, float], record: Mapping, folder: Path) -> Procedure | Conditions | None:
-    """What an experiment's `fresh_noise` means for a data directory. record: its noise.yaml. Raises InputError."""
+def fresh_noise(
+    setting: bool | Mapping[str, float], record: Mapping, folder: Path
+) -> Procedure | Conditions | None:
+    """What an experiment's `fresh_noise` means for a data directory. record: its noise.yaml. Raises
+    InputError.
+    """
     if isinstance(setting, bool):
         return Procedure.of_data(record, folder) if setting else None
     special = {"data": lambda: Procedure.of_data(record, folder), "clean": lambda: None}
     procedures = {
-        name: special[name]() if name in special else Procedure.load(CONF / f"noise_{name}.yaml") for name in setting
+        name: special[name]() if name in special else Procedure.load(CONF / f"noise_{name}.yaml")
+        for name in setting
     }
     return Conditions(procedures, setting)
 
 
 def build_scenes(options: Mapping | None, record: Mapping, folder: Path) -> Scenes | None:
-    """What an experiment's `scenes` means for a data directory. record: its noise.yaml. Raises InputError."""
+    """What an experiment's `scenes` means for a data directory. record: its noise.yaml. Raises
+    InputError.
+    """
     if options is None:
         return None
     wanted = any(options["shares"].get(name) for name in ("procedure", "both"))

@@ -34,17 +34,35 @@ NUMBERS = {
     "validate_utterances": (1, True),
     "validate_examples": (0, True),
 }
-OPTIMIZER_NUMBERS = {"lr": (0, False), "lr_final": (0, False), "weight_decay": (0, False), "warmup_steps": (0, True)}
+OPTIMIZER_NUMBERS = {
+    "lr": (0, False),
+    "lr_final": (0, False),
+    "weight_decay": (0, False),
+    "warmup_steps": (0, True),
+}
 ADVERSARY_NUMBERS = {
     "segment_s": (1e-3, False),
     "pre_emphasis": (0, False),
     "clip_norm": (1e-3, False),
 }
-REQUIRED = {*NUMBERS, "generator", "losses", "gain_db", "fresh_noise", "optimizer", "precision", "trackers"}
+REQUIRED = {
+    *NUMBERS,
+    "generator",
+    "losses",
+    "gain_db",
+    "fresh_noise",
+    "optimizer",
+    "precision",
+    "trackers",
+}
 OPTIONAL = {"init", "adversary", "licence", "scenes"}
 ADVERSARY_REQUIRED = {*ADVERSARY_NUMBERS, "discriminators", "conditional", "losses", "optimizer"}
 # precision -> what accelerate calls it, and the type of the weights
-PRECISIONS = {"float32": ("no", torch.float32), "bf16": ("bf16", torch.float32), "float64": ("no", torch.float64)}
+PRECISIONS = {
+    "float32": ("no", torch.float32),
+    "bf16": ("bf16", torch.float32),
+    "float64": ("no", torch.float64),
+}
 # What the weights do not depend on until the adversary enters
 PHASES = {"adversary", "discriminator_steps"}
 # What may differ when a run goes on, since the weights do not depend on it
@@ -53,7 +71,8 @@ FREE_TO_CHANGE |= {key for key in NUMBERS if key.startswith("validate_")}
 
 
 def read_experiment(path: Path, overrides: Iterable[str]) -> dict:
-    """Load an experiment with its overrides; every key is known, present and of a sensible value. Raises InputError.
+    """Load an experiment with its overrides; every key is known, present and of a sensible value.
+    Raises InputError.
 
     What stands below `generator`, `losses` and `discriminators` is checked by those who build them.
     """
@@ -68,13 +87,19 @@ def read_experiment(path: Path, overrides: Iterable[str]) -> dict:
     if "scenes" in experiment:
         check_scenes(experiment["scenes"], f"{source}: scenes")
         if experiment["fresh_noise"] is not False:
-            raise InputError(f"{source}: scenes and fresh_noise both make the noise: set fresh_noise=false")
+            raise InputError(
+                f"{source}: scenes and fresh_noise both make the noise: set fresh_noise=false"
+            )
     if experiment["precision"] not in list(PRECISIONS):
         raise InputError(
-            f"{source}: precision: expected one of {', '.join(PRECISIONS)}, found {experiment['precision']!r}"
+            f"{source}: precision: expected one of {', '.join(PRECISIONS)}, found"
+            f" {experiment['precision']!r}"
         )
     _check_trackers(experiment["trackers"], f"{source}: trackers")
-    for key, expected in {"init": "a model directory", "licence": "that of the weights, as text"}.items():
+    for key, expected in {
+        "init": "a model directory",
+        "licence": "that of the weights, as text",
+    }.items():
         if not isinstance(experiment.get(key, ""), str):
             raise InputError(f"{source}: {key}: expected {expected}, found {experiment[key]!r}")
     if "adversary" in experiment:
@@ -82,12 +107,14 @@ def read_experiment(path: Path, overrides: Iterable[str]) -> dict:
         _check(adversary, ADVERSARY_NUMBERS, ADVERSARY_REQUIRED, set(), where)
         _check_optimizer(adversary["optimizer"], f"{where}: optimizer")
         _check_switch(adversary["conditional"], f"{where}: conditional")
-        check_number(adversary["segment_s"], f"{where}: segment_s", low=1e-3, high=experiment["segment_s"])
+        check_number(
+            adversary["segment_s"], f"{where}: segment_s", low=1e-3, high=experiment["segment_s"]
+        )
         check_number(adversary["pre_emphasis"], f"{where}: pre_emphasis", low=0.0, high=1.0)
         if experiment["warm_start_steps"] >= experiment["steps"]:
             raise InputError(
-                f"{source}: warm_start_steps={experiment['warm_start_steps']} leaves the adversary none of steps={experiment['steps']}: "
-                "lower it, or set adversary=null"
+                f"{source}: warm_start_steps={experiment['warm_start_steps']} leaves the adversary"
+                f" none of steps={experiment['steps']}: lower it, or set adversary=null"
             )
     return experiment
 
@@ -105,18 +132,24 @@ def _check_switch(value: object, where: str) -> None:
 def _check_trackers(trackers: object, where: str) -> None:
     if not isinstance(trackers, list) or not all(isinstance(tracker, str) for tracker in trackers):
         raise InputError(f"{where}: expected a list of names, such as [wandb], found {trackers!r}")
-    here = {str(tracker) for tracker in get_available_trackers()} - {"tensorboard"}  # which is always written
+    # Which is always written
+    here = {str(tracker) for tracker in get_available_trackers()} - {"tensorboard"}
     if "tensorboard" in trackers:
         raise InputError(f"{where}: tensorboard is always written: leave it out")
     for tracker in trackers:
         if tracker not in here:
             raise InputError(
-                f"{where}: {tracker} is not there (there are: {', '.join(sorted(here)) or 'none'}): install it"
+                f"{where}: {tracker} is not there (there are: {', '.join(sorted(here)) or 'none'}):"
+                " install it"
             )
 
 
 def _check(
-    settings: dict, numbers: dict[str, tuple[float, bool]], required: set[str], optional: set[str], where: str
+    settings: dict,
+    numbers: dict[str, tuple[float, bool]],
+    required: set[str],
+    optional: set[str],
+    where: str,
 ) -> None:
     _check_complete(settings, required, optional, where)
     for key, (low, whole) in numbers.items():
@@ -140,10 +173,23 @@ def warm_start_key(identity: dict, accelerator: Accelerator) -> str:
     identity: what_decides(), data, noise, rate.
     """
     experiment = {key: value for key, value in identity["experiment"].items() if key not in PHASES}
-    layout = [accelerator.num_processes, accelerator.device.type, torch.get_num_threads(), torch.__version__]
+    layout = [
+        accelerator.num_processes,
+        accelerator.device.type,
+        torch.get_num_threads(),
+        torch.__version__,
+    ]
     folders = Path(__file__).parent, Path(gan_denoise.__file__).parent
-    code = [path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.rglob("*.py"))]
-    start = digest_of_file(Path(experiment["init"]) / "model.safetensors") if "init" in experiment else None
+    code = [
+        path.read_text(encoding="utf-8")
+        for folder in folders
+        for path in sorted(folder.rglob("*.py"))
+    ]
+    start = (
+        digest_of_file(Path(experiment["init"]) / "model.safetensors")
+        if "init" in experiment
+        else None
+    )
     return digest([identity | {"experiment": experiment}, layout, code, start])
 
 
@@ -156,10 +202,14 @@ def check_same_run(stored: dict, current: dict, exp: Path) -> None:
     for key in ("data", "noise", "fresh_noise", "scenes", "sample_rate"):
         if stored.get(key) != current.get(key):
             raise InputError(
-                f"{exp}: was trained on other data ({key} differs): name its --data, or choose another --exp"
+                f"{exp}: was trained on other data ({key} differs): name its --data, or choose"
+                " another --exp"
             )
     if differing := _differing(stored["experiment"], current["experiment"]):
-        raise InputError(f"{exp}: was started with other settings ({differing}): repeat them, or choose another --exp")
+        raise InputError(
+            f"{exp}: was started with other settings ({differing}): repeat them, or choose another"
+            " --exp"
+        )
 
 
 def _differing(stored: dict, current: dict, prefix: str = "") -> str:

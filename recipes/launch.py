@@ -1,4 +1,5 @@
-"""The processes of a run: as many as were launched, with the experiment's settings and nothing else.
+"""The processes of a run: as many as were launched, with the experiment's settings and nothing
+else.
 
 accelerate also listens to environment variables and to a configuration file of its launcher, which
 may be another machine's. What would change the result has no effect here, or is refused.
@@ -22,13 +23,18 @@ _LAUNCHED = ("TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COM
 
 
 def check_environment(environment: Mapping[str, str]) -> int:
-    """The number of processes that were launched. Raises InputError for what this training cannot do, and
-    for ranks that no launcher has set, which would wait for others that never come."""
+    """The number of processes that were launched. Raises InputError for what this training cannot
+    do, and for ranks that no launcher has set, which would wait for others that never come.
+    """
     for name, value in sorted(environment.items()):
-        if name.startswith(_SWITCH) and name not in _HARMLESS and value.lower() in ("true", "1", "yes"):
+        if (
+            name.startswith(_SWITCH)
+            and name not in _HARMLESS
+            and value.lower() in ("true", "1", "yes")
+        ):
             raise InputError(
-                f"{name}={value}: this training does not know {name.removeprefix(_SWITCH)}: unset it, or launch "
-                "with another --config_file"
+                f"{name}={value}: this training does not know {name.removeprefix(_SWITCH)}: unset"
+                " it, or launch with another --config_file"
             )
     size = environment.get("WORLD_SIZE", "1")
     if not size.isdigit() or int(size) < 1:
@@ -38,8 +44,8 @@ def check_environment(environment: Mapping[str, str]) -> int:
     )
     if left_over and not any(name in environment for name in _LAUNCHED):
         raise InputError(
-            f"{left_over[0]}={environment[left_over[0]]}: no launcher has started this process: unset "
-            f"{' '.join(_RANKS)}, or start it by accelerate launch"
+            f"{left_over[0]}={environment[left_over[0]]}: no launcher has started this process:"
+            f" unset {' '.join(_RANKS)}, or start it by accelerate launch"
         )
     return int(size)
 
@@ -56,7 +62,8 @@ def build_accelerator(mixed_precision: str, trackers: list[str]) -> Accelerator:
     )
     if accelerator.num_processes != size:
         raise InputError(
-            f"{size} processes were launched (WORLD_SIZE), accelerate made {accelerator.num_processes} of them: without "
-            "a GPU for each, launch one, or set ACCELERATE_USE_CPU=true"
+            f"{size} processes were launched (WORLD_SIZE), accelerate made"
+            f" {accelerator.num_processes} of them: without a GPU for each, launch one, or set"
+            " ACCELERATE_USE_CPU=true"
         )
     return accelerator

@@ -1,4 +1,6 @@
-"""What a training run leaves behind: status.json, log.jsonl, TensorBoard, models, and lines for whoever watches."""
+"""What a training run leaves behind: status.json, log.jsonl, TensorBoard, models, and lines for
+whoever watches.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ GENERATOR_IS_DEAD = 0.02  # RMS relative to the clean speech
 
 
 class Meter:
-    """Sums of what updates measure, until they are asked for: means over the updates, and over all processes."""
+    """Sums of what updates measure, until they are asked for: means over the updates, and over all
+    processes.
+    """
 
     def __init__(self, accelerator: Accelerator):
         self._accelerator, self._sums = accelerator, {}
@@ -52,9 +56,13 @@ class Meter:
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
 
     def means(self) -> dict[str, float]:
-        """Means since the last call; all processes call it at the same update. Also `steps_per_s` and `data_wait_share`."""
+        """Means since the last call; all processes call it at the same update. Also `steps_per_s`
+        and `data_wait_share`.
+        """
         seconds = time.monotonic() - self._since
-        total = torch.stack([torch.as_tensor(total, dtype=torch.float64) for total in self._sums.values()])
+        total = torch.stack(
+            [torch.as_tensor(total, dtype=torch.float64) for total in self._sums.values()]
+        )
         total = self._accelerator.reduce(total / self._count, reduction="mean")
         means = dict(zip(self._sums, total.tolist(), strict=True))
         means |= {"data_wait_share": self._waited_s / seconds, "steps_per_s": self._count / seconds}
@@ -68,9 +76,11 @@ class Meter:
 
 
 class Logbook:
-    """The records of one run in `exp`, continued from update `first`: later entries of an interrupted run are cut off.
+    """The records of one run in `exp`, continued from update `first`: later entries of an
+    interrupted run are cut off.
 
-    config goes into every saved model. spent_s: training time before `first`. history: the log of a warm start that was taken over.
+    config goes into every saved model. spent_s: training time before `first`. history: the log of a
+    warm start that was taken over.
     """
 
     def __init__(
@@ -84,7 +94,13 @@ class Logbook:
         spent_s: float,
         history: str | None = None,
     ):
-        self._exp, self._config, self._schedule, self._first, self._spent_s = exp, config, schedule, first, spent_s
+        self._exp, self._config, self._schedule, self._first, self._spent_s = (
+            exp,
+            config,
+            schedule,
+            first,
+            spent_s,
+        )
         self._started = time.monotonic()
         self._log_path = exp / "log.jsonl"
         text = self.text if history is None else history
@@ -96,7 +112,11 @@ class Logbook:
         for entry in map(json.loads, kept if history is not None else []):
             self._plot(entry.pop("update"), entry)
         self._bar = tqdm(
-            total=schedule.updates, initial=first, desc=exp.name, unit=" steps", disable=not sys.stderr.isatty()
+            total=schedule.updates,
+            initial=first,
+            desc=exp.name,
+            unit=" steps",
+            disable=not sys.stderr.isatty(),
         )
         self._shown = self._closed = False
         self._last = first
@@ -105,7 +125,11 @@ class Logbook:
     @property
     def text(self) -> str:
         """All entries, one JSON object a line."""
-        return self._log_path.read_text(encoding="utf-8", errors="replace") if self._log_path.exists() else ""
+        return (
+            self._log_path.read_text(encoding="utf-8", errors="replace")
+            if self._log_path.exists()
+            else ""
+        )
 
     @property
     def elapsed_s(self) -> float:
@@ -118,13 +142,21 @@ class Logbook:
         self._last += 1
 
     def log(self, update: int, means: dict[str, float], **values: float) -> None:
-        """Write what a Meter has measured since the last call (within one phase), and values as they are."""
+        """Write what a Meter has measured since the last call (within one phase), and values as
+        they are.
+        """
         now = time.monotonic()
         entry = means | values
-        alarms = find_alarms(entry) if self._schedule.phase(max(update, 1)) != "discriminator" else []
+        alarms = (
+            find_alarms(entry) if self._schedule.phase(max(update, 1)) != "discriminator" else []
+        )
         self._write(update, entry | ({"alarms": alarms} if alarms else {}))
-        left_s = (self._schedule.updates - update) * (now - self._started) / max(1, update - self._first)
-        shown = "  ".join(f"{name} {entry[key]:{form}}" for key, (name, form) in SHOWN.items() if key in entry)
+        left_s = (
+            (self._schedule.updates - update) * (now - self._started) / max(1, update - self._first)
+        )
+        shown = "  ".join(
+            f"{name} {entry[key]:{form}}" for key, (name, form) in SHOWN.items() if key in entry
+        )
         shown += f"  waiting for data {100 * entry['data_wait_share']:.0f} %"
         if self._bar.disable:
             say(f"{self._place(update)}  {shown}  {clock(left_s)} left")
@@ -133,7 +165,9 @@ class Logbook:
         for alarm in alarms:
             say(f"{self._exp.name}: ALARM at update {update}: {alarm}")
 
-    def validate(self, update: int, validation: Validation, generator: nn.Module) -> dict[str, float]:
+    def validate(
+        self, update: int, validation: Validation, generator: nn.Module
+    ) -> dict[str, float]:
         """Write dev scores, and the examples that can be heard and seen; returns the scores."""
         scores = validation(generator, self._accelerator.device)
         self._write(update, {f"dev/{name}": value for name, value in scores.items()})
@@ -143,7 +177,9 @@ class Logbook:
         return scores
 
     def _place(self, update: int) -> str:
-        """l1: step 150/4000; while the discriminators learn alone: gan: step 2000/4000 (discriminator 50/200)."""
+        """l1: step 150/4000; while the discriminators learn alone: gan: step 2000/4000
+        (discriminator 50/200).
+        """
         schedule, phase = self._schedule, self._schedule.phase(max(update, 1))
         alone = f"{phase} {schedule.discriminator_only(update)}/{schedule.alone}"
         place = {"reconstruction": "", "discriminator": f" ({alone})", "gan": " (gan)"}[phase]
@@ -175,12 +211,18 @@ class Logbook:
 
     def status(self, state: str, update: int) -> None:
         """Write status.json: running, interrupted, failed or finished, and how far."""
-        place = {"step": self._schedule.step(update), "steps": self._schedule.steps, "update": update}
+        place = {
+            "step": self._schedule.step(update),
+            "steps": self._schedule.steps,
+            "update": update,
+        }
         record = {"state": state, **place, "trained_s": round(self.elapsed_s)}
         write_atomically(self._exp / "status.json", json.dumps(record) + "\n")
 
     def leave(self, kind: type[BaseException] | None, *_) -> None:
-        """For an ExitStack: a run that an exception ends has failed, and does not seem to be running."""
+        """For an ExitStack: a run that an exception ends has failed, and does not seem to be
+        running.
+        """
         if kind is not None and not self._closed:
             with contextlib.suppress(OSError):
                 self.status("failed", self._last)
@@ -202,17 +244,20 @@ def said_finished(exp: Path) -> bool:
 
 
 def find_alarms(entry: dict[str, float]) -> list[str]:
-    """What is wrong with a mean over some updates, in words: a discriminator that has won, a generator that is dead."""
+    """What is wrong with a mean over some updates, in words: a discriminator that has won, a
+    generator that is dead.
+    """
     alarms = []
     if entry.get("discriminator_loss", math.inf) < DISCRIMINATOR_HAS_WON:
         alarms.append(
-            f"the discriminators tell real from fake without fail (loss {entry['discriminator_loss']:.3g}): their gradient "
-            "teaches nothing any more: lower adversary.optimizer.lr, or make them smaller"
+            "the discriminators tell real from fake without fail (loss"
+            f" {entry['discriminator_loss']:.3g}): their gradient teaches nothing any more: lower"
+            " adversary.optimizer.lr, or make them smaller"
         )
     if entry.get("level", math.inf) < GENERATOR_IS_DEAD:
         alarms.append(
-            f"the generator is nearly silent (level {entry['level']:.3g} of the clean speech's): lower optimizer.lr, or "
-            "give the reconstruction losses more weight"
+            f"the generator is nearly silent (level {entry['level']:.3g} of the clean speech's):"
+            " lower optimizer.lr, or give the reconstruction losses more weight"
         )
     if entry.get("gradient_norm", math.inf) == 0.0:
         alarms.append("no gradient reaches the generator: start again, with a lower optimizer.lr")
@@ -231,7 +276,17 @@ def machine() -> str:
     device = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        device = next((line.split(":")[1].strip() for line in cpuinfo.open() if line.startswith("model name")), device)
+        device = next(
+            (
+                line.split(":")[1].strip()
+                for line in cpuinfo.open()
+                if line.startswith("model name")
+            ),
+            device,
+        )
     if torch.cuda.is_available():
         device = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, gan_denoise {__version__}"
+    return (
+        f"{device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch"
+        f" {torch.__version__}, gan_denoise {__version__}"
+    )

@@ -1,4 +1,6 @@
-"""AdamW as an experiment's `optimizer:` describes it, and its learning rate, a pure function of the step."""
+"""AdamW as an experiment's `optimizer:` describes it, and its learning rate, a pure function of the
+step.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,12 @@ def build_optimizer(module: nn.Module, settings: dict) -> torch.optim.Optimizer:
     )
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, settings: dict) -> float:
-    """Set and return the rate of step 1 to steps. No scheduler object: a prepared one would step once per process."""
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, step: int, steps: int, settings: dict
+) -> float:
+    """Set and return the rate of step 1 to steps. No scheduler object: a prepared one would step
+    once per process.
+    """
     rate = learning_rate(step, steps, settings)
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -32,4 +38,6 @@ def learning_rate(step: int, steps: int, settings: dict) -> float:
     if step <= settings["warmup_steps"]:
         return settings["lr"] * step / settings["warmup_steps"]
     share = (step - settings["warmup_steps"]) / max(1, steps - settings["warmup_steps"])
-    return settings["lr_final"] + (settings["lr"] - settings["lr_final"]) * 0.5 * (1.0 + math.cos(math.pi * share))
+    return settings["lr_final"] + (settings["lr"] - settings["lr_final"]) * 0.5 * (
+        1.0 + math.cos(math.pi * share)
+    )

@@ -1,4 +1,6 @@
-"""report.html: one file that opens offline: the verdict, tables, plots, and a room to hear and see every system."""
+"""report.html: one file that opens offline: the verdict, tables, plots, and a room to hear and see
+every system.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,17 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
     pictures = {}
     if models:
         main = [name for name in ("l1", "l1_mrstft", "gan") if name in models] or models[:3]
-        pictures["Gain of every utterance"] = "".join(plots.improvements(run, models, m) for m in run.gaps)
+        pictures["Gain of every utterance"] = "".join(
+            plots.improvements(run, models, m) for m in run.gaps
+        )
         pictures["Against the input"] = "".join(
             plots.against_input(run, ["noisy", *main], m) for m in run.gaps
         )
         if logs := plots.read_logs(exp):
             pictures["Training"] = plots.training(logs, run.lead)
-        heard = {name: files for name, files in sources.items() if name in ("clean", "noisy", main[-1])}
+        heard = {
+            name: files for name, files in sources.items() if name in ("clean", "noisy", main[-1])
+        }
         if voices := plots.voices(heard, {utt_id: data.utt2spk[utt_id] for utt_id in data.utt_ids}):
             pictures["Voices: t-SNE of speaker embeddings"] = voices
     room, audio_data = listening_room(run, sources)
@@ -56,7 +62,10 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
         differences=table("differences", run.differences_rows()),
         conditions=table("conditions", run.condition_rows()),
         gains=table("gains", run.gains_rows()),
-        pictures="".join(f"<figure><figcaption>{title}</figcaption>{svg}</figure>" for title, svg in pictures.items()),
+        pictures="".join(
+            f"<figure><figcaption>{title}</figcaption>{svg}</figure>"
+            for title, svg in pictures.items()
+        ),
         scores=table("scores", utterances(run, data)),
         room=room,
         audio=json.dumps(audio_data).replace("</", "<\\/"),
@@ -66,16 +75,24 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
 
 
 def table(name: str, rows: list[list[str]]) -> str:
-    """A sortable table, with a field that filters its rows where they are many; the first row is the heading."""
+    """A sortable table, with a field that filters its rows where they are many; the first row is
+    the heading.
+    """
     if len(rows) < 2:
         return "<p>Nothing to compare.</p>"
     heading, *body = rows
-    columns = "".join(f"<th scope=col><button type=button>{html.escape(cell)}</button></th>" for cell in heading)
+    columns = "".join(
+        f"<th scope=col><button type=button>{html.escape(cell)}</button></th>" for cell in heading
+    )
     lines = ""
     for row in body:
         cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
         lines += f"<tr><th scope=row>{html.escape(row[0])}</th>{cells}</tr>"
-    label = f'<label class=filter>Filter <input type=search data-filter="{name}"></label>' if len(body) > 2 else ""
+    label = (
+        f'<label class=filter>Filter <input type=search data-filter="{name}"></label>'
+        if len(body) > 2
+        else ""
+    )
     return (
         f'{label}<div class=wide tabindex=0 role=region aria-label="{name}"><table id="{name}">'
         f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>"
@@ -85,11 +102,21 @@ def table(name: str, rows: list[list[str]]) -> str:
 def utterances(run: Run, data: DataDir) -> list[list[str]]:
     """Every test utterance: its speaker, and each system's PESQ-WB and SI-SDR."""
     metrics = run.gaps
-    values = {(name, metric): run.values(name, metric) for name in run.systems for metric in metrics}
-    rows = [["utterance", "speaker", *(f"{run.label(name)} {ALL[metric].heading}" for name, metric in values)]]
+    values = {
+        (name, metric): run.values(name, metric) for name in run.systems for metric in metrics
+    }
+    rows = [
+        [
+            "utterance",
+            "speaker",
+            *(f"{run.label(name)} {ALL[metric].heading}" for name, metric in values),
+        ]
+    ]
     for utt_id in data.utt_ids:
         key = (data.utt2spk[utt_id], utt_id)
-        rows.append([utt_id, key[0], *(f"{own[key]:.2f}" if key in own else "-" for own in values.values())])
+        rows.append(
+            [utt_id, key[0], *(f"{own[key]:.2f}" if key in own else "-" for own in values.values())]
+        )
     return rows
 
 
@@ -103,8 +130,8 @@ def verdict(run: Run) -> str:
     heading, best = ALL[run.lead].heading, max(gaps, key=gaps.__getitem__)
     noisy, own = run.means("noisy"), run.means(best)
     sentence = (
-        f"{best} takes {heading} from {noisy[run.lead]:.2f} to {own[run.lead]:.2f} ({100 * gaps[best]:.0f} % of the gap to the "
-        f"oracle magnitude)"
+        f"{best} takes {heading} from {noisy[run.lead]:.2f} to {own[run.lead]:.2f}"
+        f" ({100 * gaps[best]:.0f} % of the gap to the oracle magnitude)"
     )
     if None not in (noisy[SI_SDR], own[SI_SDR]):
         sentence += f" and SI-SDR from {noisy[SI_SDR]:.1f} to {own[SI_SDR]:.1f} dB"
@@ -118,14 +145,21 @@ def verdict(run: Run) -> str:
         if reading != "tie"
         else f"A tie (under {TIE} PESQ, or not sure) between the GAN and"
     )
-    sentence += f" {says} L1 alone: {found.mean:+.2f} {heading} [{found.low:+.2f}, {found.high:+.2f}]."
+    sentence += (
+        f" {says} L1 alone: {found.mean:+.2f} {heading} [{found.low:+.2f}, {found.high:+.2f}]."
+    )
     if "l1_mrstft" in models and (own := run.difference("gan", "l1_mrstft", run.lead)):
-        sentence += f" Of that, the adversary itself: {own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}], {run.verdict('gan', 'l1_mrstft')}."
+        sentence += (
+            f" Of that, the adversary itself: {own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}],"
+            f" {run.verdict('gan', 'l1_mrstft')}."
+        )
     return sentence
 
 
 def chosen(run: Run) -> dict[str, str]:
-    """utt_id -> why it is on the page: best, median and worst by PESQ gain of gan (or the last system), and two fixed ones."""
+    """utt_id -> why it is on the page: best, median and worst by PESQ gain of gan (or the last
+    system), and two fixed ones.
+    """
     noisy = {utt_id: score for (_, utt_id), score in run.common("noisy", run.lead).items()}
     judged = "gan" if "gan" in run.systems else list(run.systems)[-1]
     own = {utt_id: score for (_, utt_id), score in run.common(judged, run.lead).items()}
@@ -143,8 +177,12 @@ def chosen(run: Run) -> dict[str, str]:
     return reasons | {utt_id: why for utt_id, why in fixed.items() if utt_id not in reasons}
 
 
-def listening_room(run: Run, sources: dict[str, dict[str, Path]]) -> tuple[str, dict[str, list[str]]]:
-    """HTML, and utt_id -> each system's FLAC in base64; as many of the chosen utterances as the page's size allows."""
+def listening_room(
+    run: Run, sources: dict[str, dict[str, Path]]
+) -> tuple[str, dict[str, list[str]]]:
+    """HTML, and utt_id -> each system's FLAC in base64; as many of the chosen utterances as the
+    page's size allows.
+    """
     sections, sounds, size = "", {}, 0
     for utt_id, why in chosen(run).items():
         section, flacs = _utterance(utt_id, why, sources, run)
@@ -156,7 +194,9 @@ def listening_room(run: Run, sources: dict[str, dict[str, Path]]) -> tuple[str, 
     return sections, sounds
 
 
-def _utterance(utt_id: str, why: str, sources: dict[str, dict[str, Path]], run: Run) -> tuple[str, list[str]]:
+def _utterance(
+    utt_id: str, why: str, sources: dict[str, dict[str, Path]], run: Run
+) -> tuple[str, list[str]]:
     loudest_db, figures, flacs = None, "", []
     for number, (name, files) in enumerate(sources.items()):
         wave, sample_rate = audio.read_mono(files[utt_id])
@@ -171,22 +211,28 @@ def _utterance(utt_id: str, why: str, sources: dict[str, dict[str, Path]], run: 
         )
         flacs.append(flac(wave, sample_rate))
         figures += (
-            f'<button type=button class=system aria-pressed="{str(number == 1).lower()}" data-system="{number}">'
-            f"<span><b>{html.escape(name)}</b> <small>{shown}</small></span>"
-            f'<span class=picture><img alt="spectrogram of {html.escape(f"{utt_id}, {name}")}" '
-            f'src="data:image/webp;base64,{picture}"><i></i></span></button>'
+            f'<button type=button class=system aria-pressed="{str(number == 1).lower()}"'
+            f' data-system="{number}"><span><b>{html.escape(name)}</b>'
+            f' <small>{shown}</small></span><span class=picture><img alt="spectrogram of'
+            f' {html.escape(f"{utt_id}, {name}")}"'
+            f' src="data:image/webp;base64,{picture}"><i></i></span></button>'
         )
     return (
-        f'<section class=room data-utterance="{html.escape(utt_id)}" aria-label="{html.escape(utt_id)}">'
-        f"<h3>{html.escape(utt_id)} <small>{why}</small></h3>"
-        f"<p><button type=button class=play>Play</button> "
-        f'<input type=range min=0 max=1000 value=0 aria-label="position"> <output>0.0 s</output></p>'
-        f"<div class=systems>{figures}</div></section>"
-    ), flacs
+        (
+            f'<section class=room data-utterance="{html.escape(utt_id)}"'
+            f' aria-label="{html.escape(utt_id)}"><h3>{html.escape(utt_id)}'
+            f" <small>{why}</small></h3><p><button type=button class=play>Play</button> <input"
+            ' type=range min=0 max=1000 value=0 aria-label="position"> <output>0.0'
+            f" s</output></p><div class=systems>{figures}</div></section>"
+        ),
+        flacs,
+    )
 
 
 def spectrogram(wave: np.ndarray, sample_rate: int, loudest_db: float | None) -> tuple[str, float]:
-    """A WebP picture in base64, low frequencies at the bottom, and the level of its loudest bin (white, unless given)."""
+    """A WebP picture in base64, low frequencies at the bottom, and the level of its loudest bin
+    (white, unless given).
+    """
     level_db = spectrogram_db(wave, sample_rate)[::-1]
     loudest_db = float(level_db.max()) if loudest_db is None else loudest_db
     level = 1.0 + (level_db - loudest_db) / _FLOOR_DB
@@ -199,5 +245,11 @@ def spectrogram(wave: np.ndarray, sample_rate: int, loudest_db: float | None) ->
 def flac(wave: np.ndarray, sample_rate: int) -> str:
     """Mono samples as FLAC in base64; what exceeds full scale is turned down, not clipped."""
     file = io.BytesIO()
-    sf.write(file, wave / max(1.0, float(np.abs(wave).max())), sample_rate, format="FLAC", subtype="PCM_16")
+    sf.write(
+        file,
+        wave / max(1.0, float(np.abs(wave).max())),
+        sample_rate,
+        format="FLAC",
+        subtype="PCM_16",
+    )
     return base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,6 @@
-"""The pictures of the page: SVG that takes the page's colours, told apart by shape and line as well as by colour."""
+"""The pictures of the page: SVG that takes the page's colours, told apart by shape and line as well
+as by colour.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,26 @@ from gan_denoise.metrics import ALL
 if TYPE_CHECKING:
     from results import Run
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, for the colour-blind
+# Okabe and Ito's, for the colour-blind
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":")
 _INK = "#010203"  # stands for the page's own text colour
 _STYLE = {
-    "font.family": "sans-serif", "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "gan_denoise", "axes.grid": True,
-    "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 8,
-} | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK)  # fmt: skip
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gan_denoise",
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+} | dict.fromkeys(
+    ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"),
+    _INK,
+)
 
 
 def _look(place: int) -> dict:
@@ -38,23 +52,31 @@ def _look(place: int) -> dict:
 
 
 def _draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> str:
-    """An SVG whose ids no other picture of the page has, with a name for those who hear the page."""
+    """An SVG whose ids no other picture of the page has, with a name for those who hear the
+    page.
+    """
     file = io.StringIO()
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         paint(axes)
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            file, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
         plt.close(figure)
     text = file.getvalue().replace(_INK, "currentColor")
     prefix = re.sub("[^a-z]", "", name.lower())
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text[text.index("<svg") :])
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # HTML knows them
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{name}"', text, count=1)
+    return re.sub(
+        r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{name}"', text, count=1
+    )
 
 
 def improvements(run: Run, models: list[str], metric: str) -> str:
-    """How the gain over noisy is distributed over utterances: a box for each system, and its mean."""
+    """How the gain over noisy is distributed over utterances: a box for each system, and its
+    mean.
+    """
     noisy = run.common("noisy", metric)
 
     def paint(axes: Axes) -> None:
@@ -64,10 +86,22 @@ def improvements(run: Run, models: list[str], metric: str) -> str:
             gains.append([own[key] - noisy[key] for key in own if key in noisy] or [np.nan])
         ink = {"color": _INK}
         axes.boxplot(
-            gains, orientation="horizontal", widths=0.6, showmeans=True, flierprops={"markersize": 3, "markeredgecolor": _INK},
-            boxprops=ink, whiskerprops=ink, capprops=ink, medianprops={"color": _COLOURS[1], "linewidth": 2},
-            meanprops={"marker": "D", "markerfacecolor": _COLOURS[0], "markeredgecolor": _COLOURS[0], "markersize": 5},
-        )  # fmt: skip
+            gains,
+            orientation="horizontal",
+            widths=0.6,
+            showmeans=True,
+            flierprops={"markersize": 3, "markeredgecolor": _INK},
+            boxprops=ink,
+            whiskerprops=ink,
+            capprops=ink,
+            medianprops={"color": _COLOURS[1], "linewidth": 2},
+            meanprops={
+                "marker": "D",
+                "markerfacecolor": _COLOURS[0],
+                "markeredgecolor": _COLOURS[0],
+                "markersize": 5,
+            },
+        )
         axes.set_yticks(range(1, len(models) + 1), models)
         axes.invert_yaxis()
         axes.axvline(0.0, color=_INK, linewidth=0.8)
@@ -77,7 +111,9 @@ def improvements(run: Run, models: list[str], metric: str) -> str:
 
 
 def against_input(run: Run, names: list[str], metric: str) -> str:
-    """A metric against the SI-SDR of the noisy input: every utterance, and each system's mean in five equal groups."""
+    """A metric against the SI-SDR of the noisy input: every utterance, and each system's mean in
+    five equal groups.
+    """
     level = run.values("noisy", "si_sdr")
 
     def paint(axes: Axes) -> None:
@@ -90,9 +126,13 @@ def against_input(run: Run, names: list[str], metric: str) -> str:
             axes.scatter(x, y, s=7, alpha=0.3, linewidths=0, **_look(place))
             groups = [group for group in np.array_split(np.arange(len(keys)), 5) if len(group)]
             axes.plot(
-                [x[group].mean() for group in groups], [y[group].mean() for group in groups], label=run.label(name),
-                linestyle=_LINES[place % len(_LINES)], markersize=5, **_look(place),
-            )  # fmt: skip
+                [x[group].mean() for group in groups],
+                [y[group].mean() for group in groups],
+                label=run.label(name),
+                linestyle=_LINES[place % len(_LINES)],
+                markersize=5,
+                **_look(place),
+            )
         axes.set_xlabel("SI-SDR of the noisy input in dB")
         axes.set_ylabel(ALL[metric].heading)
         axes.legend()
@@ -101,20 +141,33 @@ def against_input(run: Run, names: list[str], metric: str) -> str:
 
 
 def training(logs: dict[str, list[dict]], metric: str) -> str:
-    """A metric on dev over the updates of all runs, with the first update of each adversary as a vertical line."""
+    """A metric on dev over the updates of all runs, with the first update of each adversary as a
+    vertical line.
+    """
 
     def paint(axes: Axes) -> None:
         entered = set()
         for place, (name, rows) in enumerate(logs.items()):
-            points = [(row["step"], row[f"dev/{metric}"]) for row in rows if row.get(f"dev/{metric}") is not None]
-            look = _look(place) | {"linestyle": _LINES[place // len(_COLOURS) % len(_LINES)], "markersize": 4}
+            points = [
+                (row["step"], row[f"dev/{metric}"])
+                for row in rows
+                if row.get(f"dev/{metric}") is not None
+            ]
+            look = _look(place) | {
+                "linestyle": _LINES[place // len(_COLOURS) % len(_LINES)],
+                "markersize": 4,
+            }
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, **look)
             entered |= {row["step"] for row in rows if row.get("phase") == "discriminator"}
         for step in entered:
             axes.axvline(step, color=_INK, linewidth=0.8, linestyle=":")
             axes.annotate(
-                "the adversary enters", (step, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right"
+                "the adversary enters",
+                (step, 0.02),
+                xycoords=("data", "axes fraction"),
+                rotation=90,
+                ha="right",
             )
         axes.set_xlabel("updates of the generator")
         axes.set_ylabel(f"{ALL[metric].heading} on dev")
@@ -137,30 +190,46 @@ def _entries(path: Path) -> Iterator[dict]:
 
 
 def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str | None:
-    """t-SNE of speaker embeddings. files: system -> utt_id -> file; a marker per system, a colour and a label per speaker."""
+    """t-SNE of speaker embeddings. files: system -> utt_id -> file; a marker per system, a colour
+    and a label per speaker.
+    """
     from sklearn.manifold import TSNE
 
     found = []
     for place, (system, own) in enumerate(files.items()):
         for utt_id, speaker in speaker_of.items():
             wave, sample_rate = audio.read_mono(own[utt_id], dtype="float64")
-            embedding = speakers.embedding(wave, sample_rate) if np.isfinite(wave).all() and wave.any() else None
+            embedding = (
+                speakers.embedding(wave, sample_rate)
+                if np.isfinite(wave).all() and wave.any()
+                else None
+            )
             if embedding is not None:
                 found.append((place, system, speaker, embedding))
     if len(found) < 6:
         return None
     points = np.stack([row[3] for row in found])
     points = (points - points.mean(axis=0)) / (points.std(axis=0) + 1e-9)
-    flat = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=0).fit_transform(points)
+    flat = TSNE(
+        perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=0
+    ).fit_transform(points)
     names = sorted(set(speaker_of.values()))
 
     def paint(axes: Axes) -> None:
         for place, system in enumerate(files):
             for number, speaker in enumerate(names):
                 chosen = [i for i, row in enumerate(found) if row[0] == place and row[2] == speaker]
-                look = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[place % len(_MARKERS)]}
+                look = {
+                    "color": _COLOURS[number % len(_COLOURS)],
+                    "marker": _MARKERS[place % len(_MARKERS)],
+                }
                 axes.scatter(
-                    *flat[chosen].T, s=14, alpha=0.7, linewidths=0, label=system if not number else None, **look
+                    *flat[chosen].T,
+                    s=14,
+                    alpha=0.7,
+                    linewidths=0,
+                    label=system if not number else None,
+                    **look,
                 )
         for speaker in names:
             own = flat[[i for i, row in enumerate(found) if row[2] == speaker]]

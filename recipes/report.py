@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Stage 5: what came out, as a table (RESULTS.md) and as a page to listen to (report.html).
 
-    report.py --data DATA --command "..." EXP          EXP/RESULTS.md and EXP/report.html from EXP/*/scores.csv
-    report.py --publish FOLDER [--note TEXT] EXP       copy the scores of EXP to FOLDER, a folder of egs/vctk/results
+    report.py --data DATA --command "..." EXP       EXP/RESULTS.md and report.html from its scores
+    report.py --publish FOLDER [--note TEXT] EXP    copy its scores to FOLDER, in egs/vctk/results
     report.py --collect egs/vctk/results > egs/vctk/RESULTS.md
 
-Means are over speakers' means, runs of several seeds pooled. "Gap closed" is (system - noisy) / (oracle magnitude - noisy), per metric.
+Means are over speakers' means, runs of several seeds pooled. "Gap closed" is (system - noisy) /
+(oracle magnitude - noisy), per metric.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from gan_denoise.terminal import program, say
 @program
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--command", default="")
@@ -58,24 +61,37 @@ def report(exp: Path, data: Path, command: str) -> None:
         run = Run.read(exp)
         text = f"# Results\n\n{run.section()}"
         write_atomically(exp / "RESULTS.md", text)
-        write_atomically(exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp))
+        write_atomically(
+            exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp)
+        )
     print(run.table(), *run.missing(), run.differences_table(), sep="\n", end="")
     say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")
 
 
 def check_scores(exp: Path, data: Path) -> None:
-    """Every scores.csv of EXP is of the recordings that are there now. Raises InputError that names the first which is not."""
+    """Every scores.csv of EXP is of the recordings that are there now. Raises InputError that names
+    the first which is not.
+    """
     for path in sorted([*exp.glob("*/scores.csv"), *exp.glob("*/conditions/*/scores.csv")]):
-        system, condition = path.relative_to(exp).parts[0], path.parts[-2] if path.parts[-3] == "conditions" else ""
+        system, condition = (
+            path.relative_to(exp).parts[0],
+            path.parts[-2] if path.parts[-3] == "conditions" else "",
+        )
         folder = data / (f"test_{condition}" if condition else "test")
         record = read_yaml(path.with_suffix(".yaml")) if path.with_suffix(".yaml").is_file() else {}
         again = f"run stages 3 and 4 again for {system}, or move {path} away"
         if record.get("format") != FORMAT:
-            raise InputError(f"{path}: does not say what was scored, or another version of this recipe wrote it: {again}")
+            raise InputError(
+                f"{path}: does not say what was scored, or another version of this recipe wrote it:"
+                f" {again}"
+            )
         test = datadir.read(folder, noisy=True)
-        enhanced = test.noisy if system == "noisy" else datadir.read_scp(path.with_name("enhanced.scp"))
+        enhanced = (
+            test.noisy if system == "noisy" else datadir.read_scp(path.with_name("enhanced.scp"))
+        )
         pairs = [
-            scoring.Pair(utt_id, test.wav[utt_id], enhanced.get(utt_id), test.noisy[utt_id]) for utt_id in test.utt_ids
+            scoring.Pair(utt_id, test.wav[utt_id], enhanced.get(utt_id), test.noisy[utt_id])
+            for utt_id in test.utt_ids
         ]
         made_from = scoring.identity(pairs, record["metrics"], jobs=os.cpu_count() or 1)
         if record["made_from"] != made_from or record["is"] != file_digest(path):
@@ -83,12 +99,16 @@ def check_scores(exp: Path, data: Path) -> None:
 
 
 def describe(exp: Path, data: Path, command: str) -> dict:
-    """Where the figures come from: command, data, noise, machine, and how each model was trained."""
+    """Where the figures come from: command, data, noise, machine, and how each model was
+    trained.
+    """
     noise, corpus = datadir.read_noise(data / "test"), read_yaml(data / "corpus.yaml")
     models = {}
     for config_path in sorted(exp.glob("*/model/config.json")):
         config, name = json.loads(config_path.read_text(encoding="utf-8")), config_path.parts[-3]
-        models[name] = {key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")}
+        models[name] = {
+            key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")
+        }
         scored = exp / name / "scores.yaml"
         models[name]["settings"] = read_yaml(scored).get("settings") if scored.is_file() else None
     about_corpus = {key: corpus[key] for key in ("layout", "sample_rate", "speakers")}
@@ -120,9 +140,13 @@ def collect(results: Path) -> str:
     folders = sorted(path.parent for path in results.glob("*/about.yaml"))
     if not folders:
         raise InputError(f"{results}: holds no results: `report.py --publish` puts them there")
-    intro = "# Results\n\nMade by `python recipes/report.py --collect egs/vctk/results > egs/vctk/RESULTS.md` from the scores in `results/`.\n"
+    intro = (
+        "# Results\n\nMade by `python recipes/report.py --collect egs/vctk/results >"
+        " egs/vctk/RESULTS.md` from the scores in `results/`.\n"
+    )
     return intro + "".join(
-        f"\n## {folder.name.replace('_', ' ')}\n\n{Run.read(folder).section()}" for folder in folders
+        f"\n## {folder.name.replace('_', ' ')}\n\n{Run.read(folder).section()}"
+        for folder in folders
     )
 
 

@@ -1,4 +1,6 @@
-"""The scores of one experiment folder: means over speakers, seeds pooled, paired differences, and their tables."""
+"""The scores of one experiment folder: means over speakers, seeds pooled, paired differences, and
+their tables.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,15 @@ LIMITS = {
 }  # the first rows of every table
 NEEDED = ("noisy", "oracle_mag")
 CONDITIONS = ("clean", "zero", "scale", "add", "heavy", "mixed")  # in this order, others after them
-TIE = 0.03  # PESQ: smaller differences are under the noise of the metric and of the draw of the test speakers
-SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")  # the columns of the tables
+# PESQ: smaller differences are under the noise of the metric and of the draw of the test speakers
+TIE = 0.03
+# The columns of the tables
+SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")
 SI_SDR = "si_sdr"
 COLUMNS = {"system", "seed", "utt_id", "spk_id", "fingerprint"}
 _NAMED = 5  # utterances without a value, of each system
-# Fewer tell nothing about other speakers (resampling one speaker finds no other), nor about other sentences (ten: below it the
-# percentiles of a bootstrap are those of its few values)
+# Fewer tell nothing about other speakers (resampling one speaker finds no other), nor about other
+# sentences (ten: below it the percentiles of a bootstrap are those of its few values)
 LEAST_SPEAKERS, LEAST_UTTERANCES = 2, 10
 
 
@@ -38,8 +42,8 @@ LEAST_SPEAKERS, LEAST_UTTERANCES = 2, 10
 class Run:
     """The scores of one experiment folder, noisy and oracle magnitude first.
 
-    systems: name -> its rows, of all seeds. folders: name -> the folders that they come from, one per seed. conditions:
-    name of a further test condition -> system -> its rows.
+    systems: name -> its rows, of all seeds. folders: name -> the folders that they come from, one
+    per seed. conditions: name of a further test condition -> system -> its rows.
     """
 
     about: dict
@@ -49,12 +53,16 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """Read EXP (NAME/scores.csv, NAME/conditions/CONDITION/scores.csv) or a folder of results (NAME.csv,
-        CONDITION/NAME.csv). Raises InputError where the fingerprints within one table differ."""
+        """Read EXP (NAME/scores.csv, NAME/conditions/CONDITION/scores.csv) or a folder of results
+        (NAME.csv, CONDITION/NAME.csv). Raises InputError where the fingerprints within one table
+        differ.
+        """
         found = {path.parent.name: path for path in sorted(folder.glob("*/scores.csv"))}
         found |= {path.stem: path for path in sorted(folder.glob("*.csv"))}
         if missing := [name for name in NEEDED if name not in found]:
-            raise InputError(f"{folder}: has no scores of {', '.join(missing)}: run stages 3 and 4 first")
+            raise InputError(
+                f"{folder}: has no scores of {', '.join(missing)}: run stages 3 and 4 first"
+            )
         about = read_yaml(folder / "about.yaml")
         settings = {name: model.get("settings") for name, model in about["models"].items()}
         systems, folders = _read_systems(folder, found, settings)
@@ -77,7 +85,8 @@ class Run:
             name: replace(
                 self,
                 systems={
-                    system: [row for row in rows if row["spk_id"] in speakers] for system, rows in self.systems.items()
+                    system: [row for row in rows if row["spk_id"] in speakers]
+                    for system, rows in self.systems.items()
                 },
                 conditions={},
             )
@@ -87,12 +96,18 @@ class Run:
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """All metrics that were scored."""
-        return tuple(metric for metric in ALL if any(metric in row for rows in self.systems.values() for row in rows))
+        return tuple(
+            metric
+            for metric in ALL
+            if any(metric in row for rows in self.systems.values() for row in rows)
+        )
 
     @cached_property
     def lead(self) -> str:
         """The PESQ that decides: wide-band, or narrow-band where nothing has a wide-band score."""
-        scored = any(row.get("pesq_wb") is not None for rows in self.systems.values() for row in rows)
+        scored = any(
+            row.get("pesq_wb") is not None for rows in self.systems.values() for row in rows
+        )
         return "pesq_wb" if scored else "pesq_nb"
 
     @property
@@ -111,33 +126,52 @@ class Run:
         seeds = len(self.folders[name])
         return LIMITS.get(name, name) + (f" ({seeds} seeds)" if seeds > 1 else "")
 
-    def values(self, name: str, metric: str, seeds: set | None = None) -> dict[tuple[str, str], float]:
-        """(spk_id, utt_id) -> mean over the seeds (all, or these); an utterance that one of them failed is left out."""
-        return _values((row for row in self.systems[name] if seeds is None or row.get("seed") in seeds), metric)
+    def values(
+        self, name: str, metric: str, seeds: set | None = None
+    ) -> dict[tuple[str, str], float]:
+        """(spk_id, utt_id) -> mean over the seeds (all, or these); an utterance that one of them
+        failed is left out.
+        """
+        return _values(
+            (row for row in self.systems[name] if seeds is None or row.get("seed") in seeds), metric
+        )
 
     def common(self, name: str, metric: str) -> dict[tuple[str, str], float]:
-        """As `values`, of those utterances that every system has which has any: what stands side by side is comparable."""
+        """As `values`, of those utterances that every system has which has any: what stands side by
+        side is comparable.
+        """
         shared = self._shared[metric]
         return {key: value for key, value in self.values(name, metric).items() if key in shared}
 
     @cached_property
     def _shared(self) -> dict[str, set[tuple[str, str]]]:
-        return {metric: _in_all(self.values(name, metric) for name in self.systems) for metric in self.metrics}
+        return {
+            metric: _in_all(self.values(name, metric) for name in self.systems)
+            for metric in self.metrics
+        }
 
     def means(self, name: str) -> dict[str, float | None]:
-        """Each metric's mean over the speakers' means, over the common utterances; None where nothing was scored."""
+        """Each metric's mean over the speakers' means, over the common utterances; None where
+        nothing was scored.
+        """
         by_metric = {metric: by_speaker(self.common(name, metric)) for metric in self.metrics}
         return {
-            metric: float(np.mean([np.mean(own) for own in speakers.values()])) if speakers else None
+            metric: (
+                float(np.mean([np.mean(own) for own in speakers.values()])) if speakers else None
+            )
             for metric, speakers in by_metric.items()
         }
 
     def seeds(self, *names: str) -> set:
         """The seeds that all these systems were trained with."""
-        return set.intersection(*({row.get("seed") for row in self.systems[name]} for name in names))
+        return set.intersection(
+            *({row.get("seed") for row in self.systems[name]} for name in names)
+        )
 
     def difference(self, name: str, other: str, metric: str) -> Estimate | None:
-        """name - other over the seeds and utterances that both have, with its interval; None where these are too few."""
+        """name - other over the seeds and utterances that both have, with its interval; None where
+        these are too few.
+        """
         paired = self._paired(name, other, metric)
         return estimate(by_speaker(paired)) if _enough(paired) else None
 
@@ -147,25 +181,43 @@ class Run:
         return {key: own[key] - others[key] for key in own if key in others}
 
     def differences(self) -> list[tuple[str, str]]:
-        """The pairs that are compared: every model with l1 or its own baseline, and gan with every other model."""
+        """The pairs that are compared: every model with l1 or its own baseline, and gan with every
+        other model.
+        """
         models = [name for name in self.systems if name not in LIMITS]
         pairs = [(name, "l1") for name in models if name != "l1"] if "l1" in models else []
         pairs = [(name, f"{name}_l1" if f"{name}_l1" in models else other) for name, other in pairs]
-        return pairs + ([("gan", name) for name in models if name not in ("gan", "l1")] if "gan" in models else [])
+        return pairs + (
+            [("gan", name) for name in models if name not in ("gan", "l1")]
+            if "gan" in models
+            else []
+        )
 
     def differences_rows(self, metrics: tuple[str, ...] = ()) -> list[list[str]]:
         """The cells of the paired differences with their intervals, a heading row first."""
         metrics = metrics or self.shown
-        cells = [["difference", "seeds", *(ALL[metric].heading for metric in metrics), f"in {ALL[self.lead].heading}", "p"]]
+        cells = [
+            [
+                "difference",
+                "seeds",
+                *(ALL[metric].heading for metric in metrics),
+                f"in {ALL[self.lead].heading}",
+                "p",
+            ]
+        ]
         for name, other in self.differences():
             row = [f"{name} - {other}", str(len(self.seeds(name, other)))]
             for metric in metrics:
                 found, places = self.difference(name, other, metric), ALL[metric].decimals
                 row.append(
-                    f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]" if found else "-"
+                    f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+                    if found
+                    else "-"
                 )
             p_value = self.p_value(name, other)
-            cells.append([*row, self.verdict(name, other), "-" if p_value is None else f"{p_value:.2g}"])
+            cells.append(
+                [*row, self.verdict(name, other), "-" if p_value is None else f"{p_value:.2g}"]
+            )
         return cells
 
     def differences_table(self, metrics: tuple[str, ...] = ()) -> str:
@@ -174,7 +226,9 @@ class Run:
         return markdown(cells) if len(cells) > 1 else ""
 
     def verdict(self, name: str, other: str) -> str:
-        """How a difference in PESQ reads: a tie under 0.03 or where the interval holds 0; "-" where too little was compared."""
+        """How a difference in PESQ reads: a tie under 0.03 or where the interval holds 0; "-" where
+        too little was compared.
+        """
         found = self.difference(name, other, self.lead)
         if found is None:
             return "-"
@@ -183,7 +237,9 @@ class Run:
         return "better" if found.mean > 0 else "worse"
 
     def p_value(self, name: str, other: str) -> float | None:
-        """Wilcoxon's signed-rank test over utterances, two-sided: a description, since utterances of a speaker are alike."""
+        """Wilcoxon's signed-rank test over utterances, two-sided: a description, since utterances
+        of a speaker are alike.
+        """
         found = self._paired(name, other, self.lead)
         if not _enough(found):
             return None
@@ -191,8 +247,14 @@ class Run:
         return float(wilcoxon(paired).pvalue) if any(paired) else 1.0
 
     def condition_rows(self) -> list[list[str]]:
-        """The cells of the systems on further test conditions, PESQ and SI-SDR of each; none where there are none."""
-        names = [name for name in self.systems if any(name in systems for systems in self.conditions.values())]
+        """The cells of the systems on further test conditions, PESQ and SI-SDR of each; none where
+        there are none.
+        """
+        names = [
+            name
+            for name in self.systems
+            if any(name in systems for systems in self.conditions.values())
+        ]
         cells = [[f"{ALL[self.lead].heading} / SI-SDR dB", *self.conditions]]
         columns = [self._condition_column(systems, names) for systems in self.conditions.values()]
         cells += [[LIMITS.get(name, name), *(column[name] for column in columns)] for name in names]
@@ -206,11 +268,20 @@ class Run:
             shared = _in_all(values.values())
             for name, own in values.items():
                 speakers = by_speaker({key: value for key, value in own.items() if key in shared})
-                means[name] += [float(np.mean([np.mean(one) for one in speakers.values()]))] if speakers else []
-        return {name: f"{own[0]:.2f} / {own[1]:.1f}" if len(own) == 2 else "-" for name, own in means.items()}
+                means[name] += (
+                    [float(np.mean([np.mean(one) for one in speakers.values()]))]
+                    if speakers
+                    else []
+                )
+        return {
+            name: f"{own[0]:.2f} / {own[1]:.1f}" if len(own) == 2 else "-"
+            for name, own in means.items()
+        }
 
     def gains_rows(self) -> list[list[str]]:
-        """The cells of PESQ's gain over noisy by speaker and by third of the input's SI-SDR, over the common utterances."""
+        """The cells of PESQ's gain over noisy by speaker and by third of the input's SI-SDR, over
+        the common utterances.
+        """
         metric = self.lead
         noisy = self.common("noisy", metric)
         level = self.values("noisy", "si_sdr")
@@ -221,20 +292,31 @@ class Run:
         bins = (f"below {edges[0]:.1f} dB", "between", f"above {edges[1]:.1f} dB")
         for key in sorted(noisy.keys() & level.keys()):
             groups.setdefault(bins[int(np.searchsorted(edges, level[key]))], set()).add(key)
-        order = [*(name for name in groups if name not in bins), *(name for name in bins if name in groups)]
+        order = [
+            *(name for name in groups if name not in bins),
+            *(name for name in bins if name in groups),
+        ]
         cells = [[f"{ALL[metric].heading} gain", *order]]
         for name in self.systems:
             if name in LIMITS:
                 continue
             own = self.common(name, metric)
-            row = [[own[key] - noisy[key] for key in groups[group] if key in own] for group in order]
+            row = [
+                [own[key] - noisy[key] for key in groups[group] if key in own] for group in order
+            ]
             cells.append([name, *(f"{np.mean(gain):+.2f}" if gain else "-" for gain in row)])
         return cells
 
     def gap_closed(self, name: str, metric: str) -> float | None:
         """(system - noisy) / (oracle magnitude - noisy)."""
-        noisy, oracle, own = (self.means(system)[metric] for system in ("noisy", "oracle_mag", name))
-        return None if None in (noisy, oracle, own) or oracle == noisy else (own - noisy) / (oracle - noisy)
+        noisy, oracle, own = (
+            self.means(system)[metric] for system in ("noisy", "oracle_mag", name)
+        )
+        return (
+            None
+            if None in (noisy, oracle, own) or oracle == noisy
+            else (own - noisy) / (oracle - noisy)
+        )
 
     def rows(self) -> list[list[str]]:
         """The table's cells, a heading row first."""
@@ -249,7 +331,9 @@ class Run:
                 if metric in self.gaps:
                     gap = self.gap_closed(name, metric)
                     row.append("" if name in LIMITS or gap is None else f"{100 * gap:.0f} %")
-            complete = sum(all(score.get(metric) is not None for metric in self.metrics) for score in scores)
+            complete = sum(
+                all(score.get(metric) is not None for metric in self.metrics) for score in scores
+            )
             cells.append([*row, f"{complete} of {len(scores)}"])
         return cells
 
@@ -268,7 +352,9 @@ class Run:
         return markdown(self.rows())
 
     def missing(self) -> list[str]:
-        """What has no value, counted and named; and over how many utterances the means are that are not over all."""
+        """What has no value, counted and named; and over how many utterances the means are that are
+        not over all.
+        """
         lines = []
         total = len({(row["spk_id"], row["utt_id"]) for row in self.systems["noisy"]})
         for metric in self.shown:
@@ -276,13 +362,15 @@ class Run:
             for name, rows in self.systems.items():
                 own = [f"{row['utt_id']}{_of_seed(row)}" for row in rows if row.get(metric) is None]
                 if own:
-                    named = ", ".join(own[:_NAMED]) + (f" and {len(own) - _NAMED} more" if len(own) > _NAMED else "")
+                    named = ", ".join(own[:_NAMED]) + (
+                        f" and {len(own) - _NAMED} more" if len(own) > _NAMED else ""
+                    )
                     without[self.label(name)] = f"{len(own)} of {len(rows)} ({named})"
             if without:
                 listed = "; ".join(f"{name} {what}" for name, what in without.items())
                 lines.append(
-                    f"{ALL[metric].heading}: means over the {len(self._shared[metric])} of {total} utterances that all systems "
-                    f"have; without a value: {listed}."
+                    f"{ALL[metric].heading}: means over the {len(self._shared[metric])} of {total}"
+                    f" utterances that all systems have; without a value: {listed}."
                 )
         return lines
 
@@ -297,11 +385,13 @@ class Run:
         lines += [f"{line}\n" for line in self.missing()]
         if differences := self.differences_table():
             lines.append(
-                "Paired differences, with 95 % intervals (bootstrap of speakers, then of their utterances; between trainings of other seeds there is more):\n"
+                "Paired differences, with 95 % intervals (bootstrap of speakers, then of their"
+                " utterances; between trainings of other seeds there is more):\n"
             )
             lines.append(differences)
             lines.append(
-                f"A tie: under {TIE} PESQ, or an interval that holds 0. p: Wilcoxon's over utterances, a description only.\n"
+                f"A tie: under {TIE} PESQ, or an interval that holds 0. p: Wilcoxon's over"
+                " utterances, a description only.\n"
             )
         for name, run in self.by_corpus().items():
             lines.append(f"### {name}\n\n{run.table()}")
@@ -309,19 +399,22 @@ class Run:
                 lines.append(differences)
         if self.conditions:
             lines.append(
-                "The same models (of the first seed) on other damage than they were trained on; clean: input that needs nothing:\n"
+                "The same models (of the first seed) on other damage than they were trained on;"
+                " clean: input that needs nothing:\n"
             )
             lines.append(markdown(self.condition_rows()))
         lines.append("Gain over noisy by speaker, and by third of the input's SI-SDR:\n")
         lines.append(markdown(gains) if len(gains := self.gains_rows()) > 1 else "")
         lines.append(
-            f"Mean over {speakers} test speakers' means, {len(scores)} utterances; {corpus['layout']} corpus at "
-            f"{corpus['sample_rate']} Hz, {len(corpus['speakers']['train'])} training speakers; noise {self.about['noise']['fingerprint']}."
+            f"Mean over {speakers} test speakers' means, {len(scores)} utterances;"
+            f" {corpus['layout']} corpus at {corpus['sample_rate']} Hz,"
+            f" {len(corpus['speakers']['train'])} training speakers; noise"
+            f" {self.about['noise']['fingerprint']}."
         )
         for name, model in sorted(self.about["models"].items(), key=lambda item: _place(item[0])):
             lines.append(
-                f"`{name}`: {model['parameters'] / 1e6:.2f} M parameters, {model['step']} updates in {clock(model['trained_s'])}, "
-                f"seed {model['seed']}; {model['machine']}."
+                f"`{name}`: {model['parameters'] / 1e6:.2f} M parameters, {model['step']} updates"
+                f" in {clock(model['trained_s'])}, seed {model['seed']}; {model['machine']}."
             )
         return "\n".join(lines) + "\n"
 
@@ -329,22 +422,28 @@ class Run:
 def _read_systems(
     folder: Path, found: dict[str, Path], settings: Mapping[str, str | None]
 ) -> tuple[dict[str, list[dict]], dict[str, list[str]]]:
-    """name -> CSV file becomes row -> scores and row -> names; all must have been scored on one noise.
+    """name -> CSV file becomes row -> scores and row -> names; all must have been scored on one
+    noise.
 
-    A row is one training: its experiment with its overrides, over the seeds. It is called as the experiment, or, where two
-    rows would be called alike, as its folder. settings: name -> digest of the settings of what was trained, where known.
+    A row is one training: its experiment with its overrides, over the seeds. It is called as the
+    experiment, or, where two rows would be called alike, as its folder. settings: name -> digest of
+    the settings of what was trained, where known.
     """
     trainings: dict[tuple[str, str | None], dict[str, list[dict]]] = {}
     for name in sorted(found, key=_place):
         rows = read_csv(found[name])
         if lacking := sorted(COLUMNS - rows[0].keys()):
-            raise InputError(f"{found[name]}: has no column {lacking[0]}: these are no scores of stage 4: move it away")
+            raise InputError(
+                f"{found[name]}: has no column {lacking[0]}: these are no scores of stage 4: move"
+                " it away"
+            )
         system = str(rows[0]["system"])
         same = trainings.setdefault((system, settings.get(name)), {})
         for other, others in same.items():
             if others[0].get("seed") == rows[0].get("seed"):
                 raise InputError(
-                    f"{found[name]}: is {system} with seed {rows[0].get('seed')}, as {other} is: remove one of the two"
+                    f"{found[name]}: is {system} with seed {rows[0].get('seed')}, as {other} is:"
+                    " remove one of the two"
                 )
         same[name] = rows
     systems: dict[str, list[dict]] = {}
@@ -353,14 +452,17 @@ def _read_systems(
         alike = [other for other in trainings if other[0] == system and other != (system, own)]
         label = min(scores, key=len).split("_seed")[0] if alike else system
         if label in systems:
-            raise InputError(f"{folder}: two different trainings are called {label}: rename one of their folders")
+            raise InputError(
+                f"{folder}: two different trainings are called {label}: rename one of their folders"
+            )
         systems[label] = [row for rows in scores.values() for row in rows]
         folders[label] = list(scores)
     fingerprints = {row["fingerprint"]: name for name, rows in systems.items() for row in rows}
     if len(fingerprints) > 1:
         names = " and ".join(fingerprints.values())
         raise InputError(
-            f"{folder}: {names} were scored on different noise: a table never mixes them: run stage 4 again"
+            f"{folder}: {names} were scored on different noise: a table never mixes them: run stage"
+            " 4 again"
         )
     return systems, folders
 
@@ -397,7 +499,9 @@ def by_speaker(values: dict[tuple[str, str], float]) -> dict[str, list[float]]:
 
 
 def markdown(cells: list[list[str]]) -> str:
-    """A table, its heading in the first row, aligned for a terminal: the first column left, the others right."""
+    """A table, its heading in the first row, aligned for a terminal: the first column left, the
+    others right.
+    """
     cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
 
@@ -409,13 +513,20 @@ def markdown(cells: list[list[str]]) -> str:
         return "| " + " | ".join([first, *others]) + " |"
 
     rule = (
-        "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|"
+        "|"
+        + "|".join(
+            "-" * (width + 2) if i == 0 else "-" * (width + 1) + ":"
+            for i, width in enumerate(widths)
+        )
+        + "|"
     )
     return "\n".join([line(cells[0]), rule, *map(line, cells[1:])]) + "\n"
 
 
 def _place(name: str) -> tuple[int, str]:
-    """The order of systems: limits, the baseline, what lies between, the full recipe, then its variations."""
+    """The order of systems: limits, the baseline, what lies between, the full recipe, then its
+    variations.
+    """
     order = (*LIMITS, "l1", "l1_mrstft", "gan")
     experiment = name.split("_seed")[0]
     return (order.index(experiment) if experiment in order else len(order), name)

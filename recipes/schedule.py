@@ -1,8 +1,10 @@
-"""Which update does what: the phases, the data and the random numbers, all pure functions of the update.
+"""Which update does what: the phases, the data and the random numbers, all pure functions of the
+update.
 
     reconstruction    warm_start_steps updates of the generator with the reconstruction losses alone
-    discriminator     discriminator_steps updates of the discriminators alone, on segments of their own
-    gan               every update is one of the discriminators, then one of the generator, until the generator had `steps`
+    discriminator     discriminator_steps updates of the discriminators alone, on their own segments
+    gan               every update is one of the discriminators, then one of the generator, until
+                      the generator had `steps`
 
 Without an adversary all updates are of the first kind.
 """
@@ -15,7 +17,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """steps: updates of the generator. warm_start: how many come before the adversary. alone: of the discriminators."""
+    """steps: updates of the generator. warm_start: how many come before the adversary. alone: of
+    the discriminators.
+    """
 
     steps: int
     warm_start: int
@@ -26,7 +30,9 @@ class Schedule:
     def of(cls, experiment: dict) -> Schedule:
         steps, warm_start = experiment["steps"], experiment["warm_start_steps"]
         adversarial = bool(experiment.get("adversary"))
-        return cls(steps, warm_start, experiment["discriminator_steps"] if adversarial else 0, adversarial)
+        return cls(
+            steps, warm_start, experiment["discriminator_steps"] if adversarial else 0, adversarial
+        )
 
     @property
     def updates(self) -> int:
@@ -35,7 +41,9 @@ class Schedule:
 
     @property
     def borders(self) -> set[int]:
-        """The last updates of the phases. Without an adversary the warm start has an end as well: others may share it."""
+        """The last updates of the phases. Without an adversary the warm start has an end as well:
+        others may share it.
+        """
         return {self.warm_start, self.warm_start + self.alone}
 
     def phase(self, update: int) -> str:
@@ -55,7 +63,8 @@ class Schedule:
     def draw(self, update: int) -> tuple[str, int]:
         """The stream of data and random numbers that an update draws from, and its number there.
 
-        The discriminators' own phase has its own stream, so the generator sees the same with and without an adversary.
+        The discriminators' own phase has its own stream, so the generator sees the same with and
+        without an adversary.
         """
         if self.phase(update) == "discriminator":
             return "discriminator", self.discriminator_only(update)
@@ -63,5 +72,7 @@ class Schedule:
 
 
 def random_number(*key: int | str) -> int:
-    """A whole number below 2^63 that is a function of the key, such as (seed, "crop", update): nothing random needs saving."""
+    """A whole number below 2^63 that is a function of the key, such as (seed, "crop", update):
+    nothing random needs saving.
+    """
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1

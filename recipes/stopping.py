@@ -1,4 +1,6 @@
-"""Preemption: a signal to any process of a run's tree makes it save and leave, all after the same update."""
+"""Preemption: a signal to any process of a run's tree makes it save and leave, all after the same
+update.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from accelerate import Accelerator
 
 INTERRUPTED = 75  # EX_TEMPFAIL: come again
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-FROM_A_WORKER = signal.SIGUSR1  # a request that may come beside others, of a data worker that was signalled
+# A request that may come beside others, of a data worker that was signalled
+FROM_A_WORKER = signal.SIGUSR1
 _AT_ONCE_S = 2.0  # a terminal, a batch system and our own parents may all pass the same signal on
 
 
@@ -52,7 +55,9 @@ class StopSignal:
 
 
 def pass_signals_to_the_parent(worker: int) -> None:
-    """In a data worker: a signal to it is one to the run, and may not take the data away before the state is saved."""
+    """In a data worker: a signal to it is one to the run, and may not take the data away before the
+    state is saved.
+    """
     leader = os.getppid()
     for number in SIGNALS:
         signal.signal(number, lambda *_: os.getppid() == leader and os.kill(leader, FROM_A_WORKER))

@@ -1,4 +1,6 @@
-"""What the updates are fed with: a function of (seed, update) alone, whatever the number of processes, workers and restarts."""
+"""What the updates are fed with: a function of (seed, update) alone, whatever the number of
+processes, workers and restarts.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from gan_denoise.segments import Batches, Segments
 
 
 class Streams:
-    """The generator's segments and, while the discriminators learn alone, their own. Raises InputError for bad sizes.
+    """The generator's segments and, while the discriminators learn alone, their own. Raises
+    InputError for bad sizes.
 
     A stream's worker processes start with its first batch and end with its last.
     """
@@ -63,10 +66,14 @@ class Streams:
             if "DataLoader worker" not in str(error):
                 raise
             reason = str(error).strip().splitlines()[-1]
-            raise InputError(f"a data worker died ({reason}): the same command goes on from the last checkpoint") from error
+            raise InputError(
+                f"a data worker died ({reason}): the same command goes on from the last checkpoint"
+            ) from error
 
     def _batches(self, stream: str, done: int) -> Batches:
-        return Batches(done, self._ends[stream], batch_size=self._experiment["batch_size"], **self._share)
+        return Batches(
+            done, self._ends[stream], batch_size=self._experiment["batch_size"], **self._share
+        )
 
     def _loader(self, stream: str, done: int) -> DataLoader:
         segments = Segments(

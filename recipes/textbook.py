@@ -1,4 +1,6 @@
-"""The GAN update as it stands in textbooks, with the same modules: what recipes/adversary.py is measured against."""
+"""The GAN update as it stands in textbooks, with the same modules: what recipes/adversary.py is
+measured against.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +17,40 @@ SAMPLE_RATE = 16000
 
 
 class Update:
-    """One update of discriminators and generator, as a textbook writes it, or with some of recipes/adversary.py's savings.
+    """One update of discriminators and generator, as a textbook writes it, or with some of
+    recipes/adversary.py's savings.
 
-    joint: one pass over real and fake in the discriminators' update. frozen: their parameters get no gradient in the generator's.
-    detached: no graph for the real features there. silent: no figure leaves the device.
+    joint: one pass over real and fake in the discriminators' update. frozen: their parameters get
+    no gradient in the generator's. detached: no graph for the real features there. silent: no
+    figure leaves the device.
     """
 
-    def __init__(self, experiment: dict, device: torch.device, *, ours: bool = False, **savings: bool):
+    def __init__(
+        self, experiment: dict, device: torch.device, *, ours: bool = False, **savings: bool
+    ):
         torch.manual_seed(0)
         mixed_precision, dtype = PRECISIONS[experiment["precision"]]
-        self.generator = generators.build(experiment["generator"], sample_rate=SAMPLE_RATE).to(device, dtype)
+        self.generator = generators.build(experiment["generator"], sample_rate=SAMPLE_RATE).to(
+            device, dtype
+        )
         self.losses, settings = Losses(experiment["losses"]), experiment["optimizer"]
         self.optimizer = build_optimizer(self.generator, settings)
         accelerator = Accelerator(mixed_precision=mixed_precision, cpu=device.type == "cpu")
         self.adversary = Adversary(
-            accelerator, experiment["adversary"], sample_rate=SAMPLE_RATE, seed=0, updates=10**6, dtype=dtype
+            accelerator,
+            experiment["adversary"],
+            sample_rate=SAMPLE_RATE,
+            seed=0,
+            updates=10**6,
+            dtype=dtype,
         )
         self.weights = self.losses.weights | self.adversary.losses.weights
-        self.ours, self.savings, self.clip_norm, self.number = ours, savings, experiment["clip_norm"], 0
+        self.ours, self.savings, self.clip_norm, self.number = (
+            ours,
+            savings,
+            experiment["clip_norm"],
+            0,
+        )
 
     def __call__(self, noisy: torch.Tensor, clean: torch.Tensor) -> None:
         self.number += 1
@@ -58,7 +76,8 @@ class Update:
         if self.savings.get("joint"):
             both = bank(torch.cat([real, fake.detach()]), torch.cat([noisy, noisy]))
             real_maps, fake_maps = (
-                [[features.chunk(2)[half] for features in maps] for maps in both] for half in range(2)
+                [[features.chunk(2)[half] for features in maps] for maps in both]
+                for half in range(2)
             )
         else:
             real_maps, fake_maps = bank(real, noisy), bank(fake.detach(), noisy)
@@ -68,7 +87,9 @@ class Update:
         torch.nn.utils.clip_grad_norm_(bank.parameters(), self.adversary.settings["clip_norm"])
         optimizer.step()
 
-    def _terms(self, real: torch.Tensor, fake: torch.Tensor, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _terms(
+        self, real: torch.Tensor, fake: torch.Tensor, noisy: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         bank = self.adversary.bare_bank
         bank.requires_grad_(not self.savings.get("frozen"))
         with torch.set_grad_enabled(not self.savings.get("detached")):
@@ -85,10 +106,15 @@ class Update:
 
 
 def difference(one: Update, other: Update) -> float:
-    """The largest difference of two weights, generators and discriminators, relative to the largest weight of its tensor."""
+    """The largest difference of two weights, generators and discriminators, relative to the largest
+    weight of its tensor.
+    """
     pairs = zip(
         (*one.generator.parameters(), *one.adversary.bare_bank.parameters()),
         (*other.generator.parameters(), *other.adversary.bare_bank.parameters()),
         strict=True,
     )
-    return max(float((a - b).detach().abs().max() / a.detach().abs().max().clamp_min(1e-3)) for a, b in pairs)
+    return max(
+        float((a - b).detach().abs().max() / a.detach().abs().max().clamp_min(1e-3))
+        for a, b in pairs
+    )

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Train one experiment.
 
-    accelerate launch recipes/train.py [recipes/experiments/gan.yaml] [--data DIR] [--exp DIR] [key=value ...]
+    accelerate launch recipes/train.py [recipes/experiments/gan.yaml] [--data DIR] [--exp DIR]
+                                       [key=value ...]
 
-The same command again resumes. SIGTERM or Ctrl-C saves and leaves with exit status 75. `init=DIR` starts from the weights
-of a model directory (fine-tuning). Read it from top to bottom: the setup, the loop, the small print.
+The same command again resumes. SIGTERM or Ctrl-C saves and leaves with exit status 75. `init=DIR`
+starts from the weights of a model directory (fine-tuning). Read it from top to bottom: the setup,
+the loop, the small print.
 """
 
 from __future__ import annotations
@@ -50,30 +52,51 @@ ROOT = Path(__file__).resolve().parents[1]
 @program
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--data", type=Path, default=ROOT / "egs/vctk/data", help="folder with train and dev (egs/vctk/data)"
+        "--data",
+        type=Path,
+        default=ROOT / "egs/vctk/data",
+        help="folder with train and dev (egs/vctk/data)",
     )
     parser.add_argument("--exp", type=Path, help="where the run is kept (egs/vctk/exp/NAME)")
     parser.add_argument(
-        "--warm-starts", type=Path, metavar="DIR", help="where runs that agree so far share their warm start (nowhere)"
+        "--warm-starts",
+        type=Path,
+        metavar="DIR",
+        help="where runs that agree so far share their warm start (nowhere)",
     )
     parser.add_argument(
-        "settings", nargs="*", metavar="EXPERIMENT.yaml | key=value", help="e.g. optimizer.lr=1e-3 seed=1"
+        "settings",
+        nargs="*",
+        metavar="EXPERIMENT.yaml | key=value",
+        help="e.g. optimizer.lr=1e-3 seed=1",
     )
     arguments = parser.parse_intermixed_args()
     paths = [setting for setting in arguments.settings if "=" not in setting]
     if len(paths) > 1:
         parser.error(f"one experiment at a time, found {' '.join(paths)}")
     path = Path(paths[0]) if paths else ROOT / "recipes/experiments/gan.yaml"
-    experiment = read_experiment(path, [setting for setting in arguments.settings if "=" in setting])
+    experiment = read_experiment(
+        path, [setting for setting in arguments.settings if "=" in setting]
+    )
     mixed_precision, _ = PRECISIONS[experiment["precision"]]
     accelerator = build_accelerator(mixed_precision, experiment["trackers"])
     exp = arguments.exp or ROOT / "egs/vctk/exp" / path.stem
     try:
         with contextlib.ExitStack() as owned:
-            return train(accelerator, path.stem, experiment, arguments.data, exp, arguments.warm_starts, owned)
+            return train(
+                accelerator,
+                path.stem,
+                experiment,
+                arguments.data,
+                exp,
+                arguments.warm_starts,
+                owned,
+            )
     finally:
         accelerator.end_training()
 
@@ -110,7 +133,12 @@ def train(
     if experiment.get("adversary"):
         updates = schedule.updates - schedule.warm_start
         adversary = Adversary(
-            accelerator, experiment["adversary"], sample_rate=sample_rate, seed=seed, updates=updates, dtype=dtype
+            accelerator,
+            experiment["adversary"],
+            sample_rate=sample_rate,
+            seed=seed,
+            updates=updates,
+            dtype=dtype,
         )
         modules["adversary"] = adversary
     weights = losses.weights | (adversary.losses.weights if adversary else {})
@@ -119,7 +147,10 @@ def train(
     identity = {
         "experiment": what_decides(experiment),
         "noise": noise["fingerprint"],
-        "data": {name: data_digest(own, data / name) for name, own in (("train", train_data), ("dev", dev_data))},
+        "data": {
+            name: data_digest(own, data / name)
+            for name, own in (("train", train_data), ("dev", dev_data))
+        },
         "sample_rate": sample_rate,
     }
     if noise_source:
@@ -137,14 +168,19 @@ def train(
     if state_path.exists():
         state = checkpoint.load_state(state_path)
         if state.get("format") != FORMAT:
-            raise InputError(f"{state_path}: was not written by this version of the recipe: remove it, or choose another --exp")
+            raise InputError(
+                f"{state_path}: was not written by this version of the recipe: remove it, or choose"
+                " another --exp"
+            )
         check_same_run(state["identity"], identity, exp)
         first, best, spent_s = state["update"], state["best"], state["spent_s"]
         if first == schedule.updates and (exp / "model/model.safetensors").is_file():
             if leader:
                 say(f"{exp.name}: finished already, {schedule.steps} steps")
                 if not said_finished(exp):  # killed between its last two lines
-                    Logbook(exp, {}, accelerator, schedule, first=first, spent_s=spent_s).close("finished", first)
+                    Logbook(exp, {}, accelerator, schedule, first=first, spent_s=spent_s).close(
+                        "finished", first
+                    )
             return 0
         restore(modules, state, state_path)
     elif warm_path and warm_path.exists():
@@ -152,18 +188,26 @@ def train(
         first, spent_s, history = state["update"], state["spent_s"], state["log"]
         restore(modules, state, warm_path)
         if leader:
-            say(f"{exp.name}: starts at step {first}, with the warm start of {state['name']} ({warm_path})")
+            say(
+                f"{exp.name}: starts at step {first}, with the warm start of {state['name']}"
+                f" ({warm_path})"
+            )
     elif experiment.get("init"):
-        checkpoint.initialise(bare_generator, Path(experiment["init"]), experiment["generator"], sample_rate)
+        checkpoint.initialise(
+            bare_generator, Path(experiment["init"]), experiment["generator"], sample_rate
+        )
 
     starts = accelerator.gather(torch.tensor([first], device=device))
     if (starts != first).any():
         raise InputError(
-            f"{exp}: the processes found different states: all machines need the same --exp and --warm-starts"
+            f"{exp}: the processes found different states: all machines need the same --exp and"
+            " --warm-starts"
         )
 
     noises = {"fresh_noise": noise_source, "scenes": scenes}
-    streams = Streams(train_data, experiment, schedule, accelerator, sample_rate=sample_rate, **noises)
+    streams = Streams(
+        train_data, experiment, schedule, accelerator, sample_rate=sample_rate, **noises
+    )
 
     if leader:
         owned.enter_context(owning(exp))
@@ -171,7 +215,9 @@ def train(
         config["processes"] = accelerator.num_processes
         if "licence" in experiment:
             config["licence"] = experiment["licence"]
-        logbook = Logbook(exp, config, accelerator, schedule, first=first, spent_s=spent_s, history=history)
+        logbook = Logbook(
+            exp, config, accelerator, schedule, first=first, spent_s=spent_s, history=history
+        )
         owned.push(logbook.leave)
         validation = Validation(
             dev_data,
@@ -188,8 +234,11 @@ def train(
         waiting = time.monotonic()
         batch = streams.next(update)
         waited_s = time.monotonic() - waiting
-        noisy, clean = (batch[name].to(device, dtype, non_blocking=True) for name in ("noisy", "clean"))
-        torch.manual_seed(random_number(seed, *schedule.draw(update), accelerator.process_index))  # for dropout
+        noisy, clean = (
+            batch[name].to(device, dtype, non_blocking=True) for name in ("noisy", "clean")
+        )
+        # For dropout
+        torch.manual_seed(random_number(seed, *schedule.draw(update), accelerator.process_index))
         measures, rates = {}, {}
 
         # The discriminators
@@ -212,9 +261,17 @@ def train(
             norm = accelerator.clip_grad_norm_(generator.parameters(), experiment["clip_norm"])
             optimizer.step()
             ema.update_parameters(bare_generator)
-            measures |= {"loss": loss.detach(), **terms, "gradient_norm": norm, "level": level(enhanced, clean)}
-        decisive = [value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))]
-        if not math.isfinite(float(sum(decisive))):  # the one figure per update for which the host waits
+            measures |= {
+                "loss": loss.detach(),
+                **terms,
+                "gradient_norm": norm,
+                "level": level(enhanced, clean),
+            }
+        decisive = [
+            value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))
+        ]
+        # The one figure per update for which the host waits
+        if not math.isfinite(float(sum(decisive))):
             raise InputError(not_finite(step, measures, batch["utt_id"], state_path))
 
         # What people see, and what survives
@@ -227,8 +284,12 @@ def train(
             logbook.count()
             if logged:
                 logbook.log(update, means, **rates)
-            if phase != "discriminator" and (step == schedule.steps or step % experiment["validate_every"] == 0):
-                score = logbook.validate(update, validation, ema.module).get(validation.decisive, -math.inf)
+            if phase != "discriminator" and (
+                step == schedule.steps or step % experiment["validate_every"] == 0
+            ):
+                score = logbook.validate(update, validation, ema.module).get(
+                    validation.decisive, -math.inf
+                )
                 if score > best:
                     best = score
                     logbook.save_model("model_best", ema.module, step)
@@ -236,14 +297,26 @@ def train(
             if update == schedule.warm_start:
                 best = -math.inf  # of what follows, the same for all that share this warm start
             if last or update % experiment["checkpoint_every"] == 0 or update in schedule.borders:
-                state = {"update": update, "best": best, "spent_s": logbook.elapsed_s, "identity": identity}
+                state = {
+                    "update": update,
+                    "best": best,
+                    "spent_s": logbook.elapsed_s,
+                    "identity": identity,
+                }
                 state["format"] = FORMAT
                 state["modules"] = {name: module.state_dict() for name, module in modules.items()}
-                if warm_path and update == experiment["warm_start_steps"] and not warm_path.exists():
-                    shared = {name: own for name, own in state["modules"].items() if name != "adversary"}
+                if (
+                    warm_path
+                    and update == experiment["warm_start_steps"]
+                    and not warm_path.exists()
+                ):
+                    shared = {
+                        name: own for name, own in state["modules"].items() if name != "adversary"
+                    }
                     with owning(warm_starts, wait=True):
                         checkpoint.save_state(
-                            warm_path, state | {"modules": shared, "name": exp.name, "log": logbook.text}
+                            warm_path,
+                            state | {"modules": shared, "name": exp.name, "log": logbook.text},
                         )
                 checkpoint.save_state(state_path, state)
         if leaving and update != schedule.updates:
@@ -257,14 +330,22 @@ def train(
     return 0
 
 
-def not_finite(step: int, measures: dict[str, torch.Tensor], utt_ids: list[str], checkpoint_path: Path) -> str:
+def not_finite(
+    step: int, measures: dict[str, torch.Tensor], utt_ids: list[str], checkpoint_path: Path
+) -> str:
     """What to say of an update whose loss or gradient is no number."""
     found = ", ".join(f"{name} {float(value):g}" for name, value in measures.items())
-    kept = f"{checkpoint_path} is kept" if checkpoint_path.exists() else "there is no checkpoint yet"
-    own = any(name.startswith("discriminator") and not math.isfinite(float(value)) for name, value in measures.items())
+    kept = (
+        f"{checkpoint_path} is kept" if checkpoint_path.exists() else "there is no checkpoint yet"
+    )
+    own = any(
+        name.startswith("discriminator") and not math.isfinite(float(value))
+        for name, value in measures.items()
+    )
     return (
-        f"step {step}: a loss or its gradient is not finite ({found}), utterances {' '.join(utt_ids)}; {kept}: lower "
-        f"{'adversary.' if own else ''}optimizer.lr, or look at these files"
+        f"step {step}: a loss or its gradient is not finite ({found}), utterances"
+        f" {' '.join(utt_ids)}; {kept}: lower {'adversary.' if own else ''}optimizer.lr, or look at"
+        " these files"
     )
 
 
@@ -274,13 +355,17 @@ def level(enhanced: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
 
 
 def restore(modules: dict, state: dict, path: Path) -> None:
-    """Load the states of all modules; a warm start has none of the adversary's. Raises InputError."""
+    """Load the states of all modules; a warm start has none of the adversary's. Raises
+    InputError.
+    """
     try:
         for name, own in state["modules"].items():
             modules[name].load_state_dict(own)
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: does not fit this version of the recipe ({reason}): remove it") from error
+        raise InputError(
+            f"{path}: does not fit this version of the recipe ({reason}): remove it"
+        ) from error
 
 
 if __name__ == "__main__":

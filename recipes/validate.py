@@ -1,4 +1,6 @@
-"""Validation during training: dev scores, and fixed dev utterances to hear and see in TensorBoard."""
+"""Validation during training: dev scores, and fixed dev utterances to hear and see in
+TensorBoard.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,16 @@ def dev_metrics(sample_rate: int) -> tuple[str, ...]:
 
 
 class Validation:
-    """Scores a generator on up to `count` dev utterances, evenly spread over the list (and so over the speakers).
+    """Scores a generator on up to `count` dev utterances, evenly spread over the list (and so over
+    the speakers).
 
-    folder: where their enhanced versions are written, overwritten at each call. jobs: scoring processes.
+    folder: where their enhanced versions are written, overwritten at each call. jobs: scoring
+    processes.
     """
 
-    def __init__(self, data: DataDir, folder: Path, *, count: int, examples: int, sample_rate: int, jobs: int):
+    def __init__(
+        self, data: DataDir, folder: Path, *, count: int, examples: int, sample_rate: int, jobs: int
+    ):
         spread = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
         self._utt_ids = [data.utt_ids[index] for index in spread]
         self._examples = self._utt_ids[:: max(1, len(self._utt_ids) // max(examples, 1))][:examples]
@@ -37,7 +43,8 @@ class Validation:
         self.decisive = self._metrics[0]
 
     def __call__(self, generator: nn.Module, device: torch.device) -> dict[str, float]:
-        """Mean of each metric over the utterances that have it; a metric without a single value is left out.
+        """Mean of each metric over the utterances that have it; a metric without a single value is
+        left out.
 
         What has none is said. Leaves the generator in evaluation mode.
         """
@@ -47,17 +54,26 @@ class Validation:
             noisy, sample_rate = audio.read_mono(self._data.noisy[utt_id])
             enhanced = denoiser(noisy, sample_rate)
             audio.write_wav(self._folder / f"{utt_id}.wav", enhanced, sample_rate)
-            pairs.append(scoring.Pair(utt_id, self._data.wav[utt_id], self._folder / f"{utt_id}.wav"))
+            pairs.append(
+                scoring.Pair(utt_id, self._data.wav[utt_id], self._folder / f"{utt_id}.wav")
+            )
         rows = list(scoring.score(pairs, jobs=self._jobs, metrics=self._metrics))
-        values = {name: [row[name] for row in rows if row[name] is not None] for name in self._metrics}
+        values = {
+            name: [row[name] for row in rows if row[name] is not None] for name in self._metrics
+        }
         for name, scores in values.items():
             if len(scores) < len(rows):
                 reason = next(row[f"{name}_reason"] for row in rows if row[name] is None)
-                say(f"dev: {len(rows) - len(scores)} of {len(rows)} utterances have no {name}, the first: {reason}")
+                say(
+                    f"dev: {len(rows) - len(scores)} of {len(rows)} utterances have no {name}, the"
+                    f" first: {reason}"
+                )
         return {name: float(np.mean(scores)) for name, scores in values.items() if scores}
 
     def show(self, board: Board, step: int, *, originals: bool) -> None:
-        """Audio and spectrograms of the examples, as last enhanced; with originals=True their clean and noisy too."""
+        """Audio and spectrograms of the examples, as last enhanced; with originals=True their clean
+        and noisy too.
+        """
         for utt_id in self._examples:
             paths = {"enhanced": self._folder / f"{utt_id}.wav"}
             if originals:

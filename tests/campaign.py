@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A campaign of kills: run.sh, struck at random moments of every stage, ends as if nothing had been.
+"""A campaign of kills: run.sh, struck at random moments of every stage, ends as if nothing had
+been.
 
     python tests/campaign.py [--kills 50] [--terms 20] [--seed 0] [--folder DIR]
 
@@ -8,9 +9,9 @@ writing the page. Then it is run again and again in another folder: at a random 
 whose turn it is, the whole process group gets SIGKILL, and the same command follows. When a lap's
 kills are done, the command runs to its end, and what it made is compared with the undisturbed run:
 samples of audio, weights, scores and tables, all bit for bit; no half-written file and no process
-may be left over. With --terms it is SIGTERM to one process: run.sh, accelerate's launcher, the program
-itself or one of its workers in turn; then nothing of the tree may go on, and no traceback be shown.
-Prints the figures; exit status 1 where anything differs.
+may be left over. With --terms it is SIGTERM to one process: run.sh, accelerate's launcher, the
+program itself or one of its workers in turn; then nothing of the tree may go on, and no traceback
+be shown. Prints the figures; exit status 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ class Recipe:
 
 
 def full_options() -> tuple[str, ...]:
-    """The tiny configuration of the campaign: all stages, two experiments that share a warm start."""
+    """The tiny configuration of the campaign: all stages, two experiments that share a warm
+    start.
+    """
     options = ["--subset", "1", "--nj", "2", "--experiments", "l1_mrstft gan"]
     return (*options, "--conditions", CONDITIONS, "--train-opts", TINY)
 
@@ -137,7 +140,9 @@ def undisturbed(recipe: Recipe, log: Path) -> list[tuple[Program, float]]:
 def moments(
     spans: list[tuple[Program, float]], count: int, draw: random.Random
 ) -> list[tuple[int, float]]:
-    """(index of a program, seconds after its start): the stages take turns, in the order of the run."""
+    """(index of a program, seconds after its start): the stages take turns, in the order of the
+    run.
+    """
     stages = list(dict.fromkeys(STAGES[name] for (name, _), _ in spans))
     turns = itertools.islice(itertools.cycle(draw.sample(stages, len(stages))), count)
     chosen = []
@@ -184,9 +189,7 @@ def roles_of(script: psutil.Process) -> dict[str, list[psutil.Process]]:
         line = child.cmdline()
         if not any(Path(word).name in STAGES for word in line[:7]):
             continue
-        launched = (
-            child.children() if any("accelerate" in word for word in line[:3]) else []
-        )
+        launched = child.children() if any("accelerate" in word for word in line[:3]) else []
         if launched:
             roles["launcher"] = [child]
         for program in launched or [child]:
@@ -275,7 +278,9 @@ def differences(recipe: Recipe, reference: dict[str, str]) -> list[str]:
 
 
 def has_traceback(log: str) -> bool:
-    """Of ours, that is: accelerate's launcher shows one of itself whenever its program has not ended with 0."""
+    """Of ours, that is: accelerate's launcher shows one of itself whenever its program has not
+    ended with 0.
+    """
     return any(
         "accelerate/commands/launch.py" not in shown for shown in log.split("Traceback (")[1:]
     )

@@ -1,4 +1,6 @@
-"""Shared fixtures: signals that behave like speech, small corpora, and a prepared data folder. Offline, CPU."""
+"""Shared fixtures: signals that behave like speech, small corpora, and a prepared data folder.
+Offline, CPU.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def run(*command, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
     arguments = [sys.executable if word == "python" else str(word) for word in command]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path} | options.pop("env", {})
-    return subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, env=environment, timeout=300, **options)
+    return subprocess.run(
+        arguments, cwd=cwd, capture_output=True, text=True, env=environment, timeout=300, **options
+    )
 
 
 def cli(*arguments) -> subprocess.CompletedProcess:
@@ -83,19 +87,30 @@ def one_error_line(result: subprocess.CompletedProcess, *expected: str, status: 
         assert words in errors[0], errors[0]
 
 
-def write_scores(folder: Path, rows: list[dict], data: DataDir, enhanced: dict[str, Path], **about) -> None:
+def write_scores(
+    folder: Path, rows: list[dict], data: DataDir, enhanced: dict[str, Path], **about
+) -> None:
     """scores.csv and scores.yaml as stage 4 writes them, with these rows."""
     scoring.write_csv(folder / "scores.csv", rows)
     metrics = [name for name in rows[0] if name in METRICS]
-    pairs = [scoring.Pair(key, data.wav[key], enhanced[key], data.noisy[key]) for key in data.utt_ids]
-    record = {"format": FORMAT, "made_from": scoring.identity(pairs, metrics), "metrics": metrics, **about}
+    pairs = [
+        scoring.Pair(key, data.wav[key], enhanced[key], data.noisy[key]) for key in data.utt_ids
+    ]
+    record = {
+        "format": FORMAT,
+        "made_from": scoring.identity(pairs, metrics),
+        "metrics": metrics,
+        **about,
+    }
     record["is"] = file_digest(folder / "scores.csv")
     (folder / "scores.yaml").write_text(dump_yaml(record))
 
 
 @pytest.fixture(scope="session")
 def plain_corpus(tmp_path_factory) -> Path:
-    """Five speakers (ann, bob, spk1, spk10, zoe) with four recordings of 1 to 1.6 s each, a folder per speaker."""
+    """Five speakers (ann, bob, spk1, spk10, zoe) with four recordings of 1 to 1.6 s each, a folder
+    per speaker.
+    """
     folder = tmp_path_factory.mktemp("corpus")
     for index, speaker in enumerate(("ann", "bob", "spk1", "spk10", "zoe")):
         for number in range(4):
@@ -108,9 +123,13 @@ def plain_corpus(tmp_path_factory) -> Path:
 def prepared(plain_corpus, tmp_path_factory) -> Path:
     """Stages 0 and 1 on the plain corpus, without the audit."""
     data = tmp_path_factory.mktemp("prepared") / "data"
-    result = run("python", LOCAL / "prepare.py", "--corpus", plain_corpus, "--sample-rate", 16000, data)
+    result = run(
+        "python", LOCAL / "prepare.py", "--corpus", plain_corpus, "--sample-rate", 16000, data
+    )
     assert result.returncode == 0, result.stderr
-    result = run("python", LOCAL / "corrupt.py", "--no-audit", data / "train", data / "dev", data / "test")
+    result = run(
+        "python", LOCAL / "corrupt.py", "--no-audit", data / "train", data / "dev", data / "test"
+    )
     assert result.returncode == 0, result.stderr
     return data
 
@@ -138,12 +157,16 @@ def experiment_file(path: Path, changes: str) -> Path:
 @pytest.fixture
 def tiny_experiment(tmp_path) -> Path:
     """The l1 experiment, made small enough for a test."""
-    return experiment_file(tmp_path / "tiny.yaml", f"adversary: null\nlosses: {{mrstft: null}}\n{TINY}")
+    return experiment_file(
+        tmp_path / "tiny.yaml", f"adversary: null\nlosses: {{mrstft: null}}\n{TINY}"
+    )
 
 
 @pytest.fixture
 def tiny_gan(tmp_path) -> Path:
-    """The gan experiment, made small enough for a test: 4 steps of warm start, 3 of the discriminators, 8 of both."""
+    """The gan experiment, made small enough for a test: 4 steps of warm start, 3 of the
+    discriminators, 8 of both.
+    """
     adversary = """
 warm_start_steps: 4
 discriminator_steps: 3

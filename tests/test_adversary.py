@@ -1,4 +1,6 @@
-"""The adversary: discriminators that work, losses with their known values, savings that change nothing."""
+"""The adversary: discriminators that work, losses with their known values, savings that change
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,10 @@ def noise(seed: int, length: int = 2000, batch: int = 3) -> torch.Tensor:
 
 def scores(*values: float) -> list[list[torch.Tensor]]:
     """Outputs of sub-discriminators that give these scores everywhere."""
-    return [[torch.zeros(2, 3, 4), torch.full((2, 1, 5 + number), float(value))] for number, value in enumerate(values)]
+    return [
+        [torch.zeros(2, 3, 4), torch.full((2, 1, 5 + number), float(value))]
+        for number, value in enumerate(values)
+    ]
 
 
 def test_losses_have_their_known_values():
@@ -51,7 +56,8 @@ def test_losses_have_their_known_values():
     assert lsgan_discriminator(scores(0.5), scores(0.5)) == 0.5  # one that knows nothing
     assert lsgan(scores(1, 1, 1)) == 0.0 and lsgan(scores(0, 0)) == 1.0
     assert (
-        hinge_discriminator(scores(1.5, 1), scores(-1, -3)) == 0.0 and hinge_discriminator(scores(0), scores(0)) == 2.0
+        hinge_discriminator(scores(1.5, 1), scores(-1, -3)) == 0.0
+        and hinge_discriminator(scores(0), scores(0)) == 2.0
     )
     assert hinge(scores(2, -1)) == -0.5
     # Divided by the number of sub-discriminators: removing equals leaves the value
@@ -60,7 +66,9 @@ def test_losses_have_their_known_values():
     assert feature_matching(real, real) == 0.0
     moved = [[features + 0.25 for features in maps] for maps in real]
     layers = sum(len(maps) - 1 for maps in real)  # the score is no feature
-    assert feature_matching(real, moved).item() == pytest.approx(0.25 * layers / len(real), rel=1e-5)
+    assert feature_matching(real, moved).item() == pytest.approx(
+        0.25 * layers / len(real), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,20 +103,32 @@ def test_every_member_takes_any_length(conditional, length):
 
 
 def test_first_scores_depend_on_the_wave():
-    """With torch's own first weights they vary by 0.001 to 0.013 over white noise, and small discriminators stay at chance."""
+    """With torch's own first weights they vary by 0.001 to 0.013 over white noise, and small
+    discriminators stay at chance.
+    """
     sizes = {"mpd": {"channels": 4}, "msd": {"channels": 16}, "mrd": {"channels": 8}}
     for maps in Bank(sizes, conditional=False, seed=0)(noise(0, 8000), noise(0, 8000)):
         assert 0.1 < maps[-1].detach().std() < 5
 
 
 def test_members_do_not_depend_on_each_other():
-    """Removing one leaves the other terms' values unchanged; the seed decides the weights, nothing else does."""
+    """Removing one leaves the other terms' values unchanged; the seed decides the weights, nothing
+    else does.
+    """
     torch.manual_seed(5)
-    whole = dict(zip([name for name in SMALL for _ in range(COUNT[name])], bank()(noise(0), noise(1)), strict=False))
+    whole = dict(
+        zip(
+            [name for name in SMALL for _ in range(COUNT[name])],
+            bank()(noise(0), noise(1)),
+            strict=False,
+        )
+    )
     torch.manual_seed(6)
     for name in SMALL:
         assert torch.equal(bank(name)(noise(0), noise(1))[-1][-1], whole[name][-1])
-    assert not torch.equal(bank(seed=1)(noise(0), noise(1))[0][-1], bank()(noise(0), noise(1))[0][-1])
+    assert not torch.equal(
+        bank(seed=1)(noise(0), noise(1))[0][-1], bank()(noise(0), noise(1))[0][-1]
+    )
 
 
 def test_a_joint_pass_equals_two_and_items_are_independent():
@@ -123,17 +143,23 @@ def test_a_joint_pass_equals_two_and_items_are_independent():
 
 def test_the_condition_is_seen():
     conditional, plain = bank(conditional=True), bank()
-    assert not torch.equal(conditional(noise(0), noise(1))[0][-1], conditional(noise(0), noise(2))[0][-1])
+    assert not torch.equal(
+        conditional(noise(0), noise(1))[0][-1], conditional(noise(0), noise(2))[0][-1]
+    )
     assert torch.equal(plain(noise(0), noise(1))[0][-1], plain(noise(0), noise(2))[0][-1])
 
 
 def test_mpd_is_the_papers_two_dimensional_convolution():
-    """Columns as items and one dimension equal kernels of (5, 1) on the folded wave (Kong et al. 2020)."""
+    """Columns as items and one dimension equal kernels of (5, 1) on the folded wave (Kong et al.
+    2020).
+    """
     stack, wave, period = bank("mpd").members["mpd"].stacks[1], noise(0, 2000), 3
     folded = F.pad(wave, (0, 1), mode="reflect").view(3, 1, 667, 3)
     for layer, convolution in enumerate(stack.convolutions):
         weight = convolution.weight[..., None]
-        folded = F.conv2d(folded, weight, convolution.bias, stride=(convolution.stride[0], 1), padding=(2, 0))
+        folded = F.conv2d(
+            folded, weight, convolution.bias, stride=(convolution.stride[0], 1), padding=(2, 0)
+        )
         folded = F.leaky_relu(folded, 0.1)
         maps = stack(wave, period)[layer]
         assert torch.allclose(folded.permute(0, 3, 1, 2).flatten(0, 1), maps, atol=1e-6)
@@ -146,7 +172,13 @@ def adversary(**changes) -> Adversary:
         "losses": {"lsgan": 1.0, "feature_matching": 1.0},
         "segment_s": 0.05,
         "pre_emphasis": 0.0,
-        "optimizer": {"lr": 2e-3, "betas": [0.8, 0.99], "weight_decay": 0.0, "warmup_steps": 0, "lr_final": 2e-3},
+        "optimizer": {
+            "lr": 2e-3,
+            "betas": [0.8, 0.99],
+            "weight_decay": 0.0,
+            "warmup_steps": 0,
+            "lr_final": 2e-3,
+        },
         "clip_norm": 1e6,
         **changes,
     }
@@ -155,7 +187,13 @@ def adversary(**changes) -> Adversary:
 
 @pytest.mark.parametrize("loss", ["lsgan", "hinge"])
 def test_a_discriminator_learns_to_separate_one_batch(loss):
-    optimizer = {"lr": 5e-3, "betas": [0.8, 0.99], "weight_decay": 0.0, "warmup_steps": 0, "lr_final": 5e-3}
+    optimizer = {
+        "lr": 5e-3,
+        "betas": [0.8, 0.99],
+        "weight_decay": 0.0,
+        "warmup_steps": 0,
+        "lr_final": 5e-3,
+    }
     opponent = adversary(losses={loss: 1.0}, conditional=True, optimizer=optimizer)
     real, fake, noisy = noise(0, 400), 0.7 * noise(1, 400), noise(2, 400)
     first = opponent.learn(1, real, fake, noisy)
@@ -179,11 +217,16 @@ def test_the_generators_terms_leave_the_discriminators_alone():
     terms = opponent.terms(real, fake, noisy)
     assert terms.keys() == opponent.losses.weights.keys()
     sum(terms.values()).backward()
-    assert fake.grad.abs().sum() > 0 and all(parameter.grad is None for parameter in opponent.bare_bank.parameters())
+    assert fake.grad.abs().sum() > 0 and all(
+        parameter.grad is None for parameter in opponent.bare_bank.parameters()
+    )
     # The same value and gradient as without the savings
     copy = fake.detach().clone().requires_grad_()
     maps = opponent.bare_bank(copy, noisy)
-    plain = {"lsgan": lsgan(maps), "feature_matching": feature_matching(opponent.bare_bank(real, noisy), maps)}
+    plain = {
+        "lsgan": lsgan(maps),
+        "feature_matching": feature_matching(opponent.bare_bank(real, noisy), maps),
+    }
     sum(plain.values()).backward()
     assert all(torch.equal(terms[name], plain[name]) for name in terms)
     assert torch.allclose(fake.grad, copy.grad, rtol=1e-5, atol=1e-9)
@@ -196,8 +239,12 @@ def test_excerpts_are_aligned_levelled_and_a_function_of_the_update():
     real, fake = opponent.excerpts(7, clean, 2.0 * clean)
     assert real.shape == (3, 1, 800) and torch.allclose(fake, 2.0 * real)
     level = clean[1].square().mean().sqrt()
-    assert any(torch.allclose(real[1], (clean[1] / level)[:, start : start + 800]) for start in range(3201))
-    assert torch.equal(real, opponent.excerpts(7, clean)[0]) and not torch.equal(real, opponent.excerpts(8, clean)[0])
+    assert any(
+        torch.allclose(real[1], (clean[1] / level)[:, start : start + 800]) for start in range(3201)
+    )
+    assert torch.equal(real, opponent.excerpts(7, clean)[0]) and not torch.equal(
+        real, opponent.excerpts(8, clean)[0]
+    )
     assert not real[2].any()  # silence stays silence
     (emphasised,) = adversary(pre_emphasis=0.9).excerpts(1, torch.ones(1, 1, 800))
     assert torch.allclose(emphasised[0, 0, 1:] / emphasised[0, 0, 0], torch.tensor(0.1))
@@ -205,10 +252,14 @@ def test_excerpts_are_aligned_levelled_and_a_function_of_the_update():
 
 
 @pytest.mark.parametrize(
-    "savings", [{"joint": True}, {"frozen": True}, {"detached": True}, {"silent": True}, {"ours": True}], ids=str
+    "savings",
+    [{"joint": True}, {"frozen": True}, {"detached": True}, {"silent": True}, {"ours": True}],
+    ids=str,
 )
 def test_a_saving_changes_no_update(savings, tiny_gan):
-    """The benchmark's textbook loop and ours, in float64: the same weights of generator and discriminators."""
+    """The benchmark's textbook loop and ours, in float64: the same weights of generator and
+    discriminators.
+    """
     AcceleratorState._reset_state(reset_partial_state=True)
     experiment, device = read_experiment(tiny_gan, ["precision=float64"]), torch.device("cpu")
     textbook, other = Update(experiment, device), Update(experiment, device, **savings)
@@ -218,7 +269,10 @@ def test_a_saving_changes_no_update(savings, tiny_gan):
         noisy = clean + 0.02 * noise(100 + number, 8000, batch=2).double()
         textbook(noisy, clean)
         other(noisy, clean)
-    assert any(not torch.equal(old, new) for old, new in zip(before, textbook.generator.parameters(), strict=True))
+    assert any(
+        not torch.equal(old, new)
+        for old, new in zip(before, textbook.generator.parameters(), strict=True)
+    )
     assert difference(textbook, other) < 1e-9
 
 

@@ -1,4 +1,6 @@
-"""The Python API with what callers hand in: right, or one clear line; from threads and other processes too."""
+"""The Python API with what callers hand in: right, or one clear line; from threads and other
+processes too.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ BRAIN = torch.from_numpy(WAVE).bfloat16()
 def test_any_array_of_samples_is_right(denoise, wave, meant):
     enhanced = denoise(wave, 16000)
     assert enhanced.dtype == np.float32 and enhanced.shape == np.shape(wave)
-    np.testing.assert_allclose(enhanced.reshape(len(WAVE), -1)[:, 0], denoise(meant, 16000), atol=1e-6)
+    np.testing.assert_allclose(
+        enhanced.reshape(len(WAVE), -1)[:, 0], denoise(meant, 16000), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,12 +105,16 @@ def test_what_is_no_signal_is_refused(denoise, wave, words):
         denoise(wave, 16000)
 
 
-@pytest.mark.parametrize("rate", [16000.0, np.int16(16000), np.float64(16000), np.array(16000), torch.tensor(16000)])
+@pytest.mark.parametrize(
+    "rate", [16000.0, np.int16(16000), np.float64(16000), np.array(16000), torch.tensor(16000)]
+)
 def test_any_whole_number_is_a_rate(denoise, expected, rate):
     np.testing.assert_array_equal(denoise(WAVE, rate), expected)
 
 
-@pytest.mark.parametrize("rate", [0, -16000, 44100.5, "16000", None, np.nan, np.inf, True, 1, 10**9, [16000], 1j])
+@pytest.mark.parametrize(
+    "rate", [0, -16000, 44100.5, "16000", None, np.nan, np.inf, True, 1, 10**9, [16000], 1j]
+)
 def test_what_is_no_rate_is_refused(denoise, rate):
     with pytest.raises(InputError, match="sample_rate: expected a whole number of Hz"):
         denoise(WAVE, rate)
@@ -115,14 +123,18 @@ def test_what_is_no_rate_is_refused(denoise, rate):
             denoise.stream(rate)
 
 
-@pytest.mark.parametrize("options", [{"mix": 2}, {"mix": -1}, {"mix": np.nan}, {"mix": "0.5"}, {"mix": None}])
+@pytest.mark.parametrize(
+    "options", [{"mix": 2}, {"mix": -1}, {"mix": np.nan}, {"mix": "0.5"}, {"mix": None}]
+)
 def test_a_mix_is_a_share(denoise, options):
     with pytest.raises(InputError, match="mix: expected a number from 0 .* to 1"):
         denoise(WAVE, 16000, **options)
 
 
 def test_wrong_words_are_refused(denoise, tmp_path):
-    with pytest.raises(InputError, match=r'high_band: unknown value \'kep\' \(did you mean "keep"\?\)'):
+    with pytest.raises(
+        InputError, match=r'high_band: unknown value \'kep\' \(did you mean "keep"\?\)'
+    ):
         denoise(WAVE, 16000, high_band="kep")
     for model in ("", tmp_path, tmp_path / "absent"):
         with pytest.raises(InputError, match="model"):
@@ -167,7 +179,9 @@ def test_a_stream_refuses_other_shapes_and_stays_as_it_was(denoise):
     for wrong in (wave.T, wave[:, 0], np.zeros((5, 2)), np.full((5, 1), np.nan), wave > 0, None):
         with pytest.raises(InputError):
             tried.push(wrong)
-    np.testing.assert_allclose(np.concatenate([first, tried.push(wave[5000:]), tried.flush()]), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate([first, tried.push(wave[5000:]), tried.flush()]), expected, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -195,14 +209,18 @@ def _in_a_child(queue, denoise):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_in_child_processes(denoise, expected, method):
-    """Forked after the parent's threads have worked, a child would wait for ever for those it does not have."""
+    """Forked after the parent's threads have worked, a child would wait for ever for those it does
+    not have.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         denoise(np.tile(WAVE, 20), 16000)
         context = multiprocessing.get_context(method)
         queue = context.Queue()
-        child = context.Process(target=_in_a_child, args=(queue, denoise if method == "fork" else None))
+        child = context.Process(
+            target=_in_a_child, args=(queue, denoise if method == "fork" else None)
+        )
         child.start()
         np.testing.assert_allclose(queue.get(timeout=120), expected, atol=1e-6)
         child.join()

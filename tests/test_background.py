@@ -27,7 +27,8 @@ def test_a_kind_is_the_same_everywhere_and_never_the_same_twice(kind):
     assert wave.shape == (synthetic.SECONDS * synthetic.SAMPLE_RATE,) and np.isfinite(wave).all()
     assert rms(wave) == pytest.approx(1.0, abs=1e-3)
     assert hashlib.sha256(wave.tobytes()).digest() == hashlib.sha256(again.tobytes()).digest()
-    assert np.array_equal(wave * 4096, np.rint(wave * 4096))  # coarse enough to hide the last bit of a machine
+    # Coarse enough to hide the last bit of a machine
+    assert np.array_equal(wave * 4096, np.rint(wave * 4096))
     pieces = wave.reshape(-1, 5 * synthetic.SAMPLE_RATE)
     alike = np.corrcoef(pieces) - np.eye(len(pieces))
     assert np.abs(alike).max() < 0.6
@@ -35,7 +36,10 @@ def test_a_kind_is_the_same_everywhere_and_never_the_same_twice(kind):
 
 def test_synthetic_noise_is_mixed_at_its_snr_and_held_out_by_kind():
     parameters = yaml.safe_load((CONF / "noise_synthetic.yaml").read_text())
-    kinds = {split: {entry["synthetic"] for entry in entries} for split, entries in parameters["mix"]["noise"].items()}
+    kinds = {
+        split: {entry["synthetic"] for entry in entries}
+        for split, entries in parameters["mix"]["noise"].items()
+    }
     assert kinds["train"].isdisjoint(kinds["test"]) and kinds["train"].isdisjoint(kinds["dev"])
     parameters["mix"] = {"snr_db": [6, 6], "noise": {"test": [{"synthetic": "fan"}]}}
     clean = speech_like(0, 2.0)
@@ -54,7 +58,9 @@ def test_conditions_come_in_their_shares_and_repeat():
     clean = speech_like(0, 0.5)
     wiped = [not mixed.apply(clean, f"visit {i}", 16000, split="train").any() for i in range(400)]
     assert np.mean(wiped) == pytest.approx(0.25, abs=0.06)
-    np.testing.assert_array_equal(mixed.apply(clean, "visit 0", 16000, split="train"), clean if not wiped[0] else 0.0)
+    np.testing.assert_array_equal(
+        mixed.apply(clean, "visit 0", 16000, split="train"), clean if not wiped[0] else 0.0
+    )
     other = Conditions({"clean": None, "zero": zero}, {"clean": 1.0, "zero": 1.0})
     assert other.fingerprint(16000) != mixed.fingerprint(16000) != mixed.fingerprint(8000)
 
@@ -70,7 +76,11 @@ def test_fresh_noise_is_checked_and_found():
     ):
         with pytest.raises(InputError, match=message):
             check_fresh_noise(bad, "x")
-    record = {"procedure": default().parameters, "fingerprint": default().fingerprint(16000), "sample_rate": 16000}
+    record = {
+        "procedure": default().parameters,
+        "fingerprint": default().fingerprint(16000),
+        "sample_rate": 16000,
+    }
     assert fresh_noise(False, record, "x") is None
     clean = speech_like(0, 0.5)
     both = fresh_noise({"data": 1.0}, record, "x")

@@ -1,4 +1,6 @@
-"""The campaign of kills in short: stages 0 and 1, a SIGTERM to one process and a SIGKILL to the group."""
+"""The campaign of kills in short: stages 0 and 1, a SIGTERM to one process and a SIGKILL to the
+group.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ def test_killed_and_repeated_stages_end_as_if_nothing_had_been(tmp_path):
     terminate = campaign.Terminate()
 
     def strike(process, draw):
-        return (terminate if terminate.counts.total() == 0 else campaign.kill_the_group)(process, draw)
+        return (terminate if terminate.counts.total() == 0 else campaign.kill_the_group)(
+            process, draw
+        )
 
     figures = campaign.campaign(tmp_path, OPTIONS, 2, 0, strike=strike)
     assert figures.bad == [] and figures.hits.total() == 2, figures.show()

@@ -18,11 +18,15 @@ from gan_denoise.errors import InputError
 
 
 def prepare(corpus: Path, data: Path, *options):
-    return run("python", LOCAL / "prepare.py", "--corpus", corpus, "--sample-rate", 16000, *options, data)
+    return run(
+        "python", LOCAL / "prepare.py", "--corpus", corpus, "--sample-rate", 16000, *options, data
+    )
 
 
 def kaldi_accepts(folder: Path) -> None:
-    """The conditions of Kaldi's validate_data_dir.sh --no-feats --no-text, restated with sort and sets."""
+    """The conditions of Kaldi's validate_data_dir.sh --no-feats --no-text, restated with sort and
+    sets.
+    """
     tables = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
     utts = [line.split()[0] for line in tables["utt2spk"].splitlines()]
     assert utts and utts == sorted(set(utts), key=str.encode)
@@ -32,11 +36,16 @@ def kaldi_accepts(folder: Path) -> None:
             assert [line.split()[0] for line in tables[name].splitlines()] == utts, name
     lines = tables["utt2spk"].splitlines()
     assert all(len(line.split()) == 2 for line in lines)
-    by_speaker = sorted(lines, key=lambda line: (line.split(" ", 1)[1].encode(), line.encode()))  # sort -k2
+    # Sort -k2
+    by_speaker = sorted(lines, key=lambda line: (line.split(" ", 1)[1].encode(), line.encode()))
     assert by_speaker == lines
     listed = [line.split() for line in tables["spk2utt"].splitlines()]
-    assert [speaker for speaker, *_ in listed] == sorted({speaker for speaker, *_ in listed}, key=str.encode)
-    assert {(utt, speaker) for speaker, *own in listed for utt in own} == {tuple(line.split()) for line in lines}
+    assert [speaker for speaker, *_ in listed] == sorted(
+        {speaker for speaker, *_ in listed}, key=str.encode
+    )
+    assert {(utt, speaker) for speaker, *own in listed for utt in own} == {
+        tuple(line.split()) for line in lines
+    }
     assert all(float(line.split()[1]) > 0 for line in tables["utt2dur"].splitlines())
 
 
@@ -48,7 +57,9 @@ def utterances(data: Path) -> dict[str, set[str]]:
     return {split: set(datadir.read(data / split).wav) for split in ("train", "dev", "test")}
 
 
-def vctk(folder: Path, audio_name: str, suffix: str, names=("p225", "p226", "p232", "p280", "p315", "s5")) -> Path:
+def vctk(
+    folder: Path, audio_name: str, suffix: str, names=("p225", "p226", "p232", "p280", "p315", "s5")
+) -> Path:
     """A small VCTK: sentences 001 and 002 by everybody, 030 and 031 by each speaker alone."""
     for index, speaker in enumerate(names):
         for number in (1, 2, 30, 31):
@@ -64,8 +75,18 @@ def vctk(folder: Path, audio_name: str, suffix: str, names=("p225", "p226", "p23
 
 def test_plain_corpus(prepared):
     found = speakers(prepared)
-    assert sorted(found["train"] | found["dev"] | found["test"]) == ["ann", "bob", "spk10", "spk1_", "zoe"]
-    assert not found["train"] & found["dev"] and not found["train"] & found["test"] and not found["dev"] & found["test"]
+    assert sorted(found["train"] | found["dev"] | found["test"]) == [
+        "ann",
+        "bob",
+        "spk10",
+        "spk1_",
+        "zoe",
+    ]
+    assert (
+        not found["train"] & found["dev"]
+        and not found["train"] & found["test"]
+        and not found["dev"] & found["test"]
+    )
     for split in found:
         kaldi_accepts(prepared / split)
     everything = set().union(*utterances(prepared).values())
@@ -73,15 +94,22 @@ def test_plain_corpus(prepared):
 
 
 def test_kaldi_order_of_speakers_that_begin_alike():
-    assert datadir.speaker_ids(["spk1", "spk10", "spk2"]) == {"spk1": "spk1_", "spk10": "spk10", "spk2": "spk2"}
+    assert datadir.speaker_ids(["spk1", "spk10", "spk2"]) == {
+        "spk1": "spk1_",
+        "spk10": "spk10",
+        "spk2": "spk2",
+    }
     assert datadir.speaker_ids(["p225", "s5"]) == {"p225": "p225", "s5": "s5"}
-    assert datadir.speaker_ids(["a", "ab"]) == {"a": "a", "ab": "ab"}  # "a_" already comes before "ab_"
+    # "a_" already comes before "ab_"
+    assert datadir.speaker_ids(["a", "ab"]) == {"a": "a", "ab": "ab"}
 
 
 def test_speakers_whose_recordings_interleave_are_refused(tmp_path):
     for path in ("a/001", "a/zzz", "a_b/001", "c/001", "d/001"):
         write(tmp_path / f"corpus/{path}.wav", speech_like(0))
-    one_error_line(prepare(tmp_path / "corpus", tmp_path / "data"), "stand among those of a", "rename")
+    one_error_line(
+        prepare(tmp_path / "corpus", tmp_path / "data"), "stand among those of a", "rename"
+    )
 
 
 def test_vctk_092(tmp_path):
@@ -91,16 +119,22 @@ def test_vctk_092(tmp_path):
     mic2.with_name("p225_099_mic2.flac").write_bytes(mic2.read_bytes())  # no mic1
     (corpus / "txt/p225/p225_077.txt").write_text("A text without a recording.\n")
     (corpus / "speaker-info.txt").write_text(
-        "ID  AGE  GENDER  ACCENTS  REGION COMMENTS\np315  18  M  American  (mic2 files unavailable)\n"
+        "ID  AGE  GENDER  ACCENTS  REGION COMMENTS\np315  18  M  American  (mic2 files"
+        " unavailable)\n"
     )
     data = tmp_path / "data"
-    result = prepare(corpus, data, "--split", write_split(tmp_path, dev=["p226"], test=["p232", "s5"]))
+    result = prepare(
+        corpus, data, "--split", write_split(tmp_path, dev=["p226"], test=["p232", "s5"])
+    )
     assert result.returncode == 0, result.stderr
     assert "VCTK 0.92" in result.stderr
     found = utterances(data)
-    assert found["test"] == {"p232_030", "p232_031", "s5_030", "s5_031"}  # 001 and 002 are read by others too
+    # 001 and 002 are read by others too
+    assert found["test"] == {"p232_030", "p232_031", "s5_030", "s5_031"}
     assert found["dev"] == {"p226_030", "p226_031"}
-    assert found["train"] == {f"{s}_{n:03d}" for s in ("p225", "p280", "p315") for n in (1, 2, 30, 31)}
+    assert found["train"] == {
+        f"{s}_{n:03d}" for s in ("p225", "p280", "p315") for n in (1, 2, 30, 31)
+    }
     skipped = (data / "skipped").read_text()
     assert "p225_099_mic1.flac: there is a mic2 recording only" in skipped
     assert "p225_077.txt: there is a text but no recording" in skipped
@@ -144,11 +178,18 @@ def test_parallel_corpus_brings_its_noise(tmp_path):
     assert "p226_009.wav: has no counterpart" in result.stderr
     assert "p227_009.wav: has 14400 samples, its clean counterpart 16000" in result.stderr
     assert speakers(data)["test"] == {"p232"}
-    result = run("python", LOCAL / "corrupt.py", "--no-audit", *(data / split for split in ("train", "dev", "test")))
+    result = run(
+        "python",
+        LOCAL / "corrupt.py",
+        "--no-audit",
+        *(data / split for split in ("train", "dev", "test")),
+    )
     assert result.returncode == 0, result.stderr
     test = datadir.read(data / "test", noisy=True)
     assert test.noisy["p232_001"] == corpus / "noisy_testset_wav/p232_001.wav"
-    assert yaml.safe_load((data / "test/noise.yaml").read_text())["procedure"] == "given by the corpus"
+    assert (
+        yaml.safe_load((data / "test/noise.yaml").read_text())["procedure"] == "given by the corpus"
+    )
     result = run("python", LOCAL / "corrupt.py", "--noise", CONF / "noise.yaml", data / "test")
     one_error_line(result, "brings its own noise", "--noise")
 
@@ -161,7 +202,10 @@ def test_nested_folders_and_case_of_suffixes(tmp_path):
     (tmp_path / "corpus/ann/other.mp3").write_bytes(b"not looked into")
     result = prepare(tmp_path / "corpus", tmp_path / "data")
     assert result.returncode == 0, result.stderr
-    assert "lies outside the speakers' folders" in result.stderr and "neither WAV nor FLAC" in result.stderr
+    assert (
+        "lies outside the speakers' folders" in result.stderr
+        and "neither WAV nor FLAC" in result.stderr
+    )
     assert "skipped 2 in all" in result.stderr
     everything = set().union(*utterances(tmp_path / "data").values())
     assert everything == {f"{s}_{n}" for s in ("ann", "bob", "cat") for n in "xy"}
@@ -173,20 +217,33 @@ def test_folders_that_are_not_speakers_are_refused(tmp_path):
     for path in ("train/s01/1", "train/s02/1", "dev/s03/1", "test/s04/1"):
         write(tmp_path / f"sets/{path}.wav", speech_like(0))
     line = prepare(tmp_path / "sets", tmp_path / "data")
-    one_error_line(line, "sets/dev: holds recordings in its sub-folders alone", f"--corpus {tmp_path}/sets/dev")
+    one_error_line(
+        line, "sets/dev: holds recordings in its sub-folders alone", f"--corpus {tmp_path}/sets/dev"
+    )
     for speaker, chapter in (("1034", "11"), ("1034", "12"), ("1040", "7"), ("1069", "3")):
         write(tmp_path / f"libri/{speaker}/{chapter}/{speaker}-{chapter}-0000.flac", speech_like(0))
     assert prepare(tmp_path / "libri", tmp_path / "data").returncode == 0
     assert set().union(*speakers(tmp_path / "data").values()) == {"1034", "1040", "1069"}
-    one_error_line(prepare(tmp_path / "libri/1034", tmp_path / "no"), "all its recordings begin with 1034", "folder above")
+    one_error_line(
+        prepare(tmp_path / "libri/1034", tmp_path / "no"),
+        "all its recordings begin with 1034",
+        "folder above",
+    )
     shutil.copytree(tmp_path / "libri", tmp_path / "LibriSpeech/dev-clean")
-    one_error_line(prepare(tmp_path / "LibriSpeech", tmp_path / "no"), f"such as --corpus {tmp_path}/LibriSpeech/dev-clean")
+    one_error_line(
+        prepare(tmp_path / "LibriSpeech", tmp_path / "no"),
+        f"such as --corpus {tmp_path}/LibriSpeech/dev-clean",
+    )
     for speaker in ("ann", "bob", "eve"):  # nested for good: a split file says who is a speaker
         write(tmp_path / f"nested/{speaker}/monday/x.wav", speech_like(0))
-    one_error_line(prepare(tmp_path / "nested", tmp_path / "no"), "if ann is a speaker, say so by --split")
+    one_error_line(
+        prepare(tmp_path / "nested", tmp_path / "no"), "if ann is a speaker, say so by --split"
+    )
     split = write_split(tmp_path, train=["ann"], dev=["bob"], test=["eve"])
     assert prepare(tmp_path / "nested", tmp_path / "own", "--split", split).returncode == 0
-    corpus = vctk(tmp_path / "up/VCTK", "wav48_silence_trimmed", "_mic1.flac", names=("p225", "p226", "p232"))
+    corpus = vctk(
+        tmp_path / "up/VCTK", "wav48_silence_trimmed", "_mic1.flac", names=("p225", "p226", "p232")
+    )
     result = prepare(corpus / "wav48_silence_trimmed", tmp_path / "vctk")
     assert "is a VCTK 0.92 corpus: 12 recordings, 3 speakers" in result.stderr
     one_error_line(prepare(tmp_path / "up", tmp_path / "no"), f"such as --corpus {corpus}")
@@ -228,7 +285,9 @@ def test_bad_recordings_are_skipped_and_counted(plain_corpus, tmp_path):
     assert sum(len(found) for found in utterances(data).values()) == 20
 
 
-def test_a_large_corpus_is_announced_and_a_small_disk_refused(plain_corpus, tmp_path, monkeypatch, capsys):
+def test_a_large_corpus_is_announced_and_a_small_disk_refused(
+    plain_corpus, tmp_path, monkeypatch, capsys
+):
     import corpora
     import prepare as stage0
 
@@ -236,9 +295,13 @@ def test_a_large_corpus_is_announced_and_a_small_disk_refused(plain_corpus, tmp_
     recordings = corpora.read(plain_corpus).recordings
     stage0.announce_cost(recordings, tmp_path, 16000, 2)
     said = capsys.readouterr().err
-    assert "20 recordings, about 0 h of audio" in said and "GB are free" in said and "2 job(s)" in said
+    assert (
+        "20 recordings, about 0 h of audio" in said and "GB are free" in said and "2 job(s)" in said
+    )
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 10**5))
-    with pytest.raises(InputError, match="GB are needed and 0.0 GB free: use --subset, or --data on another disk"):
+    with pytest.raises(
+        InputError, match="GB are needed and 0.0 GB free: use --subset, or --data on another disk"
+    ):
         stage0.announce_cost(recordings, tmp_path, 16000, 2)
 
 
@@ -247,7 +310,9 @@ def corrupt(data: Path, *names: str):
 
 
 def test_what_changed_in_a_corpus_is_made_anew_and_nothing_else(plain_corpus, tmp_path):
-    """A recording replaced by one of the same size and time, a converted and a noisy file spoiled, a recording added."""
+    """A recording replaced by one of the same size and time, a converted and a noisy file spoiled,
+    a recording added.
+    """
     corpus, data = tmp_path / "corpus", tmp_path / "data"
     shutil.copytree(plain_corpus, corpus)
     write(corpus / "ann/rec0.wav", speech_like(70, 1.0, 8000), 8000)  # one that is converted
@@ -282,7 +347,8 @@ def test_what_changed_in_a_corpus_is_made_anew_and_nothing_else(plain_corpus, tm
     (noisy / "ann_rec2.wav").write_bytes((noisy / "ann_rec2.wav").read_bytes()[:-100])
     assert changed() == {"train/noisy/ann_rec2.wav"}
     (noisy / "ann_rec3.wav").unlink()
-    (data / "train/noisy.made").write_text((data / "train/noisy.made").read_text()[:-9])  # half a line
+    # Half a line
+    (data / "train/noisy.made").write_text((data / "train/noisy.made").read_text()[:-9])
     assert "train/noisy/ann_rec3.wav" in changed()
     write(corpus / "ann/rec9.wav", speech_like(73, 1.5), subtype="PCM_16")
     assert changed() == {"train/noisy/ann_rec9.wav"}
@@ -310,18 +376,28 @@ def write_split(folder: Path, **lists) -> Path:
 
 def test_useless_corpora_are_refused_in_one_line(plain_corpus, tmp_path):
     (tmp_path / "empty").mkdir()
-    one_error_line(prepare(tmp_path / "empty", tmp_path / "data"), "no recordings found", "folder per speaker")
-    one_error_line(prepare(tmp_path / "nowhere", tmp_path / "data"), "no such corpus folder", "--corpus")
+    one_error_line(
+        prepare(tmp_path / "empty", tmp_path / "data"), "no recordings found", "folder per speaker"
+    )
+    one_error_line(
+        prepare(tmp_path / "nowhere", tmp_path / "data"), "no such corpus folder", "--corpus"
+    )
     for number in range(3):
         write(tmp_path / f"one/ann/{number}.wav", speech_like(number))
     one_error_line(prepare(tmp_path / "one", tmp_path / "data"), "1 speaker(s)", "three in all")
     split = write_split(tmp_path, dev=["ann"], test=["zoo"])
-    one_error_line(prepare(plain_corpus, tmp_path / "data", "--split", split), 'no speaker "zoo" (did you mean "zoe"?)')
+    one_error_line(
+        prepare(plain_corpus, tmp_path / "data", "--split", split),
+        'no speaker "zoo" (did you mean "zoe"?)',
+    )
     split = write_split(tmp_path, dev=["ann"], test=["ann"])
-    one_error_line(prepare(plain_corpus, tmp_path / "data", "--split", split), "speaker ann is listed twice")
+    one_error_line(
+        prepare(plain_corpus, tmp_path / "data", "--split", split), "speaker ann is listed twice"
+    )
     split = write_split(tmp_path, dev=["ann"], tests=["zoe"])
     one_error_line(
-        prepare(plain_corpus, tmp_path / "data", "--split", split), 'unknown key "tests" (did you mean "test"?)'
+        prepare(plain_corpus, tmp_path / "data", "--split", split),
+        'unknown key "tests" (did you mean "test"?)',
     )
     assert not (tmp_path / "data/corpus.yaml").exists()
     one_error_line(prepare(plain_corpus, plain_corpus / "data"), "lies inside the corpus", "--data")
@@ -350,7 +426,11 @@ def test_validation_names_what_is_wrong(prepared, tmp_path):
     for name, change, message in (
         ("utt2spk", lambda lines: lines[::-1], "not sorted"),
         ("wav.scp", lambda lines: lines[:-1], "lists other utterances"),
-        ("utt2dur", lambda lines: [lines[0].split()[0] + " 0\n", *lines[1:]], "expected a duration"),
+        (
+            "utt2dur",
+            lambda lines: [lines[0].split()[0] + " 0\n", *lines[1:]],
+            "expected a duration",
+        ),
         ("spk2utt", lambda lines: lines[:-1], "not the inverse"),
         ("noisy.scp", lambda lines: lines[:1] + lines, "listed twice"),
     ):
@@ -363,18 +443,33 @@ def test_the_mini_corpus_is_vctk_092(tmp_path):
 
     make_mini.make(tmp_path / "mini", 1, 4, 1)
     names = sorted(path.name for path in (tmp_path / "mini/wav48_silence_trimmed/p901").iterdir())
-    assert names == ["p901_001_mic1.flac", "p901_002_mic1.flac", "p901_003_mic1.flac", "p901_025_mic1.flac"]
-    samples, rate = sf.read(tmp_path / "mini/wav48_silence_trimmed/p901/p901_025_mic1.flac", dtype="int16")
+    assert names == [
+        "p901_001_mic1.flac",
+        "p901_002_mic1.flac",
+        "p901_003_mic1.flac",
+        "p901_025_mic1.flac",
+    ]
+    samples, rate = sf.read(
+        tmp_path / "mini/wav48_silence_trimmed/p901/p901_025_mic1.flac", dtype="int16"
+    )
     assert rate == 48000 and 1.0 < len(samples) / rate < 6.0
-    assert (tmp_path / "mini/txt/p901/p901_025.txt").read_text() == make_mini.TEXT.read_text().splitlines()[3] + "\n"
+    assert (
+        tmp_path / "mini/txt/p901/p901_025.txt"
+    ).read_text() == make_mini.TEXT.read_text().splitlines()[3] + "\n"
     sentences = make_mini.TEXT.read_text().splitlines()
-    assert len(set(sentences)) == len(sentences) == make_mini.SHARED + make_mini.MAX_OWN * len(make_mini.VOICES)
+    assert (
+        len(set(sentences))
+        == len(sentences)
+        == make_mini.SHARED + make_mini.MAX_OWN * len(make_mini.VOICES)
+    )
     women = [gender for _, _, _, gender, _ in make_mini.VOICES].count("F")
     assert women == len(make_mini.VOICES) / 2
 
 
 def test_every_recording_of_the_mini_corpus_is_always_the_same(tmp_path):
-    """Voices side by side, and one by one in the opposite order and another locale: the samples of conf/mini_digests.txt."""
+    """Voices side by side, and one by one in the opposite order and another locale: the samples of
+    conf/mini_digests.txt.
+    """
     import make_mini
 
     known = datadir.read_table(make_mini.DIGESTS)
@@ -383,19 +478,32 @@ def test_every_recording_of_the_mini_corpus_is_always_the_same(tmp_path):
     program = "import sys; from pathlib import Path; import make_mini; "
     program += "print(make_mini.make_speaker((Path(sys.argv[1]), int(sys.argv[2]), 20)))"
     for index in (11, 7, 0):  # two that breathe, and one that does not
-        environment = {"PYTHONPATH": f"{LOCAL}:{ROOT}", "LC_ALL": "C", "TZ": "Asia/Tokyo", "PADDING": "x" * 999 * index}
+        environment = {
+            "PYTHONPATH": f"{LOCAL}:{ROOT}",
+            "LC_ALL": "C",
+            "TZ": "Asia/Tokyo",
+            "PADDING": "x" * 999 * index,
+        }
         made = run("python", "-c", program, tmp_path / "two", index, env=environment)
-        assert eval(made.stdout) == {key: value for key, value in known.items() if key.startswith(f"p{901 + index}")}
+        assert eval(made.stdout) == {
+            key: value for key, value in known.items() if key.startswith(f"p{901 + index}")
+        }
     for path in (tmp_path / "two").rglob("*.flac"):
         other = tmp_path / "one" / path.relative_to(tmp_path / "two")
-        np.testing.assert_array_equal(sf.read(path, dtype="int16")[0], sf.read(other, dtype="int16")[0])
+        np.testing.assert_array_equal(
+            sf.read(path, dtype="int16")[0], sf.read(other, dtype="int16")[0]
+        )
 
 
 def test_a_mini_corpus_that_differs_is_said(tmp_path):
-    result = run("python", LOCAL / "make_mini.py", "--voices", 1, "--sentences", 1, tmp_path / "mini")
+    result = run(
+        "python", LOCAL / "make_mini.py", "--voices", 1, "--sentences", 1, tmp_path / "mini"
+    )
     assert result.returncode == 0 and "WARNING" not in result.stderr
     changed = (
-        (LOCAL / "make_mini.py").read_text().replace("SetRandSeed(ctypes.c_long(1))", "SetRandSeed(ctypes.c_long(2))")
+        (LOCAL / "make_mini.py")
+        .read_text()
+        .replace("SetRandSeed(ctypes.c_long(1))", "SetRandSeed(ctypes.c_long(2))")
     )
     changed = changed.replace("Path(__file__)", f"Path({str(LOCAL / 'make_mini.py')!r})")
     (tmp_path / "make_mini.py").write_text(changed)

@@ -1,4 +1,6 @@
-"""Files as the world makes them: what pipes, `cat`, old telephones and damage leave, read to the true end or refused."""
+"""Files as the world makes them: what pipes, `cat`, old telephones and damage leave, read to the
+true end or refused.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,8 @@ def test_a_wav_from_a_pipe_is_read_to_its_end(tmp_path, subtype, sizes):
 
 def test_other_headers_of_pipes(tmp_path):
     flac = encoded(tmp_path / "a.flac")
-    unknown = flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]  # STREAMINFO's total of samples
+    # STREAMINFO's total of samples
+    unknown = flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
     np.testing.assert_array_equal(read(tmp_path / "b.flac", unknown), WAVE)
     aiff = bytearray(encoded(tmp_path / "a.wav", format="AIFF", subtype="PCM_16"))
     for name, size in ((b"FORM", 0x7F000048), (b"SSND", 0x7F000008)):
@@ -86,7 +89,12 @@ def test_what_a_header_rightly_promises_is_missed(tmp_path):
     wav, flac = encoded(tmp_path / "a.wav"), encoded(tmp_path / "a.flac")
     mp3 = encoded(tmp_path / "a.mp3")
     telephone = encoded(tmp_path / "t.wav", subtype="GSM610", rate=8000)
-    for content in (wav[:20000], flac[: len(flac) // 2], mp3[: len(mp3) // 2], telephone[: len(telephone) // 2]):
+    for content in (
+        wav[:20000],
+        flac[: len(flac) // 2],
+        mp3[: len(mp3) // 2],
+        telephone[: len(telephone) // 2],
+    ):
         with pytest.raises(InputError, match="truncated"):
             read(tmp_path / "cut", content)
     empty = encoded(tmp_path / "e.wav", WAVE[:0])
@@ -98,14 +106,17 @@ def test_what_a_header_rightly_promises_is_missed(tmp_path):
 
 @pytest.mark.parametrize("first", ["loud", "quiet"])
 def test_the_length_of_an_mp3_is_what_decoding_yields(tmp_path, first):
-    """Without a Xing header libsndfile estimates from the first frames: 36 % lost, or a good file refused."""
+    """Without a Xing header libsndfile estimates from the first frames: 36 % lost, or a good file
+    refused.
+    """
     silence = np.zeros(6 * RATE)
     wave = np.concatenate([WAVE, silence] if first == "loud" else [silence, WAVE])
     mp3 = encoded(tmp_path / "a.mp3", wave, bitrate_mode="VARIABLE", compression_level=0.3)
     assert len(read(tmp_path / "counted.mp3", mp3)) == len(wave)
     bare = without_xing(mp3)
     (tmp_path / "bare.mp3").write_bytes(bare)
-    assert sf.info(tmp_path / "bare.mp3").frames != pytest.approx(len(wave), rel=0.2)  # as the reports say
+    # As the reports say
+    assert sf.info(tmp_path / "bare.mp3").frames != pytest.approx(len(wave), rel=0.2)
     decoded = read(tmp_path / "bare.mp3", bare)
     assert 0 <= len(decoded) - len(wave) < 3 * 1152
     lag = int(np.argmax(scipy.signal.correlate(decoded, wave, mode="valid")))
@@ -114,19 +125,28 @@ def test_the_length_of_an_mp3_is_what_decoding_yields(tmp_path, first):
 
 def test_joined_files_are_whole(tmp_path):
     mp3, flac, ogg = (encoded(tmp_path / f"a{suffix}") for suffix in (".mp3", ".flac", ".ogg"))
-    np.testing.assert_array_equal(read(tmp_path / "j.flac", flac + flac), np.concatenate([WAVE, WAVE]))
+    np.testing.assert_array_equal(
+        read(tmp_path / "j.flac", flac + flac), np.concatenate([WAVE, WAVE])
+    )
     decoded = read(tmp_path / "j.ogg", ogg + ogg)
-    assert abs(len(decoded) - 2 * len(WAVE)) <= 1024  # the last block of the first file is filled up
+    # The last block of the first file is filled up
+    assert abs(len(decoded) - 2 * len(WAVE)) <= 1024
     close(decoded, WAVE)
     close(decoded, WAVE, len(decoded) - len(WAVE))
     tag = b"ID3\x03\x00\x00\x00\x00\x00\x0aTIT2" + bytes(6)
     old = b"TAG" + b"A song".ljust(125, b"\0")
-    for content in (mp3 + mp3, tag + mp3 + old + tag + mp3 + old, without_xing(mp3) + without_xing(mp3)):
+    for content in (
+        mp3 + mp3,
+        tag + mp3 + old + tag + mp3 + old,
+        without_xing(mp3) + without_xing(mp3),
+    ):
         decoded = read(tmp_path / "j.mp3", content)
         assert abs(len(decoded) - 2 * len(WAVE)) < 4 * 1152
         assert np.abs(decoded[-RATE:]).max() > 0.05  # the second file's end
     other = encoded(tmp_path / "b.mp3", np.stack([WAVE, WAVE], axis=1))
-    with pytest.raises(InputError, match=r"goes on with 2 channels at 16000 Hz after 3\.\d s: split it there"):
+    with pytest.raises(
+        InputError, match=r"goes on with 2 channels at 16000 Hz after 3\.\d s: split it there"
+    ):
         read(tmp_path / "j.mp3", mp3 + other)
     wav = encoded(tmp_path / "a.wav")
     for content in (wav + wav, pipe_header(wav, *SIZES["ffmpeg"]) * 2):
@@ -165,7 +185,10 @@ def test_telephony_is_read_and_written_as_pcm(tmp_path, subtype, monkeypatch):
         assert sf.info(tmp_path / "out/a.wav").subtype == subtype
     else:
         np.testing.assert_allclose(copied, decoded, atol=2**-15)
-        assert f"note: {tmp_path}/out/a.wav: written as PCM_16, since WAV is no place for {subtype}" in result.stderr
+        assert (
+            f"note: {tmp_path}/out/a.wav: written as PCM_16, since WAV is no place for {subtype}"
+            in result.stderr
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""What the documents claim: tables come from committed scores, named files exist, the test command is CI's."""
+"""What the documents claim: tables come from committed scores, named files exist, the test command
+is CI's.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def test_results_md_is_rendered_from_the_committed_scores():
 
 
 def test_the_readmes_table_is_too():
-    name, tables = re.search(r"<!-- results: (\w+) -->\n(.*?)<!-- end -->", README, re.DOTALL).groups()
+    name, tables = re.search(
+        r"<!-- results: (\w+) -->\n(.*?)<!-- end -->", README, re.DOTALL
+    ).groups()
     run = Run.read(RESULTS / name)
     assert tables == run.table() + "\n" + run.differences_table(("pesq_wb", "si_sdr"))
 

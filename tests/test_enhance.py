@@ -1,4 +1,6 @@
-"""Enhancement: streams against the whole, files of any kind, the programs enhance, stream and export."""
+"""Enhancement: streams against the whole, files of any kind, the programs enhance, stream and
+export.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def randomised(options, seed=0):
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
     """A small streaming model with random weights."""
-    return save(tmp_path_factory.mktemp("causal") / "model", SMALL["causal"], randomised(SMALL["causal"]))
+    return save(
+        tmp_path_factory.mktemp("causal") / "model", SMALL["causal"], randomised(SMALL["causal"])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,9 @@ def identity():
 
 
 def in_pieces(stage, wave, draw, largest=40000):
-    """(T, channels) through a stage in pieces of random sizes, 1 sample among them: the finished pieces."""
+    """(T, channels) through a stage in pieces of random sizes, 1 sample among them: the finished
+    pieces.
+    """
     pieces, start = [], 0
     while start < len(wave):
         size = int(draw.choice([1, 2, 255, 256, 257, draw.integers(1, largest)]))
@@ -101,17 +107,24 @@ def test_the_tail_of_a_short_stream_comes_out(length):
 
 def test_a_causal_generator_states_its_latency():
     boxed = gan_denoise.load().generator
-    assert boxed.latency <= 512 and boxed.latency == generators.build(SMALL["causal"], sample_rate=16000).latency
+    assert (
+        boxed.latency <= 512
+        and boxed.latency == generators.build(SMALL["causal"], sample_rate=16000).latency
+    )
     for generator in (boxed, randomised(SMALL["causal"]), randomised(SMALL["bands"])):
         wave = speech_like(0, 2.0).astype(np.float32)[:, None]
         expected = whole(generator, wave)
         for t in (1, 300, 8000, 16001):
             changed = wave.copy()
-            changed[t + generator.latency :] = 0.3 * speech_like(1, 2.0)[t + generator.latency :, None]
-            np.testing.assert_array_equal(whole(generator, changed)[: t + 1], expected[: t + 1])  # bit for bit
+            changed[t + generator.latency :] = (
+                0.3 * speech_like(1, 2.0)[t + generator.latency :, None]
+            )
+            # Bit for bit
+            np.testing.assert_array_equal(whole(generator, changed)[: t + 1], expected[: t + 1])
         stream = streaming.Stream(generator, 1, 16000)
         said = [len(stream.push(wave[i : i + 1])) for i in range(4000)]
-        assert np.max(np.arange(1, 4001) - np.cumsum(said)) == generator.latency - 1  # so many wait at most
+        # So many wait at most
+        assert np.max(np.arange(1, 4001) - np.cumsum(said)) == generator.latency - 1
 
 
 def test_a_stream_refuses_nan_and_recovers():
@@ -128,7 +141,10 @@ def test_a_stream_refuses_nan_and_recovers():
 def test_pieces_equal_the_whole_for_every_generator(name, monkeypatch):
     monkeypatch.setattr(streaming, "_CHUNK_S", 0.3)
     monkeypatch.setattr(streaming, "_STEP_S", 0.3)
-    denoiser, wave = Denoiser(randomised(SMALL[name]), 16000), speech_like(0, 3.0).astype(np.float32)[:, None]
+    denoiser, wave = (
+        Denoiser(randomised(SMALL[name]), 16000),
+        speech_like(0, 3.0).astype(np.float32)[:, None],
+    )
     expected, draw = whole(denoiser.generator, wave), np.random.default_rng(0)
     cuts = np.sort(draw.integers(0, len(wave), 9))
     enhanced = np.concatenate(list(denoiser.blocks(np.split(wave, cuts), 16000, 1)))
@@ -146,11 +162,15 @@ def test_level_does_not_matter(name, gain_db):
     denoiser = Denoiser(randomised(SMALL[name]), 16000)
     wave = speech_like(0).astype(np.float32)
     gain = np.float32(10 ** (gain_db / 20))
-    np.testing.assert_allclose(denoiser(wave * gain, 16000) / gain, denoiser(wave, 16000), atol=2e-6)
+    np.testing.assert_allclose(
+        denoiser(wave * gain, 16000) / gain, denoiser(wave, 16000), atol=2e-6
+    )
     assert not denoiser(np.zeros(1000), 16000).any()
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (48000, 2), (44100, 1), (8000, 3), (192000, 1), (11025, 8)])
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(16000, 1), (48000, 2), (44100, 1), (8000, 3), (192000, 1), (11025, 8)]
+)
 def test_rates_and_channels_keep_shape_and_time(identity, rate, channels):
     time = np.arange(rate // 2 + 1) / rate
     wave = np.stack([np.sin(2 * np.pi * 440 * (i + 1) * time) for i in range(channels)], axis=1)
@@ -203,7 +223,9 @@ def test_a_file_keeps_its_kind(identity, tmp_path, name, subtype, rate, channels
     enhanced = audio.read(tmp_path / f"enhanced_{name}")[0]
     assert enhanced.shape == original.shape
     middle = slice(rate // 20, -rate // 20)
-    np.testing.assert_allclose(enhanced[middle], original[middle], atol=0.03 if subtype == "PCM_U8" else 1e-3)
+    np.testing.assert_allclose(
+        enhanced[middle], original[middle], atol=0.03 if subtype == "PCM_U8" else 1e-3
+    )
 
 
 def test_another_container_takes_the_nearest_subtype(identity, tmp_path):
@@ -226,11 +248,14 @@ def test_clipping_is_counted_and_float_does_not_clip(identity, tmp_path):
         enhanced = sf.read(tmp_path / f"out_{subtype}.wav")[0]
         assert len(notes) == (subtype == "PCM_16") == (np.abs(enhanced).max() <= 1.0)
     result = run("gan-denoise", "enhance", tmp_path / "PCM_16.wav", tmp_path / "c.wav")
-    assert result.returncode == 0 and "samples were beyond full scale and are clipped" in result.stderr
+    assert (
+        result.returncode == 0 and "samples were beyond full scale and are clipped" in result.stderr
+    )
 
 
 def test_memory_does_not_grow_with_the_file(identity, tmp_path):
-    source = write(tmp_path / "long.wav", np.tile(speech_like(0, 10.0), 60), subtype="PCM_16")  # 38 MB as float32
+    # 38 MB as float32
+    source = write(tmp_path / "long.wav", np.tile(speech_like(0, 10.0), 60), subtype="PCM_16")
     tracemalloc.start()
     enhance_file(identity, source, tmp_path / "out.wav")
     peak = tracemalloc.get_traced_memory()[1]
@@ -257,7 +282,10 @@ def test_a_bad_file_leaves_nothing_behind(identity, tmp_path):
 
 def test_a_full_disk_is_one_line(model_dir, tmp_path):
     write(tmp_path / "a.wav", speech_like(0, 10.0))
-    command = f"ulimit -f 16; exec gan-denoise enhance --model {model_dir} {tmp_path}/a.wav {tmp_path}/b.wav"
+    command = (
+        f"ulimit -f 16; exec gan-denoise enhance --model {model_dir} {tmp_path}/a.wav"
+        f" {tmp_path}/b.wav"
+    )
     one_error_line(run("bash", "-c", command), f"{tmp_path}/b.wav: File too large")
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
@@ -278,12 +306,15 @@ def test_enhance_from_the_command_line(model_dir, tmp_path):
     np.testing.assert_allclose(audio.read_mono(one)[0], direct, atol=1.0 / 32768)
     result = cli("enhance", "--model", model_dir, noisy / "a/0.wav", one)
     one_error_line(result, "0.wav: exists", "--overwrite")
-    result = cli("enhance", "--overwrite", "--mix", 0, noisy / "a/0.wav", one)  # by the model in the package
+    # By the model in the package
+    result = cli("enhance", "--overwrite", "--mix", 0, noisy / "a/0.wav", one)
     assert result.returncode == 0, result.stderr
     np.testing.assert_array_equal(audio.read(one)[0], audio.read(noisy / "a/0.wav")[0])
     result = cli("enhance", "--model", model_dir, noisy / "a", tmp_path / "out/a")
     assert result.returncode == 0 and "0 of 3 files done, 3 skipped" in result.stderr
-    one_error_line(cli("enhance", "--model", tmp_path, noisy, tmp_path / "x"), "is no model directory")
+    one_error_line(
+        cli("enhance", "--model", tmp_path, noisy, tmp_path / "x"), "is no model directory"
+    )
     one_error_line(cli("enhance", tmp_path / "absent.wav", "x.wav"), "no such file")
     assert cli("enhance", noisy).returncode == 2
     assert cli("enhance", "--help").returncode == 0
@@ -301,12 +332,21 @@ def test_stream_from_pipe_to_pipe(model_dir):
     assert result.returncode == 0, result.stderr
     expected = gan_denoise.load(model_dir)(samples / 32768, 16000) * 32768
     np.testing.assert_allclose(streamed, expected, atol=0.51)
-    for words in (b"2.00 s", b"real-time factor 0.", b"worst chunk", b"latency 512 samples at 16000 Hz (32 ms)"):
+    for words in (
+        b"2.00 s",
+        b"real-time factor 0.",
+        b"worst chunk",
+        b"latency 512 samples at 16000 Hz (32 ms)",
+    ):
         assert words in result.stderr
     resampled, result = stream(model_dir, samples.tobytes(), "--sample-rate", 44100)
     assert len(resampled) == len(samples) and b"with resampling" in result.stderr
     odd, result = stream(model_dir, samples[:1000].tobytes() + b"\x01")
-    assert len(odd) == 1000 and result.returncode == 0 and b"its last byte is left out" in result.stderr
+    assert (
+        len(odd) == 1000
+        and result.returncode == 0
+        and b"its last byte is left out" in result.stderr
+    )
     silence, result = stream(model_dir, bytes(20000))
     assert len(silence) == 10000 and not silence.any()
     nothing, result = stream(model_dir, b"")
@@ -314,7 +354,10 @@ def test_stream_from_pipe_to_pipe(model_dir):
 
 
 def test_stream_survives_a_closed_pipe(model_dir):
-    command = f"head -c 2000000 /dev/zero | gan-denoise stream --model {model_dir} - - | head -c 1000 | wc -c; echo ${{PIPESTATUS[1]}}"
+    command = (
+        f"head -c 2000000 /dev/zero | gan-denoise stream --model {model_dir} - - | head -c 1000 |"
+        " wc -c; echo ${PIPESTATUS[1]}"
+    )
     result = run("bash", "-c", command)
     assert result.stdout.split() == ["1000", "141"] and "Traceback" not in result.stderr
     assert "real-time factor" in result.stderr
@@ -323,7 +366,11 @@ def test_stream_survives_a_closed_pipe(model_dir):
 def test_stream_wants_a_model_that_streams(tmp_path):
     other = save(tmp_path / "model", SMALL["convnext"], randomised(SMALL["convnext"]))
     result = stream(other, bytes(1000))[1]
-    assert result.returncode == 1 and result.stderr.count(b"\n") == 1 and b"cannot stream" in result.stderr
+    assert (
+        result.returncode == 1
+        and result.stderr.count(b"\n") == 1
+        and b"cannot stream" in result.stderr
+    )
 
 
 def test_export_by_a_users_hand(tmp_path, monkeypatch):
@@ -335,7 +382,11 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
     session = onnxruntime.InferenceSession(tmp_path / "denoise.stream.onnx")
     about = session.get_modelmeta().custom_metadata_map
     assert (about["sample_rate"], about["latency"], about["hop_length"]) == ("16000", "512", "256")
-    assert about["licence"] and about["procedure"] and json.loads(about["state"])["age"] == ["batch", 1, 1]
+    assert (
+        about["licence"]
+        and about["procedure"]
+        and json.loads(about["state"])["age"] == ["batch", 1, 1]
+    )
 
     noisy = speech_like(0, 3.0).astype(np.float32)
     denoiser = gan_denoise.load()

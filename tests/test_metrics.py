@@ -28,7 +28,9 @@ def test_si_sdr_knows_its_values():
     time_s = np.arange(16000) / 16000
     sine, cosine = np.sin(2 * np.pi * 100 * time_s), np.cos(2 * np.pi * 100 * time_s)
     assert metrics.si_sdr(signals(sine + 0.1 * cosine, sine)) == pytest.approx(20.0, abs=1e-6)
-    assert metrics.si_sdr(signals(5.0 * (sine + 0.1 * cosine) + 0.3, sine)) == pytest.approx(20.0, abs=1e-6)
+    assert metrics.si_sdr(signals(5.0 * (sine + 0.1 * cosine) + 0.3, sine)) == pytest.approx(
+        20.0, abs=1e-6
+    )
     assert metrics.si_sdr(signals(sine, sine)) == 100.0
     assert metrics.si_sdr(signals(cosine, sine)) == -100.0
 
@@ -51,7 +53,9 @@ def test_pesq_takes_its_arguments_in_the_right_order():
     clean = speech_like(0, 2.0)
     noisy = clean + np.random.default_rng(0).standard_normal(len(clean)) / 50
     score = metrics.pesq_wb(signals(noisy, clean))
-    assert score == pytest.approx(pesq.pesq(16000, clean.astype(np.float32), noisy.astype(np.float32), "wb"))
+    assert score == pytest.approx(
+        pesq.pesq(16000, clean.astype(np.float32), noisy.astype(np.float32), "wb")
+    )
     assert metrics.pesq_wb(signals(clean, clean)) == pytest.approx(4.64, abs=0.01)
     assert 1.0 < score < 3.0
 
@@ -72,7 +76,11 @@ def noisy_pair(rate: int) -> tuple[np.ndarray, np.ndarray]:
 def test_the_composites_parts_agree_with_another_implementation(rate, expected):
     """segSNR, LLR (not limited) and WSS by the package pysepm-evo 0.1.1 on the same pair."""
     pair = (*noisy_pair(rate), rate)
-    found = (quality.segmental_snr(*pair), quality.log_likelihood_ratio(*pair), quality.weighted_spectral_slope(*pair))
+    found = (
+        quality.segmental_snr(*pair),
+        quality.log_likelihood_ratio(*pair),
+        quality.weighted_spectral_slope(*pair),
+    )
     assert found == pytest.approx(expected, abs=1e-6)
 
 
@@ -85,11 +93,17 @@ def test_the_composite_is_hu_and_loizous_regression():
     assert found[1] == pytest.approx(1.634 + 0.478 * pesq - 0.007 * wss + 0.063 * snr, abs=1e-5)
     assert found[2] == pytest.approx(1.594 + 0.805 * pesq - 0.512 * llr - 0.007 * wss, abs=1e-5)
     best = Signals(clean, clean, None, 16000)
-    assert [metrics.METRICS[name].function(best) for name in ("csig", "cbak", "covl")] == [5.0, 5.0, 5.0]
+    assert [metrics.METRICS[name].function(best) for name in ("csig", "cbak", "covl")] == [
+        5.0,
+        5.0,
+        5.0,
+    ]
 
 
 def test_sdr_is_the_projection_onto_all_filters_of_512_taps():
-    """BSSEval's definition solved anew, by Levinson's recursion for the Toeplitz system of the normal equations."""
+    """BSSEval's definition solved anew, by Levinson's recursion for the Toeplitz system of the
+    normal equations.
+    """
     clean, enhanced = noisy_pair(16000)
     spectra = [np.fft.rfft(wave, 2**16) for wave in (clean, enhanced)]
     lags = np.fft.irfft(np.abs(spectra[0]) ** 2)[:512]
@@ -115,7 +129,9 @@ def test_speaker_similarity_hears_the_envelope_and_not_the_level():
     clean, _ = noisy_pair(16000)
     embedding = speakers.embedding(clean, 16000)
     assert embedding.shape == (40,)
-    assert speakers.similarity(embedding, speakers.embedding(0.01 * clean, 16000)) == pytest.approx(1.0, abs=1e-6)
+    assert speakers.similarity(embedding, speakers.embedding(0.01 * clean, 16000)) == pytest.approx(
+        1.0, abs=1e-6
+    )
     duller = np.convolve(clean, np.hanning(9) / 5, "same")
     assert metrics.speaker_similarity(signals(duller, clean)) < 0.95
     assert speakers.embedding(clean[:2000], 16000) is None
@@ -145,9 +161,16 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path):
     }
     pairs = []
     for utt_id, (reference, enhanced) in cases.items():
-        files = [write(tmp_path / f"{utt_id}_{i}.wav", w, subtype="FLOAT") for i, w in enumerate((reference, enhanced))]
+        files = [
+            write(tmp_path / f"{utt_id}_{i}.wav", w, subtype="FLOAT")
+            for i, w in enumerate((reference, enhanced))
+        ]
         pairs.append(
-            Pair(utt_id, *files, write(tmp_path / f"{utt_id}_2.wav", noisy[: len(reference)], subtype="FLOAT"))
+            Pair(
+                utt_id,
+                *files,
+                write(tmp_path / f"{utt_id}_2.wav", noisy[: len(reference)], subtype="FLOAT"),
+            )
         )
     good = pairs[0]
     pairs += [Pair("no_clean", None, good.enhanced), Pair("no_enhanced", good.clean, None)]
@@ -166,12 +189,23 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path):
         "nan": "NaN",
     }.items():
         for name in metrics.METRICS:
-            assert found[utt_id][name] is None and reason in found[utt_id][f"{name}_reason"], (utt_id, name)
+            assert found[utt_id][name] is None and reason in found[utt_id][f"{name}_reason"], (
+                utt_id,
+                name,
+            )
     for utt_id, what in {"no_clean": "clean", "no_enhanced": "enhanced"}.items():
-        assert {found[utt_id][f"{name}_reason"] for name in metrics.METRICS} == {f"has no {what} file"}
-    assert "more than 50 utterances" in found["many"]["pesq_wb_reason"] and found["many"]["covl"] is None
+        assert {found[utt_id][f"{name}_reason"] for name in metrics.METRICS} == {
+            f"has no {what} file"
+        }
+    assert (
+        "more than 50 utterances" in found["many"]["pesq_wb_reason"]
+        and found["many"]["covl"] is None
+    )
     assert found["many"]["si_sdr"] is not None
-    assert "0.25 s" in found["short"]["pesq_wb_reason"] and "active speech" in found["short"]["stoi_reason"]
+    assert (
+        "0.25 s" in found["short"]["pesq_wb_reason"]
+        and "active speech" in found["short"]["stoi_reason"]
+    )
     assert found["short"]["si_sdr"] is not None
     scoring.write_csv(tmp_path / "scores.csv", rows)
     again = {row["utt_id"]: row for row in scoring.read_csv(tmp_path / "scores.csv")}
@@ -190,7 +224,9 @@ def misbehave(item: str) -> str:
 
 
 def test_workers_may_die_or_hang_alone():
-    outcomes = list(workers.each(misbehave, ["a", "die", "b", "hang", "c", "refuse"], jobs=2, timeout_s=5))
+    outcomes = list(
+        workers.each(misbehave, ["a", "die", "b", "hang", "c", "refuse"], jobs=2, timeout_s=5)
+    )
     found = {outcome.item: outcome for outcome in outcomes}
     assert {item: outcome.result for item, outcome in found.items() if outcome.reason is None} == {
         "a": "A",
@@ -205,9 +241,19 @@ def test_score_from_the_command_line(tmp_path):
     for number in range(3):
         clean = speech_like(number, 1.5)
         write(tmp_path / f"clean/{number}.wav", clean)
-        write(tmp_path / f"enhanced/{number}.wav", clean + np.random.default_rng(number).standard_normal(24000) / 100)
+        write(
+            tmp_path / f"enhanced/{number}.wav",
+            clean + np.random.default_rng(number).standard_normal(24000) / 100,
+        )
     result = run(
-        "gan-denoise", "score", "--csv", tmp_path / "s.csv", "--jobs", 2, tmp_path / "clean", tmp_path / "enhanced"
+        "gan-denoise",
+        "score",
+        "--csv",
+        tmp_path / "s.csv",
+        "--jobs",
+        2,
+        tmp_path / "clean",
+        tmp_path / "enhanced",
     )
     assert result.returncode == 0, result.stderr
     assert "pesq_wb" in result.stdout and "3 of 3 utterances" in result.stdout
@@ -221,7 +267,9 @@ def test_score_from_the_command_line(tmp_path):
     result = cli("score", tmp_path / "clean", tmp_path / "enhanced", "--metrics", "si_sdr,stoi")
     one_error_line(result, "2: all metrics: has no enhanced file")
     assert "2 of 3 utterances" in result.stdout and "pesq" not in result.stdout
-    swapped = cli("score", "--metrics", "si_sdr", tmp_path / "enhanced/1.wav", tmp_path / "clean/1.wav")
+    swapped = cli(
+        "score", "--metrics", "si_sdr", tmp_path / "enhanced/1.wav", tmp_path / "clean/1.wav"
+    )
     assert swapped.returncode == 0 and "is CLEAN the first argument?" in swapped.stderr
     result = cli("score", tmp_path / "clean/0.wav", tmp_path / "enhanced/1.wav")
     assert result.returncode == 0, result.stderr
@@ -232,10 +280,15 @@ def test_score_from_the_command_line(tmp_path):
 
 
 @pytest.mark.parametrize("length", [1, 100, 409, 410, 2000])
-def test_a_recording_too_short_for_a_metric_has_a_reason_and_keeps_its_other_scores(length, tmp_path):
+def test_a_recording_too_short_for_a_metric_has_a_reason_and_keeps_its_other_scores(
+    length, tmp_path
+):
     wave = 0.1 * np.sin(np.arange(length) + 1.0)
     for name in ("clean", "enhanced", "noisy"):
-        write(tmp_path / f"{name}.wav", wave + (0.01 if name != "clean" else 0.0) * np.cos(3.0 * np.arange(length)))
+        write(
+            tmp_path / f"{name}.wav",
+            wave + (0.01 if name != "clean" else 0.0) * np.cos(3.0 * np.arange(length)),
+        )
     pair = scoring.Pair("a", *(tmp_path / f"{name}.wav" for name in ("clean", "enhanced", "noisy")))
     (row,) = scoring.score([pair], jobs=1)
     assert row["wsdr"] is not None

@@ -20,7 +20,15 @@ from gan_denoise.losses import LOSSES, Losses, weighted_sum
 from gan_denoise.stft import STFT
 
 SMALL = {
-    "bands": {"name": "bands", "channels": 8, "bands": 6, "width": 8, "blocks": 1, "heads": 2, "level_ms": 64.0},
+    "bands": {
+        "name": "bands",
+        "channels": 8,
+        "bands": 6,
+        "width": 8,
+        "blocks": 1,
+        "heads": 2,
+        "level_ms": 64.0,
+    },
     "causal": {"name": "causal", "width": 16, "dilations": [1, 2], "level_ms": 64.0},
     "convnext": {"name": "convnext", "width": 16, "blocks": 2, "level_ms": 64.0},
     "attention": {
@@ -31,7 +39,14 @@ SMALL = {
         "attention_heads": 2,
         "attention_reach": 5,
     },
-    "hifigan": {"name": "hifigan", "width": 8, "scales": 2, "kernel_sizes": [3], "dilations": [1, 2], "level_ms": 64.0},
+    "hifigan": {
+        "name": "hifigan",
+        "width": 8,
+        "scales": 2,
+        "kernel_sizes": [3],
+        "dilations": [1, 2],
+        "level_ms": 64.0,
+    },
     "segan": {
         "name": "segan",
         "channels": [4, 8, 8],
@@ -76,9 +91,12 @@ def model_dir(tmp_path):
 
 
 def waves(length: int, batch: int = 2) -> torch.Tensor:
-    return torch.stack([torch.from_numpy(speech_like(i, length / 16000 + 0.1)[:length]).float() for i in range(batch)])[
-        :, None
-    ]
+    return torch.stack(
+        [
+            torch.from_numpy(speech_like(i, length / 16000 + 0.1)[:length]).float()
+            for i in range(batch)
+        ]
+    )[:, None]
 
 
 @pytest.mark.parametrize("length", [1, 2, 127, 128, 129, 513, 8000])
@@ -87,12 +105,17 @@ def test_a_generator_takes_any_length(generator, length):
     with torch.no_grad():
         enhanced = generator(noisy)
         assert torch.equal(enhanced, generator(noisy))  # no randomness at inference
-    assert enhanced.shape == noisy.shape and enhanced.dtype == torch.float32 and torch.isfinite(enhanced).all()
+    assert (
+        enhanced.shape == noisy.shape
+        and enhanced.dtype == torch.float32
+        and torch.isfinite(enhanced).all()
+    )
 
 
 def test_a_generator_declares_its_receptive_field(generator):
     if generator.receptive_field == math.inf:
-        assert set(generator.initial_state()) >= {"past", "tail"}  # what it remembers is explicit; how far ahead: test_enhance
+        # What it remembers is explicit; how far ahead: test_enhance
+        assert set(generator.initial_state()) >= {"past", "tail"}
         return
     reach, middle = generator.receptive_field, generator.receptive_field + 4000
     noisy = waves(2 * middle, batch=1)
@@ -109,7 +132,10 @@ def test_a_generators_items_are_independent_and_all_parameters_learn(generator):
     with torch.no_grad():
         assert torch.allclose(generator(noisy)[1], generator(noisy[1:2])[0], atol=1e-6)
     generator.train()(noisy).square().mean().backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in generator.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in generator.parameters()
+    )
 
 
 def test_48_khz_gives_windows_of_the_same_duration():
@@ -145,7 +171,9 @@ def test_losses_have_their_known_values():
     assert value("mse", clean + 0.5, clean, noisy) == pytest.approx(0.25)
     assert value("wsdr", clean, clean, noisy) == pytest.approx(-1.0, abs=1e-5)
     assert value("wsdr", -clean, clean, clean) == pytest.approx(1.0, abs=1e-5)
-    assert value("si_sdr", 3.0 * noisy, clean, noisy) == pytest.approx(value("si_sdr", noisy, clean, noisy), abs=1e-4)
+    assert value("si_sdr", 3.0 * noisy, clean, noisy) == pytest.approx(
+        value("si_sdr", noisy, clean, noisy), abs=1e-4
+    )
     t = torch.arange(8000) / 16000
     sine, cosine = (f(2 * torch.pi * 200 * t)[None, None] for f in (torch.sin, torch.cos))
     assert value("snr", 0.9 * sine, sine, noisy[:1]) == pytest.approx(-20.0, abs=0.2)
@@ -157,7 +185,9 @@ def test_losses_have_their_known_values():
     assert value("mrstft", 0.5 * loud, loud, loud) == pytest.approx(0.5 + np.log(2.0), abs=1e-3)
     silence = torch.zeros(1, 1, 8000, requires_grad=True)
     for name, build in LOSSES.items():
-        (gradient,) = torch.autograd.grad(build()(silence + 0.0, silence.detach(), noisy[:1]), silence)
+        (gradient,) = torch.autograd.grad(
+            build()(silence + 0.0, silence.detach(), noisy[:1]), silence
+        )
         assert torch.isfinite(gradient).all(), name
 
 
@@ -165,8 +195,10 @@ def test_compressed_spectra_weigh_quiet_bins():
     clean = torch.randn(1, 1, 32000, generator=torch.Generator().manual_seed(0))
     assert value("compressed", clean, clean, clean) == 0.0
     half = value("compressed", 0.5 * clean, clean, clean)
-    assert half == pytest.approx(value("compressed", 0.05 * clean, 0.1 * clean, clean), rel=1e-2)  # of any level
-    # Both terms are (1 - 0.5 ** 0.3) ** 2 of the mean of |X| ** 0.6, for Gaussian X of variance 192 (the window's energy)
+    # Of any level
+    assert half == pytest.approx(value("compressed", 0.05 * clean, 0.1 * clean, clean), rel=1e-2)
+    # Both terms are (1 - 0.5 ** 0.3) ** 2 of the mean of |X| ** 0.6, for Gaussian X of variance 192
+    # (the window's energy)
     assert half == pytest.approx((1 - 0.5**0.3) ** 2 * 192**0.3 * 0.8975, rel=0.02)
 
 
@@ -178,7 +210,12 @@ def test_pmsqe_orders_signals_as_pesq_does():
         clean = speech_like(index, 2.0)
         noise = np.convolve(draw.standard_normal(32000), [1.0, 0.9 * draw.random()], mode="same")
         noisy = clean + 10 ** (-draw.uniform(20, 80) / 20) * noise
-        ours.append(value("pmsqe", *(torch.from_numpy(wave).float()[None, None] for wave in (noisy, clean, noisy))))
+        ours.append(
+            value(
+                "pmsqe",
+                *(torch.from_numpy(wave).float()[None, None] for wave in (noisy, clean, noisy)),
+            )
+        )
         theirs.append(pesq(16000, clean.astype(np.float32), noisy.astype(np.float32), "wb"))
     assert np.corrcoef(np.argsort(np.argsort(ours)), np.argsort(np.argsort(theirs)))[0, 1] < -0.8
     clean = waves(16000)
@@ -186,22 +223,34 @@ def test_pmsqe_orders_signals_as_pesq_does():
     assert value("pmsqe", 0.3 * clean, clean, clean) < 1e-2  # the level is aligned, as PESQ does
     extra, less = clean + 0.01 * torch.randn_like(clean), clean - 0.01 * torch.randn_like(clean)
     assert value("pmsqe", extra, clean, clean) > 0.5
-    assert value("pmsqe", extra, clean, clean) == pytest.approx(value("pmsqe", less, clean, clean), rel=0.1)
+    assert value("pmsqe", extra, clean, clean) == pytest.approx(
+        value("pmsqe", less, clean, clean), rel=0.1
+    )
 
 
 def test_mrstft_is_a_mean_over_items_and_bounded_for_silence():
-    """auraloss alone: one ratio for the batch, in which the quiet item counts for nothing; 15,222 for a silent target."""
+    """auraloss alone: one ratio for the batch, in which the quiet item counts for nothing; 15,222
+    for a silent target.
+    """
     clean = (
-        torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.01])[:, None, None]
+        torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1.0, 0.01])[:, None, None]
     )
     enhanced = clean * torch.tensor([1.0, 0.5])[:, None, None]
-    both, first, second = (value("mrstft", enhanced[i], clean[i], clean[i]) for i in (slice(0, 2), [0], [1]))
-    assert both == pytest.approx((first + second) / 2, rel=1e-5) and first < 1e-6 and second > 1.0
-    resolutions = {"fft_sizes": [512, 1024, 2048], "hop_sizes": [128, 256, 512], "win_lengths": [512, 1024, 2048]}
-    original = MultiResolutionSTFTLoss(**resolutions)  # for one item and far from silence, they agree
-    assert first == pytest.approx(0.0, abs=1e-6) and float(original(clean[:1].flip(-1), clean[:1])) == pytest.approx(
-        value("mrstft", clean[:1].flip(-1), clean[:1], clean[:1]), rel=1e-6
+    both, first, second = (
+        value("mrstft", enhanced[i], clean[i], clean[i]) for i in (slice(0, 2), [0], [1])
     )
+    assert both == pytest.approx((first + second) / 2, rel=1e-5) and first < 1e-6 and second > 1.0
+    resolutions = {
+        "fft_sizes": [512, 1024, 2048],
+        "hop_sizes": [128, 256, 512],
+        "win_lengths": [512, 1024, 2048],
+    }
+    # For one item and far from silence, they agree
+    original = MultiResolutionSTFTLoss(**resolutions)
+    assert first == pytest.approx(0.0, abs=1e-6) and float(
+        original(clean[:1].flip(-1), clean[:1])
+    ) == pytest.approx(value("mrstft", clean[:1].flip(-1), clean[:1], clean[:1]), rel=1e-6)
     silence = torch.zeros(1, 1, 8000)
     assert value("mrstft", 1e-5 * clean[:1], silence, silence) < 1.0
     assert value("mrstft", silence, silence, silence) == pytest.approx(0.0, abs=1e-6)

@@ -70,12 +70,18 @@ def test_stft_is_torchs_and_inverts():
     np.testing.assert_allclose(noise.stft(wave, HANN, 256), theirs.T, atol=1e-12)
     for length in (1, 2, 255, 256, 257, 1000, 2559):
         spectrum = noise.stft(wave[:length], HANN, 256)
-        np.testing.assert_allclose(noise.istft(spectrum, HANN, 256, length), wave[:length], atol=1e-12)
+        np.testing.assert_allclose(
+            noise.istft(spectrum, HANN, 256, length), wave[:length], atol=1e-12
+        )
 
 
-@pytest.mark.parametrize(("share", "redundancy"), list(itertools.product((0.1, 0.2, 0.3, 0.5), (2, 4))))
+@pytest.mark.parametrize(
+    ("share", "redundancy"), list(itertools.product((0.1, 0.2, 0.3, 0.5), (2, 4)))
+)
 def test_zeroing_obeys_its_law(share, redundancy):
-    """Mean SI-SDR is 10 log10((1 - p) R / p); with R = 2 the uneven overlap of Hann windows takes up to 0.26 dB off."""
+    """Mean SI-SDR is 10 log10((1 - p) R / p); with R = 2 the uneven overlap of Hann windows takes
+    up to 0.26 dB off.
+    """
     zero = procedure({"zero": {"share": share}}, stft={**STFT, "hop_length": 1024 // redundancy})
     ratios_db = []
     for index in range(20):
@@ -83,7 +89,9 @@ def test_zeroing_obeys_its_law(share, redundancy):
         noisy = zero.apply(clean, f"utt{index}", 16000)
         target = (noisy @ clean) / (clean @ clean) * clean
         ratios_db.append(10 * np.log10((target @ target) / np.sum((noisy - target) ** 2)))
-    assert np.mean(ratios_db) == pytest.approx(10 * np.log10((1 - share) * redundancy / share), abs=0.3)
+    assert np.mean(ratios_db) == pytest.approx(
+        10 * np.log10((1 - share) * redundancy / share), abs=0.3
+    )
 
 
 def test_shares_are_met_and_draws_are_independent():
@@ -98,10 +106,14 @@ def test_shares_are_met_and_draws_are_independent():
 
 def test_each_manipulation_does_what_it_says():
     clean = speech_like(0)
-    np.testing.assert_allclose(procedure({"zero": {"share": 1.0}}).apply(clean, "a", 16000), 0.0, atol=1e-12)
+    np.testing.assert_allclose(
+        procedure({"zero": {"share": 1.0}}).apply(clean, "a", 16000), 0.0, atol=1e-12
+    )
     scaled = procedure({"scale": {"share": 1.0, "factor": 3.0}}).apply(clean, "a", 16000)
     np.testing.assert_allclose(scaled, 3.0 * clean, atol=1e-12)
-    nothing = procedure({"zero": {"share": 0.0}}, {"add": {"share": 0.0, "level": 9.0}}).apply(clean, "a", 16000)
+    nothing = procedure({"zero": {"share": 0.0}}, {"add": {"share": 0.0, "level": 9.0}}).apply(
+        clean, "a", 16000
+    )
     np.testing.assert_allclose(nothing, clean, atol=1e-12)
 
     spectrum = noise.stft(clean, HANN, 256)
@@ -143,7 +155,11 @@ def test_noise_depends_on_seed_and_utt_id_only():
     assert np.abs(default.apply(clean, "b", 16000) - first).max() > 1e-3
     reseeded = Procedure({**noise.DEFAULT, "seed": 1})
     assert np.abs(reseeded.apply(clean, "a", 16000) - first).max() > 1e-3
-    prints = {noise.default().fingerprint(16000), reseeded.fingerprint(16000), noise.default().fingerprint(48000)}
+    prints = {
+        noise.default().fingerprint(16000),
+        reseeded.fingerprint(16000),
+        noise.default().fingerprint(48000),
+    }
     assert len(prints) == 3
 
 
@@ -178,7 +194,10 @@ def test_mix_draws_its_snr_and_its_split(tmp_path):
     hiss = np.random.default_rng(0).standard_normal(30000) / 10
     write(tmp_path / "tone.wav", tone, 8000)
     write(tmp_path / "hiss.wav", hiss)
-    mix = {"noise": {"train": ["tone.wav"], "test": [{"file": "hiss.wav", "start": 0.5, "end": 1.5}]}, "snr_db": [3, 9]}
+    mix = {
+        "noise": {"train": ["tone.wav"], "test": [{"file": "hiss.wav", "start": 0.5, "end": 1.5}]},
+        "snr_db": [3, 9],
+    }
     parameters = {"seed": 0, "stft": STFT, "manipulations": [], "mix": mix}
     mixed = Procedure(parameters, folder=tmp_path)
     clean = speech_like(0, 2.0)  # longer than the excerpt of 1 s: it is repeated
@@ -194,9 +213,13 @@ def test_mix_draws_its_snr_and_its_split(tmp_path):
     (tmp_path / "moved").mkdir()
     for name in ("tone.wav", "hiss.wav"):
         (tmp_path / "moved" / name).write_bytes((tmp_path / name).read_bytes())
-    assert Procedure(parameters, folder=tmp_path / "moved").fingerprint(16000) == mixed.fingerprint(16000)
+    assert Procedure(parameters, folder=tmp_path / "moved").fingerprint(16000) == mixed.fingerprint(
+        16000
+    )
     write(tmp_path / "moved/hiss.wav", -hiss)
-    assert Procedure(parameters, folder=tmp_path / "moved").fingerprint(16000) != mixed.fingerprint(16000)
+    assert Procedure(parameters, folder=tmp_path / "moved").fingerprint(16000) != mixed.fingerprint(
+        16000
+    )
 
 
 def test_the_ready_made_mix_says_what_it_needs(tmp_path, monkeypatch):
@@ -212,7 +235,10 @@ def test_the_ready_made_mix_says_what_it_needs(tmp_path, monkeypatch):
         ("ambient5", 2),
         ("kitchen", 84),
     ):
-        write(tmp_path / f"{name}.flac", np.random.default_rng(0).standard_normal(seconds * 16000) / 20)
+        write(
+            tmp_path / f"{name}.flac",
+            np.random.default_rng(0).standard_normal(seconds * 16000) / 20,
+        )
     noisy = Procedure.load(CONF / "noise_mix.yaml").apply(speech_like(0), "a", 16000, split="dev")
     assert np.isfinite(noisy).all()
 
@@ -221,14 +247,26 @@ def test_the_ready_made_mix_says_what_it_needs(tmp_path, monkeypatch):
     ("change", "message"),
     [
         ({"sed": 1}, 'unknown key "sed" \\(did you mean "seed"'),
-        ({"manipulations": [{"zeros": {"share": 0.1}}]}, 'unknown key "zeros" \\(did you mean "zero"'),
-        ({"manipulations": [{"zero": {"share": 1.5}}]}, "share: expected a number from 0 to 1, found 1.5"),
+        (
+            {"manipulations": [{"zeros": {"share": 0.1}}]},
+            'unknown key "zeros" \\(did you mean "zero"',
+        ),
+        (
+            {"manipulations": [{"zero": {"share": 1.5}}]},
+            "share: expected a number from 0 to 1, found 1.5",
+        ),
         ({"manipulations": [{"zero": {}}]}, "share: expected a number from 0 to 1, found None"),
         ({"manipulations": [{"scale": {"share": 0.5}}]}, "factor: expected a number, found None"),
         ({"manipulations": [{"zero": {"share": 0.5, "quantile": [0.9, 0.1]}}]}, "quantile"),
         ({"manipulations": []}, "nothing would be corrupted"),
-        ({"stft": {**STFT, "hop_length": 513}}, "hop_length: expected a whole number from 1 to 512"),
-        ({"stft": {**STFT, "window": "han"}}, "window: expected one of blackman, hamming, hann, rectangular"),
+        (
+            {"stft": {**STFT, "hop_length": 513}},
+            "hop_length: expected a whole number from 1 to 512",
+        ),
+        (
+            {"stft": {**STFT, "window": "han"}},
+            "window: expected one of blackman, hamming, hann, rectangular",
+        ),
         ({"seed": "0"}, "seed: expected a whole number"),
     ],
 )
@@ -237,7 +275,9 @@ def test_bad_procedures_are_refused(change, message):
         Procedure({**noise.DEFAULT, **change})
 
 
-def test_any_number_of_jobs_and_the_command_line_give_the_same_samples(plain_corpus, prepared, tmp_path):
+def test_any_number_of_jobs_and_the_command_line_give_the_same_samples(
+    plain_corpus, prepared, tmp_path
+):
     """Stage 1 with one job, `gan-denoise corrupt` with two, and a direct call: equal files."""
     result = run("gan-denoise", "corrupt", "--jobs", 2, plain_corpus, tmp_path / "out")
     assert result.returncode == 0 and "20 of 20 files done" in result.stderr, result.stderr
@@ -262,21 +302,33 @@ def test_the_noise_does_not_depend_on_how_a_recording_is_named(tmp_path, monkeyp
         assert cli("corrupt", tmp_path / source, tmp_path / target).returncode == 0
     monkeypatch.chdir(tmp_path / "in")
     assert cli("corrupt", ".", "../here").returncode == 0
-    loose = [(tmp_path / name).read_bytes() for name in ("file.wav", "folder/rec.wav", "renamed/rec.wav", "here/rec.wav")]
+    loose = [
+        (tmp_path / name).read_bytes()
+        for name in ("file.wav", "folder/rec.wav", "renamed/rec.wav", "here/rec.wav")
+    ]
     assert loose == [loose[0]] * 4
-    below = [(tmp_path / name / "ann/rec.wav").read_bytes() for name in ("folder", "renamed", "here")]
+    below = [
+        (tmp_path / name / "ann/rec.wav").read_bytes() for name in ("folder", "renamed", "here")
+    ]
     assert below == [below[0]] * 3 != loose[:3]
     clean, rate = audio.read_mono(tmp_path / "in/rec.wav", dtype="float64")
     for path, utt_id in (("file.wav", "rec"), ("folder/ann/rec.wav", "ann_rec")):
         expected = audio.to_pcm16(noise.default().apply(clean, utt_id, rate))
-        np.testing.assert_array_equal(audio.to_pcm16(audio.read(tmp_path / path)[0][:, 0]), expected)
+        np.testing.assert_array_equal(
+            audio.to_pcm16(audio.read(tmp_path / path)[0][:, 0]), expected
+        )
 
 
 def test_the_committed_results_keep_their_utt_ids_and_noise():
-    """Their corpora have a folder per speaker: the same utt_id as before, and for it the same noise."""
+    """Their corpora have a folder per speaker: the same utt_id as before, and for it the same
+    noise.
+    """
     for row in read_csv(ROOT / "egs/vctk/results/coffee/noisy.csv"):
         speaker, utt_id = row["spk_id"], row["utt_id"]
-        for layout in (f"speech/{speaker}/{utt_id}.flac", f"speech/{speaker}/{utt_id.removeprefix(f'{speaker}_')}.flac"):
+        for layout in (
+            f"speech/{speaker}/{utt_id}.flac",
+            f"speech/{speaker}/{utt_id.removeprefix(f'{speaker}_')}.flac",
+        ):
             assert utt_id_below(Path(layout), Path("speech")) == utt_id
     assert utt_id_below(Path("speech/s12/day1/s12_001_mic1.flac"), Path("speech")) == "s12_001"
     noisy = audio.to_pcm16(noise.default().apply(speech_like(0), "s12_001", 16000))
@@ -295,7 +347,9 @@ def test_lists_and_links(tmp_path):
     assert (tmp_path / "new.scp").read_text() == f"utt {tmp_path / 'new/utt.wav'}\n"
     one_error_line(cli("corrupt", "--overwrite", scp, scp), "in.scp: exists")
     one_error_line(cli("corrupt", scp, tmp_path / "x.wav"), "has to be a folder or an scp file")
-    one_error_line(cli("corrupt", tmp_path / "in", tmp_path / "in/out"), "lies inside the input folder")
+    one_error_line(
+        cli("corrupt", tmp_path / "in", tmp_path / "in/out"), "lies inside the input folder"
+    )
     scp.write_text(f"../evil {tmp_path / 'in/a.wav'}\n")
     one_error_line(cli("corrupt", scp, tmp_path / "safe"), "may not be a path")
 
@@ -313,7 +367,9 @@ def test_noisy_beyond_full_scale_is_stored_as_float(tmp_path):
 def test_the_audit_warns_where_speech_is_wiped_out(prepared, tmp_path):
     procedure_path = tmp_path / "wipe.yaml"
     procedure_path.write_text(
-        dump_yaml({"seed": 0, "stft": STFT, "manipulations": [{"add": {"share": 1.0, "level": 30.0}}]})
+        dump_yaml(
+            {"seed": 0, "stft": STFT, "manipulations": [{"add": {"share": 1.0, "level": 30.0}}]}
+        )
     )
     data = tmp_path / "test"
     data.mkdir()

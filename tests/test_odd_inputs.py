@@ -1,4 +1,5 @@
-"""Bad and odd inputs over all commands: each is answered in one line and with its exit status, or works.
+"""Bad and odd inputs over all commands: each is answered in one line and with its exit status, or
+works.
 
 One test runs the whole table and prints how many were answered well: all of them have to be.
 `pytest -n 0 -s tests/test_odd_inputs.py` shows the answers too.
@@ -30,7 +31,9 @@ WAVE = speech_like(0, 1.0)
 
 @dataclass(frozen=True)
 class Case:
-    """A command with the words of its answer: status 0 works, 1 is one error line, 2 is wrong usage."""
+    """A command with the words of its answer: status 0 works, 1 is one error line, 2 is wrong
+    usage.
+    """
 
     command: tuple
     words: tuple[str, ...] = ()
@@ -51,7 +54,13 @@ def place(tmp_path_factory) -> Path:
         write(folder / f"corpus/s{number}/r.wav", speech_like(number))
     for case in (
         Case(("prepare", "--corpus", folder / "corpus", "--sample-rate", RATE, folder / "made")),
-        Case(("corrupt.py", "--no-audit", *(folder / "made" / split for split in ("train", "dev", "test")))),
+        Case(
+            (
+                "corrupt.py",
+                "--no-audit",
+                *(folder / "made" / split for split in ("train", "dev", "test")),
+            )
+        ),
     ):
         assert answer(case).returncode == 0
     (folder / "empty_folder").mkdir()
@@ -63,7 +72,8 @@ def place(tmp_path_factory) -> Path:
 def bad_audio(folder: Path) -> dict[str, bytes]:
     """Files that nobody can read: name -> content."""
     wav, flac, mp3, ogg = (
-        write(folder / f"seed/a{suffix}", WAVE).read_bytes() for suffix in (".wav", ".flac", ".mp3", ".ogg")
+        write(folder / f"seed/a{suffix}", WAVE).read_bytes()
+        for suffix in (".wav", ".flac", ".mp3", ".ogg")
     )
     floats = np.stack([WAVE, WAVE], axis=1).astype(np.float32)
     floats[500] = np.nan
@@ -101,7 +111,8 @@ def bad_audio(folder: Path) -> dict[str, bytes]:
     }
 
 
-NOISE = {  # settings of the noise, and what is said
+STFT = "stft: {n_fft: 8, hop_length: 2, window: hann}"
+NOISE = {  # settings of the noise, with STFT for the line above, and what is said
     "": ("expected a mapping",),
     "[]": ("expected a mapping",),
     "seed": ("expected a mapping",),
@@ -113,24 +124,30 @@ NOISE = {  # settings of the noise, and what is said
     "sed: 0": ('unknown key "sed" (did you mean "seed"?)',),
     "<<: {seed: 0}": ('unknown key "<<"',),
     "seed: 0": ('"stft" is missing',),
-    "seed: -0.5\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: [zero: {share: 0.2}]": ("seed: expected a whole number",),
-    "seed: yes\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: [zero: {share: 0.2}]": ("found 'yes'",),
-    "seed: 1:30\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: [zero: {share: 0.2}]": ("found '1:30'",),
+    "seed: -0.5\nSTFT\nmanipulations: [zero: {share: 0.2}]": ("seed: expected a whole number",),
+    "seed: yes\nSTFT\nmanipulations: [zero: {share: 0.2}]": ("found 'yes'",),
+    "seed: 1:30\nSTFT\nmanipulations: [zero: {share: 0.2}]": ("found '1:30'",),
     "seed: 0\nstft: 5\nmanipulations: []": ("expected a mapping",),
     "seed: 0\nstft: {n_fft: 7, hop_length: 2, window: hann}\nmanipulations: []": ("even number",),
     "seed: 0\nstft: {n_fft: 8, hop_length: 0, window: hann}\nmanipulations: []": ("hop_length",),
     "seed: 0\nstft: {n_fft: 8, hop_length: 5, window: hann}\nmanipulations: []": ("hop_length",),
     "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: han}\nmanipulations: []": ("window",),
-    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: []": ("manipulations",),
-    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: [zap: {share: 1}]": ('unknown key "zap"',),
-    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: [zero: {share: 2}]": ("share: expected a number from 0 to 1",),
-    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: [zero: {share: .nan}]": ("share",),
-    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: [scale: {share: 1}]": ("factor",),
-    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: [zero: {share: 1, band_hz: [5, 1]}]": ("band_hz",),
-    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: [zero: {share: 1, quantile: 5}]": ("quantile",),
-    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: []\nmix: {noise: {test: [absent.wav]}, snr_db: [0, 5]}": ("absent.wav: no such file",),
-    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: []\nmix: {noise: {test: [{synthetic: x}]}, snr_db: [0, 5]}": ("synthetic",),
-    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: hann}\nmanipulations: []\nmix: {noise: {test: [$NOWHERE/a.wav]}, snr_db: [0, 5]}": ("$NOWHERE is not set",),
+    "seed: 0\nSTFT\nmanipulations: []": ("manipulations",),
+    "seed: 0\nSTFT\nmanipulations: [zap: {share: 1}]": ('unknown key "zap"',),
+    "seed: 0\nSTFT\nmanipulations: [zero: {share: 2}]": ("share: expected a number from 0 to 1",),
+    "seed: 0\nSTFT\nmanipulations: [zero: {share: .nan}]": ("share",),
+    "seed: 0\nSTFT\nmanipulations: [scale: {share: 1}]": ("factor",),
+    "seed: 0\nSTFT\nmanipulations: [zero: {share: 1, band_hz: [5, 1]}]": ("band_hz",),
+    "seed: 0\nSTFT\nmanipulations: [zero: {share: 1, quantile: 5}]": ("quantile",),
+    "seed: 0\nSTFT\nmanipulations: []\nmix: {noise: {test: [absent.wav]}, snr_db: [0, 5]}": (
+        "absent.wav: no such file",
+    ),
+    "seed: 0\nSTFT\nmanipulations: []\nmix: {noise: {test: [{synthetic: x}]}, snr_db: [0, 5]}": (
+        "synthetic",
+    ),
+    "seed: 0\nSTFT\nmanipulations: []\nmix: {noise: {test: [$NOWHERE/a.wav]}, snr_db: [0, 5]}": (
+        "$NOWHERE is not set",
+    ),
 }  # fmt: skip
 
 SETTINGS = {  # of a training, and what is said
@@ -208,7 +225,10 @@ def cases(place: Path) -> list[Case]:
             Case((command, place / "good", place / "file"), ("has to be a folder",)),
             Case((command, place / "good", place / "x.scp"), ("has to be a folder",)),
             Case((command, good, place / "x.scp"), ("has to be a file or a folder",)),
-            Case((command, good, place / "file/x.wav"), ("file: File exists: a folder is expected there",)),
+            Case(
+                (command, good, place / "file/x.wav"),
+                ("file: File exists: a folder is expected there",),
+            ),
             Case((command, good, "/proc/x.wav"), ("/proc/x.wav",)),
             Case((command, "--", "-x.wav", out), ("-x.wav: no such file",)),
         ]
@@ -268,7 +288,9 @@ def cases(place: Path) -> list[Case]:
         path = place / f"list{number}.scp"
         path.write_text(content)
         table += [Case(("enhance", path, place / f"listed{number}"), words)]
-        table += [Case(("score", path, path), ("",) if "absent" in content or "bad" in content else words)]
+        table += [
+            Case(("score", path, path), ("",) if "absent" in content or "bad" in content else words)
+        ]
     (place / "latin.scp").write_bytes("ä /x.wav\n".encode("latin-1"))
     table += [Case(("enhance", place / "latin.scp", place / "latin"), ("not UTF-8",))]
     for number, (name, content) in enumerate(
@@ -284,17 +306,32 @@ def cases(place: Path) -> list[Case]:
         (place / name).write_text(content)
         table += [Case(("enhance", "--mix", "0", place / name, place / f"fine{number}"), (), 0)]
     for number, (content, words) in enumerate(NOISE.items()):
+        content = content.replace("STFT", STFT)
         path = place / f"noise{number}.yaml"
         path.write_text(content)
-        table += [Case(("corrupt", "--noise", path, good, out), (path.name, *words) if content.count("absent.wav") == 0 else words)]
+        table += [
+            Case(
+                ("corrupt", "--noise", path, good, out),
+                (path.name, *words) if content.count("absent.wav") == 0 else words,
+            )
+        ]
     prepare = ("prepare", "--corpus", place / "corpus", "--sample-rate", RATE)
     data = place / "data"
     table += [
         Case(("prepare", "--sample-rate", RATE, data), ("--corpus and --sample-rate",), 2),
         Case(("prepare", "--corpus", place / "corpus", data), ("--corpus and --sample-rate",), 2),
-        Case(("prepare", "--corpus", place / "absent", "--sample-rate", RATE, data), ("no such corpus folder",)),
-        Case(("prepare", "--corpus", place / "empty_folder", "--sample-rate", RATE, data), ("no recordings found",)),
-        Case(("prepare", "--corpus", place / "file", "--sample-rate", RATE, data), ("no such corpus folder",)),
+        Case(
+            ("prepare", "--corpus", place / "absent", "--sample-rate", RATE, data),
+            ("no such corpus folder",),
+        ),
+        Case(
+            ("prepare", "--corpus", place / "empty_folder", "--sample-rate", RATE, data),
+            ("no recordings found",),
+        ),
+        Case(
+            ("prepare", "--corpus", place / "file", "--sample-rate", RATE, data),
+            ("no such corpus folder",),
+        ),
         Case((*prepare, place / "corpus/data"), ("lies inside the corpus",)),
         Case((*prepare, "--split", place / "absent.yaml", data), ("absent.yaml",)),
         Case((*prepare, "--split", place / "file", data), ("file",)),
@@ -308,8 +345,14 @@ def cases(place: Path) -> list[Case]:
         Case(("oracle", place / "absent", place / "m", place / "k"), ("no such data directory",)),
         Case(("score.py", place / "absent", place / "exp"), ("no such data directory",)),
         Case(("report", place / "absent"), ("--data",), 2),
-        Case(("train", "--data", place / "absent", "--exp", place / "exp"), ("no such data directory",)),
-        Case(("train", place / "absent.yaml", "--data", data, "--exp", place / "exp"), ("absent.yaml",)),
+        Case(
+            ("train", "--data", place / "absent", "--exp", place / "exp"),
+            ("no such data directory",),
+        ),
+        Case(
+            ("train", place / "absent.yaml", "--data", data, "--exp", place / "exp"),
+            ("absent.yaml",),
+        ),
         Case(("train", place / "file.txt", place / "file", "--data", data), ("one experiment",), 2),
     ]
     splits = {
@@ -328,12 +371,20 @@ def cases(place: Path) -> list[Case]:
     return table
 
 
-PROGRAMS = {"prepare": LOCAL, "corrupt.py": LOCAL, "condition": LOCAL, "oracle": LOCAL, "score.py": LOCAL}
+PROGRAMS = {
+    "prepare": LOCAL,
+    "corrupt.py": LOCAL,
+    "condition": LOCAL,
+    "oracle": LOCAL,
+    "score.py": LOCAL,
+}
 PROGRAMS |= {"report": ROOT / "recipes", "train": ROOT / "recipes"}
 
 
 def answer(case: Case) -> subprocess.CompletedProcess:
-    """The program's answer, in this process: gan-denoise's commands, and the recipe's programs by their module."""
+    """The program's answer, in this process: gan-denoise's commands, and the recipe's programs by
+    their module.
+    """
     program, *arguments = case.command or ("",)
     if program not in PROGRAMS:
         return cli(*case.command)  # an exception fails the test
@@ -408,7 +459,9 @@ def test_a_folder_of_bad_files_is_answered_line_by_line(place, tmp_path, command
         folder = tmp_path / "in"
         for name in names:
             (folder / name.replace(".", "_")).mkdir(parents=True)
-            (folder / name.replace(".", "_") / name).write_bytes((place / "bad" / name).read_bytes())
+            (folder / name.replace(".", "_") / name).write_bytes(
+                (place / "bad" / name).read_bytes()
+            )
         result = cli("corrupt", folder, tmp_path / "out")
         named = names
     else:

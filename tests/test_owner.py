@@ -19,16 +19,22 @@ HOLD += "with owning(*map(Path, sys.argv[1:])): print('mine', flush=True); time.
 
 
 def holder(*folders: Path) -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, *map(str, folders)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, *map(str, folders)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "mine\n"
     return process
 
 
 def test_a_folder_has_one_writer_and_a_killed_one_leaves_it(tmp_path):
     process = holder(tmp_path / "exp")
-    with pytest.raises(InputError, match=f"exp: is being written by .*process {process.pid} on .*: wait for it"):
-        with owning(tmp_path / "other", tmp_path / "exp"):
-            pass
+    with (
+        pytest.raises(
+            InputError, match=f"exp: is being written by .*process {process.pid} on .*: wait for it"
+        ),
+        owning(tmp_path / "other", tmp_path / "exp"),
+    ):
+        pass
     with owning(tmp_path / "other"):  # what the refused one had taken is free again
         pass
     process.send_signal(signal.SIGKILL)
@@ -38,7 +44,14 @@ def test_a_folder_has_one_writer_and_a_killed_one_leaves_it(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_removed_but_not_what_another_owns(tmp_path):
-    for name in (".a.wav.x1.part", "deep/.b.part", ".mini.part/c.wav", "other/.d.part", "kept.part", ".kept"):
+    for name in (
+        ".a.wav.x1.part",
+        "deep/.b.part",
+        ".mini.part/c.wav",
+        "other/.d.part",
+        "kept.part",
+        ".kept",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     process = holder(tmp_path / "other")

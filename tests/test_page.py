@@ -1,4 +1,6 @@
-"""The results page in a real browser: it opens from the disk, plays, switches at the same instant, sorts and filters."""
+"""The results page in a real browser: it opens from the disk, plays, switches at the same instant,
+sorts and filters.
+"""
 
 from __future__ import annotations
 
@@ -14,33 +16,54 @@ from report import report
 
 from gan_denoise import datadir
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 
 
 @pytest.fixture(scope="module")
 def page_file(prepared, tmp_path_factory):
-    """A run's folder with invented scores of two systems on the prepared test speech, and the page made of it."""
-    exp, data_folder = tmp_path_factory.mktemp("page") / "exp", tmp_path_factory.mktemp("page") / "data"
+    """A run's folder with invented scores of two systems on the prepared test speech, and the page
+    made of it.
+    """
+    exp, data_folder = (
+        tmp_path_factory.mktemp("page") / "exp",
+        tmp_path_factory.mktemp("page") / "data",
+    )
     for name in ("test", "test_same"):  # of several speakers
         shutil.copytree(prepared / "train", data_folder / name)
     shutil.copy(prepared / "corpus.yaml", data_folder)
-    data, noise = datadir.read(data_folder / "test", noisy=True), datadir.read_noise(data_folder / "test")
+    data, noise = (
+        datadir.read(data_folder / "test", noisy=True),
+        datadir.read_noise(data_folder / "test"),
+    )
     draw = np.random.default_rng(0)
     gains = {"noisy": 0.0, "oracle_mag": 2.0, "l1": 0.5, "gan": 0.7}
     for name, gain in gains.items():
         rows = [
             {
-                "system": name, "seed": 0, "split": "test", "utt_id": utt_id, "spk_id": data.utt2spk[utt_id],
-                "fingerprint": noise["fingerprint"], "pesq_wb": 1.3 + gain + 0.1 * draw.random(), "stoi": 0.9, "estoi": 0.8,
-                "si_sdr": 8.0 + gain + draw.random(), "wsdr": -0.9,
+                "system": name,
+                "seed": 0,
+                "split": "test",
+                "utt_id": utt_id,
+                "spk_id": data.utt2spk[utt_id],
+                "fingerprint": noise["fingerprint"],
+                "pesq_wb": 1.3 + gain + 0.1 * draw.random(),
+                "stoi": 0.9,
+                "estoi": 0.8,
+                "si_sdr": 8.0 + gain + draw.random(),
+                "wsdr": -0.9,
             }
             for utt_id in data.utt_ids
-        ]  # fmt: skip
+        ]
         files = data.noisy if name in ("l1", "noisy") else data.wav
         for folder in (exp / name, exp / name / "conditions/same"):
             datadir.write_table(folder / "enhanced.scp", files)
             write_scores(folder, rows, data, files)
-        log = [{"step": 5, "phase": "reconstruction", "dev/pesq_wb": 1.5}, {"step": 5, "phase": "discriminator"}]
+        log = [
+            {"step": 5, "phase": "reconstruction", "dev/pesq_wb": 1.5},
+            {"step": 5, "phase": "discriminator"},
+        ]
         log.append({"step": 10, "phase": "gan", "dev/pesq_wb": 2.0})
         if name == "gan":
             (exp / name / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
@@ -50,26 +73,37 @@ def page_file(prepared, tmp_path_factory):
 
 @pytest.fixture
 def page(page_file):
-    """The page, opened; fails where the console has an error or anything but the page itself is asked for."""
+    """The page, opened; fails where the console has an error or anything but the page itself is
+    asked for.
+    """
     playwright = pytest.importorskip("playwright.sync_api")
     if BROWSER is None:
         if os.environ.get("CI"):
             pytest.fail("no Chromium: .ci/run installs it")
-        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium) to test the page")
+        pytest.skip(
+            "no Chromium on this machine: install it (Debian: apt-get install chromium) to test the"
+            " page"
+        )
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(
-            executable_path=BROWSER, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+            executable_path=BROWSER,
+            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
         )
         page = browser.new_page()
         errors, requests = [], []
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: errors.append(message.text) if message.type == "error" else None,
+        )
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(page_file.as_uri())
         yield page
         browser.close()
     assert errors == []
-    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [page_file.as_uri()]
+    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [
+        page_file.as_uri()
+    ]
 
 
 def test_it_plays_and_switches_at_the_same_instant(page):
@@ -106,7 +140,8 @@ def test_tables_sort_and_filter(page):
     assert systems() == ["noisy", "l1", "gan", "oracle magnitude"]
     assert page.locator("#systems th[aria-sort=ascending]").count() == 1
     page.locator("#systems th button", has_text="system").click()
-    assert systems() == ["oracle magnitude", "noisy", "l1", "gan"]  # names as words, though l1 holds a number
+    # Names as words, though l1 holds a number
+    assert systems() == ["oracle magnitude", "noisy", "l1", "gan"]
     page.locator("[data-filter=systems]").fill("l1")
     assert systems() == ["l1"]
     assert "better" in page.locator("#differences").text_content()
@@ -118,9 +153,11 @@ def test_it_fits_a_phone_and_the_dark(page):
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": 390, "height": 844})
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390  # tables scroll by themselves
+        # Tables scroll by themselves
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
         ink, paper = page.evaluate(
-            "[getComputedStyle(document.body).color, getComputedStyle(document.querySelector('thead th')).backgroundColor]"
+            "[getComputedStyle(document.body).color, getComputedStyle(document.querySelector('thead"
+            " th')).backgroundColor]"
         )
         assert (scheme == "dark") == (ink == "rgb(255, 255, 255)") and ink != paper
 
@@ -128,4 +165,7 @@ def test_it_fits_a_phone_and_the_dark(page):
 def test_the_page_is_one_small_file(page_file):
     text = page_file.read_text()
     assert len(text) < 15e6
-    assert yaml.safe_load((page_file.parent / "about.yaml").read_text())["command"] == "bash run.sh </script><b>"
+    assert (
+        yaml.safe_load((page_file.parent / "about.yaml").read_text())["command"]
+        == "bash run.sh </script><b>"
+    )

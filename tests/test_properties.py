@@ -1,4 +1,6 @@
-"""Properties of enhance for any file: it keeps length, rate and channels, or answers in one line (hypothesis)."""
+"""Properties of enhance for any file: it keeps length, rate and channels, or answers in one line
+(hypothesis).
+"""
 
 from __future__ import annotations
 
@@ -24,17 +26,29 @@ from gan_denoise.errors import InputError
 def examples(count: int) -> settings:
     """The same ones at every run."""
     unchecked = [HealthCheck.function_scoped_fixture]  # a folder may be used again
-    return settings(max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=unchecked)
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=unchecked,
+    )
 
 
 SUBTYPES = [
-    *(("wav", subtype) for subtype in sf.available_subtypes("WAV") if subtype not in ("MPEG_LAYER_III",)),
+    *(
+        ("wav", subtype)
+        for subtype in sf.available_subtypes("WAV")
+        if subtype not in ("MPEG_LAYER_III",)
+    ),
     *(("flac", subtype) for subtype in sf.available_subtypes("FLAC")),
     ("ogg", "VORBIS"),
     ("mp3", "MPEG_LAYER_III"),
 ]
 RATES = st.sampled_from([1000, 8000, 11025, 16000, 22050, 44100, 48000, 96000])
-LENGTHS = st.one_of(st.integers(1, 20), st.sampled_from([255, 256, 257, 511, 512, 513]), st.integers(1, 6000))
+LENGTHS = st.one_of(
+    st.integers(1, 20), st.sampled_from([255, 256, 257, 511, 512, 513]), st.integers(1, 6000)
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +74,22 @@ def written(path: Path, samples: np.ndarray, rate: int, subtype: str) -> bool:
 
 @examples(150)
 @given(st.sampled_from(SUBTYPES), RATES, st.integers(1, 3), LENGTHS, st.integers(0, 99))
-def test_enhance_keeps_length_rate_and_channels(denoiser, tmp_path, kind, rate, channels, length, seed):
+def test_enhance_keeps_length_rate_and_channels(
+    denoiser, tmp_path, kind, rate, channels, length, seed
+):
     suffix, subtype = kind
     source, target = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
     if not written(source, wave(length, channels, seed), rate, subtype):
         return
     samples, _ = audio.read(source)
-    assert len(samples) == length or subtype not in ("PCM_16", "PCM_24", "PCM_32", "PCM_U8", "FLOAT", "DOUBLE")
+    assert len(samples) == length or subtype not in (
+        "PCM_16",
+        "PCM_24",
+        "PCM_32",
+        "PCM_U8",
+        "FLOAT",
+        "DOUBLE",
+    )
     for mix in (1.0, 0.0):
         notes = enhance_file(denoiser, source, target, mix=mix, high_band="keep")
         after, rate_after = audio.read(target)
@@ -75,7 +98,10 @@ def test_enhance_keeps_length_rate_and_channels(denoiser, tmp_path, kind, rate, 
 
 
 @examples(60)
-@given(st.binary(max_size=400), st.sampled_from([b"", b"RIFF", b"fLaC", b"OggS", b"ID3\x03", b"\xff\xfb\x90", b"FORM"]))
+@given(
+    st.binary(max_size=400),
+    st.sampled_from([b"", b"RIFF", b"fLaC", b"OggS", b"ID3\x03", b"\xff\xfb\x90", b"FORM"]),
+)
 def test_any_bytes_are_audio_or_one_line(denoiser, tmp_path, content, begin):
     (tmp_path / "a.wav").write_bytes(begin + content)
     try:
@@ -87,7 +113,9 @@ def test_any_bytes_are_audio_or_one_line(denoiser, tmp_path, content, begin):
 
 @examples(100)
 @given(st.sampled_from(SUBTYPES), st.integers(0, 2000), st.integers(0, 255), st.integers(0, 8))
-def test_a_spoiled_header_is_one_line_or_as_long_as_it_was(denoiser, tmp_path, kind, place, value, cut):
+def test_a_spoiled_header_is_one_line_or_as_long_as_it_was(
+    denoiser, tmp_path, kind, place, value, cut
+):
     suffix, subtype = kind
     source = tmp_path / f"in.{suffix}"
     if not written(source, wave(2000, 1, 0), 8000, subtype):
@@ -115,14 +143,20 @@ def test_a_pipes_header_hides_no_sample(tmp_path, subtype, size, length, channel
     expected, _ = audio.read(path)
     content = bytearray(path.read_bytes())
     data = content.index(b"data") + 4
-    content = content[: data + 4 + int.from_bytes(content[data : data + 4], "little")]  # without padding
+    # Without padding
+    content = content[: data + 4 + int.from_bytes(content[data : data + 4], "little")]
     content[4:8] = content[data : data + 4] = struct.pack("<I", size)
     path.write_bytes(content)
     np.testing.assert_array_equal(audio.read(path)[0], expected)
 
 
 @examples(40)
-@given(st.lists(st.integers(0, 1500), max_size=12), RATES, st.integers(1, 2), st.sampled_from(["<f4", ">f8", "<i2", ">i4"]))
+@given(
+    st.lists(st.integers(0, 1500), max_size=12),
+    RATES,
+    st.integers(1, 2),
+    st.sampled_from(["<f4", ">f8", "<i2", ">i4"]),
+)
 def test_a_stream_gives_back_as_many_samples_in_any_pieces(denoiser, sizes, rate, channels, dtype):
     stream, received, emitted = denoiser.stream(rate, channels), 0, 0
     for seed, size in enumerate(sizes):
@@ -144,9 +178,24 @@ def test_a_stream_gives_back_as_many_samples_in_any_pieces(denoiser, sizes, rate
             st.floats(allow_nan=False),
             st.text(st.characters(exclude_categories=["Cs", "Cc"])),
             st.text("0123456789abcdefx_:.+-~", max_size=12),  # digests and the like
-            st.sampled_from(["668531744e70", "089123456789", "1_000", "1:30", "yes", "null", "0x1F", "010", ".5", "1."]),
+            st.sampled_from(
+                [
+                    "668531744e70",
+                    "089123456789",
+                    "1_000",
+                    "1:30",
+                    "yes",
+                    "null",
+                    "0x1F",
+                    "010",
+                    ".5",
+                    "1.",
+                ]
+            ),
         ),
-        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+        ),
         max_leaves=5,
     )
 )
@@ -156,17 +205,22 @@ def test_what_is_written_as_yaml_is_read_as_the_same(value):
 
 
 NAMES = st.one_of(
-    st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40),
+    st.text(
+        st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40
+    ),
     st.sampled_from([
-        "-rf", "--jobs", "a b", " a", "a ", "a\nb", "a\tb", "'", '"', "$(x)", "%s%n", "{0}", "*", "日本語", "é", "e\u0301",
-        "a.b.c", "CON", "~", "#", "a=b", "\u202egpj", "😀", "x" * 240, "\x7f", "&amp;", "._x", ".hidden",
+        "-rf", "--jobs", "a b", " a", "a ", "a\nb", "a\tb", "'", '"', "$(x)", "%s%n", "{0}", "*",
+        "日本語", "é", "e\u0301", "a.b.c", "CON", "~", "#", "a=b", "\u202egpj", "😀", "x" * 240,
+        "\x7f", "&amp;", "._x", ".hidden",
     ]),
 )  # fmt: skip
 
 
 @examples(60)
 @given(NAMES, st.sampled_from([".wav", ".WAV", ".Flac", ".ogg"]))
-def test_any_name_is_taken_or_left_out_by_its_first_dot(model_of_a_file, tmp_path_factory, name, suffix):
+def test_any_name_is_taken_or_left_out_by_its_first_dot(
+    model_of_a_file, tmp_path_factory, name, suffix
+):
     folder = tmp_path_factory.mktemp("names")
     path = folder / "in" / f"{name}{suffix}"
     if len(os.fsencode(path.name)) > 255 or name in (".", ".."):
@@ -205,14 +259,41 @@ def test_links_loops_and_what_is_hidden(tmp_path):
     (tree / "sub/.hidden/a.wav").write_bytes(b"")
     (tree / "sub/._a.wav").write_bytes(b"\0" * 100)  # as macOS leaves them
     (tree / "folder.wav").mkdir()
-    for name in ("2024/01/rec.wav", "2024/02/rec.wav", "s.wav", "s.flac", "a/b_1.wav", "a_b/1.wav", "x_mic1.wav", "x.wav"):
+    for name in (
+        "2024/01/rec.wav",
+        "2024/02/rec.wav",
+        "s.wav",
+        "s.flac",
+        "a/b_1.wav",
+        "a_b/1.wav",
+        "x_mic1.wav",
+        "x.wav",
+    ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         sf.write(tree / name, wave(100, 1, 0), 16000)
     result = cli("enhance", "--mix", 0, tree, tmp_path / "out")
     assert result.returncode == 0 and "9 of 9 files done" in result.stderr, result.stderr
-    made = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
+    made = sorted(
+        str(path.relative_to(tmp_path / "out"))
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    )
     assert made == sorted(
-        ["2024/01/rec.wav", "2024/02/rec.wav", "a/b_1.wav", "a_b/1.wav", "linked.wav", "s.flac", "s.wav", "x.wav", "x_mic1.wav"]
+        [
+            "2024/01/rec.wav",
+            "2024/02/rec.wav",
+            "a/b_1.wav",
+            "a_b/1.wav",
+            "linked.wav",
+            "s.flac",
+            "s.wav",
+            "x.wav",
+            "x_mic1.wav",
+        ]
     )
     corrupted = cli("corrupt", tree, tmp_path / "noisy")  # which needs utt_ids
-    assert corrupted.returncode == 1 and "has the same utt_id" in corrupted.stderr and corrupted.stderr.count("rec.wav") == 2
+    assert (
+        corrupted.returncode == 1
+        and "has the same utt_id" in corrupted.stderr
+        and corrupted.stderr.count("rec.wav") == 2
+    )

@@ -1,4 +1,6 @@
-"""run.sh as a newcomer calls it: the whole recipe on a small mini corpus, repeats, refusals; the download."""
+"""run.sh as a newcomer calls it: the whole recipe on a small mini corpus, repeats, refusals; the
+download.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ from gan_denoise.scoring import read_csv
 RUN = ROOT / "egs/vctk/run.sh"
 REPORT = ROOT / "recipes/report.py"
 TINY = (
-    "steps=6 warm_start_steps=3 discriminator_steps=2 batch_size=2 segment_s=0.5 workers=0 validate_utterances=2 "
-    "generator.width=8 generator.blocks=1"
+    "steps=6 warm_start_steps=3 discriminator_steps=2 batch_size=2 segment_s=0.5 workers=0"
+    " validate_utterances=2 generator.width=8 generator.blocks=1"
 )
 
 
@@ -39,7 +41,17 @@ def small_mini(tmp_path_factory):
 
 
 def test_from_a_corpus_to_a_table(small_mini, prepared):
-    options = ["--corpus", "mini/", "--data", "data", "--exp=exp", "--train-opts", TINY, "--nj", "2"]
+    options = [
+        "--corpus",
+        "mini/",
+        "--data",
+        "data",
+        "--exp=exp",
+        "--train-opts",
+        TINY,
+        "--nj",
+        "2",
+    ]
     options += ["--conditions", "clean mixed"]
     result = recipe("--stage", 0, *options, cwd=small_mini)  # paths are relative to the caller
     assert result.returncode == 0, result.stderr
@@ -48,20 +60,37 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
     assert "bash egs/vctk/run.sh --stage 0 --corpus mini/ --data data" in results
     rows = [line.split("|")[1].strip() for line in results.splitlines() if line.startswith("| ")]
     assert rows == [
-        *("system", "noisy", "oracle mask", "oracle magnitude", "l1", "gan", "difference", "gan - l1"),
+        *(
+            "system",
+            "noisy",
+            "oracle mask",
+            "oracle magnitude",
+            "l1",
+            "gan",
+            "difference",
+            "gan - l1",
+        ),
         *("PESQ-WB / SI-SDR dB", "noisy", "oracle mask", "oracle magnitude", "l1", "gan"),
         *("PESQ-WB gain", "l1", "gan"),
     ]
     assert results.split("bash egs")[1].count("2 of 2") == 5
     clean = read_csv(exp / "noisy/conditions/clean/scores.csv")
-    assert all(row["si_sdr"] == 100.0 and row["pesq_wb"] > 4.6 for row in clean)  # nothing is damaged there
+    # Nothing is damaged there
+    assert all(row["si_sdr"] == 100.0 and row["pesq_wb"] > 4.6 for row in clean)
     assert len(read_csv(exp / "gan/conditions/mixed/scores.csv")) == 2
-    assert "| l1" in result.stdout and "| gan - l1" in result.stdout  # the tables are what a newcomer reads
+    # The tables are what a newcomer reads
+    assert "| l1" in result.stdout and "| gan - l1" in result.stdout
     scores = {name: read_csv(exp / name / "scores.csv") for name in ("noisy", "oracle_mag", "l1")}
-    assert scores["l1"][0]["system"] == "l1" and scores["l1"][0]["seed"] == "0" and scores["noisy"][0]["seed"] == ""
+    assert (
+        scores["l1"][0]["system"] == "l1"
+        and scores["l1"][0]["seed"] == "0"
+        and scores["noisy"][0]["seed"] == ""
+    )
     assert len({row["fingerprint"] for rows in scores.values() for row in rows}) == 1
     for noisy, oracle in zip(scores["noisy"], scores["oracle_mag"], strict=True):
-        assert oracle["pesq_wb"] > noisy["pesq_wb"] + 1.0 and oracle["si_sdr"] > noisy["si_sdr"] + 5.0
+        assert (
+            oracle["pesq_wb"] > noisy["pesq_wb"] + 1.0 and oracle["si_sdr"] > noisy["si_sdr"] + 5.0
+        )
     page = (exp / "report.html").read_text()
     assert page.count("class=room ") == 2 and page.count("data-system=") == 2 * 4
     assert "http://" not in page and "https://" not in page  # opens offline
@@ -73,20 +102,35 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
     }
     again = recipe("--stage", 0, *options, cwd=small_mini)
     assert again.returncode == 0, again.stderr
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # a finished stage does nothing again
+    # A finished stage does nothing again
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
     enhanced = sorted((exp / "l1/enhanced").iterdir())
     kept = enhanced[0].read_bytes()
     enhanced[0].write_bytes(enhanced[1].read_bytes())
     os.utime(exp / "l1/scores.csv", (4e9, 4e9))  # dated in the future: contents decide
-    one_error_line(run("python", REPORT, "--data", data, exp), "l1/scores.csv: is not of what lies in", "run stages 3 and 4 again")
+    one_error_line(
+        run("python", REPORT, "--data", data, exp),
+        "l1/scores.csv: is not of what lies in",
+        "run stages 3 and 4 again",
+    )
     model = exp / "l1/model"
     assert run("python", LOCAL / "enhance.py", model, data / "test", exp / "l1").returncode == 0
     assert enhanced[0].read_bytes() == kept  # what was spoiled is made anew
     assert yaml.safe_load((data / "corpus.yaml").read_text())["mini"] is True
 
     for stage in ("2", "3", "5"):  # an exp folder belongs to one data folder
-        result = recipe("--stage", stage, "--stop-stage", stage, "--data", prepared, "--exp", exp, cwd=small_mini)
+        result = recipe(
+            "--stage",
+            stage,
+            "--stop-stage",
+            stage,
+            "--data",
+            prepared,
+            "--exp",
+            exp,
+            cwd=small_mini,
+        )
         one_error_line(result, "was made from other data", "--exp")
     for changed, words in {
         ("--sample-rate", "48000"): ["--sample-rate 16000, not 48000"],
@@ -121,13 +165,17 @@ def test_wrong_options_are_one_line(options, words, tmp_path):
 
 
 def test_a_moved_repository_mends_its_environment_without_a_network(tmp_path):
-    """A repository in small, whose environment borrows the packages of this one, made at one place and used at another."""
+    """A repository in small, whose environment borrows the packages of this one, made at one place
+    and used at another.
+    """
     old, new = tmp_path / "old place", tmp_path / "new 'place'"
     (old / "egs/vctk").mkdir(parents=True)
     (old / "egs/vctk/path.sh").write_bytes((ROOT / "egs/vctk/path.sh").read_bytes())
     (old / "requirements.lock").write_text("")
     setup = "from setuptools import setup\nsetup(name='small', version='1', py_modules=['small'], "
-    (old / "setup.py").write_text(setup + "entry_points={'console_scripts': ['small = small:main']})\n")
+    (old / "setup.py").write_text(
+        setup + "entry_points={'console_scripts': ['small = small:main']})\n"
+    )
     (old / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     (old / "small.py").write_text("def main(): print(__file__)\n")
     venv.create(old / ".venv", with_pip=False, symlinks=True)
@@ -173,7 +221,9 @@ def test_a_run_that_was_started_with_wrong_data_does_not_claim_its_exp(prepared,
     (tmp_path / "exp/l1/checkpoint.pt").write_text("of a run that was stopped at once")
     assert run(*check).returncode == 0
     (tmp_path / "exp/l1/model").mkdir()
-    (tmp_path / "exp/l1/model/config.json").write_text('{"data": {"train": "0", "dev": "0"}, "noise": "0"}')
+    (tmp_path / "exp/l1/model/config.json").write_text(
+        '{"data": {"train": "0", "dev": "0"}, "noise": "0"}'
+    )
     one_error_line(run(*check), "exp/l1: was made from other data", "--data", "--exp")
 
 
@@ -210,31 +260,51 @@ def test_help_names_every_option(tmp_path):
 
 def test_however_the_script_is_called(prepared, tmp_path):
     (tmp_path / "linked.sh").symlink_to(RUN)
-    one_error_line(run("bash", tmp_path / "linked.sh", "--experiments", "l2"), 'unknown experiment "l2"', "l1_mrstft")
+    one_error_line(
+        run("bash", tmp_path / "linked.sh", "--experiments", "l2"),
+        'unknown experiment "l2"',
+        "l1_mrstft",
+    )
     one_error_line(run("sh", RUN, "--stage", 5), "this is a script for bash")
-    settings = "gain_db=[-12.0, 6.0]  optimizer.betas=[0.8, 2.0]"  # a blank within a setting, two between
+    # A blank within a setting, two between
+    settings = "gain_db=[-12.0, 6.0]  optimizer.betas=[0.8, 2.0]"
     stage = ["--stage", 2, "--stop-stage", 2, "--experiments", "l1", "--conditions", ""]
     result = recipe(*stage, "--data", prepared, "--exp", tmp_path / "exp", "--train-opts", settings)
     one_error_line(result, "betas", "2.0")
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="root may write anywhere")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not Path("/dev/full").exists(), reason="root may write anywhere"
+)
 def test_unwritable_output_is_one_line(plain_corpus, tmp_path):
     (tmp_path / "file").write_text("a file where a folder is wanted")
     result = recipe(
-        "--corpus", plain_corpus, "--data", tmp_path / "file/data", "--exp", tmp_path / "exp", "--stop-stage", 0
+        "--corpus",
+        plain_corpus,
+        "--data",
+        tmp_path / "file/data",
+        "--exp",
+        tmp_path / "exp",
+        "--stop-stage",
+        0,
     )
     one_error_line(result, str(tmp_path / "file"))
 
 
 @pytest.fixture
 def server(tmp_path):
-    """A small VCTK archive on loopback, by a server that can go on in the middle of a file, and can break off once."""
+    """A small VCTK archive on loopback, by a server that can go on in the middle of a file, and can
+    break off once.
+    """
     corpus = tmp_path / "made"
     for speaker in ("p225", "p226", "p232"):
         for number in (1, 30):
             wave = speech_like(number, 0.5, 48000)
-            write(corpus / f"wav48_silence_trimmed/{speaker}/{speaker}_{number:03d}_mic1.flac", wave, 48000)
+            write(
+                corpus / f"wav48_silence_trimmed/{speaker}/{speaker}_{number:03d}_mic1.flac",
+                wave,
+                48000,
+            )
     (tmp_path / "www").mkdir()
     archive = tmp_path / "www/VCTK-Corpus-0.92.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -265,7 +335,9 @@ def server(tmp_path):
         def log_message(self, *arguments):
             pass
 
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path)))
+    served = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path))
+    )
     threading.Thread(target=served.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{served.server_port}/{archive.name}", archive, Handler
     served.shutdown()
@@ -276,7 +348,15 @@ def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(server, tmp_p
     good = hashlib.sha256(archive.read_bytes()).hexdigest()
 
     def download(checksum: str, folder: str):
-        return run("python", LOCAL / "download_vctk.py", "--url", url, "--checksum", checksum, tmp_path / folder)
+        return run(
+            "python",
+            LOCAL / "download_vctk.py",
+            "--url",
+            url,
+            "--checksum",
+            checksum,
+            tmp_path / folder,
+        )
 
     one_error_line(download(good, "vctk"), "closed early", "goes on where it stopped")
     result = download(good, "vctk")
@@ -291,7 +371,8 @@ def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(server, tmp_p
     whole = archive.read_bytes()
     place = whole.index(b"p226_030_mic1") + 200
     (tmp_path / "hand" / archive.name).write_bytes(whole[:place] + b"damaged" + whole[place + 7 :])
-    one_error_line(download(good, "hand"), "hand/VCTK-Corpus-0.92.zip: wrong checksum", "remove it")  # put there by hand
+    # Put there by hand
+    one_error_line(download(good, "hand"), "hand/VCTK-Corpus-0.92.zip: wrong checksum", "remove it")
     damaged = hashlib.sha256((tmp_path / "hand" / archive.name).read_bytes()).hexdigest()
     one_error_line(download(damaged, "hand"), "is no whole zip archive", "download it again")
     assert {path.name for path in (tmp_path / "hand").iterdir()} == {".lock", archive.name}

@@ -14,12 +14,16 @@ from gan_denoise.errors import InputError
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
-    """Many small studies of 8 speakers with a known mean of 0: about 95 % (fewer, with so few speakers) contain it."""
+    """Many small studies of 8 speakers with a known mean of 0: about 95 % (fewer, with so few
+    speakers) contain it.
+    """
     monkeypatch.setattr("bootstrap.REPLICATES", 500)
     draw = np.random.default_rng(0)
     covered, widths = 0, []
     for study in range(200):
-        speakers = {str(i): draw.normal(draw.normal(0.0, 0.3), 0.5, size=12).tolist() for i in range(8)}
+        speakers = {
+            str(i): draw.normal(draw.normal(0.0, 0.3), 0.5, size=12).tolist() for i in range(8)
+        }
         found = estimate(speakers, seed=study)
         covered += found.low <= 0.0 <= found.high
         widths.append((found.high - found.low) / 2)
@@ -33,17 +37,33 @@ def test_an_estimate_is_a_mean_over_speakers():
     assert estimate({"a": [0.5, 0.5], "b": [0.5]}) == (0.5, 0.5, 0.5)
 
 
-UTTERANCES = {f"{speaker}_{number}": 1.0 + 0.2 * number + (speaker == "b") for speaker in "ab" for number in range(6)}
+UTTERANCES = {
+    f"{speaker}_{number}": 1.0 + 0.2 * number + (speaker == "b")
+    for speaker in "ab"
+    for number in range(6)
+}
 
 
-def write_results(folder, name: str, system: str, seed: int | str, pesq: dict[str, float | None], **columns) -> None:
+def write_results(
+    folder, name: str, system: str, seed: int | str, pesq: dict[str, float | None], **columns
+) -> None:
     rows = [
         {
-            "system": system, "seed": seed, "split": "test", "utt_id": utt_id, "spk_id": utt_id[0],
-            "fingerprint": "f", "pesq_wb": value, "stoi": 0.9, "estoi": 0.8, "si_sdr": 5.0, "wsdr": -0.9, **columns,
+            "system": system,
+            "seed": seed,
+            "split": "test",
+            "utt_id": utt_id,
+            "spk_id": utt_id[0],
+            "fingerprint": "f",
+            "pesq_wb": value,
+            "stoi": 0.9,
+            "estoi": 0.8,
+            "si_sdr": 5.0,
+            "wsdr": -0.9,
+            **columns,
         }
         for utt_id, value in pesq.items()
-    ]  # fmt: skip
+    ]
     scoring.write_csv(folder / f"{name}.csv", rows)
 
 
@@ -53,9 +73,11 @@ def shifted(by: float) -> dict[str, float]:
 
 def about(folder, **models) -> None:
     record = {
-        "command": "", "corpus": {"layout": "plain", "sample_rate": 16000, "speakers": {"train": []}},
-        "noise": {"fingerprint": "f"}, "models": models,
-    }  # fmt: skip
+        "command": "",
+        "corpus": {"layout": "plain", "sample_rate": 16000, "speakers": {"train": []}},
+        "noise": {"fingerprint": "f"},
+        "models": models,
+    }
     (folder / "about.yaml").write_text(dump_yaml(record))
 
 
@@ -77,7 +99,8 @@ def test_seeds_are_pooled_and_differences_paired(results):
     assert run.means("noisy")["pesq_wb"] == pytest.approx(2.0)
     assert run.means("gan")["pesq_wb"] == pytest.approx(2.7)
     found = run.difference("gan", "l1", "pesq_wb")
-    assert found == pytest.approx((0.1, 0.1, 0.1))  # every utterance of seed 0, which both have, differs by the same
+    # Every utterance of seed 0, which both have, differs by the same
+    assert found == pytest.approx((0.1, 0.1, 0.1))
     assert run.differences() == [("gan", "l1")]
     assert "| gan - l1   |     1 | +0.100 [+0.100, +0.100] |" in run.differences_table()
     assert "24 of 24" in run.table() and "Paired differences" in run.section()
@@ -85,21 +108,31 @@ def test_seeds_are_pooled_and_differences_paired(results):
 
 
 def test_means_side_by_side_are_over_the_same_utterances(results):
-    """One value less in one of two equal systems: the same means and gaps, and what is missing is named."""
+    """One value less in one of two equal systems: the same means and gaps, and what is missing is
+    named.
+    """
     write_results(results, "twin", "twin", 0, shifted(0.5) | {"b_5": None})
     run = Run.read(results)
     means = {name: run.means(name)["pesq_wb"] for name in run.systems}
-    assert means["twin"] == means["l1"] and run.gap_closed("twin", "pesq_wb") == run.gap_closed("l1", "pesq_wb")
+    assert means["twin"] == means["l1"] and run.gap_closed("twin", "pesq_wb") == run.gap_closed(
+        "l1", "pesq_wb"
+    )
     assert means["noisy"] == pytest.approx((1.5 + np.mean([2.0, 2.2, 2.4, 2.6, 2.8])) / 2)
     (line,) = run.missing()
-    assert line == (
-        "PESQ-WB: means over the 11 of 12 utterances that all systems have; without a value: twin 1 of 12 (b_5)."
+    assert (
+        line
+        == "PESQ-WB: means over the 11 of 12 utterances that all systems have; without a value:"
+        " twin 1 of 12 (b_5)."
     )
     assert line in run.section() and "11 of 12" in run.table()
-    assert set(run.values("twin", "pesq_wb")) == {(key[0], key) for key in UTTERANCES if key != "b_5"}
+    assert set(run.values("twin", "pesq_wb")) == {
+        (key[0], key) for key in UTTERANCES if key != "b_5"
+    }
 
 
-@pytest.mark.parametrize("kept", [{"a_0"}, {key for key in UTTERANCES if key[0] == "a"}, {"a_0", "a_1", "b_0"}])
+@pytest.mark.parametrize(
+    "kept", [{"a_0"}, {key for key in UTTERANCES if key[0] == "a"}, {"a_0", "a_1", "b_0"}]
+)
 def test_too_few_utterances_or_speakers_have_no_interval_and_no_verdict(kept, tmp_path):
     for name, gain in (("noisy", 0.0), ("oracle_mag", 2.0), ("l1", 0.5), ("gan", 0.6)):
         write_results(tmp_path, name, name, 0, {key: UTTERANCES[key] + gain for key in kept})
@@ -114,11 +147,18 @@ def test_at_8_khz_the_narrow_band_leads(tmp_path):
         narrow = [(key, value + gain) for key, value in UTTERANCES.items()]
         rows = [
             {
-                "system": name, "seed": 0, "split": "test", "utt_id": key, "spk_id": key[0], "fingerprint": "f",
-                "pesq_nb": value, "stoi": 0.9, "si_sdr": 5.0,
+                "system": name,
+                "seed": 0,
+                "split": "test",
+                "utt_id": key,
+                "spk_id": key[0],
+                "fingerprint": "f",
+                "pesq_nb": value,
+                "stoi": 0.9,
+                "si_sdr": 5.0,
             }
             for key, value in narrow
-        ]  # fmt: skip
+        ]
         scoring.write_csv(tmp_path / f"{name}.csv", rows)
     about(tmp_path)
     run = Run.read(tmp_path)
@@ -132,24 +172,34 @@ def test_a_metric_that_a_system_lacks_is_no_tie(results):
     (results / "gan_seed1.csv").unlink()
     run = Run.read(results)
     assert run.verdict("gan", "l1") == "-" and run.p_value("gan", "l1") is None
-    assert run.means("l1")["pesq_wb"] == pytest.approx(2.5)  # what has none at all takes none from the others
+    # What has none at all takes none from the others
+    assert run.means("l1")["pesq_wb"] == pytest.approx(2.5)
 
 
 def test_a_row_is_one_training(results):
-    """Experiments of one name and other settings are rows of their own; one seed twice is refused."""
+    """Experiments of one name and other settings are rows of their own; one seed twice is
+    refused.
+    """
     write_results(results, "mine", "gan", 0, shifted(0.9))
-    with pytest.raises(InputError, match="mine.csv: is gan with seed 0, as gan is: remove one of the two"):
+    with pytest.raises(
+        InputError, match="mine.csv: is gan with seed 0, as gan is: remove one of the two"
+    ):
         Run.read(results)
     about(results, gan={"settings": "x"}, gan_seed1={"settings": "x"}, mine={"settings": "y"})
     run = Run.read(results)
     assert list(run.systems) == ["noisy", "oracle_mag", "l1", "gan", "mine"]
-    assert run.label("gan") == "gan (2 seeds)" and run.means("mine")["pesq_wb"] == pytest.approx(2.9)
+    assert run.label("gan") == "gan (2 seeds)" and run.means("mine")["pesq_wb"] == pytest.approx(
+        2.9
+    )
 
 
 def test_tables_that_are_none_are_refused(results):
     write_results(results, "a|b", "a|b", 0, shifted(0.1))
     run = Run.read(results)
-    assert "| a\\|b " in run.table() and len({line.count(" | ") for line in run.table().splitlines()[2:]}) == 1
+    assert (
+        "| a\\|b " in run.table()
+        and len({line.count(" | ") for line in run.table().splitlines()[2:]}) == 1
+    )
     text = (results / "l1.csv").read_text()
     for changed, message in (
         (text.replace("1.500000", "nan"), "l1.csv: a_0: pesq_wb: is no score: 'nan'"),

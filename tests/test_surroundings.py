@@ -1,4 +1,6 @@
-"""What surrounds a program does not decide its result: closed streams, locales, long TMPDIRs, signals, full disks."""
+"""What surrounds a program does not decide its result: closed streams, locales, long TMPDIRs,
+signals, full disks.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ def place(tmp_path_factory) -> Path:
 
 
 def test_closed_streams_cost_no_result(place):
-    enhance, score = f"gan-denoise enhance --model {place}/model {place}/in/0.wav", "gan-denoise score --metrics si_sdr"
+    enhance, score = (
+        f"gan-denoise enhance --model {place}/model {place}/in/0.wav",
+        "gan-denoise score --metrics si_sdr",
+    )
     script = f"""
         cd {place}
         {enhance} all.wav >&- 2>&- <&- || exit 1
@@ -45,26 +50,39 @@ def test_closed_streams_cost_no_result(place):
 
 def test_a_stream_without_its_ends_is_one_line(place):
     one_error_line(run("bash", "-c", "gan-denoise stream - - <&-"), "standard input is closed")
-    one_error_line(run("bash", "-c", "gan-denoise stream - - </dev/null >&-"), "standard output is closed")
+    one_error_line(
+        run("bash", "-c", "gan-denoise stream - - </dev/null >&-"), "standard output is closed"
+    )
 
 
 def test_a_full_disk_leaves_the_means_on_the_terminal(place):
     """CSV and standard output apart: what can be told is told, then the error."""
-    command = f"gan-denoise score --metrics si_sdr --csv /proc/absent.csv {place}/in/0.wav {place}/in/0.wav"
+    command = (
+        f"gan-denoise score --metrics si_sdr --csv /proc/absent.csv {place}/in/0.wav"
+        f" {place}/in/0.wav"
+    )
     result = run("bash", "-c", command)
     one_error_line(result, "/proc/absent.csv")
     assert result.stdout.split() == ["si_sdr", "100.000", "1", "of", "1", "utterances"]
-    result = run("bash", "-c", f"gan-denoise score --metrics si_sdr {place}/in/0.wav {place}/in/0.wav >/dev/full")
+    result = run(
+        "bash",
+        "-c",
+        f"gan-denoise score --metrics si_sdr {place}/in/0.wav {place}/in/0.wav >/dev/full",
+    )
     one_error_line(result, "standard output: No space left on device")
 
 
 def test_any_locale(place, tmp_path):
     write(tmp_path / "in/日本語.wav", speech_like(0))
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    result = run("gan-denoise", "enhance", "--model", place / "model", "in", "out", cwd=tmp_path, env=plain)
+    result = run(
+        "gan-denoise", "enhance", "--model", place / "model", "in", "out", cwd=tmp_path, env=plain
+    )
     assert result.returncode == 0, result.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["日本語.wav"]
-    result = run("python", "-m", "gan_denoise", "enhance", "in/日本.wav", "x.wav", cwd=tmp_path, env=plain)
+    result = run(
+        "python", "-m", "gan_denoise", "enhance", "in/日本.wav", "x.wav", cwd=tmp_path, env=plain
+    )
     one_error_line(result, "in/日本.wav: no such file")
 
 
@@ -74,14 +92,24 @@ def test_names_that_are_not_utf8(place, tmp_path):
     (tmp_path / "in" / name).write_bytes((place / "in/0.wav").read_bytes())
     result = run("gan-denoise", "enhance", "--model", place / "model", "in", "out", cwd=tmp_path)
     assert result.returncode == 0 and [path.name for path in (tmp_path / "out").iterdir()] == [name]
-    one_error_line(run("gan-denoise", "corrupt", "in", "noisy", cwd=tmp_path), "is not UTF-8: rename it")
+    one_error_line(
+        run("gan-denoise", "corrupt", "in", "noisy", cwd=tmp_path), "is not UTF-8: rename it"
+    )
 
 
 def test_a_long_tmpdir(place, tmp_path):
     """The path of the workers' socket may have about 100 bytes."""
     long = tmp_path / ("t" * 139)
     long.mkdir()
-    result = run("gan-denoise", "score", "--metrics", "si_sdr", place / "in", place / "in", env={"TMPDIR": str(long)})
+    result = run(
+        "gan-denoise",
+        "score",
+        "--metrics",
+        "si_sdr",
+        place / "in",
+        place / "in",
+        env={"TMPDIR": str(long)},
+    )
     assert result.returncode == 0 and "2 of 2 utterances" in result.stdout, result.stderr
 
 
@@ -91,7 +119,16 @@ def test_a_signal_is_one_line_and_leaves_nothing(place, tmp_path, number):
     write(tmp_path / "in/a.wav", np.tile(speech_like(0), 600))
     write(tmp_path / "in/b.wav", np.tile(speech_like(0), 600))
     (tmp_path / "out").mkdir()
-    command = [sys.executable, "-m", "gan_denoise", "enhance", "--jobs", "2", tmp_path / "in", tmp_path / "out"]
+    command = [
+        sys.executable,
+        "-m",
+        "gan_denoise",
+        "enhance",
+        "--jobs",
+        "2",
+        tmp_path / "in",
+        tmp_path / "out",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
     while time.monotonic() < end and not _writes(process.pid, tmp_path / "out"):
@@ -121,8 +158,14 @@ def test_a_signal_before_the_program_is_imported(tmp_path):
     """The first half second: no traceback."""
     starter = "import os, signal, sys; sys.modules['numpy'] = None\n"
     starter += "from gan_denoise.terminal import program\n"
-    starter += "@program\ndef main():\n    os.kill(os.getpid(), signal.{})\n    import time; time.sleep(9)\nmain()"
-    for name, status, word in (("SIGTERM", 143, "terminated (SIGTERM)"), ("SIGINT", 130, "interrupted")):
+    starter += (
+        "@program\ndef main():\n    os.kill(os.getpid(), signal.{})\n    import time;"
+        " time.sleep(9)\nmain()"
+    )
+    for name, status, word in (
+        ("SIGTERM", 143, "terminated (SIGTERM)"),
+        ("SIGINT", 130, "interrupted"),
+    ):
         result = run("python", "-c", starter.format(name))
         assert (result.returncode, result.stderr) == (status, f"{word}\n")
 
@@ -130,11 +173,16 @@ def test_a_signal_before_the_program_is_imported(tmp_path):
 def test_nothing_is_left_of_a_writer_that_was_killed(tmp_path):
     """The file has no name before it is whole."""
     program = "import os, signal, sys; from gan_denoise.files import writing\n"
-    program += "with writing(sys.argv[1]) as file:\n    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    program += (
+        "with writing(sys.argv[1]) as file:\n    file.write(b'half'); file.flush();"
+        " os.kill(os.getpid(), signal.SIGKILL)"
+    )
     for _ in range(2):
         result = run("python", "-c", program, tmp_path / "a")
         assert result.returncode == -signal.SIGKILL
-        assert [path.name for path in tmp_path.iterdir()] == (["a"] if (tmp_path / "a").exists() else [])
+        assert [path.name for path in tmp_path.iterdir()] == (
+            ["a"] if (tmp_path / "a").exists() else []
+        )
         (tmp_path / "a").write_text("old")
     assert (tmp_path / "a").read_text() == "old"
 
@@ -163,7 +211,9 @@ def test_no_exception_takes_the_other_items_along(jobs):
     outcomes = {outcome.item: outcome for outcome in workers.each(_odd, [0, 1, 2], jobs=jobs)}
     assert outcomes[1].result == 1
     for item, name in ((0, "IndexError"), (2, "KeyError")):
-        assert f"unexpected {name} (test_surroundings.py:" in outcomes[item].reason, outcomes[item].reason
+        assert f"unexpected {name} (test_surroundings.py:" in outcomes[item].reason, outcomes[
+            item
+        ].reason
 
 
 def test_what_cannot_be_said_is_no_error(monkeypatch, capsys):

@@ -1,4 +1,6 @@
-"""Training: data order, learning rate, exact resume after any kill, refusals, fine-tuning, two processes."""
+"""Training: data order, learning rate, exact resume after any kill, refusals, fine-tuning, two
+processes.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +58,11 @@ def test_segments_are_a_function_of_seed_and_position(prepared, monkeypatch):
         assert len({wanted[epoch * count + i]["utt_id"] for i in range(count)}) == count
     assert any(wanted[i]["utt_id"] != wanted[count + i]["utt_id"] for i in range(count))
     others = [segments(prepared, seed=4), segments(prepared, stream="discriminator")]
-    assert all(any(other[i]["utt_id"] != wanted[i]["utt_id"] for i in range(count)) for other in others)
-    monkeypatch.setattr("gan_denoise.segments._CACHE_BYTES", 0)  # a corpus too large for memory reads the same
+    assert all(
+        any(other[i]["utt_id"] != wanted[i]["utt_id"] for i in range(count)) for other in others
+    )
+    # A corpus too large for memory reads the same
+    monkeypatch.setattr("gan_denoise.segments._CACHE_BYTES", 0)
     assert torch.equal(segments(prepared)[7]["clean"], wanted[7]["clean"])
 
 
@@ -74,7 +79,9 @@ def test_segments_are_aligned_pairs_with_one_gain(prepared):
 
 def test_batches_do_not_depend_on_the_number_of_processes():
     whole = list(Batches(5, 8, batch_size=6))
-    shares = [list(Batches(5, 8, batch_size=6, process=process, processes=2)) for process in range(2)]
+    shares = [
+        list(Batches(5, 8, batch_size=6, process=process, processes=2)) for process in range(2)
+    ]
     assert whole == [first + second for first, second in zip(*shares, strict=True)]
     assert whole[0] == list(range(30, 36)) and len(Batches(5, 8, batch_size=6)) == 3
     with pytest.raises(InputError, match="batch_size=5 cannot be shared by 2"):
@@ -89,14 +96,19 @@ def test_fresh_noise_is_the_same_procedure_drawn_anew_at_every_visit(prepared):
     snr_db = []
     for position in range(count):
         item, other = drawn[position], fresh[position]
-        assert torch.equal(item["clean"], other["clean"]) and not torch.equal(item["noisy"], other["noisy"])
+        assert torch.equal(item["clean"], other["clean"]) and not torch.equal(
+            item["noisy"], other["noisy"]
+        )
         for pair in (item, other):
             clean, noise = pair["clean"], pair["noisy"] - pair["clean"]
             snr_db.append(10 * float(torch.log10(clean.square().sum() / noise.square().sum())))
     assert np.mean(snr_db[::2]) == pytest.approx(np.mean(snr_db[1::2]), abs=1.0)
-    assert torch.equal(segments(prepared, fresh_noise=procedure)[3]["noisy"], fresh[3]["noisy"])  # resumable
+    # Resumable
+    assert torch.equal(segments(prepared, fresh_noise=procedure)[3]["noisy"], fresh[3]["noisy"])
     again = next(p for p in range(count, 2 * count) if fresh[p]["utt_id"] == fresh[0]["utt_id"])
-    assert fresh[again]["utt_id"] == fresh[0]["utt_id"] and not torch.equal(fresh[again]["noisy"], fresh[0]["noisy"])
+    assert fresh[again]["utt_id"] == fresh[0]["utt_id"] and not torch.equal(
+        fresh[again]["noisy"], fresh[0]["noisy"]
+    )
     with pytest.raises(InputError, match="cannot be drawn anew: set fresh_noise=false"):
         Procedure.of_data({**record, "procedure": "given by the corpus"}, prepared / "train")
     with pytest.raises(InputError, match="has changed since"):
@@ -112,14 +124,35 @@ def test_learning_rate_is_a_function_of_the_step():
 
 def test_phases_are_a_function_of_the_update():
     schedule = Schedule.of(
-        {"steps": 10, "warm_start_steps": 4, "discriminator_steps": 3, "adversary": {"segment_s": 1}}
+        {
+            "steps": 10,
+            "warm_start_steps": 4,
+            "discriminator_steps": 3,
+            "adversary": {"segment_s": 1},
+        }
     )
     assert schedule.updates == 13 and schedule.borders == {4, 7}
     assert [schedule.phase(update)[0] for update in range(1, 14)] == list("rrrrdddgggggg")
-    assert [schedule.step(update) for update in range(1, 14)] == [1, 2, 3, 4, 4, 4, 4, 5, 6, 7, 8, 9, 10]
+    assert [schedule.step(update) for update in range(1, 14)] == [
+        1,
+        2,
+        3,
+        4,
+        4,
+        4,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+        10,
+    ]
     assert [schedule.discriminator_only(update) for update in (0, 4, 5, 7, 13)] == [0, 0, 1, 3, 3]
     without = Schedule.of({"steps": 10, "warm_start_steps": 4, "discriminator_steps": 3})
-    assert without.updates == 10 and {without.phase(update) for update in range(1, 11)} == {"reconstruction"}
+    assert without.updates == 10 and {without.phase(update) for update in range(1, 11)} == {
+        "reconstruction"
+    }
 
 
 def test_random_numbers_are_a_function_of_their_key():
@@ -136,13 +169,18 @@ def train(*arguments, **options) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """train.py in this process, without its validation's scoring processes: raises SystemExit unless it succeeds."""
+    """train.py in this process, without its validation's scoring processes: raises SystemExit
+    unless it succeeds.
+    """
     import train as program
 
     def call(*arguments) -> None:
         AcceleratorState._reset_state(reset_partial_state=True)
         monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (*stopping.SIGNALS, stopping.FROM_A_WORKER)}
+        handlers = {
+            number: signal.getsignal(number)
+            for number in (*stopping.SIGNALS, stopping.FROM_A_WORKER)
+        }
         try:
             program.main()
         except SystemExit as left:
@@ -164,7 +202,9 @@ def score_here(pairs, *, jobs: int, metrics: tuple[str, ...]):
 
 
 def weights(exp: Path) -> tuple[bytes, dict]:
-    return (exp / "model/model.safetensors").read_bytes(), checkpoint.load_state(exp / "checkpoint.pt")
+    return (exp / "model/model.safetensors").read_bytes(), checkpoint.load_state(
+        exp / "checkpoint.pt"
+    )
 
 
 # accelerate's launcher starts one process for --cpu --num_processes 2 where there is no MPI
@@ -180,7 +220,8 @@ def counting(act):
     def counted(source, target, **options):
         global count
         whole = str(target).endswith("checkpoint.pt") and moment != "update"
-        if act is link and os.path.exists(target): whole = False  # refused: what is there is replaced
+        if act is link and os.path.exists(target):  # refused: what is there is replaced
+            whole = False
         count -= whole
         if whole and count == 0 and moment == "before": os.kill(os.getpid(), 9)
         act(source, target, **options)
@@ -202,11 +243,16 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """Two runs ended with the same bits: generator, EMA, discriminators, both optimizers; and logged the same."""
+    """Two runs ended with the same bits: generator, EMA, discriminators, both optimizers; and
+    logged the same.
+    """
     (model, state), (other_model, other_state) = weights(one), weights(other)
     assert model == other_model
     assert_same_state(state["modules"], other_state["modules"])
-    logs = [[json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()] for exp in (one, other)]
+    logs = [
+        [json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()]
+        for exp in (one, other)
+    ]
     assert [entry["update"] for entry in logs[0]] == [entry["update"] for entry in logs[1]]
     assert logs[0][-1]["dev/si_sdr"] == logs[1][-1]["dev/si_sdr"]
 
@@ -234,7 +280,8 @@ def test_killed_and_resumed_equals_uninterrupted(prepared, tiny_experiment, tmp_
     command = [tiny_experiment, "--data", prepared, "--exp", broken]
     for moment, count, step in (("before", 1, None), ("after", 1, 4), ("before", 1, 4)):
         if (broken / "log.jsonl").exists():
-            (broken / "log.jsonl").write_text((broken / "log.jsonl").read_text() + '{"step": 1')  # half a line
+            # Half a line
+            (broken / "log.jsonl").write_text((broken / "log.jsonl").read_text() + '{"step": 1')
         result = run("python", "-c", KILLER, TRAIN, moment, count, *command)
         assert result.returncode == -signal.SIGKILL, result.stderr
         assert not (broken / "model").exists()
@@ -250,7 +297,9 @@ def test_killed_and_resumed_equals_uninterrupted(prepared, tiny_experiment, tmp_
     assert (straight / "model_best/model.safetensors").is_file()
 
 
-def test_a_finished_run_stays_and_another_is_refused(prepared, tiny_experiment, tmp_path, in_process, capsys):
+def test_a_finished_run_stays_and_another_is_refused(
+    prepared, tiny_experiment, tmp_path, in_process, capsys
+):
     exp = tmp_path / "exp"
     command = [tiny_experiment, "--data", prepared, "--exp"]
     in_process(*command, exp)
@@ -261,11 +310,16 @@ def test_a_finished_run_stays_and_another_is_refused(prepared, tiny_experiment, 
     def refused(*arguments) -> str:
         with pytest.raises(SystemExit):
             in_process(*arguments)
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        (line,) = [
+            line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")
+        ]
         return line
 
     line = refused(*command, exp, "optimizer.lr=1e-4")
-    assert "was started with other settings (optimizer.lr was 0.002, is 0.0001)" in line and "--exp" in line
+    assert (
+        "was started with other settings (optimizer.lr was 0.002, is 0.0001)" in line
+        and "--exp" in line
+    )
     other = tmp_path / "other"
     shutil.copytree(prepared, other)
     noise = (other / "train/noise.yaml").read_text()
@@ -274,7 +328,8 @@ def test_a_finished_run_stays_and_another_is_refused(prepared, tiny_experiment, 
     line = refused(tiny_experiment, "--data", other, "--exp", exp)
     assert "noise differs" in line and "--data" in line
 
-    in_process(*command, tmp_path / "tuned", f"init={exp / 'model'}", "steps=1", "optimizer.lr=0")  # fine-tuning
+    # Fine-tuning
+    in_process(*command, tmp_path / "tuned", f"init={exp / 'model'}", "steps=1", "optimizer.lr=0")
     assert weights(tmp_path / "tuned")[0] == model
     (exp / "checkpoint.pt").write_bytes(b"PK but no zip")
     line = refused(*command, exp)
@@ -285,9 +340,14 @@ def own_copy(prepared: Path, data: Path) -> dict[str, Path]:
     """A copy of a prepared folder, with noisy files of its own; returns those of train."""
     shutil.copytree(prepared, data)
     for split in ("train", "dev"):
-        noisy = {utt_id: data / split / f"noisy/{utt_id}.wav" for utt_id in datadir.read(data / split).wav}
+        noisy = {
+            utt_id: data / split / f"noisy/{utt_id}.wav"
+            for utt_id in datadir.read(data / split).wav
+        }
         datadir.write_table(data / split / "noisy.scp", noisy)
-    return {utt_id: data / f"train/noisy/{utt_id}.wav" for utt_id in datadir.read(data / "train").wav}
+    return {
+        utt_id: data / f"train/noisy/{utt_id}.wav" for utt_id in datadir.read(data / "train").wav
+    }
 
 
 def test_a_spoiled_log_and_a_full_disk_for_plots_end_no_run(
@@ -311,15 +371,22 @@ def test_a_spoiled_log_and_a_full_disk_for_plots_end_no_run(
     assert (tmp_path / "full/model/model.safetensors").read_bytes() == before
 
 
-def test_what_a_data_worker_meets_is_its_one_line(prepared, tiny_experiment, tmp_path, in_process, capsys, monkeypatch):
+def test_what_a_data_worker_meets_is_its_one_line(
+    prepared, tiny_experiment, tmp_path, in_process, capsys, monkeypatch
+):
     def unreadable(self, position):
         raise InputError("rec.wav: cannot be read any more")
 
-    monkeypatch.setattr("gan_denoise.segments.Segments.__getitem__", unreadable)  # inherited by the forked worker
+    # Inherited by the forked worker
+    monkeypatch.setattr("gan_denoise.segments.Segments.__getitem__", unreadable)
     with pytest.raises(SystemExit, match="1"):
         in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp", "workers=1")
     said = capsys.readouterr().err
-    assert said.count("error: ") == 1 and "error: rec.wav: cannot be read any more" in said and "Traceback" not in said
+    assert (
+        said.count("error: ") == 1
+        and "error: rec.wav: cannot be read any more" in said
+        and "Traceback" not in said
+    )
     assert json.loads((tmp_path / "exp/status.json").read_text())["state"] == "failed"
 
 
@@ -330,11 +397,15 @@ def test_a_run_knows_its_data_by_content(prepared, tiny_experiment, tmp_path, in
     in_process(*command)
     wave, rate = audio.read_mono(path)
     audio.write_wav(path, wave[::-1], rate)  # as long as before
-    for message in (f"{path}: is not what stage 1 has made of", "exp: was trained on other data (data differs)"):
+    for message in (
+        f"{path}: is not what stage 1 has made of",
+        "exp: was trained on other data (data differs)",
+    ):
         with pytest.raises(SystemExit):
             in_process(*command)
         assert message in capsys.readouterr().err
-        (data / "train/noisy.made").unlink(missing_ok=True)  # as in a folder that other tools have made
+        # As in a folder that other tools have made
+        (data / "train/noisy.made").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -346,7 +417,11 @@ def test_pairs_that_are_not_equally_long_are_refused(cached, prepared, tmp_path,
 
     def refusal() -> str:
         own = Segments(
-            datadir.read(tmp_path / "data/train", noisy=True), length=8000, sample_rate=16000, gain_db=[0.0, 0.0], seed=0
+            datadir.read(tmp_path / "data/train", noisy=True),
+            length=8000,
+            sample_rate=16000,
+            gain_db=[0.0, 0.0],
+            seed=0,
         )
         with pytest.raises(InputError) as refused:
             [own[position] for position in range(20)]
@@ -358,7 +433,9 @@ def test_pairs_that_are_not_equally_long_are_refused(cached, prepared, tmp_path,
     assert f"{path}: {utt_id}: lasts" in refusal()
 
 
-def test_a_checkpoint_of_another_version_is_one_line(prepared, tiny_experiment, tmp_path, in_process, capsys):
+def test_a_checkpoint_of_another_version_is_one_line(
+    prepared, tiny_experiment, tmp_path, in_process, capsys
+):
     path = tmp_path / "exp/checkpoint.pt"
     checkpoint.save_state(path, {"update": 3, "modules": {}, "identity": {}})
 
@@ -371,7 +448,9 @@ def test_a_checkpoint_of_another_version_is_one_line(prepared, tiny_experiment, 
     path.unlink()
     in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp")
     state = checkpoint.load_state(path) | {"update": 3}
-    state["modules"]["generator"] = {f"old.{name}": value for name, value in state["modules"]["generator"].items()}
+    state["modules"]["generator"] = {
+        f"old.{name}": value for name, value in state["modules"]["generator"].items()
+    }
     checkpoint.save_state(path, state)
     assert "checkpoint.pt: does not fit this version of the recipe" in refusal()
 
@@ -379,10 +458,16 @@ def test_a_checkpoint_of_another_version_is_one_line(prepared, tiny_experiment, 
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2: no launcher has started this process: unset WORLD_SIZE RANK LOCAL_RANK"),
+        (
+            {"WORLD_SIZE": "2"},
+            "WORLD_SIZE=2: no launcher has started this process: unset WORLD_SIZE RANK LOCAL_RANK",
+        ),
         ({"RANK": "3", "WORLD_SIZE": "4"}, "no launcher has started this process"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two: is no number of processes"),
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "ACCELERATE_USE_DEEPSPEED=true: this training does not know DEEPSPEED"),
+        (
+            {"ACCELERATE_USE_DEEPSPEED": "true"},
+            "ACCELERATE_USE_DEEPSPEED=true: this training does not know DEEPSPEED",
+        ),
         ({"ACCELERATE_USE_FSDP": "1"}, "ACCELERATE_USE_FSDP=1: this training does not know FSDP"),
     ],
 )
@@ -392,10 +477,17 @@ def test_a_launch_that_cannot_be_is_one_line(environment, expected):
     assert expected in str(refused.value)
 
 
-def test_what_is_launched_is_what_was_asked_for(prepared, tiny_experiment, tmp_path, in_process, monkeypatch):
+def test_what_is_launched_is_what_was_asked_for(
+    prepared, tiny_experiment, tmp_path, in_process, monkeypatch
+):
     """Accumulation, compiler and precision of the environment have no effect: the same bits."""
     assert check_environment({"WORLD_SIZE": "2", "RANK": "1", "TORCHELASTIC_RUN_ID": "x"}) == 2
-    assert check_environment({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "-1", "ACCELERATE_USE_CPU": "true"}) == 1
+    assert (
+        check_environment(
+            {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "-1", "ACCELERATE_USE_CPU": "true"}
+        )
+        == 1
+    )
     in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "plain")
     for name, value in {
         "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
@@ -407,11 +499,15 @@ def test_what_is_launched_is_what_was_asked_for(prepared, tiny_experiment, tmp_p
     assert_same(tmp_path / "plain", tmp_path / "other")
 
 
-def test_two_launched_processes_of_which_accelerate_makes_one_are_refused(prepared, tiny_experiment, tmp_path):
+def test_two_launched_processes_of_which_accelerate_makes_one_are_refused(
+    prepared, tiny_experiment, tmp_path
+):
     """As `accelerate launch --multi_gpu --num_processes 2` does it where torch sees no GPU."""
     launched = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "-1", "TORCHELASTIC_RUN_ID": "none"}
     result = train(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp", env=launched)
-    one_error_line(result, "2 processes were launched", "accelerate made 1", "ACCELERATE_USE_CPU=true")
+    one_error_line(
+        result, "2 processes were launched", "accelerate made 1", "ACCELERATE_USE_CPU=true"
+    )
     assert not (tmp_path / "exp").exists()
 
 
@@ -429,7 +525,8 @@ def test_an_exp_has_one_writer(prepared, tiny_experiment, tmp_path, in_process, 
 def test_below_16_khz_the_narrow_band_decides_which_model_is_best(prepared, tmp_path):
     data = datadir.read(prepared / "dev", noisy=True)
     validations = {
-        rate: Validation(data, tmp_path, count=1, examples=1, sample_rate=rate, jobs=1) for rate in (8000, 16000, 48000)
+        rate: Validation(data, tmp_path, count=1, examples=1, sample_rate=rate, jobs=1)
+        for rate in (8000, 16000, 48000)
     }
     assert [own.decisive for own in validations.values()] == ["pesq_nb", "pesq_wb", "pesq_wb"]
     at_8_khz = {kind: {} for kind in ("wav", "noisy")}
@@ -447,8 +544,12 @@ def test_below_16_khz_the_narrow_band_decides_which_model_is_best(prepared, tmp_
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(processes, prepared, tiny_gan, tmp_path):
-    """kill -9 in the discriminators' phase and in the GAN's; with two processes, both are killed."""
+def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(
+    processes, prepared, tiny_gan, tmp_path
+):
+    """kill -9 in the discriminators' phase and in the GAN's; with two processes, both are
+    killed.
+    """
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     launch, environment = (["python"], {}) if processes == 1 else (TWO_PROCESSES, ON_THE_CPU)
     command = [tiny_gan, "--data", prepared, "--exp"]
@@ -460,20 +561,36 @@ def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(proces
     for low, high in ((5, 7), (8, 14)) if processes == 1 else ((8, 14),):
         state_path, update = broken / "checkpoint.pt", draw.randint(low, high)
         done = checkpoint.load_state(state_path)["update"] if state_path.exists() else 0
-        result = run(*launch, tmp_path / "killer.py", TRAIN, "update", update - done, *command, broken, env=environment)
-        assert result.returncode != 0 and not (broken / "model").exists(), (update, done, result.stderr)
+        result = run(
+            *launch,
+            tmp_path / "killer.py",
+            TRAIN,
+            "update",
+            update - done,
+            *command,
+            broken,
+            env=environment,
+        )
+        assert result.returncode != 0 and not (broken / "model").exists(), (
+            update,
+            done,
+            result.stderr,
+        )
     assert 0 < checkpoint.load_state(broken / "checkpoint.pt")["update"] < 15
     result = run(*launch, TRAIN, *command, broken, env=environment)
     assert result.returncode == 0, result.stderr
     assert_same(straight, broken)
     state = weights(straight)[1]["modules"]
     assert (
-        state["adversary"]["optimizer"]["state"][0]["step"] == 11.0 and state["optimizer"]["state"][0]["step"] == 12.0
+        state["adversary"]["optimizer"]["state"][0]["step"] == 11.0
+        and state["optimizer"]["state"][0]["step"] == 12.0
     )
 
 
 def test_an_override_cannot_undo_what_an_experiment_is_about():
-    """--train-opts go to every experiment: l1 must not silently get the STFT loss, nor half an adversary."""
+    """--train-opts go to every experiment: l1 must not silently get the STFT loss, nor half an
+    adversary.
+    """
     l1 = ROOT / "recipes/experiments/l1.yaml"
     for override in ("losses.mrstft=1", "adversary.losses.lsgan=0.5"):
         with pytest.raises(InputError, match="l1.yaml: (losses.mrstft|adversary) is null there"):
@@ -481,8 +598,12 @@ def test_an_override_cannot_undo_what_an_experiment_is_about():
     assert "adversary" not in read_experiment(l1, ["adversary=null", "losses.l1=2"])
 
 
-def test_without_its_adversary_gan_is_l1_mrstft_to_the_bit(prepared, tiny_gan, tmp_path, in_process):
-    """Switched off, or there with a weight that vanishes: neither data, nor dropout, nor steps differ."""
+def test_without_its_adversary_gan_is_l1_mrstft_to_the_bit(
+    prepared, tiny_gan, tmp_path, in_process
+):
+    """Switched off, or there with a weight that vanishes: neither data, nor dropout, nor steps
+    differ.
+    """
     runs = {
         "l1_mrstft": ["adversary=null"],
         "weightless": ["adversary.losses.lsgan=1e-40", "adversary.losses.feature_matching=null"],
@@ -496,7 +617,9 @@ def test_without_its_adversary_gan_is_l1_mrstft_to_the_bit(prepared, tiny_gan, t
 
 def test_a_shared_warm_start_changes_nothing(prepared, tiny_gan, tmp_path, in_process):
     shared = ["--warm-starts", tmp_path / "warm"]
-    in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "l1_mrstft", "adversary=null", *shared)
+    in_process(
+        tiny_gan, "--data", prepared, "--exp", tmp_path / "l1_mrstft", "adversary=null", *shared
+    )
     (saved,) = (tmp_path / "warm").glob("*.pt")
     kept = saved.read_bytes()
     in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "heir", *shared)
@@ -505,24 +628,40 @@ def test_a_shared_warm_start_changes_nothing(prepared, tiny_gan, tmp_path, in_pr
     best = [(tmp_path / name / "model_best/model.safetensors").exists() for name in ("own", "heir")]
     assert best[0] == best[1]
     assert [path.read_bytes() for path in (tmp_path / "warm").glob("*.pt")] == [kept]
-    for changed in ("optimizer.lr=1e-3", "losses.mrstft=null", "seed=1"):  # these do not agree so far
-        in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / changed, "steps=12", changed, *shared)
+    # These do not agree so far
+    for changed in ("optimizer.lr=1e-3", "losses.mrstft=null", "seed=1"):
+        in_process(
+            tiny_gan, "--data", prepared, "--exp", tmp_path / changed, "steps=12", changed, *shared
+        )
     assert len(list((tmp_path / "warm").glob("*.pt"))) == 4
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "recipes/experiments").glob("*.yaml")))
-def test_every_experiment_builds_and_takes_a_step(name, prepared, tmp_path, in_process, monkeypatch):
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (ROOT / "recipes/experiments").glob("*.yaml"))
+)
+def test_every_experiment_builds_and_takes_a_step(
+    name, prepared, tmp_path, in_process, monkeypatch
+):
     """All phases once: an update of the warm start, of the discriminators alone, and of both."""
-    changes = ["steps=2", "warm_start_steps=1", "batch_size=1", "segment_s=0.3", "workers=0", "log_every=1"]
+    changes = [
+        "steps=2",
+        "warm_start_steps=1",
+        "batch_size=1",
+        "segment_s=0.3",
+        "workers=0",
+        "log_every=1",
+    ]
     path = ROOT / f"recipes/experiments/{name}.yaml"
     if "adversary" in read_experiment(path, []):
         changes += ["discriminator_steps=1", "adversary.segment_s=0.2"]
     if name == "boxed":  # whose recordings are not there
         changes += ["scenes.recordings=[]", "scenes.synthetic.kinds=[wind]"]
-    monkeypatch.setattr("train.checkpoint.save_state", lambda path, state: None)  # the papers' sizes are gigabytes
+    # The papers' sizes are gigabytes
+    monkeypatch.setattr("train.checkpoint.save_state", lambda path, state: None)
     exp = tmp_path / name
     in_process(path, "--data", prepared, "--exp", exp, *changes)
-    entries = [json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()[:-1]]  # the last is dev's
+    # The last is dev's
+    entries = [json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()[:-1]]
     last, experiment = entries[-1], read_experiment(path, changes)
     terms = set(experiment["losses"]) | set(experiment.get("adversary", {}).get("losses", {}))
     assert terms <= last.keys() and {"gradient_norm", "level", "data_wait_share"} <= last.keys()
@@ -546,29 +685,43 @@ def test_what_goes_wrong_raises_an_alarm():
         assert expected in alarm
 
 
-def test_an_alarm_is_in_the_log_and_on_the_terminal(prepared, tiny_gan, tmp_path, in_process, capsys, monkeypatch):
+def test_an_alarm_is_in_the_log_and_on_the_terminal(
+    prepared, tiny_gan, tmp_path, in_process, capsys, monkeypatch
+):
     monkeypatch.setattr("logbook.DISCRIMINATOR_HAS_WON", 10.0)
     in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "exp")
     entries = [json.loads(line) for line in (tmp_path / "exp/log.jsonl").read_text().splitlines()]
-    assert [bool(entry.get("alarms")) for entry in entries if "loss" in entry or "score_real" in entry] == [
-        entry["phase"] == "gan" for entry in entries if "loss" in entry or "score_real" in entry
-    ]
-    assert "exp: ALARM at update 15: the discriminators tell real from fake" in capsys.readouterr().err
+    assert [
+        bool(entry.get("alarms")) for entry in entries if "loss" in entry or "score_real" in entry
+    ] == [entry["phase"] == "gan" for entry in entries if "loss" in entry or "score_real" in entry]
+    assert (
+        "exp: ALARM at update 15: the discriminators tell real from fake" in capsys.readouterr().err
+    )
 
 
-def test_other_trackers_are_accelerates_own(prepared, tiny_experiment, tmp_path, in_process, monkeypatch, capsys):
+def test_other_trackers_are_accelerates_own(
+    prepared, tiny_experiment, tmp_path, in_process, monkeypatch, capsys
+):
     with pytest.raises(SystemExit):
-        in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp", "trackers=[wandb]")
+        in_process(
+            tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp", "trackers=[wandb]"
+        )
     assert "trackers: wandb is not there" in capsys.readouterr().err
     logged = []
-    monkeypatch.setattr("accelerate.Accelerator.log", lambda self, values, step: logged.append((step, set(values))))
+    monkeypatch.setattr(
+        "accelerate.Accelerator.log", lambda self, values, step: logged.append((step, set(values)))
+    )
     in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp")
-    assert [step for step, _ in logged] == [3, 6, 9, 12, 12] and {"l1", "loss", "lr"} <= logged[0][1]
+    assert [step for step, _ in logged] == [3, 6, 9, 12, 12] and {"l1", "loss", "lr"} <= logged[0][
+        1
+    ]
 
 
 @pytest.mark.parametrize("number", [*stopping.SIGNALS, stopping.FROM_A_WORKER])
 def test_every_signal_is_a_request_and_twice_at_once_is_one(number):
-    handlers = {known: signal.getsignal(known) for known in (*stopping.SIGNALS, stopping.FROM_A_WORKER)}
+    handlers = {
+        known: signal.getsignal(known) for known in (*stopping.SIGNALS, stopping.FROM_A_WORKER)
+    }
     try:
         signal.signal(number, signal.SIG_DFL)  # under nohup a hang-up is ignored, and stays so
         stop = stopping.StopSignal(SimpleNamespace(num_processes=1))
@@ -582,7 +735,8 @@ def test_every_signal_is_a_request_and_twice_at_once_is_one(number):
 
 
 def to_the_group(process: psutil.Process) -> None:
-    os.killpg(process.pid, signal.SIGTERM)  # to the data worker too, as `timeout` and batch systems do
+    # To the data worker too, as `timeout` and batch systems do
+    os.killpg(process.pid, signal.SIGTERM)
 
 
 def to_a_data_worker(process: psutil.Process) -> None:
@@ -599,10 +753,24 @@ def test_a_signal_to_any_process_saves_and_leaves(strike, prepared, tiny_experim
     launch = [sys.executable]
     if strike is kill_the_launcher:
         launch += ["-m", "accelerate.commands.launch", "--num_processes", "1"]
-    command = [*launch, TRAIN, tiny_experiment, "--data", prepared, "--exp", exp, "workers=1", "steps=100000"]
+    command = [
+        *launch,
+        TRAIN,
+        tiny_experiment,
+        "--data",
+        prepared,
+        "--exp",
+        exp,
+        "workers=1",
+        "steps=100000",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        list(map(str, command)),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
     )
     assert any("step 3/" in line for line in process.stderr)
     tree = psutil.Process(process.pid).children(recursive=True)
@@ -619,14 +787,28 @@ def test_a_signal_to_any_process_saves_and_leaves(strike, prepared, tiny_experim
 
 
 def test_two_processes_with_a_batch_of_b_equal_one_with_2b(prepared, tiny_gan, tmp_path):
-    """Two processes on the CPU (gloo), float64: the same weights after 20 updates of the generator, and the same logged losses."""
-    options = ["generator.dropout=0.0", "steps=20", "batch_size=4", "precision=float64", "--data", prepared]
-    result = run(*TWO_PROCESSES, TRAIN, tiny_gan, "--exp", tmp_path / "two", *options, env=ON_THE_CPU)
+    """Two processes on the CPU (gloo), float64: the same weights after 20 updates of the generator,
+    and the same logged losses.
+    """
+    options = [
+        "generator.dropout=0.0",
+        "steps=20",
+        "batch_size=4",
+        "precision=float64",
+        "--data",
+        prepared,
+    ]
+    result = run(
+        *TWO_PROCESSES, TRAIN, tiny_gan, "--exp", tmp_path / "two", *options, env=ON_THE_CPU
+    )
     assert result.returncode == 0, result.stderr
     result = train(tiny_gan, "--exp", tmp_path / "one", *options)
     assert result.returncode == 0, result.stderr
     one, two = (weights(tmp_path / name)[1]["modules"] for name in ("one", "two"))
-    for part in (lambda state: state["generator"], lambda state: state["adversary"]["discriminators"]):
+    for part in (
+        lambda state: state["generator"],
+        lambda state: state["adversary"]["discriminators"],
+    ):
         for name, tensor in part(one).items():
             assert tensor.dtype == torch.float64 or not tensor.is_floating_point()
             assert torch.allclose(tensor, part(two)[name], rtol=0, atol=1e-9), name
@@ -668,16 +850,30 @@ def test_two_processes_with_a_batch_of_b_equal_one_with_2b(prepared, tiny_gan, t
         (["trackers=[tensorboard]"], "tensorboard is always written"),
         (["warm_start_steps=12"], "leaves the adversary none of steps=12"),
         (["adversary.segment_s=0.6"], "segment_s: expected a number from 0.001 to 0.5"),
-        (["adversary.discriminators.mpd.periods=3"], "periods: expected a list of whole numbers, found 3"),
-        (["adversary.discriminators.mpd.periods=[]"], "periods: expected a list of whole numbers, found []"),
-        (["adversary.discriminators.mpd.channels=0"], "channels: expected a whole number from 1, found 0"),
-        (["adversary.discriminators.mpd.channels='8'"], "channels: expected a whole number from 1, found '8'"),
+        (
+            ["adversary.discriminators.mpd.periods=3"],
+            "periods: expected a list of whole numbers, found 3",
+        ),
+        (
+            ["adversary.discriminators.mpd.periods=[]"],
+            "periods: expected a list of whole numbers, found []",
+        ),
+        (
+            ["adversary.discriminators.mpd.channels=0"],
+            "channels: expected a whole number from 1, found 0",
+        ),
+        (
+            ["adversary.discriminators.mpd.channels='8'"],
+            "channels: expected a whole number from 1, found '8'",
+        ),
         (["generator.dropout=1.5"], "generator convnext"),
         (["generator={name: segan, channels: []}"], "channels: expected a list of whole numbers"),
         (["generator={name: hifigan, scales: 0}"], "scales: expected a whole number from 1"),
     ],
 )
-def test_bad_settings_are_one_line(arguments, expected, prepared, tiny_gan, tmp_path, capsys, in_process):
+def test_bad_settings_are_one_line(
+    arguments, expected, prepared, tiny_gan, tmp_path, capsys, in_process
+):
     """In this process, since importing torch anew for each would cost minutes."""
     with pytest.raises(SystemExit) as left:
         in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "exp", *arguments)
@@ -688,7 +884,9 @@ def test_bad_settings_are_one_line(arguments, expected, prepared, tiny_gan, tmp_
 
 def test_bf16_keeps_its_output_in_float32():
     torch.manual_seed(0)
-    generator = generators.build({"name": "convnext", "width": 16, "blocks": 1}, sample_rate=16000).eval()
+    generator = generators.build(
+        {"name": "convnext", "width": 16, "blocks": 1}, sample_rate=16000
+    ).eval()
     noisy = torch.from_numpy(speech_like(0)).float()[None, None]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         halved = generator(noisy)
@@ -696,27 +894,46 @@ def test_bf16_keeps_its_output_in_float32():
     assert torch.allclose(halved, generator(noisy), atol=5e-3)
 
 
-def test_a_gan_trains_in_bf16_with_outputs_and_losses_in_float32(prepared, tiny_gan, tmp_path, in_process):
+def test_a_gan_trains_in_bf16_with_outputs_and_losses_in_float32(
+    prepared, tiny_gan, tmp_path, in_process
+):
     for precision in ("bf16", "float32"):
-        in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / precision, f"precision={precision}")
-    logs = [(tmp_path / precision / "log.jsonl").read_text().splitlines() for precision in ("bf16", "float32")]
+        in_process(
+            tiny_gan, "--data", prepared, "--exp", tmp_path / precision, f"precision={precision}"
+        )
+    logs = [
+        (tmp_path / precision / "log.jsonl").read_text().splitlines()
+        for precision in ("bf16", "float32")
+    ]
     for halved, whole in zip(*(map(json.loads, log) for log in logs), strict=True):
         for name in ("loss", "discriminator_loss", "mrstft"):
             if name in whole:
                 assert halved[name] == pytest.approx(whole[name], rel=0.02), (name, whole["update"])
     modules = weights(tmp_path / "bf16")[1]["modules"]
-    assert modules["generator"]["head.weight"].dtype == torch.float32  # the weights themselves are whole
+    # The weights themselves are whole
+    assert modules["generator"]["head.weight"].dtype == torch.float32
     assert not torch.equal(
-        modules["generator"]["head.weight"], weights(tmp_path / "float32")[1]["modules"]["generator"]["head.weight"]
+        modules["generator"]["head.weight"],
+        weights(tmp_path / "float32")[1]["modules"]["generator"]["head.weight"],
     )
 
 
-def test_a_discriminator_that_is_not_finite_stops_the_run(prepared, tiny_gan, tmp_path, in_process, capsys):
-    changes = ["adversary.optimizer.lr=1e30", "adversary.optimizer.lr_final=1e30", "checkpoint_every=1"]
+def test_a_discriminator_that_is_not_finite_stops_the_run(
+    prepared, tiny_gan, tmp_path, in_process, capsys
+):
+    changes = [
+        "adversary.optimizer.lr=1e30",
+        "adversary.optimizer.lr_final=1e30",
+        "checkpoint_every=1",
+    ]
     with pytest.raises(SystemExit):
         in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "exp", *changes)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "discriminator_gradient_norm" in line and "utterances" in line and "checkpoint.pt is kept" in line
+    assert (
+        "discriminator_gradient_norm" in line
+        and "utterances" in line
+        and "checkpoint.pt is kept" in line
+    )
     assert "lower adversary.optimizer.lr" in line
     assert json.loads((tmp_path / "exp/status.json").read_text())["state"] == "failed"
     state = checkpoint.load_state(tmp_path / "exp/checkpoint.pt")
@@ -727,8 +944,21 @@ def test_a_discriminator_that_is_not_finite_stops_the_run(prepared, tiny_gan, tm
 def test_a_loss_that_is_not_finite_stops_the_run(prepared, tiny_experiment, tmp_path):
     exp = tmp_path / "exp"
     result = train(
-        tiny_experiment, "--data", prepared, "--exp", exp, "optimizer.lr=1e30", "optimizer.warmup_steps=0", "steps=50"
+        tiny_experiment,
+        "--data",
+        prepared,
+        "--exp",
+        exp,
+        "optimizer.lr=1e30",
+        "optimizer.warmup_steps=0",
+        "steps=50",
     )
-    one_error_line(result, "not finite", "utterances", "there is no checkpoint yet: lower optimizer.lr")
-    state = checkpoint.load_state(exp / "checkpoint.pt") if (exp / "checkpoint.pt").exists() else None
-    assert state is None or all(torch.isfinite(value).all() for value in state["modules"]["generator"].values())
+    one_error_line(
+        result, "not finite", "utterances", "there is no checkpoint yet: lower optimizer.lr"
+    )
+    state = (
+        checkpoint.load_state(exp / "checkpoint.pt") if (exp / "checkpoint.pt").exists() else None
+    )
+    assert state is None or all(
+        torch.isfinite(value).all() for value in state["modules"]["generator"].values()
+    )

@@ -1,10 +1,11 @@
 """Discriminators: one file each, found by its name, used together as one bank.
 
-`discriminators/foo.py` holds one class `Discriminator(nn.Module)`: (B, C, T) -> a list with the outputs of its
-sub-discriminators. Such an output is the list of a sub-discriminator's feature maps, the score map last: the adversarial
-loss reads the last, feature matching all others. Its constructor takes `in_channels` (1, or 2 where the noisy signal is
-shown too) and its sizes as keywords with defaults. No batch normalisation and nothing else that lets items see each
-other or that remembers earlier passes: one joint pass over real and fake must equal two.
+`discriminators/foo.py` holds one class `Discriminator(nn.Module)`: (B, C, T) -> a list with the
+outputs of its sub-discriminators. Such an output is the list of a sub-discriminator's feature maps,
+the score map last: the adversarial loss reads the last, feature matching all others. Its
+constructor takes `in_channels` (1, or 2 where the noisy signal is shown too) and its sizes as
+keywords with defaults. No batch normalisation and nothing else that lets items see each other or
+that remembers earlier passes: one joint pass over real and fake must equal two.
 """
 
 from __future__ import annotations
@@ -29,17 +30,20 @@ def names() -> list[str]:
 
 
 class Bank(nn.Module):
-    """All discriminators of an experiment. members: name -> sizes. conditional: they see (noisy, x) instead of x alone.
+    """All discriminators of an experiment. members: name -> sizes. conditional: they see (noisy, x)
+    instead of x alone.
 
-    A member's first weights are a function of (seed, name), so an ablation that removes one leaves the others as they
-    were. Raises InputError for unknown names and sizes, and for an empty bank.
+    A member's first weights are a function of (seed, name), so an ablation that removes one leaves
+    the others as they were. Raises InputError for unknown names and sizes, and for an empty bank.
     """
 
     def __init__(self, members: Mapping[str, Mapping], *, conditional: bool, seed: int):
         super().__init__()
         check_keys(members, names(), "discriminators")
         if not members:
-            raise InputError("discriminators: there is none: name at least one, or use `adversary: null`")
+            raise InputError(
+                "discriminators: there is none: name at least one, or use `adversary: null`"
+            )
         self.conditional = conditional
         self.members = nn.ModuleDict()
         for name, sizes in members.items():
@@ -47,7 +51,12 @@ class Bank(nn.Module):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int.from_bytes(key[:7], "little"))
                 self.members[name] = registry.build(
-                    sys.modules[__name__], "Discriminator", name, sizes, self._probe, in_channels=1 + conditional
+                    sys.modules[__name__],
+                    "Discriminator",
+                    name,
+                    sizes,
+                    self._probe,
+                    in_channels=1 + conditional,
                 )
                 self.members[name].apply(keep_variance)
 
@@ -55,17 +64,21 @@ class Bank(nn.Module):
         member(torch.zeros(1, 1 + self.conditional, 512, dtype=torch.float32))
 
     def forward(self, wave: Tensor, noisy: Tensor) -> Maps:
-        """wave, noisy (B, 1, T) -> a list over all sub-discriminators of their feature maps, the score map last."""
+        """wave, noisy (B, 1, T) -> a list over all sub-discriminators of their feature maps, the
+        score map last.
+        """
         if self.conditional:
             wave = torch.cat([noisy, wave], dim=1)
         return [maps for member in self.members.values() for maps in member(wave)]
 
 
 def keep_variance(layer: nn.Module) -> None:
-    """First weights with which a stack of leaky ReLUs neither shrinks nor grows what passes through (He et al. 2015).
+    """First weights with which a stack of leaky ReLUs neither shrinks nor grows what passes through
+    (He et al. 2015).
 
-    torch's own lose five sixths of the variance at every layer: behind six of them the score hardly depends on the wave, and small
-    discriminators stay at chance for as many updates as our trainings have.
+    torch's own lose five sixths of the variance at every layer: behind six of them the score hardly
+    depends on the wave, and small discriminators stay at chance for as many updates as our
+    trainings have.
     """
     if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
         layer.weight = nn.init.kaiming_normal_(torch.empty_like(layer.weight), a=0.1)

@@ -13,24 +13,29 @@ from torch.nn.utils.parametrizations import weight_norm
 class Discriminator(nn.Module):
     """(B, C, T) -> one list of maps per period.
 
-    periods: samples; each sub-discriminator sees every p-th sample. channels: of the first layer (the paper's 32), then
-    4, 16, 32 and 32 times as many.
+    periods: samples; each sub-discriminator sees every p-th sample. channels: of the first layer
+    (the paper's 32), then 4, 16, 32 and 32 times as many.
     """
 
-    def __init__(self, in_channels: int = 1, periods: Sequence[int] = (2, 3, 5, 7, 11), channels: int = 32):
+    def __init__(
+        self, in_channels: int = 1, periods: Sequence[int] = (2, 3, 5, 7, 11), channels: int = 32
+    ):
         super().__init__()
         self.periods = list(periods)
         self.stacks = nn.ModuleList(PeriodStack(in_channels, channels) for _ in self.periods)
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:
-        return [stack(wave, period) for stack, period in zip(self.stacks, self.periods, strict=True)]
+        return [
+            stack(wave, period) for stack, period in zip(self.stacks, self.periods, strict=True)
+        ]
 
 
 class PeriodStack(nn.Module):
     """Strided convolutions along one phase of the period: (B, C, T), p -> maps (B p, C', T').
 
-    The paper writes a 2-D convolution with kernel (5, 1) on (B, C, T / p, p), which touches each column by itself: the
-    columns are items here, and the convolution has one dimension. The maps hold the same numbers in another order.
+    The paper writes a 2-D convolution with kernel (5, 1) on (B, C, T / p, p), which touches each
+    column by itself: the columns are items here, and the convolution has one dimension. The maps
+    hold the same numbers in another order.
     """
 
     def __init__(self, in_channels: int, channels: int):
@@ -45,8 +50,12 @@ class PeriodStack(nn.Module):
 
     def forward(self, wave: Tensor, period: int) -> list[Tensor]:
         missing = -wave.shape[-1] % period
-        hidden = F.pad(wave, (0, missing), mode="reflect" if missing < wave.shape[-1] else "constant")
-        hidden = rearrange(hidden, "batch channel (time period) -> (batch period) channel time", period=period)
+        hidden = F.pad(
+            wave, (0, missing), mode="reflect" if missing < wave.shape[-1] else "constant"
+        )
+        hidden = rearrange(
+            hidden, "batch channel (time period) -> (batch period) channel time", period=period
+        )
         maps = []
         for convolution in self.convolutions:
             hidden = F.leaky_relu(convolution(hidden), 0.1)

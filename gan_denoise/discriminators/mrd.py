@@ -1,4 +1,6 @@
-"""The multi-resolution STFT discriminator (UnivNet: Jang et al. 2021, section 2.2), on power-compressed complex bins."""
+"""The multi-resolution STFT discriminator (UnivNet: Jang et al. 2021, section 2.2), on
+power-compressed complex bins.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +18,28 @@ from gan_denoise.stft import STFT
 class Discriminator(nn.Module):
     """(B, C, T) -> one list of maps per resolution.
 
-    n_ffts: samples, with hops of a quarter. channels: of every layer (the paper's 32). Deviations: the
-    paper shows magnitudes; here it is real and imaginary part after compression with exponent 0.3, so that phase counts and
-    quiet bins are seen; sizes for 16 kHz; strides along frequency; the slope of the other discriminators.
+    n_ffts: samples, with hops of a quarter. channels: of every layer (the paper's 32). Deviations:
+    the paper shows magnitudes; here it is real and imaginary part after compression with exponent
+    0.3, so that phase counts and quiet bins are seen; sizes for 16 kHz; strides along frequency;
+    the slope of the other discriminators.
     """
 
-    def __init__(self, in_channels: int = 1, n_ffts: Sequence[int] = (256, 512, 1024), channels: int = 32):
+    def __init__(
+        self, in_channels: int = 1, n_ffts: Sequence[int] = (256, 512, 1024), channels: int = 32
+    ):
         super().__init__()
-        self.stacks = nn.ModuleList(ResolutionStack(in_channels, n_fft, channels) for n_fft in n_ffts)
+        self.stacks = nn.ModuleList(
+            ResolutionStack(in_channels, n_fft, channels) for n_fft in n_ffts
+        )
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:
         return [stack(wave) for stack in self.stacks]
 
 
 class ResolutionStack(nn.Module):
-    """(B, C, T) -> maps (B, C', N, F'): 2-D convolutions over time and frequency, strides along frequency."""
+    """(B, C, T) -> maps (B, C', N, F'): 2-D convolutions over time and frequency, strides along
+    frequency.
+    """
 
     def __init__(self, in_channels: int, n_fft: int, channels: int):
         super().__init__()
@@ -38,16 +47,22 @@ class ResolutionStack(nn.Module):
         shapes = [((3, 9), (1, 1)), *[((3, 9), (1, 2))] * 3, ((3, 3), (1, 1))]
         widths = [2 * in_channels, *[channels] * len(shapes)]
         self.convolutions = nn.ModuleList(
-            weight_norm(nn.Conv2d(ins, outs, kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2)))
+            weight_norm(
+                nn.Conv2d(ins, outs, kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2))
+            )
             for ins, outs, (kernel, stride) in zip(widths[:-1], widths[1:], shapes, strict=True)
         )
         self.score = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, wave: Tensor) -> list[Tensor]:
-        parts = torch.stack(self.stft(rearrange(wave, "batch channel time -> (batch channel) time")))
+        parts = torch.stack(
+            self.stft(rearrange(wave, "batch channel time -> (batch channel) time"))
+        )
         compressed = parts * parts.square().sum(dim=0).clamp_min(1e-8) ** -0.35
         hidden = rearrange(
-            compressed, "part (batch channel) bins frames -> batch (channel part) frames bins", batch=len(wave)
+            compressed,
+            "part (batch channel) bins frames -> batch (channel part) frames bins",
+            batch=len(wave),
         )
         maps = []
         for convolution in self.convolutions:

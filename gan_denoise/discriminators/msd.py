@@ -1,4 +1,6 @@
-"""The multi-scale discriminator (MelGAN: Kumar et al. 2019; in HiFi-GAN's sizes: Kong et al. 2020, section 2.3)."""
+"""The multi-scale discriminator (MelGAN: Kumar et al. 2019; in HiFi-GAN's sizes: Kong et al. 2020,
+section 2.3).
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,22 @@ from torch.nn.utils.parametrizations import weight_norm
 
 
 class Discriminator(nn.Module):
-    """(B, C, T) -> one list of maps per scale: the wave itself, averaged to half the rate, to a quarter, and so on.
+    """(B, C, T) -> one list of maps per scale: the wave itself, averaged to half the rate, to a
+    quarter, and so on.
 
-    channels: of the first layer (the paper's 128), a multiple of 4; the widest layers have 8 times as many. groups: of the grouped
-    convolutions (the paper's 16). Deviation: weight normalisation at every scale, while the paper's first has spectral
-    normalisation, whose power iteration moves with every pass, so that a joint pass would differ from two.
+    channels: of the first layer (the paper's 128), a multiple of 4; the widest layers have 8 times
+    as many. groups: of the grouped convolutions (the paper's 16). Deviation: weight normalisation
+    at every scale, while the paper's first has spectral normalisation, whose power iteration moves
+    with every pass, so that a joint pass would differ from two.
     """
 
-    def __init__(self, in_channels: int = 1, scales: int = 3, channels: int = 128, groups: int = 16):
+    def __init__(
+        self, in_channels: int = 1, scales: int = 3, channels: int = 128, groups: int = 16
+    ):
         super().__init__()
-        self.stacks = nn.ModuleList(ScaleStack(in_channels, channels, groups) for _ in range(scales))
+        self.stacks = nn.ModuleList(
+            ScaleStack(in_channels, channels, groups) for _ in range(scales)
+        )
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:
         outputs = []
@@ -37,8 +45,12 @@ class ScaleStack(nn.Module):
         kernels, strides = (15, 41, 41, 41, 41, 41, 5), (1, 2, 2, 4, 4, 1, 1)
         grouped = (1, groups // 4, groups, groups, groups, groups, 1)
         self.convolutions = nn.ModuleList(
-            weight_norm(nn.Conv1d(ins, outs, kernel, stride, padding=kernel // 2, groups=max(1, group)))
-            for ins, outs, kernel, stride, group in zip(widths[:-1], widths[1:], kernels, strides, grouped, strict=True)
+            weight_norm(
+                nn.Conv1d(ins, outs, kernel, stride, padding=kernel // 2, groups=max(1, group))
+            )
+            for ins, outs, kernel, stride, group in zip(
+                widths[:-1], widths[1:], kernels, strides, grouped, strict=True
+            )
         )
         self.score = weight_norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
 

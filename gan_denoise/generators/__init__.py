@@ -1,9 +1,10 @@
 """Generators: one file each, found by its name.
 
-`generators/foo.py` holds one class `Generator(nn.Module)`: (B, 1, T) float32 noisy -> (B, 1, T) float32 enhanced for any
-T >= 1, without randomness at inference. Its constructor takes `sample_rate` in Hz and its sizes as keywords with
-defaults. It has two attributes, in samples: `receptive_field`, how far each side of an output sample its inputs reach,
-and `hop_length`, the grid on which a signal may be cut for processing in chunks (1 where there is none).
+`generators/foo.py` holds one class `Generator(nn.Module)`: (B, 1, T) float32 noisy -> (B, 1, T)
+float32 enhanced for any T >= 1, without randomness at inference. Its constructor takes
+`sample_rate` in Hz and its sizes as keywords with defaults. It has two attributes, in samples:
+`receptive_field`, how far each side of an output sample its inputs reach, and `hop_length`, the
+grid on which a signal may be cut for processing in chunks (1 where there is none).
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ def names() -> list[str]:
 
 
 def build(options: Mapping, *, sample_rate: int) -> nn.Module:
-    """Build a generator from `{"name": ..., **sizes}`. Raises InputError for an unknown name or size."""
+    """Build a generator from `{"name": ..., **sizes}`. Raises InputError for an unknown name or
+    size.
+    """
     if not isinstance(options, Mapping):
         raise InputError(
-            f"generator: expected name: and sizes, as in {{name: convnext, width: 128}}, found {options!r}"
+            "generator: expected name: and sizes, as in {name: convnext, width: 128}, found"
+            f" {options!r}"
         )
     sizes = dict(options)
     name = sizes.pop("name", None)
@@ -35,4 +39,6 @@ def build(options: Mapping, *, sample_rate: int) -> nn.Module:
     def probe(generator: nn.Module) -> None:
         generator(torch.zeros(1, 1, 64, dtype=torch.float32))
 
-    return registry.build(sys.modules[__name__], "Generator", name, sizes, probe, sample_rate=sample_rate)
+    return registry.build(
+        sys.modules[__name__], "Generator", name, sizes, probe, sample_rate=sample_rate
+    )

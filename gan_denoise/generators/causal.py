@@ -1,8 +1,10 @@
-"""A causal spectral ConvNeXt for live use: what comes out at a time depends on the past and one window ahead.
+"""A causal spectral ConvNeXt for live use: what comes out at a time depends on the past and one
+window ahead.
 
-The blocks of convnext.py with dilated convolutions that look back only (as in TCNs, Bai et al. 2018, and Conv-TasNet), between a
-streaming STFT and its inverse. One implementation serves both uses: `step` takes any number of hops and the state; `forward` is one
-step over the whole signal. So chunk by chunk equals the whole by construction.
+The blocks of convnext.py with dilated convolutions that look back only (as in TCNs, Bai et al.
+2018, and Conv-TasNet), between a streaming STFT and its inverse. One implementation serves both
+uses: `step` takes any number of hops and the state; `forward` is one step over the whole signal. So
+chunk by chunk equals the whole by construction.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ State = dict[str, Tensor]
 
 
 class Generator(nn.Module):
-    """(B, 1, T) noisy -> (B, 1, T) enhanced; output sample t depends on no input beyond t + `latency`.
+    """(B, 1, T) noisy -> (B, 1, T) enhanced; output sample t depends on no input beyond t +
+    `latency`.
 
-    sample_rate: Hz. width: channels. expansion: of the blocks' hidden channels. dilations: of the blocks, in frames. kernel_size:
-    taps of each. window_ms, hop_ms: of the STFT; the latency is the window. level_ms: past over which the level is taken. dropout: share
-    of the blocks' hidden channels that training drops.
+    sample_rate: Hz. width: channels. expansion: of the blocks' hidden channels. dilations: of the
+    blocks, in frames. kernel_size: taps of each. window_ms, hop_ms: of the STFT; the latency is the
+    window. level_ms: past over which the level is taken. dropout: share of the blocks' hidden
+    channels that training drops.
     """
 
     def __init__(
@@ -45,7 +49,8 @@ class Generator(nn.Module):
         self.level_frames, self.width = max(1, round(level_ms / hop_ms)), width
         self.embed = nn.Linear(3 * self.stft.bins, width)
         self.blocks = nn.ModuleList(
-            Block(width, expansion, kernel_size, dilation, 1.0 / len(dilations), dropout) for dilation in dilations
+            Block(width, expansion, kernel_size, dilation, 1.0 / len(dilations), dropout)
+            for dilation in dilations
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 4 * self.stft.bins)
@@ -57,7 +62,9 @@ class Generator(nn.Module):
         self.receptive_field = (self.level_frames + context) * hop_length + 2 * self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
-        """What the first step starts from: silence. Every tensor has the batch first; the names are those of the ONNX graph."""
+        """What the first step starts from: silence. Every tensor has the batch first; the names are
+        those of the ONNX graph.
+        """
         like, stft = self.stft.analysis, self.stft
         state = {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
@@ -66,7 +73,8 @@ class Generator(nn.Module):
             "age": like.new_zeros(batch, 1, 1),
         }
         return state | {
-            f"block{index}": like.new_zeros(batch, block.span, self.width) for index, block in enumerate(self.blocks)
+            f"block{index}": like.new_zeros(batch, block.span, self.width)
+            for index, block in enumerate(self.blocks)
         }
 
     def forward(self, noisy: Tensor) -> Tensor:
@@ -76,35 +84,52 @@ class Generator(nn.Module):
         return enhanced[:, None, delay : delay + length]
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, N hops) and the state before -> (B, N hops), which are latency - hop_length samples behind, and the state after."""
-        with torch.autocast(noisy.device.type, enabled=False):  # eight bits of mantissa would be heard
+        """(B, N hops) and the state before -> (B, N hops), which are latency - hop_length samples
+        behind, and the state after.
+        """
+        # Eight bits of mantissa would be heard
+        with torch.autocast(noisy.device.type, enabled=False):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             real, imaginary, past = self.stft.analyse(hops, state["past"])
             level, power, age = recent_level(real, imaginary, state["power"], state["age"])
             scale = 1.0 / level.clamp_min(1e-7)
             real, imaginary = real * scale, imaginary * scale
-            # Power-law compression (exponent 0.3) brings quiet bins into a range that a network sees
+            # Power-law compression (exponent 0.3) brings quiet bins into a range that a network
+            # sees
             magnitude = (real.square() + imaginary.square()).clamp_min(1e-10).sqrt()
             compression = magnitude.pow(-0.7)
-            features = torch.cat([magnitude * compression, real * compression, imaginary * compression], dim=-1)
+            features = torch.cat(
+                [magnitude * compression, real * compression, imaginary * compression], dim=-1
+            )
         hidden, after = self.embed(features), {"past": past, "power": power, "age": age}
         for index, block in enumerate(self.blocks):
             hidden, after[f"block{index}"] = block(hidden, state[f"block{index}"])
         hidden = self.norm(hidden)
         with torch.autocast(noisy.device.type, enabled=False):
-            mask_real, mask_imag, residual_real, residual_imag = self.head(hidden.to(real.dtype)).chunk(4, dim=-1)
+            mask_real, mask_imag, residual_real, residual_imag = self.head(
+                hidden.to(real.dtype)
+            ).chunk(4, dim=-1)
             mask_real = 1.0 + mask_real
-            out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level  # silence stays silence
+            # Silence stays silence
+            out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level
             out_imag = (mask_real * imaginary + mask_imag * real + residual_imag) * level
             enhanced, after["tail"] = self.stft.synthesise(out_real, out_imag, state["tail"])
         return enhanced.flatten(1), after
 
 
 class Block(nn.Module):
-    """ConvNeXt block that looks back only: dilated depthwise convolution, LayerNorm, expansion, GELU, layer scale."""
+    """ConvNeXt block that looks back only: dilated depthwise convolution, LayerNorm, expansion,
+    GELU, layer scale.
+    """
 
     def __init__(
-        self, width: int, expansion: int, kernel_size: int, dilation: int, initial_scale: float, dropout: float
+        self,
+        width: int,
+        expansion: int,
+        kernel_size: int,
+        dilation: int,
+        initial_scale: float,
+        dropout: float,
     ):
         super().__init__()
         self.span, self.dropout = (kernel_size - 1) * dilation, dropout

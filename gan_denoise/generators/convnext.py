@@ -1,4 +1,6 @@
-"""A spectral ConvNeXt: residual blocks (Liu et al. 2022, in one dimension) between an stft and an istft, as in Vocos."""
+"""A spectral ConvNeXt: residual blocks (Liu et al. 2022, in one dimension) between an stft and an
+istft, as in Vocos.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ from gan_denoise.spectral import SpectralGenerator
 class Generator(SpectralGenerator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    sample_rate: Hz. width: channels. blocks: number of residual blocks. kernel_size: frames, odd. window_ms, hop_ms: of
-    the STFT (32 and 8 ms: 512 and 128 samples at 16 kHz). level_ms: each side, over which the local level is taken.
-    dropout: share of the blocks' hidden channels that training drops. attention_heads: of a self-attention in the middle (0: none),
-    which sees attention_reach frames each side.
+    sample_rate: Hz. width: channels. blocks: number of residual blocks. kernel_size: frames, odd.
+    window_ms, hop_ms: of the STFT (32 and 8 ms: 512 and 128 samples at 16 kHz). level_ms: each
+    side, over which the local level is taken. dropout: share of the blocks' hidden channels that
+    training drops. attention_heads: of a self-attention in the middle (0: none), which sees
+    attention_reach frames each side.
     """
 
     def __init__(
@@ -35,7 +38,14 @@ class Generator(SpectralGenerator):
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, found {kernel_size}")
         context = blocks * (kernel_size // 2) + (attention_reach if attention_heads else 0)
-        super().__init__(sample_rate, width, context=context, window_ms=window_ms, hop_ms=hop_ms, level_ms=level_ms)
+        super().__init__(
+            sample_rate,
+            width,
+            context=context,
+            window_ms=window_ms,
+            hop_ms=hop_ms,
+            level_ms=level_ms,
+        )
         self.embed = nn.Linear(3 * self.stft.bins, width)
         layers = [Block(width, kernel_size, 1.0 / blocks, dropout) for _ in range(blocks)]
         if attention_heads:
@@ -47,11 +57,15 @@ class Generator(SpectralGenerator):
 
 
 class Block(nn.Module):
-    """ConvNeXt block over time: depthwise convolution, LayerNorm, expansion by 4, GELU, layer scale: (B, N, C) -> same."""
+    """ConvNeXt block over time: depthwise convolution, LayerNorm, expansion by 4, GELU, layer
+    scale: (B, N, C) -> same.
+    """
 
     def __init__(self, width: int, kernel_size: int, initial_scale: float, dropout: float):
         super().__init__()
-        self.depthwise = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2, groups=width)
+        self.depthwise = nn.Conv1d(
+            width, width, kernel_size, padding=kernel_size // 2, groups=width
+        )
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 4 * width)
         self.project = nn.Linear(4 * width, width)

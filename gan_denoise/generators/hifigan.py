@@ -1,7 +1,9 @@
-"""HiFi-GAN's multi-receptive-field residual blocks (Kong et al. 2020, section 2.2) as a denoising encoder-decoder.
+"""HiFi-GAN's multi-receptive-field residual blocks (Kong et al. 2020, section 2.2) as a denoising
+encoder-decoder.
 
-The paper's generator climbs from mel frames to samples. Here noisy speech comes in, so a stft goes down and an istft comes up
-(as in iSTFTNet, Kaneko et al. 2022), and the blocks work between them, at one or more time scales with skips.
+The paper's generator climbs from mel frames to samples. Here noisy speech comes in, so a stft goes
+down and an istft comes up (as in iSTFTNet, Kaneko et al. 2022), and the blocks work between them,
+at one or more time scales with skips.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from gan_denoise.spectral import SpectralGenerator
 class Generator(SpectralGenerator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    width: channels at the frames' own rate; each further scale has half the rate. scales: number of rates. kernel_sizes,
-    dilations: of the residual blocks, in frames (the paper's V1). window_ms, hop_ms, level_ms: see SpectralGenerator. dropout: share of
-    the channels that training drops before each decoder stage.
+    width: channels at the frames' own rate; each further scale has half the rate. scales: number of
+    rates. kernel_sizes, dilations: of the residual blocks, in frames (the paper's V1). window_ms,
+    hop_ms, level_ms: see SpectralGenerator. dropout: share of the channels that training drops
+    before each decoder stage.
     """
 
     def __init__(
@@ -38,9 +41,16 @@ class Generator(SpectralGenerator):
     ):
         if any(kernel % 2 == 0 for kernel in kernel_sizes):
             raise ValueError(f"kernel_sizes must be odd, found {list(kernel_sizes)}")
-        fusion = max(sum((kernel - 1) // 2 * (dilation + 1) for dilation in dilations) for kernel in kernel_sizes)
+        fusion = max(
+            sum((kernel - 1) // 2 * (dilation + 1) for dilation in dilations)
+            for kernel in kernel_sizes
+        )
         # Two fusions a scale, a kernel of 4 down and one up; at the lowest scale one fusion
-        context = 3 + sum(2**scale * (2 * fusion + 6) for scale in range(scales - 1)) + 2 ** (scales - 1) * fusion
+        context = (
+            3
+            + sum(2**scale * (2 * fusion + 6) for scale in range(scales - 1))
+            + 2 ** (scales - 1) * fusion
+        )
         super().__init__(
             sample_rate,
             width,
@@ -54,9 +64,13 @@ class Generator(SpectralGenerator):
         self.embed = nn.Conv1d(3 * self.stft.bins, width, 7, padding=3)
         sizes = (width, kernel_sizes, dilations)
         self.encoder = nn.ModuleList(Fusion(*sizes) for _ in range(scales - 1))
-        self.down = nn.ModuleList(nn.Conv1d(width, width, 4, 2, padding=1) for _ in range(scales - 1))
+        self.down = nn.ModuleList(
+            nn.Conv1d(width, width, 4, 2, padding=1) for _ in range(scales - 1)
+        )
         self.middle = Fusion(*sizes)
-        self.up = nn.ModuleList(nn.ConvTranspose1d(width, width, 4, 2, padding=1) for _ in range(scales - 1))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose1d(width, width, 4, 2, padding=1) for _ in range(scales - 1)
+        )
         self.decoder = nn.ModuleList(Fusion(*sizes) for _ in range(scales - 1))
 
     def body(self, features: Tensor) -> Tensor:
@@ -81,26 +95,36 @@ class Generator(SpectralGenerator):
 
 
 class Fusion(nn.Module):
-    """Multi-receptive-field fusion: the mean of residual blocks of several kernel sizes, (B, C, N) -> same."""
+    """Multi-receptive-field fusion: the mean of residual blocks of several kernel sizes, (B, C, N)
+    -> same.
+    """
 
     def __init__(self, width: int, kernel_sizes: Sequence[int], dilations: Sequence[int]):
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(width, kernel, dilations) for kernel in kernel_sizes)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, kernel, dilations) for kernel in kernel_sizes
+        )
 
     def forward(self, hidden: Tensor) -> Tensor:
         return sum(block(hidden) for block in self.blocks) / len(self.blocks)
 
 
 class ResidualBlock(nn.Module):
-    """For each dilation, a dilated and a plain convolution with a residual connection (the paper's ResBlock1)."""
+    """For each dilation, a dilated and a plain convolution with a residual connection (the paper's
+    ResBlock1).
+    """
 
     def __init__(self, width: int, kernel: int, dilations: Sequence[int]):
         super().__init__()
         self.dilated = nn.ModuleList(
-            weight_norm(nn.Conv1d(width, width, kernel, dilation=dilation, padding=kernel // 2 * dilation))
+            weight_norm(
+                nn.Conv1d(width, width, kernel, dilation=dilation, padding=kernel // 2 * dilation)
+            )
             for dilation in dilations
         )
-        self.plain = nn.ModuleList(weight_norm(nn.Conv1d(width, width, kernel, padding=kernel // 2)) for _ in dilations)
+        self.plain = nn.ModuleList(
+            weight_norm(nn.Conv1d(width, width, kernel, padding=kernel // 2)) for _ in dilations
+        )
 
     def forward(self, hidden: Tensor) -> Tensor:
         for dilated, plain in zip(self.dilated, self.plain, strict=True):

@@ -1,8 +1,10 @@
-"""SEGAN's generator (Pascual et al. 2017): a strided convolutional encoder and decoder on the waveform, with skips.
+"""SEGAN's generator (Pascual et al. 2017): a strided convolutional encoder and decoder on the
+waveform, with skips.
 
-Deviations: any length (the paper: windows of 16384 samples); the wave is divided by its local level, so that a gain on the
-input is the same gain on the output; the network adds a correction to its input, so that it starts at the identity; the
-latent noise exists in training only, since an enhanced file should not depend on luck.
+Deviations: any length (the paper: windows of 16384 samples); the wave is divided by its local
+level, so that a gain on the input is the same gain on the output; the network adds a correction to
+its input, so that it starts at the identity; the latent noise exists in training only, since an
+enhanced file should not depend on luck.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ PAPER = (16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 1024)
 class Generator(nn.Module):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    sample_rate: Hz. channels: of each encoder layer; the decoder mirrors them. kernel_size: samples, odd. stride: of every layer.
-    latent: standard deviation of the noise beside the code in training (0: no such input; the paper's 1). level_ms: each side, over
-    which the local level is taken. attention_heads: of a self-attention on the code (0: none), with attention_reach steps each side,
-    as in SASEGAN (Phan et al. 2021), which attends over the whole window.
+    sample_rate: Hz. channels: of each encoder layer; the decoder mirrors them. kernel_size:
+    samples, odd. stride: of every layer. latent: standard deviation of the noise beside the code in
+    training (0: no such input; the paper's 1). level_ms: each side, over which the local level is
+    taken. attention_heads: of a self-attention on the code (0: none), with attention_reach steps
+    each side, as in SASEGAN (Phan et al. 2021), which attends over the whole window.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class Generator(nn.Module):
     ):
         super().__init__()
         if kernel_size % 2 == 0 or kernel_size < stride:
-            raise ValueError(f"kernel_size must be odd and at least the stride {stride}, found {kernel_size}")
+            raise ValueError(
+                f"kernel_size must be odd and at least the stride {stride}, found {kernel_size}"
+            )
         self.latent = latent
         options = {"kernel_size": kernel_size, "stride": stride, "padding": kernel_size // 2}
         inner = [1, *channels]
@@ -48,12 +53,16 @@ class Generator(nn.Module):
             nn.Conv1d(ins, outs, **options) for ins, outs in zip(inner, channels, strict=False)
         )
         code = channels[-1]
-        self.attention = WindowedAttention(code, attention_heads, attention_reach) if attention_heads else None
-        # What comes from below stands beside the skip, except at the bottom, where the latent noise takes its place
+        self.attention = (
+            WindowedAttention(code, attention_heads, attention_reach) if attention_heads else None
+        )
+        # What comes from below stands beside the skip, except at the bottom, where the latent noise
+        # takes its place
         ins = [code * (2 if latent else 1), *(2 * width for width in reversed(channels[:-1]))]
         outs = [*reversed(channels[:-1]), 1]
         self.decoder = nn.ModuleList(
-            nn.ConvTranspose1d(i, o, output_padding=stride - 1, **options) for i, o in zip(ins, outs, strict=True)
+            nn.ConvTranspose1d(i, o, output_padding=stride - 1, **options)
+            for i, o in zip(ins, outs, strict=True)
         )
         self.encoder_slopes = nn.ModuleList(nn.PReLU(width) for width in channels)
         self.decoder_slopes = nn.ModuleList(nn.PReLU(width) for width in outs[:-1])
@@ -82,16 +91,23 @@ class Generator(nn.Module):
             hidden = self.attention(hidden.transpose(1, 2)).transpose(1, 2)
         skips.pop()
         if self.latent:
-            draw = self.latent * torch.randn_like(hidden) if self.training else torch.zeros_like(hidden)
+            draw = (
+                self.latent * torch.randn_like(hidden)
+                if self.training
+                else torch.zeros_like(hidden)
+            )
             hidden = torch.cat([hidden, draw], dim=1)
         for convolution, slope in zip(self.decoder, self.decoder_slopes, strict=False):
             hidden = torch.cat([slope(convolution(hidden)), skips.pop()], dim=1)
-        with torch.autocast(hidden.device.type, enabled=False):  # eight bits of mantissa would be heard
+        # Eight bits of mantissa would be heard
+        with torch.autocast(hidden.device.type, enabled=False):
             correction = self.decoder[-1](hidden.to(wave.dtype))
         return ((wave + correction) * level)[..., :length]  # silence stays silence
 
     def _local_level(self, wave: Tensor) -> Tensor:
-        """(B, 1, T) -> (B, 1, T): RMS over `level_frames` steps of `level_hop` samples each side, linear in between."""
+        """(B, 1, T) -> (B, 1, T): RMS over `level_frames` steps of `level_hop` samples each side,
+        linear in between.
+        """
         power = F.avg_pool1d(wave.square(), self.level_hop)
         reach = self.level_frames
         mean = F.avg_pool1d(power, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""The table of a model's card: test utterances under several conditions, before and after. Prints Markdown.
+"""The table of a model's card: test utterances under several conditions, before and after. Prints
+Markdown.
 
     card.py [--jobs N] [--subset N] MODEL DATADIR
 
-Conditions: the default procedure; background noise of conf/noise_recorded.yaml and conf/noise_synthetic.yaml (the part `test`, which
-training has not heard; NOISE_DIR names the folder of the recordings) at 0, 5 and 10 dB; clean speech.
+Conditions: the default procedure; background noise of conf/noise_recorded.yaml and
+conf/noise_synthetic.yaml (the part `test`, which training has not heard; NOISE_DIR names the folder
+of the recordings) at 0, 5 and 10 dB; clean speech.
 """
 
 from __future__ import annotations
@@ -24,16 +26,24 @@ from gan_denoise.terminal import program, progress
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SHOWN = ("pesq_wb", "estoi", "si_sdr")
-CONDITIONS = ("default", *(f"{kind} {snr} dB" for kind in ("recorded", "synthetic") for snr in (0, 5, 10)), "clean")
+CONDITIONS = (
+    "default",
+    *(f"{kind} {snr} dB" for kind in ("recorded", "synthetic") for snr in (0, 5, 10)),
+    "clean",
+)
 
 
 @program
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--jobs", type=positive, default=1)
-    parser.add_argument("--subset", type=positive, help="of the test utterances, evenly spread (all)")
+    parser.add_argument(
+        "--subset", type=positive, help="of the test utterances, evenly spread (all)"
+    )
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("data", type=Path, metavar="DATADIR", help="as egs/vctk/data/test")
     arguments = parser.parse_args()
@@ -41,7 +51,9 @@ def main() -> None:
     utt_ids = data.utt_ids[:: max(1, len(data) // (arguments.subset or len(data)))]
     tasks = [(utt_id, data.wav[utt_id]) for utt_id in utt_ids]
     rows: dict[str, list[np.ndarray]] = {condition: [] for condition in CONDITIONS}
-    outcomes = workers.each(partial(measure, model=arguments.model), tasks, jobs=arguments.jobs, always_isolated=True)
+    outcomes = workers.each(
+        partial(measure, model=arguments.model), tasks, jobs=arguments.jobs, always_isolated=True
+    )
     for outcome in progress(outcomes, total=len(tasks), label="card", unit="utterances"):
         for condition, values in outcome.value().items():
             rows[condition].append(values)
@@ -51,7 +63,9 @@ def main() -> None:
         before, after = np.mean(rows[condition], axis=0)
         cells = [
             f"{b:.{digits}f} → {a:.{digits}f} ({a - b:+.{digits}f})"
-            for b, a, digits in zip(before, after, (METRICS[name].decimals for name in SHOWN), strict=True)
+            for b, a, digits in zip(
+                before, after, (METRICS[name].decimals for name in SHOWN), strict=True
+            )
         ]
         print(f"| {condition} | " + " | ".join(cells) + " |")
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Stage 1: a further test condition: the recordings of DATA/test, as DATA/test_NAME, which corrupt.py then makes noisy.
+"""Stage 1: a further test condition: the recordings of DATA/test, as DATA/test_NAME, which
+corrupt.py then makes noisy.
 
     condition.py DATA NAME
 
-`clean` is complete as it is: there the "noisy" recordings are the clean ones, for what a model does to speech that needs nothing.
+`clean` is complete as it is: there the "noisy" recordings are the clean ones, for what a model does
+to speech that needs nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ OF_ANOTHER_TEST = ("noisy.scp", "audit.csv")  # what an earlier list of recordin
 @program
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("name", metavar="NAME")

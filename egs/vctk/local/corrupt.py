@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Stage 1: noisy.scp and noise.yaml in data directories, by the fixed procedure, and an audit of what it does to speech.
+"""Stage 1: noisy.scp and noise.yaml in data directories, by the fixed procedure, and an audit of
+what it does to speech.
 
     corrupt.py --noise FILE [--jobs N] [--no-audit] DATADIR...
 
-A parallel corpus brings its own noise: there `--noise` must not be given. DATADIR's name up to the first `_` (train, dev,
-test) says which recordings a `mix` may use. DATADIR/noisy.made says what every noisy file was made from: the same command
-again makes those anew whose clean file has changed.
+A parallel corpus brings its own noise: there `--noise` must not be given. DATADIR's name up to the
+first `_` (train, dev, test) says which recordings a `mix` may use. DATADIR/noisy.made says what
+every noisy file was made from: the same command again makes those anew whose clean file has
+changed.
 """
 
 from __future__ import annotations
@@ -37,16 +39,25 @@ WIPED_OUT_STOI = 0.6
 @program
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--noise", type=Path, help=f"procedure ({DEFAULT.parent.name}/{DEFAULT.name})")
+    parser.add_argument(
+        "--noise", type=Path, help=f"procedure ({DEFAULT.parent.name}/{DEFAULT.name})"
+    )
     parser.add_argument("--jobs", type=positive, default=1)
-    parser.add_argument("--check", action="store_true", help="only check that the noise is this one")
+    parser.add_argument(
+        "--check", action="store_true", help="only check that the noise is this one"
+    )
     parser.add_argument("--no-audit", action="store_true")
-    parser.add_argument("datadirs", type=Path, nargs="*", metavar="DATADIR", help="none: only check the procedure")
+    parser.add_argument(
+        "datadirs", type=Path, nargs="*", metavar="DATADIR", help="none: only check the procedure"
+    )
     arguments = parser.parse_args()
     if not arguments.datadirs:
-        load_once(arguments.noise or DEFAULT).fingerprint(16000)  # which reads the recordings of its `mix`
+        # Which reads the recordings of its `mix`
+        load_once(arguments.noise or DEFAULT).fingerprint(16000)
     for folder in arguments.datadirs:
         corrupt(folder, arguments)
 
@@ -61,16 +72,25 @@ def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
     sample_rate = _sample_rate(data)
     if procedure:
         fingerprint = procedure.fingerprint(sample_rate)
-        record = {"fingerprint": fingerprint, "sample_rate": sample_rate, "procedure": procedure.parameters}
+        record = {
+            "fingerprint": fingerprint,
+            "sample_rate": sample_rate,
+            "procedure": procedure.parameters,
+        }
         record["folder"] = str(noise.resolve().parent)  # where relative paths of its `mix` begin
     else:
         fingerprint = digest([sample_rate, datadir.read_table(folder / "given.digests")])
-        record = {"fingerprint": fingerprint, "sample_rate": sample_rate, "procedure": "given by the corpus"}
+        record = {
+            "fingerprint": fingerprint,
+            "sample_rate": sample_rate,
+            "procedure": "given by the corpus",
+        }
     if (folder / "noise.yaml").is_file():
         made_with = datadir.read_noise(folder)["fingerprint"]
         if made_with != fingerprint:
             raise InputError(
-                f"{folder}: was corrupted by another procedure ({made_with}, not {fingerprint}): repeat its --noise, or choose another --data"
+                f"{folder}: was corrupted by another procedure ({made_with}, not {fingerprint}):"
+                " repeat its --noise, or choose another --data"
             )
     elif arguments.check:
         raise InputError(f"{folder}: has no noise yet: run stage 1 first")
@@ -91,7 +111,9 @@ def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def write_noisy(folder: Path, record: dict, noisy: dict[str, Path]) -> bool:
-    """Write noise.yaml and noisy.scp where they do not say this already; returns whether they did not."""
+    """Write noise.yaml and noisy.scp where they do not say this already; returns whether they did
+    not.
+    """
     scp = folder / "noisy.scp"
     if scp.is_file() and (folder / "noise.yaml").is_file() and datadir.read_scp(scp) == noisy:
         return False
@@ -103,8 +125,10 @@ def write_noisy(folder: Path, record: dict, noisy: dict[str, Path]) -> bool:
 def corrupt_all(
     folder: Path, data: DataDir, noise: Path, fingerprint: str, jobs: int
 ) -> tuple[dict[str, Path], bool]:
-    """Write the noisy files that are not there, or were made from something else; returns all of them (utt_id -> file),
-    and whether there was something to do. Raises InputError if a single one fails."""
+    """Write the noisy files that are not there, or were made from something else; returns all of
+    them (utt_id -> file), and whether there was something to do. Raises InputError if a single one
+    fails.
+    """
     started = time.monotonic()
     target = (folder / "noisy").resolve()
     noisy = {utt_id: target / f"{utt_id}.wav" for utt_id in data.utt_ids}
@@ -113,18 +137,24 @@ def corrupt_all(
     due = known.due(wanted, file_digests(noisy, jobs=jobs))
     tasks = [(utt_id, data.wav[utt_id], noisy[utt_id], data.utt2dur[utt_id]) for utt_id in due]
     reasons, work = [], partial(corrupt_one, noise=noise, split=split_of(folder))
-    for outcome in progress(workers.each(work, tasks, jobs=jobs), total=len(tasks), label=f"stage 1: {folder.name}"):
+    for outcome in progress(
+        workers.each(work, tasks, jobs=jobs), total=len(tasks), label=f"stage 1: {folder.name}"
+    ):
         if outcome.reason:
             reasons.append(outcome.reason)
         else:
             known.add(outcome.item[0], wanted[outcome.item[0]], outcome.item[2])
     if reasons:
         raise InputError(
-            f"{folder}: {len(reasons)} of {len(tasks)} recordings could not be corrupted, the first: {reasons[0]}"
+            f"{folder}: {len(reasons)} of {len(tasks)} recordings could not be corrupted, the"
+            f" first: {reasons[0]}"
         )
     if due:
         known.keep(noisy)
-        seconds, duration_s = time.monotonic() - started, sum(data.utt2dur[utt_id] for utt_id in due)
+        seconds, duration_s = (
+            time.monotonic() - started,
+            sum(data.utt2dur[utt_id] for utt_id in due),
+        )
         say(
             f"stage 1: {folder.name}: {len(tasks)} recordings in {seconds:.1f} s, "
             f"{duration_s / seconds:.0f} x real time, {jobs} job(s)"
@@ -136,14 +166,19 @@ def corrupt_one(task: tuple[str, Path, Path, float], *, noise: Path, split: str)
     utt_id, source, target, duration_s = task
     clean, sample_rate = audio.read_mono(source, dtype="float64")
     datadir.check_duration(source, utt_id, len(clean), duration_s, sample_rate)
-    audio.write_wav(target, load_once(noise).apply(clean, utt_id, sample_rate, split=split), sample_rate)
+    audio.write_wav(
+        target, load_once(noise).apply(clean, utt_id, sample_rate, split=split), sample_rate
+    )
 
 
 def audit(folder: Path, jobs: int) -> None:
-    """Score noisy against clean on up to 50 fixed utterances; print it, keep it in audit.csv, warn where speech is lost."""
+    """Score noisy against clean on up to 50 fixed utterances; print it, keep it in audit.csv, warn
+    where speech is lost.
+    """
     data = datadir.read(folder, noisy=True)
     chosen = [
-        data.utt_ids[index] for index in np.linspace(0, len(data) - 1, min(AUDITED, len(data))).round().astype(int)
+        data.utt_ids[index]
+        for index in np.linspace(0, len(data) - 1, min(AUDITED, len(data))).round().astype(int)
     ]
     pairs = [scoring.Pair(utt_id, data.wav[utt_id], data.noisy[utt_id]) for utt_id in chosen]
     lead = lead_metric(datadir.read_noise(folder)["sample_rate"])
@@ -152,16 +187,27 @@ def audit(folder: Path, jobs: int) -> None:
     rows = list(progress(scored, total=len(pairs), label=f"stage 1: audit of {folder.name}"))
     scoring.write_csv(folder / "audit.csv", rows)
     values = {name: [row[name] for row in rows if row[name] is not None] for name in metrics}
-    means = {name: float(np.mean(scores)) if scores else float("nan") for name, scores in values.items()}
+    means = {
+        name: float(np.mean(scores)) if scores else float("nan") for name, scores in values.items()
+    }
     say(
-        f"stage 1: audit of {folder.name}: noisy against clean, {len(rows)} utterances: SI-SDR {means['si_sdr']:.2f} dB, "
-        f"{METRICS[lead].heading} {means[lead]:.2f}, STOI {means['stoi']:.3f} ({folder / 'audit.csv'})"
+        f"stage 1: audit of {folder.name}: noisy against clean, {len(rows)} utterances: SI-SDR"
+        f" {means['si_sdr']:.2f} dB, {METRICS[lead].heading} {means[lead]:.2f}, STOI"
+        f" {means['stoi']:.3f} ({folder / 'audit.csv'})"
     )
-    failed = {name: len(rows) - len(scores) for name, scores in values.items() if len(scores) < len(rows)}
+    failed = {
+        name: len(rows) - len(scores) for name, scores in values.items() if len(scores) < len(rows)
+    }
     if failed:
-        say("  without a value: " + ", ".join(f"{name} {count} of {len(rows)}" for name, count in failed.items()))
+        say(
+            "  without a value: "
+            + ", ".join(f"{name} {count} of {len(rows)}" for name, count in failed.items())
+        )
     if means["stoi"] < WIPED_OUT_STOI:
-        say(f"  WARNING: STOI is under {WIPED_OUT_STOI}: this procedure wipes the speech out; make it milder")
+        say(
+            f"  WARNING: STOI is under {WIPED_OUT_STOI}: this procedure wipes the speech out; make"
+            " it milder"
+        )
 
 
 def _sample_rate(data: DataDir) -> int:

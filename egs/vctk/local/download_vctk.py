@@ -3,7 +3,8 @@
 
     download_vctk.py [--url URL --checksum HEX] DIR
 
-Address and checksum are torchaudio's. A broken download goes on where it stopped; a wrong checksum is refused.
+Address and checksum are torchaudio's. A broken download goes on where it stopped; a wrong checksum
+is refused.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ _BLOCK = 2**20
 @program
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--url", help="another mirror")
     parser.add_argument("--checksum", help="its MD5 (32 digits) or SHA-256 (64 digits)")
@@ -48,7 +51,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(folder).free) < NEEDED_BYTES:
             raise InputError(
-                f"{folder}: {NEEDED_BYTES / 1e9:.0f} GB are needed and {free / 1e9:.0f} GB free: choose another --corpus"
+                f"{folder}: {NEEDED_BYTES / 1e9:.0f} GB are needed and {free / 1e9:.0f} GB free:"
+                " choose another --corpus"
             )
     if not checksum:
         parser.error("--url needs --checksum")
@@ -76,16 +80,22 @@ def address() -> tuple[str, str]:
 
 
 def download(url: str, archive: Path, checksum: str) -> None:
-    """Download to `archive`, by way of `archive.part`, which a repeated call continues. Raises InputError."""
+    """Download to `archive`, by way of `archive.part`, which a repeated call continues. Raises
+    InputError.
+    """
     part = archive.with_name(archive.name + ".part")
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
-            if response.status != 206:  # the server does not go on where we are, it sends everything
+            # The server does not go on where we are, it sends everything
+            if response.status != 206:
                 have = 0
             total = have + int(response.headers.get("Content-Length", 0))
-            say(f"stage -1: {url}: {total / 1e9:.2f} GB" + (f", going on at {have / 1e9:.2f} GB" if have else ""))
+            say(
+                f"stage -1: {url}: {total / 1e9:.2f} GB"
+                + (f", going on at {have / 1e9:.2f} GB" if have else "")
+            )
             with (
                 open(part, "ab" if have else "wb") as file,
                 tqdm(total=total, initial=have, unit="B", unit_scale=True) as bar,
@@ -94,14 +104,24 @@ def download(url: str, archive: Path, checksum: str) -> None:
                     file.write(block)
                     bar.update(len(block))
         if part.stat().st_size < total:
-            raise InputError(f"{url}: the connection closed early: the same command goes on where it stopped")
+            raise InputError(
+                f"{url}: the connection closed early: the same command goes on where it stopped"
+            )
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: nothing is left to send, the file is whole
             raise InputError(
-                f"{url}: the server answers {error.code} {error.reason}: check the address, try again later"
+                f"{url}: the server answers {error.code} {error.reason}: check the address, try"
+                " again later"
             ) from error
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise InputError(f"{url}: the download broke ({error}): the same command goes on where it stopped") from error
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        ConnectionError,
+        TimeoutError,
+    ) as error:
+        raise InputError(
+            f"{url}: the download broke ({error}): the same command goes on where it stopped"
+        ) from error
     try:
         check(part, checksum)
     except InputError:
@@ -115,11 +135,16 @@ def check(archive: Path, checksum: str) -> None:
     with open(archive, "rb") as file:
         found = hashlib.file_digest(file, "md5" if len(checksum) == 32 else "sha256").hexdigest()
     if found != checksum.lower():
-        raise InputError(f"{archive}: wrong checksum ({found}, expected {checksum}): remove it and download it again")
+        raise InputError(
+            f"{archive}: wrong checksum ({found}, expected {checksum}): remove it and download it"
+            " again"
+        )
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack into `folder`, which gets its content only when all of it is there. Raises InputError."""
+    """Unpack into `folder`, which gets its content only when all of it is there. Raises
+    InputError.
+    """
     partial = folder / ".unpacking.part"
     partial.mkdir()
     try:
@@ -130,12 +155,19 @@ def unpack(archive: Path, folder: Path) -> None:
         while not (content / "wav48_silence_trimmed").is_dir():
             inner = [path for path in content.iterdir() if path.is_dir()]
             if len(inner) != 1:
-                raise InputError(f"{archive}: holds no wav48_silence_trimmed folder: is this VCTK 0.92?")
+                raise InputError(
+                    f"{archive}: holds no wav48_silence_trimmed folder: is this VCTK 0.92?"
+                )
             content = inner[0]
-        for path in sorted(content.iterdir(), key=lambda path: path.name == "wav48_silence_trimmed"):  # it comes last
+        # It comes last
+        for path in sorted(
+            content.iterdir(), key=lambda path: path.name == "wav48_silence_trimmed"
+        ):
             path.rename(folder / path.name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise InputError(f"{archive}: is no whole zip archive ({error}): remove it and download it again") from error
+        raise InputError(
+            f"{archive}: is no whole zip archive ({error}): remove it and download it again"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

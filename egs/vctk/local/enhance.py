@@ -56,7 +56,9 @@ def enhance(model: Path, weights: str, folder: Path, out: Path, jobs: int) -> No
     for outcome in progress(workers.each(work, tasks, jobs=jobs), total=len(tasks), label=label):
         source, file, key = outcome.item
         if outcome.reason:
-            reasons.append(outcome.reason if key in outcome.reason else f"{source}: {outcome.reason}")
+            reasons.append(
+                outcome.reason if key in outcome.reason else f"{source}: {outcome.reason}"
+            )
         else:
             known.add(key, wanted[key], file)
     if reasons:

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Make the mini corpus: espeak-ng voices reading public-domain sentences, in the layout of VCTK 0.92.
+"""Make the mini corpus: espeak-ng voices reading public-domain sentences, in the layout of VCTK
+0.92.
 
     make_mini.py [--voices N] [--sentences N] [--jobs N] DIR
 
-Speakers are p901, p902, ...; sentences 001 to 003 are read by all of them (as VCTK's 001 to 024 are), the others, from 025
-on, by one voice each. 48 kHz FLAC as in VCTK, made from espeak-ng's 22.05 kHz. Every sample is the same at every making:
-conf/mini_digests.txt has a digest of each recording's samples, and a recording that differs from it is said.
+Speakers are p901, p902, ...; sentences 001 to 003 are read by all of them (as VCTK's 001 to 024
+are), the others, from 025 on, by one voice each. 48 kHz FLAC as in VCTK, made from espeak-ng's
+22.05 kHz. Every sample is the same at every making: conf/mini_digests.txt has a digest of each
+recording's samples, and a recording that differs from it is said.
 """
 
 from __future__ import annotations
@@ -58,8 +60,10 @@ _LONGEST_PATH = 120  # bytes; espeak-ng keeps 160 of a path, with names of its o
 
 
 def synthesise(voice: str, rate: int, pitch: int, sentences: list[str]) -> list[np.ndarray]:
-    """Speak the sentences: a list of int16 samples at 22050 Hz. espeak-ng keeps state from one sentence to the next, so
-    the same sound comes again only from a fresh process that speaks the same sentences in the same order."""
+    """Speak the sentences: a list of int16 samples at 22050 Hz. espeak-ng keeps state from one
+    sentence to the next, so the same sound comes again only from a fresh process that speaks the
+    same sentences in the same order.
+    """
     with short_path(espeakng_loader.get_data_path()) as data:
         return _speak(data, voice, rate, pitch, sentences)
 
@@ -75,12 +79,18 @@ def _speak(data: str, voice: str, rate: int, pitch: int, sentences: list[str]) -
         return 0
 
     if espeak.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), _DONT_EXIT) != 22050:
-        raise InputError("espeak-ng: cannot be initialised: reinstall the package espeakng-loader as the lock pins it")
+        raise InputError(
+            "espeak-ng: cannot be initialised: reinstall the package espeakng-loader as the lock"
+            " pins it"
+        )
     # The breath of f2, f3 and f5 is noise of a generator that espeak_Initialize seeds with the time
     espeak.espeak_ng_SetRandSeed(ctypes.c_long(1))
     espeak.espeak_SetSynthCallback(collect)
     if espeak.espeak_SetVoiceByName(voice.encode()) != 0:
-        raise InputError(f"espeak-ng: has no voice {voice}: reinstall the package espeakng-loader as the lock pins it")
+        raise InputError(
+            f"espeak-ng: has no voice {voice}: reinstall the package espeakng-loader as the lock"
+            " pins it"
+        )
     espeak.espeak_SetParameter(_RATE, rate, 0)
     espeak.espeak_SetParameter(_PITCH, pitch, 0)
     spoken = []
@@ -118,10 +128,14 @@ def make_speaker(task: tuple[Path, int, int]) -> dict[str, str]:
     numbered = dict(enumerate(text[:SHARED], start=1)) | dict(enumerate(own, start=FIRST_OWN))
     numbered = dict(list(numbered.items())[:count])
     digests = {}
-    for number, samples in zip(numbered, synthesise(voice, rate, pitch, list(numbered.values())), strict=True):
+    for number, samples in zip(
+        numbered, synthesise(voice, rate, pitch, list(numbered.values())), strict=True
+    ):
         utt_id = f"{spk_id}_{number:03d}"
         # 0.9: resampling may overshoot full scale
-        samples = audio.to_pcm16(audio.resample(0.9 / 32768 * samples.astype(np.float64), 22050, 48000))
+        samples = audio.to_pcm16(
+            audio.resample(0.9 / 32768 * samples.astype(np.float64), 22050, 48000)
+        )
         digests[utt_id] = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()[:16]
         flac = corpus / "wav48_silence_trimmed" / spk_id / f"{utt_id}_mic1.flac"
         flac.parent.mkdir(parents=True, exist_ok=True)
@@ -135,10 +149,22 @@ def make_speaker(task: tuple[Path, int, int]) -> dict[str, str]:
 @program
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--voices", type=positive, default=len(VOICES), help=f"number of speakers, at most {len(VOICES)}")
-    parser.add_argument("--sentences", type=positive, default=SHARED + MAX_OWN, help="per speaker, the shared ones included")
+    parser.add_argument(
+        "--voices",
+        type=positive,
+        default=len(VOICES),
+        help=f"number of speakers, at most {len(VOICES)}",
+    )
+    parser.add_argument(
+        "--sentences",
+        type=positive,
+        default=SHARED + MAX_OWN,
+        help="per speaker, the shared ones included",
+    )
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("dir", type=Path)
     arguments = parser.parse_args()
@@ -153,28 +179,42 @@ def main() -> None:
     known = read_table(DIGESTS)
     if others := [utt_id for utt_id, digest in digests.items() if known.get(utt_id) != digest]:
         say(
-            f"WARNING: {len(others)} of {len(digests)} recordings of {arguments.dir}, the first {others[0]}, are not those that the "
-            "repository's figures rest on: is espeakng-loader the version that requirements.lock pins?"
+            f"WARNING: {len(others)} of {len(digests)} recordings of {arguments.dir}, the first"
+            f" {others[0]}, are not those that the repository's figures rest on: is espeakng-loader"
+            " the version that requirements.lock pins?"
         )
-    say(f"mini corpus: {arguments.voices} voices with {arguments.sentences} sentences each in {arguments.dir}")
+    say(
+        f"mini corpus: {arguments.voices} voices with {arguments.sentences} sentences each in"
+        f" {arguments.dir}"
+    )
 
 
 def make(corpus: Path, voices: int, sentences: int, jobs: int) -> dict[str, str]:
-    """Write a whole corpus into a new folder; returns utt_id -> digest of its samples. Raises InputError, OSError."""
+    """Write a whole corpus into a new folder; returns utt_id -> digest of its samples. Raises
+    InputError, OSError.
+    """
     tasks = [(corpus, index, sentences) for index in range(voices)]
     digests: dict[str, str] = {}
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
         try:
-            for made in progress(pool.map(make_speaker, tasks), total=voices, label="mini corpus", unit="voices"):
+            for made in progress(
+                pool.map(make_speaker, tasks), total=voices, label="mini corpus", unit="voices"
+            ):
                 digests |= made
         except BrokenProcessPool as error:
-            raise InputError(f"{corpus}: a process that made recordings has died: repeat the command") from error
+            raise InputError(
+                f"{corpus}: a process that made recordings has died: repeat the command"
+            ) from error
     info = io.StringIO()
     info.write("ID  AGE  GENDER  ACCENTS  REGION COMMENTS\n")
     for index, (voice, _, _, gender, accent) in enumerate(VOICES[:voices]):
         info.write(f"p{901 + index}  0  {gender}    {accent}    (espeak-ng voice {voice})\n")
     (corpus / "speaker-info.txt").write_text(info.getvalue(), encoding="utf-8")
-    (corpus / MINI).write_text("Made by egs/vctk/local/make_mini.py, for a first look.\n", encoding="utf-8")
+    (corpus / MINI).write_text(
+        "Made by egs/vctk/local/make_mini.py, for a first look.\n", encoding="utf-8"
+    )
     return digests
 
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Stage 3: limits to compare with, made with the clean STFT at hand (Hann, 512/128 at 16 kHz).
 
-    oracle.py [--jobs N] DATADIR MAGNITUDE MASK        writes enhanced/ and enhanced.scp into the folders MAGNITUDE and MASK
+    oracle.py [--jobs N] DATADIR MAGNITUDE MASK
 
-MAGNITUDE: clean magnitude, noisy phase. MASK: the best gain within [0, 1] on every noisy bin, as mask-based denoisers apply.
+writes enhanced/ and enhanced.scp into the folders MAGNITUDE and MASK.
+
+MAGNITUDE: clean magnitude, noisy phase. MASK: the best gain within [0, 1] on every noisy bin, as
+mask-based denoisers apply.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ KINDS = ("magnitude", "mask")
 
 
 def oracle(clean: np.ndarray, noisy: np.ndarray, sample_rate: int, kind: str) -> np.ndarray:
-    """(T,), (T,) -> (T,): the STFT magnitude of the first at the phase of the second; mask: where that is no amplification."""
+    """(T,), (T,) -> (T,): the STFT magnitude of the first at the phase of the second; mask: where
+    that is no amplification.
+    """
     hop_length = round(WINDOW_S * sample_rate / HOPS_PER_WINDOW)
     n_fft = hop_length * HOPS_PER_WINDOW
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_fft) / n_fft)
@@ -45,7 +50,9 @@ def work(task: tuple[Path, Path, dict[str, Path]]) -> None:
 @program
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("data", type=Path, metavar="DATADIR")
@@ -63,10 +70,14 @@ def write_oracles(folder: Path, folders: dict[str, Path], jobs: int) -> None:
     sources = [file_digests(files, jobs=jobs) for files in (data.wav, data.noisy)]
     files, known, wanted, due = {}, {}, {}, set()
     for kind, out in folders.items():
-        files[kind] = {utt_id: (out / f"enhanced/{utt_id}.wav").resolve() for utt_id in data.utt_ids}
+        files[kind] = {
+            utt_id: (out / f"enhanced/{utt_id}.wav").resolve() for utt_id in data.utt_ids
+        }
         known[kind] = Provenance(out / "enhanced.made")
         wanted[kind] = {
-            utt_id: made_from("oracle", kind, WINDOW_S, HOPS_PER_WINDOW, *(own[utt_id] for own in sources))
+            utt_id: made_from(
+                "oracle", kind, WINDOW_S, HOPS_PER_WINDOW, *(own[utt_id] for own in sources)
+            )
             for utt_id in data.utt_ids
         }
         due |= set(known[kind].due(wanted[kind], file_digests(files[kind], jobs=jobs)))

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What the procedure does to speech, measured for NOTES.md with the project's own code; not a stage of run.sh.
+"""What the procedure does to speech, measured for NOTES.md with the project's own code; not a stage
+of run.sh.
 
     physics.py [--utterances N] [--jobs N] DATADIR
 
-Zeroing alone: the SI-SDR that the redundancy predicts, and that of one who knows the mask. Every manipulation alone: what the best
-gain within [0, 1] repairs, and what the clean magnitude would.
+Zeroing alone: the SI-SDR that the redundancy predicts, and that of one who knows the mask. Every
+manipulation alone: what the best gain within [0, 1] repairs, and what the clean magnitude would.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ METRICS = ("pesq_wb", "si_sdr")
 @program
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--utterances", type=positive, default=24)
     parser.add_argument("--jobs", type=positive, default=1)
@@ -52,30 +55,46 @@ def main() -> None:
             measured, known, other = np.mean([outcome.value() for outcome in outcomes], axis=0)
             predicted = 10 * np.log10((1 - share) * redundancy / share)
             print(
-                f"| {share:.0%} | {redundancy} | {predicted:.1f} | {measured:.1f} | {known:.1f} | {other:.1f} |",
+                f"| {share:.0%} | {redundancy} | {predicted:.1f} | {measured:.1f} | {known:.1f} |"
+                f" {other:.1f} |",
                 flush=True,
             )
 
-    print("\n| PESQ-WB / SI-SDR dB | noisy | oracle mask | oracle magnitude |\n|---|---:|---:|---:|")
+    print(
+        "\n| PESQ-WB / SI-SDR dB | noisy | oracle mask | oracle magnitude |\n|---|---:|---:|---:|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name in ("zero", "scale", "add", "default", "heavy"):
             noise = CONF / ("noise.yaml" if name == "default" else f"noise_{name}.yaml")
             work = partial(write_oracles, noise=noise, folder=Path(folder) / name)
-            made = {outcome.item[0]: outcome.value() for outcome in workers.each(work, files, jobs=arguments.jobs)}
+            made = {
+                outcome.item[0]: outcome.value()
+                for outcome in workers.each(work, files, jobs=arguments.jobs)
+            }
             cells = []
             for kind in range(3):
                 pairs = [scoring.Pair(utt_id, clean, made[utt_id][kind]) for utt_id, clean in files]
                 rows = list(
-                    progress(scoring.score(pairs, jobs=arguments.jobs, metrics=METRICS), total=len(pairs), label=name)
+                    progress(
+                        scoring.score(pairs, jobs=arguments.jobs, metrics=METRICS),
+                        total=len(pairs),
+                        label=name,
+                    )
                 )
-                cells.append(" / ".join(f"{np.mean([row[metric] for row in rows]):.2f}" for metric in METRICS))
+                cells.append(
+                    " / ".join(
+                        f"{np.mean([row[metric] for row in rows]):.2f}" for metric in METRICS
+                    )
+                )
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def zeroing(task: tuple[str, Path], *, share: float, redundancy: int) -> tuple[float, float, float]:
-    """SI-SDR in dB of the zeroed utterance, and after inverting the corruption with its own mask and with another's.
+    """SI-SDR in dB of the zeroed utterance, and after inverting the corruption with its own mask
+    and with another's.
 
-    Zeroing is linear: the procedure itself, applied to any signal under the same utt_id, is the operator to invert.
+    Zeroing is linear: the procedure itself, applied to any signal under the same utt_id, is the
+    operator to invert.
     """
     utt_id, path = task
     clean, sample_rate = audio.read_mono(path, dtype="float64")
@@ -85,7 +104,9 @@ def zeroing(task: tuple[str, Path], *, share: float, redundancy: int) -> tuple[f
     noisy = procedure.apply(clean, utt_id, sample_rate)
     scores = [si_sdr(Signals(clean, noisy, None, sample_rate))]
     for known in (utt_id, f"not {utt_id}"):
-        corrupt = LinearOperator((len(clean),) * 2, lambda wave, known=known: procedure.apply(wave, known, sample_rate))
+        corrupt = LinearOperator(
+            (len(clean),) * 2, lambda wave, known=known: procedure.apply(wave, known, sample_rate)
+        )
         inverted, _ = gmres(corrupt, noisy, rtol=1e-6, restart=40, maxiter=2)
         scores.append(si_sdr(Signals(clean, inverted, None, sample_rate)))
     return tuple(scores)

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Stage 0: from a corpus to Kaldi data directories DATA/train, DATA/dev and DATA/test, with speakers of their own each.
+"""Stage 0: from a corpus to Kaldi data directories DATA/train, DATA/dev and DATA/test, with
+speakers of their own each.
 
     prepare.py --corpus DIR [--split FILE] [--subset N] [--sample-rate HZ] [--jobs N] DATA
 
-Recordings that are already mono at the wanted rate are used where they lie; others are converted into DATA/local. Bad
-recordings are reported, listed in DATA/skipped and left out. What was made from what stands in DATA/corpus.yaml and, for
-every recording, in DATA/local/prepared.made: the same command again prepares what has changed.
+Recordings that are already mono at the wanted rate are used where they lie; others are converted
+into DATA/local. Bad recordings are reported, listed in DATA/skipped and left out. What was made
+from what stands in DATA/corpus.yaml and, for every recording, in DATA/local/prepared.made: the same
+command again prepares what has changed.
 """
 
 from __future__ import annotations
@@ -40,14 +42,24 @@ _REPORTED = 5
 @program
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--corpus", type=Path)
-    parser.add_argument("--split", type=Path, help="YAML: dev: [speakers], test: [speakers]; the others are in train")
-    parser.add_argument("--subset", type=positive, help="use at most this many recordings per speaker")
+    parser.add_argument(
+        "--split",
+        type=Path,
+        help="YAML: dev: [speakers], test: [speakers]; the others are in train",
+    )
+    parser.add_argument(
+        "--subset", type=positive, help="use at most this many recordings per speaker"
+    )
     parser.add_argument("--sample-rate", type=positive)
     parser.add_argument("--jobs", type=positive, default=1)
-    parser.add_argument("--check", action="store_true", help="only check that DATA was made from what is named here")
+    parser.add_argument(
+        "--check", action="store_true", help="only check that DATA was made from what is named here"
+    )
     parser.add_argument("data", type=Path)
     arguments = parser.parse_args()
     data = arguments.data
@@ -60,7 +72,9 @@ def main() -> None:
     made_before = read_yaml(data / RECORD) if (data / RECORD).is_file() else None
     if made_before:
         if made_before.get("format") != FORMAT:
-            raise InputError(f"{data}: was made by another version of this recipe: choose another --data")
+            raise InputError(
+                f"{data}: was made by another version of this recipe: choose another --data"
+            )
         refuse_other(made_before, wanted, data, strict=not arguments.check)
     if arguments.check:
         if not made_before:
@@ -71,30 +85,53 @@ def main() -> None:
     prepare(arguments, wanted, data, made_before)
 
 
-def prepare(arguments: argparse.Namespace, wanted: dict, data: Path, made_before: dict | None) -> None:
-    """Prepare what is not prepared yet, or what has changed since. made_before: the record of a finished stage 0."""
+def prepare(
+    arguments: argparse.Namespace, wanted: dict, data: Path, made_before: dict | None
+) -> None:
+    """Prepare what is not prepared yet, or what has changed since. made_before: the record of a
+    finished stage 0.
+    """
     if data.resolve().is_relative_to(arguments.corpus.resolve()):
         raise InputError(
-            f"{data}: lies inside the corpus, which would then hold what is made from it: choose another --data"
+            f"{data}: lies inside the corpus, which would then hold what is made from it: choose"
+            " another --data"
         )
     named = wanted["split"] or {}
-    corpus = read(arguments.corpus, known_speakers={name for listed in named.values() for name in listed})
+    corpus = read(
+        arguments.corpus, known_speakers={name for listed in named.values() for name in listed}
+    )
     speakers = c_sorted({recording.speaker for recording in corpus.recordings})
     split = decide_split(corpus, speakers, wanted["split"])
     chosen = select(corpus, split, arguments.subset)
     mini = (arguments.corpus / MINI).is_file()
-    record = {**wanted, "format": FORMAT, "mini": mini, "layout": corpus.layout, "speakers": {name: split[name] for name in SPLITS}}
+    record = {
+        **wanted,
+        "format": FORMAT,
+        "mini": mini,
+        "layout": corpus.layout,
+        "speakers": {name: split[name] for name in SPLITS},
+    }
     if made_before and made_before.get("speakers") != record["speakers"]:
-        raise InputError(f"{data}: {arguments.corpus} has other speakers than when it was made: choose another --data")
+        raise InputError(
+            f"{data}: {arguments.corpus} has other speakers than when it was made: choose another"
+            " --data"
+        )
     with owning(data, *(data / name for name in SPLITS)):
         work = Recordings(data, arguments.corpus, arguments.sample_rate, arguments.jobs)
         recordings = [recording for listed in chosen.values() for recording in listed]
         due = work.due(recordings)
-        if made_before and not due and all(work.is_written(name, listed) for name, listed in chosen.items()):
+        if (
+            made_before
+            and not due
+            and all(work.is_written(name, listed) for name, listed in chosen.items())
+        ):
             say(f"stage 0: {data} is up to date")
             return
         if made_before:
-            say(f"stage 0: {arguments.corpus} has changed since {data} was made: {len(due)} recordings to prepare anew")
+            say(
+                f"stage 0: {arguments.corpus} has changed since {data} was made: {len(due)}"
+                " recordings to prepare anew"
+            )
         else:
             found = f"{len(corpus.recordings)} recordings, {len(speakers)} speakers"
             say(f"stage 0: {arguments.corpus} is a {corpus.layout} corpus: {found}")
@@ -103,17 +140,24 @@ def prepare(arguments: argparse.Namespace, wanted: dict, data: Path, made_before
         report_skipped(skipped, data)
         ids = kaldi_ids(corpus.recordings)
         for name, listed in chosen.items():
-            work.write(name, listed, ids, keep_noise=bool(made_before) and corpus.layout != "parallel")
-        work.known.keep(key for recording in recordings for key in keys(recording) if key in work.known.made)
+            work.write(
+                name, listed, ids, keep_noise=bool(made_before) and corpus.layout != "parallel"
+            )
+        work.known.keep(
+            key for recording in recordings for key in keys(recording) if key in work.known.made
+        )
         write_atomically(data / "split.yaml", dump_yaml({name: split[name] for name in SPLITS}))
         write_atomically(data / RECORD, dump_yaml(record))  # last: now the stage is finished
 
 
 def kaldi_ids(recordings: list[Recording]) -> dict[str, str]:
-    """Speaker -> spk_id such that Kaldi accepts the order of utt2spk. Raises InputError where no spk_id can do that."""
+    """Speaker -> spk_id such that Kaldi accepts the order of utt2spk. Raises InputError where no
+    spk_id can do that.
+    """
     names = {recording.speaker for recording in recordings}
     for ids in (dict(zip(names, names, strict=True)), speaker_ids(names)):
-        order = [ids[recording.speaker] for recording in recordings]  # recordings are sorted by utt_id
+        # Recordings are sorted by utt_id
+        order = [ids[recording.speaker] for recording in recordings]
         if order == c_sorted(order) and len(set(ids.values())) == len(names):
             return ids
     last = None
@@ -122,18 +166,21 @@ def kaldi_ids(recordings: list[Recording]) -> dict[str, str]:
         if recording.speaker != last:
             if recording.speaker in closed:
                 raise InputError(
-                    f"{recording.clean}: sorted by utt_id, {last}'s recordings stand among those of {recording.speaker}, which "
-                    "Kaldi refuses: rename one of the two speakers"
+                    f"{recording.clean}: sorted by utt_id, {last}'s recordings stand among those of"
+                    f" {recording.speaker}, which Kaldi refuses: rename one of the two speakers"
                 )
             closed.add(last)
             last = recording.speaker
     raise InputError(
-        "the speakers' names do not sort as their recordings do, which Kaldi wants: give them equal lengths"
+        "the speakers' names do not sort as their recordings do, which Kaldi wants: give them equal"
+        " lengths"
     )
 
 
 def announce_cost(recordings: list[Recording], data: Path, sample_rate: int, jobs: int) -> None:
-    """For a large corpus: say beforehand how much disk and time it will take. Raises InputError where the disk is too small."""
+    """For a large corpus: say beforehand how much disk and time it will take. Raises InputError
+    where the disk is too small.
+    """
     size = sum(recording.clean.stat().st_size for recording in recordings)
     if size < _LARGE_BYTES:
         return
@@ -143,7 +190,11 @@ def announce_cost(recordings: list[Recording], data: Path, sample_rate: int, job
             sample.append((recording.clean.stat().st_size, sf.info(recording.clean)))
     if not sample:
         return
-    duration_s = sum(info.duration for _, info in sample) * size / sum(file_bytes for file_bytes, _ in sample)
+    duration_s = (
+        sum(info.duration for _, info in sample)
+        * size
+        / sum(file_bytes for file_bytes, _ in sample)
+    )
     converts = sample[0][1].samplerate != sample_rate
     given = recordings[0].noisy is not None
     files_written = (2 if given else 1) * converts + (0 if given else 1)
@@ -154,12 +205,14 @@ def announce_cost(recordings: list[Recording], data: Path, sample_rate: int, job
     core_s += 0 if given else duration_s / CORRUPTING * sample_rate / 16000
     minutes = core_s / jobs / 60
     say(
-        f"stage 0: {len(recordings)} recordings, about {duration_s / 3600:.0f} h of audio: stages 0 and 1 will take about "
-        f"{need / 1e9:.0f} GB in {data} ({free / 1e9:.0f} GB are free) and {minutes:.0f} minutes with {jobs} job(s)"
+        f"stage 0: {len(recordings)} recordings, about {duration_s / 3600:.0f} h of audio: stages 0"
+        f" and 1 will take about {need / 1e9:.0f} GB in {data} ({free / 1e9:.0f} GB are free) and"
+        f" {minutes:.0f} minutes with {jobs} job(s)"
     )
     if need > free:
         raise InputError(
-            f"{data}: {need / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free: use --subset, or --data on another disk"
+            f"{data}: {need / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free: use --subset, or"
+            " --data on another disk"
         )
 
 
@@ -175,13 +228,18 @@ def report_skipped(skipped: list[str], data: Path) -> None:
 
 
 def refuse_other(made_from: dict, wanted: dict, data: Path, *, strict: bool) -> None:
-    """Refuse data made from something else than what is wanted. strict: an option that is not given counts as well."""
+    """Refuse data made from something else than what is wanted. strict: an option that is not given
+    counts as well.
+    """
     for key, value in wanted.items():
         if (strict or value is not None) and made_from.get(key) != value:
             option = f"--{key.replace('_', '-')}"
             was, now = made_from.get(key) or "none", value or "none"
             detail = "another split" if key == "split" else f"{option} {was}, not {now}"
-            raise InputError(f"{data}: was made with {detail}: repeat the same {option}, or choose another --data")
+            raise InputError(
+                f"{data}: was made with {detail}: repeat the same {option}, or choose another"
+                " --data"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Stage 0's recordings: checked and converted one by one, with a table that says what each was made from."""
+"""Stage 0's recordings: checked and converted one by one, with a table that says what each was made
+from.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,11 @@ def keys(recording: Recording) -> dict[str, Path]:
 
 
 class Recordings:
-    """The recordings of DATA at one rate, and the table DATA/local/prepared.made of what each was made from.
+    """The recordings of DATA at one rate, and the table DATA/local/prepared.made of what each was
+    made from.
 
-    A line's `more`: as_it_is, converted or unusable; samples; for given noise, a digest of its samples.
+    A line's `more`: as_it_is, converted or unusable; samples; for given noise, a digest of its
+    samples.
     """
 
     def __init__(self, data: Path, corpus: Path, sample_rate: int, jobs: int):
@@ -61,7 +65,9 @@ class Recordings:
         ]
 
     def prepare(self, recordings: list[Recording]) -> list[str]:
-        """Prepare recordings; returns a line for each that cannot be used. Raises InputError where the machine fails."""
+        """Prepare recordings; returns a line for each that cannot be used. Raises InputError where
+        the machine fails.
+        """
         work, skipped = partial(prepare_recording, folder=self._folder, sample_rate=self._rate), []
         outcomes = workers.each(work, recordings, jobs=self._jobs)
         for outcome in progress(outcomes, total=len(recordings), label="stage 0: reading"):
@@ -92,7 +98,8 @@ class Recordings:
         folder, made = self._data / name, self._of_split(recordings, ids)
         if not len(made):
             raise InputError(
-                f"{self._data}: no usable recording for {name}: see {self._data / 'skipped'}, or change --split"
+                f"{self._data}: no usable recording for {name}: see {self._data / 'skipped'}, or"
+                " change --split"
             )
         for old in (*OF_STAGE_1, *OF_AN_EARLIER_STAGE_0, *(() if keep_noise else ("noise.yaml",))):
             (folder / old).unlink(missing_ok=True)
@@ -107,7 +114,8 @@ class Recordings:
             )
         made.write(folder)
         say(
-            f"  {name:5s} {len(made.spk2utt):4d} speakers  {len(made):6d} recordings  {clock(made.duration_s):>9s}"
+            f"  {name:5s} {len(made.spk2utt):4d} speakers  {len(made):6d} recordings "
+            f" {clock(made.duration_s):>9s}"
         )
 
     def is_written(self, name: str, recordings: list[Recording]) -> bool:
@@ -153,7 +161,9 @@ class Recordings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Files of one recording at the wanted rate. frames: samples of each. digest: of the noisy ones, where there are any."""
+    """Files of one recording at the wanted rate. frames: samples of each. digest: of the noisy
+    ones, where there are any.
+    """
 
     clean: Path
     frames: int
@@ -173,7 +183,8 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
     )
     if len(noisy_samples) != len(samples):
         raise InputError(
-            f"{recording.noisy}: has {len(noisy_samples)} samples, its clean counterpart {len(samples)}: align them first"
+            f"{recording.noisy}: has {len(noisy_samples)} samples, its clean counterpart"
+            f" {len(samples)}: align them first"
         )
     return Prepared(
         clean, len(samples), noisy, hashlib.sha256(noisy_samples.tobytes()).hexdigest()[:16]

@@ -3,9 +3,10 @@
 
     score.py [--jobs N] DATADIR EXPDIR...
 
-An EXPDIR with a model is scored under its experiment's name and seed; others (noisy, oracle_mag) under their own name.
-EXPDIR/noisy needs no enhanced.scp. scores.yaml says what the scores were made from: as long as that is so, they are not made
-again. A DATADIR named test_NAME is a further condition, with folders of its own: EXPDIR/conditions/NAME.
+An EXPDIR with a model is scored under its experiment's name and seed; others (noisy, oracle_mag)
+under their own name. EXPDIR/noisy needs no enhanced.scp. scores.yaml says what the scores were made
+from: as long as that is so, they are not made again. A DATADIR named test_NAME is a further
+condition, with folders of its own: EXPDIR/conditions/NAME.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from gan_denoise.provenance import FORMAT, file_digest
 from gan_denoise.terminal import program, progress, say
 
 INCOMPLETE = (
-    3  # exit status where all was scored that could be, and the columns <metric>_reason say why the rest was not
+    # Exit status where all was scored that could be, and the columns <metric>_reason say why the
+    # rest was not
+    3
 )
 CONDITION_METRICS = ("estoi", "si_sdr")  # and PESQ
 
@@ -36,7 +39,9 @@ CONDITION_METRICS = ("estoi", "si_sdr")  # and PESQ
 @program
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("data", type=Path, metavar="DATADIR")
@@ -66,21 +71,34 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> bool:
     wanted = metrics_at(noise["sample_rate"])
     if condition:
         wanted = (lead_metric(noise["sample_rate"]), *CONDITION_METRICS)
-    pairs = [scoring.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id]) for utt_id in data.utt_ids]
+    pairs = [
+        scoring.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id])
+        for utt_id in data.utt_ids
+    ]
     rests_on = scoring.identity(pairs, wanted, jobs=jobs)
     record = {"format": FORMAT, "made_from": rests_on, "metrics": list(wanted), **about}
     with owning(own):
         target = own / "scores.csv"
         if read_record(target) == record | {"is": file_digest(target)}:
             say(f"stage 4: {target} is up to date")
-            return all(row.get(name) is not None for row in scoring.read_csv(target) for name in wanted)
-        rows = list(score_all(pairs, wanted, jobs, label=", ".join(filter(None, (exp.name, condition)))))
+            return all(
+                row.get(name) is not None for row in scoring.read_csv(target) for name in wanted
+            )
+        rows = list(
+            score_all(pairs, wanted, jobs, label=", ".join(filter(None, (exp.name, condition))))
+        )
         first = {"system": about["system"], "seed": about["seed"], "split": folder.name}
         last = {"fingerprint": noise["fingerprint"]}
         scoring.write_csv(
             target,
             [
-                {**first, "utt_id": row.pop("utt_id"), "spk_id": data.utt2spk[pair.utt_id], **last, **row}
+                {
+                    **first,
+                    "utt_id": row.pop("utt_id"),
+                    "spk_id": data.utt2spk[pair.utt_id],
+                    **last,
+                    **row,
+                }
                 for pair, row in zip(pairs, rows, strict=True)
             ],
         )
@@ -89,12 +107,16 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> bool:
     return all(row[name] is not None for row in rows for name in wanted)
 
 
-def score_all(pairs: list[scoring.Pair], metrics: tuple[str, ...], jobs: int, *, label: str) -> list[dict]:
+def score_all(
+    pairs: list[scoring.Pair], metrics: tuple[str, ...], jobs: int, *, label: str
+) -> list[dict]:
     """Rows in the order of the pairs, and a line about them."""
     scored = scoring.score(pairs, jobs=jobs, metrics=metrics)
     rows = list(progress(scored, total=len(pairs), label=f"stage 4: {label}", unit="utterances"))
     failed = {name: sum(row[name] is None for row in rows) for name in metrics}
-    gaps = ", ".join(f"{name}: {len(rows) - count} of {len(rows)}" for name, count in failed.items() if count)
+    gaps = ", ".join(
+        f"{name}: {len(rows) - count} of {len(rows)}" for name, count in failed.items() if count
+    )
     say(f"stage 4: {label}: {len(rows)} utterances scored; {gaps or 'every metric of each'}")
     return rows
 
@@ -106,7 +128,8 @@ def read_record(scores: Path) -> dict | None:
 
 
 def about_system(exp: Path, fingerprint: str | None) -> dict:
-    """The system in `exp`: its name and seed, and a digest of its settings where it is a model; a limit has its folder's name.
+    """The system in `exp`: its name and seed, and a digest of its settings where it is a model; a
+    limit has its folder's name.
 
     The model must have been trained on the noise `fingerprint` (None: on any). Raises InputError.
     """
@@ -116,11 +139,17 @@ def about_system(exp: Path, fingerprint: str | None) -> dict:
     config = json.loads(config_path.read_text(encoding="utf-8"))
     if fingerprint and config["noise"] != fingerprint:
         raise InputError(
-            f"{exp}: was trained on other noise ({config['noise']}, not {fingerprint}): name its --data, or choose another --exp"
+            f"{exp}: was trained on other noise ({config['noise']}, not {fingerprint}): name its"
+            " --data, or choose another --exp"
         )
     settings = {key: value for key, value in config["experiment"].items() if key != "seed"}
     model = file_digest(config_path.with_name("model.safetensors"))
-    return {"system": config["name"], "seed": config["seed"], "settings": digest(settings), "model": model}
+    return {
+        "system": config["name"],
+        "seed": config["seed"],
+        "settings": digest(settings),
+        "model": model,
+    }
 
 
 if __name__ == "__main__":

@@ -18,31 +18,48 @@ DEV_SHARE, TEST_SHARE = 0.1, 0.15  # of the speakers, where a rule decides
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
-    """Read a split file: lists of speakers under dev, test and, optionally, train. Raises InputError."""
+    """Read a split file: lists of speakers under dev, test and, optionally, train. Raises
+    InputError.
+    """
     split = read_yaml(path, as_text=True)
     check_keys(split, SPLITS, str(path))
     for name in ("dev", "test"):
         if not split.get(name):
             raise InputError(f'{path}: "{name}" lists no speaker')
     for name, listed in split.items():
-        if not isinstance(listed, list) or not all(isinstance(speaker, str) for speaker in listed) or not listed:
-            raise InputError(f'{path}: {name}: expected a list of names, as in {name}: [p226, "001"] (quote numbers)')
+        if (
+            not isinstance(listed, list)
+            or not all(isinstance(speaker, str) for speaker in listed)
+            or not listed
+        ):
+            raise InputError(
+                f'{path}: {name}: expected a list of names, as in {name}: [p226, "001"] (quote'
+                " numbers)"
+            )
     everyone = [speaker for listed in split.values() for speaker in listed]
     for speaker in everyone:
         if everyone.count(speaker) > 1:
             raise InputError(
-                f"{path}: speaker {speaker} is listed twice: a speaker belongs to one of train, dev and test"
+                f"{path}: speaker {speaker} is listed twice: a speaker belongs to one of train, dev"
+                " and test"
             )
     return split
 
 
-def decide_split(corpus: Corpus, speakers: list[str], given: Mapping[str, list[str]] | None) -> dict[str, list[str]]:
-    """Speakers of train, dev and test. Raises InputError where a given split does not fit, or where there are too few."""
+def decide_split(
+    corpus: Corpus, speakers: list[str], given: Mapping[str, list[str]] | None
+) -> dict[str, list[str]]:
+    """Speakers of train, dev and test. Raises InputError where a given split does not fit, or where
+    there are too few.
+    """
     if given:
         for listed in given.values():
             for speaker in listed:
                 if speaker not in speakers:
-                    raise InputError(f'--split: the corpus has no speaker "{speaker}"{nearest(speaker, speakers)}')
+                    raise InputError(
+                        "--split: the corpus has no speaker"
+                        f' "{speaker}"{nearest(speaker, speakers)}'
+                    )
         split = {name: list(given.get(name, [])) for name in SPLITS}
         split["train"] = split["train"] or [
             speaker for speaker in speakers if speaker not in split["dev"] + split["test"]
@@ -51,23 +68,31 @@ def decide_split(corpus: Corpus, speakers: list[str], given: Mapping[str, list[s
         split = _split_by_rule(corpus, speakers)
     if not all(split.values()):
         raise InputError(
-            f"{len(speakers)} speaker(s) in the corpus, {len(split['train'])} left for train: train, dev and test need one each at least"
+            f"{len(speakers)} speaker(s) in the corpus, {len(split['train'])} left for train:"
+            " train, dev and test need one each at least"
         )
     return split
 
 
 def _split_by_rule(corpus: Corpus, speakers: list[str]) -> dict[str, list[str]]:
-    """VCTK's fixed split where its speakers are there; elsewhere the speakers in the order of a hash of their names."""
+    """VCTK's fixed split where its speakers are there; elsewhere the speakers in the order of a
+    hash of their names.
+    """
     if len(speakers) < 3:
         raise InputError(
-            f"the corpus has {len(speakers)} speaker(s): train, dev and test need one each at least, three in all"
+            f"the corpus has {len(speakers)} speaker(s): train, dev and test need one each at"
+            " least, three in all"
         )
     fixed = read_split(CONF / "split_vctk.yaml")
-    if corpus.layout.startswith("VCTK") and all(set(listed) & set(speakers) for listed in fixed.values()):
+    if corpus.layout.startswith("VCTK") and all(
+        set(listed) & set(speakers) for listed in fixed.values()
+    ):
         dev, test = (c_sorted(set(fixed[name]) & set(speakers)) for name in ("dev", "test"))
     else:
         shuffled = sorted(speakers, key=lambda speaker: hashlib.sha256(speaker.encode()).digest())
-        test = c_sorted({recording.speaker for recording in corpus.recordings if recording.split == "test"})
+        test = c_sorted(
+            {recording.speaker for recording in corpus.recordings if recording.split == "test"}
+        )
         others = [speaker for speaker in shuffled if speaker not in test]
         if not test:
             count = max(1, round(TEST_SHARE * len(speakers)))
@@ -77,7 +102,9 @@ def _split_by_rule(corpus: Corpus, speakers: list[str]) -> dict[str, list[str]]:
     return {"train": train, "dev": c_sorted(dev), "test": c_sorted(test)}
 
 
-def select(corpus: Corpus, split: Mapping[str, list[str]], subset: int | None) -> dict[str, list[Recording]]:
+def select(
+    corpus: Corpus, split: Mapping[str, list[str]], subset: int | None
+) -> dict[str, list[Recording]]:
     """The recordings of each split: sentences that several speakers read stay out of dev and test,
     then the first `subset` of each speaker."""
     readers: dict[str, set[str]] = {}
@@ -90,11 +117,16 @@ def select(corpus: Corpus, split: Mapping[str, list[str]], subset: int | None) -
         for speaker in split[name]:
             own = [recording for recording in corpus.recordings if recording.speaker == speaker]
             if name != "train":
-                own = [r for r in own if not r.shared and len(readers.get((r.text or "").casefold(), ())) <= 1]
+                own = [
+                    r
+                    for r in own
+                    if not r.shared and len(readers.get((r.text or "").casefold(), ())) <= 1
+                ]
             chosen[name] += own[:subset]
         chosen[name].sort(key=lambda recording: recording.utt_id.encode())
         if not chosen[name]:
             raise InputError(
-                f"no recording is left for {name}: all its sentences are read by other speakers too: change --split"
+                f"no recording is left for {name}: all its sentences are read by other speakers"
+                " too: change --split"
             )
     return chosen
