@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from gan_denoise import generators
+from gan_denoise.contract import Generator
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 
@@ -69,7 +70,7 @@ def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, An
     write_atomically(folder / "model.safetensors", safetensors.torch.save(weights), durable=True)
 
 
-def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:
     """Read a model directory: the generator in evaluation mode on the CPU, and its config. Raises
     InputError.
     """
@@ -99,7 +100,7 @@ def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def initialise(
-    generator: nn.Module, folder: str | Path, options: Mapping[str, Any], sample_rate: int
+    generator: Generator, folder: str | Path, options: Mapping[str, Any], sample_rate: int
 ) -> None:
     """Start from the weights of a model directory. options: `generator:` of the experiment. Raises
     InputError.

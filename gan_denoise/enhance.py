@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from gan_denoise import audio
 from gan_denoise.arrays import as_columns, as_rate, check_channels
 from gan_denoise.checkpoint import load_model
+from gan_denoise.contract import Generator, streams
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed
 
@@ -34,7 +34,7 @@ class Denoiser:
     """
 
     def __init__(
-        self, generator: nn.Module, sample_rate: int, *, device: str | torch.device = "cpu"
+        self, generator: Generator, sample_rate: int, *, device: str | torch.device = "cpu"
     ):
         self.generator, self.sample_rate = (
             generator.to(device=device, dtype=torch.float32).eval(),
@@ -138,7 +138,7 @@ class Denoiser:
     @property
     def streams(self) -> bool:
         """Whether the generator is causal, with a stated latency: then `stream` works."""
-        return hasattr(self.generator, "latency")
+        return streams(self.generator)
 
     def stream(self, sample_rate: int | None = None, channels: int = 1) -> Live:
         """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest.
@@ -173,21 +173,21 @@ def _in_step(stages: list[Stage], wave: Iterable[np.ndarray]) -> Iterator[list[n
     channels). As long as the signal.
     """
     waiting: list[np.ndarray | None] = [None] * len(stages)
-    heard = said = 0
+    received = emitted = 0
 
     def finished(pieces: list[np.ndarray]) -> list[np.ndarray]:
-        nonlocal said
+        nonlocal emitted
         held = [
             new if old is None else np.concatenate([old, new])
             for old, new in zip(waiting, pieces, strict=True)
         ]
-        ready = min(heard - said, *(len(samples) for samples in held))
+        ready = min(received - emitted, *(len(samples) for samples in held))
         waiting[:] = [samples[ready:].copy() for samples in held]
-        said += ready
+        emitted += ready
         return [samples[:ready] for samples in held]
 
     for piece in wave:
-        heard += len(piece)
+        received += len(piece)
         yield finished([stage.push(piece) for stage in stages])
     yield finished([stage.flush() for stage in stages])
 

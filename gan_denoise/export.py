@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 
 import gan_denoise
 from gan_denoise.checkpoint import load_model
+from gan_denoise.contract import Generator, streams
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.stft import STFT, ExportedSTFT
@@ -29,7 +30,7 @@ TOLERANCE = 1e-4  # between onnxruntime and torch, for signals within full scale
 class Whole(nn.Module):
     """noisy (batch, samples) -> enhanced (batch, samples)."""
 
-    def __init__(self, generator: nn.Module):
+    def __init__(self, generator: Generator):
         super().__init__()
         self.generator = generator
 
@@ -42,7 +43,7 @@ class Step(nn.Module):
     hop_length samples behind, and the next state.
     """
 
-    def __init__(self, generator: nn.Module):
+    def __init__(self, generator: Generator):
         super().__init__()
         self.generator, self.names = generator, list(generator.initial_state())
 
@@ -67,8 +68,11 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
             f" {path.with_suffix('').with_suffix('.onnx').name}"
         )
     generator, config = load_model(folder)
-    streams = hasattr(generator, "latency")
-    targets = {path: Whole, path.with_suffix(".stream.onnx"): Step} if streams else {path: Whole}
+    targets = (
+        {path: Whole, path.with_suffix(".stream.onnx"): Step}
+        if streams(generator)
+        else {path: Whole}
+    )
     for target in targets:
         if target.exists() and not overwrite:
             raise InputError(f"{target}: exists: choose another name, or give --overwrite")
@@ -88,7 +92,7 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
         yield f"{target}: {len(graph) / 2**20:.1f} MiB, differs from torch by at most {differs:.1e}"
 
 
-def _plain(generator: nn.Module) -> nn.Module:
+def _plain(generator: Generator) -> Generator:
     """Weights become plain tensors, every STFT a convolution. Not of a deep copy: it would share
     the classes that weight norm makes.
     """
@@ -102,7 +106,7 @@ def _plain(generator: nn.Module) -> nn.Module:
     return generator.requires_grad_(False)
 
 
-def _graph(module: Whole | Step, generator: nn.Module, config: dict) -> bytes:
+def _graph(module: Whole | Step, generator: Generator, config: dict) -> bytes:
     dynamic, metadata = torch.export.Dim.DYNAMIC, _metadata(generator, config)
     if isinstance(module, Step):
         state = generator.initial_state(2)
@@ -157,7 +161,7 @@ def _lstm(wave, memory, weights, has_biases, layers, dropout, train, both_ways, 
     return op.Squeeze(hidden, [1]), *memory
 
 
-def _metadata(generator: nn.Module, config: dict) -> dict[str, str]:
+def _metadata(generator: Generator, config: dict) -> dict[str, str]:
     return {
         "sample_rate": str(config["sample_rate"]),
         "hop_length": str(generator.hop_length),
@@ -170,7 +174,7 @@ def _metadata(generator: nn.Module, config: dict) -> dict[str, str]:
     }
 
 
-def _check(graph: bytes, generator: nn.Module, kind: type) -> float:
+def _check(graph: bytes, generator: Generator, kind: type) -> float:
     """The largest difference from torch over several lengths, 1 and whole hops among them. Raises
     InputError beyond TOLERANCE.
     """

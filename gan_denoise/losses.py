@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise.config import check_keys, check_number
-from gan_denoise.discriminators import Maps
+from gan_denoise.contract import Maps
 from gan_denoise.errors import InputError
 from gan_denoise.pmsqe import PerceptualDisturbance
 from gan_denoise.stft import STFT

@@ -7,9 +7,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
@@ -46,8 +46,10 @@ def build(
         key: value for key, value in inspect.signature(cls).parameters.items() if key not in given
     }
     check_keys(sizes, parameters, f"{where} {name}")
+    kinds = get_type_hints(cls.__init__)
     for key, value in sizes.items():
-        _check_size(value, parameters[key], f"{where} {name}: {key}")
+        low = 0 if parameters[key].default == 0 else 1
+        _check_size(value, kinds.get(key), f"{where} {name}: {key}", low=low)
     try:
         module = cls(**given, **sizes).float()  # whatever torch's default type is
         # Some sizes show only here that they cannot be
@@ -58,17 +60,16 @@ def build(
     return module
 
 
-def _check_size(value: Any, parameter: inspect.Parameter, where: str) -> None:
-    """Refuse what is no int, float or list of ints where the constructor's annotation says so; 0
-    only where it is the default.
+def _check_size(value: Any, kind: Any, where: str, *, low: int) -> None:
+    """Refuse what is no int, float or list of ints where the constructor's annotation, `kind`, says
+    so. low: the least that an int may be.
     """
-    kind, low = str(parameter.annotation), 0 if parameter.default == 0 else 1
-    if kind == "Sequence[int]":
+    if kind == Sequence[int]:
         if not isinstance(value, list) or not value:
             raise InputError(f"{where}: expected a list of whole numbers, found {value!r}")
         for item in value:
             check_number(item, where, low=1, whole=True)
-    elif kind == "int":
+    elif kind is int:
         check_number(value, where, low=low, whole=True)
-    elif kind == "float":
+    elif kind is float:
         check_number(value, where, low=0.0)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gan_denoise.contract import Generator
 from gan_denoise.stft import STFT
 
 
-class SpectralGenerator(nn.Module):
+class SpectralGenerator(Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced. A subclass gives `body`: (B, N, 3 bins) features ->
     (B, N, width).
 
@@ -42,9 +43,7 @@ class SpectralGenerator(nn.Module):
         self.level_frames = round(level_ms / hop_ms)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 4 * self.stft.bins)
-        with torch.no_grad():  # start at the identity: the mask is 1 + 0i, the residual 0
-            self.head.weight.mul_(0.1)
-            self.head.bias.zero_()
+        start_at_the_identity(self.head)
         self.hop_length = grid * hop_length
         self.receptive_field = (self.level_frames + context) * hop_length + self.stft.n_fft
 
@@ -55,23 +54,12 @@ class SpectralGenerator(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         real, imaginary = self.stft(noisy[:, 0])
         level = self._local_level(real, imaginary)
-        scale = 1.0 / level.clamp_min(1e-7)
-        real, imaginary = real * scale, imaginary * scale
-        # Power-law compression (exponent 0.3) brings quiet bins into a range that a network sees
-        magnitude = (real.square() + imaginary.square()).clamp_min(1e-10).sqrt()
-        compression = magnitude.pow(-0.7)
-        features = torch.cat(
-            [magnitude * compression, real * compression, imaginary * compression], dim=1
-        )
+        real, imaginary, features = compressed(real, imaginary, level, dim=1)
         hidden = self.norm(self.body(features.transpose(1, 2)))
         # Eight bits of mantissa would be heard
         with torch.autocast(hidden.device.type, enabled=False):
             out = self.head(hidden.to(self.head.weight.dtype)).transpose(1, 2)
-        mask_real, mask_imag, residual_real, residual_imag = out.chunk(4, dim=1)
-        mask_real = 1.0 + mask_real
-        # Silence stays silence
-        out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level
-        out_imag = (mask_real * imaginary + mask_imag * real + residual_imag) * level
+        out_real, out_imag = masked(real, imaginary, out, level, dim=1)
         return self.stft.inverse(out_real, out_imag, noisy.shape[-1])[:, None]
 
     def _local_level(self, real: Tensor, imaginary: Tensor) -> Tensor:
@@ -80,6 +68,47 @@ class SpectralGenerator(nn.Module):
         reach = self.level_frames
         mean = F.avg_pool1d(power, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
         return mean.sqrt()
+
+
+def start_at_the_identity(head: nn.Linear) -> None:
+    """First weights of a head for `masked`: the mask is 1 + 0i and the residual 0, nearly."""
+    with torch.no_grad():
+        head.weight.mul_(0.1)
+        head.bias.zero_()
+
+
+def compressed(
+    real: Tensor, imaginary: Tensor, level: Tensor, *, dim: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Bins along `dim`, divided by the level, and the features made of them: magnitude, real and
+    imaginary part under power-law compression (exponent 0.3), which brings quiet bins into a range
+    that a network sees.
+    """
+    scale = 1.0 / level.clamp_min(1e-7)
+    real, imaginary = real * scale, imaginary * scale
+    magnitude = (real.square() + imaginary.square()).clamp_min(1e-10).sqrt()
+    compression = magnitude.pow(-0.7)
+    parts = [magnitude * compression, real * compression, imaginary * compression]
+    return real, imaginary, torch.cat(parts, dim=dim)
+
+
+def masked(
+    real: Tensor, imaginary: Tensor, out: Tensor, level: Tensor, *, dim: int
+) -> tuple[Tensor, Tensor]:
+    """What a head's output (four times the bins along `dim`) makes of the bins that `compressed`
+    returned: a complex product with the mask, plus the residual, at their level again.
+    """
+    mask_real, mask_imag, residual_real, residual_imag = out.chunk(4, dim=dim)
+    mask_real = 1.0 + mask_real
+    # The level comes last, so that silence stays silence
+    out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level
+    out_imag = (mask_real * imaginary + mask_imag * real + residual_imag) * level
+    return out_real, out_imag
+
+
+def drop_channels(hidden: Tensor, share: float, *, dim: int) -> Tensor:
+    """Dropout of whole channels: one draw for all places along `dim`, which is time."""
+    return hidden * F.dropout(torch.ones_like(hidden.narrow(dim, 0, 1)), share)
 
 
 def recent_level(

@@ -6,14 +6,15 @@ import json
 import math
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
 import torch
 from auraloss.freq import MultiResolutionSTFTLoss
-from conftest import speech_like
 
 import gan_denoise
+from conftest import speech_like
 from gan_denoise import checkpoint, generators
 from gan_denoise.errors import InputError
 from gan_denoise.losses import LOSSES, Losses, weighted_sum
@@ -150,6 +151,29 @@ def test_unknown_generators_and_sizes_are_refused():
         generators.build({"name": "convnext", "widht": 3}, sample_rate=16000)
     with pytest.raises(InputError, match="kernel_size must be odd"):
         generators.build({"name": "convnext", "kernel_size": 4}, sample_rate=16000)
+
+
+def test_a_generator_is_one_file_and_its_sizes_are_checked(tmp_path, monkeypatch):
+    """With annotations as they are, without `from __future__ import annotations`."""
+    (tmp_path / "scaled.py").write_text(
+        "import torch\n"
+        "from gan_denoise import contract\n"
+        "class Generator(contract.Generator):\n"
+        "    receptive_field, hop_length = 0, 1\n"
+        "    def __init__(self, sample_rate: int = 16000, width: int = 4, gain: float = 1.0):\n"
+        "        super().__init__()\n"
+        "        self.weight = torch.nn.Parameter(torch.full((width,), gain))\n"
+        "    def forward(self, noisy):\n"
+        "        return noisy * self.weight.mean()\n"
+    )
+    monkeypatch.setattr(generators, "__path__", [*generators.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "gan_denoise.generators.scaled", raising=False)
+    assert "scaled" in generators.names()
+    built = generators.build({"name": "scaled", "width": 12}, sample_rate=16000)
+    assert built.weight.shape == (12,)
+    for sizes in ({"width": "twelve"}, {"width": -3.5}, {"width": 0}, {"gain": "loud"}):
+        with pytest.raises(InputError, match=f"generator scaled: {next(iter(sizes))}: expected a"):
+            generators.build({"name": "scaled", **sizes}, sample_rate=16000)
 
 
 @pytest.mark.parametrize("length", [1, 100, 128, 129, 5000])

@@ -1,11 +1,8 @@
 """Discriminators: one file each, found by its name, used together as one bank.
 
-`discriminators/foo.py` holds one class `Discriminator(nn.Module)`: (B, C, T) -> a list with the
-outputs of its sub-discriminators. Such an output is the list of a sub-discriminator's feature maps,
-the score map last: the adversarial loss reads the last, feature matching all others. Its
-constructor takes `in_channels` (1, or 2 where the noisy signal is shown too) and its sizes as
-keywords with defaults. No batch normalisation and nothing else that lets items see each other or
-that remembers earlier passes: one joint pass over real and fake must equal two.
+`discriminators/foo.py` holds one class `Discriminator`, a contract.Discriminator. Its constructor
+takes `in_channels` (1, or 2 where the noisy signal is shown too) and its sizes as keywords with
+defaults.
 """
 
 from __future__ import annotations
@@ -19,9 +16,8 @@ from torch import Tensor, nn
 
 from gan_denoise import registry
 from gan_denoise.config import check_keys
+from gan_denoise.contract import Discriminator, Maps
 from gan_denoise.errors import InputError
-
-Maps = list[list[Tensor]]
 
 
 def names() -> list[str]:
@@ -60,7 +56,7 @@ class Bank(nn.Module):
                 )
                 self.members[name].apply(keep_variance)
 
-    def _probe(self, member: nn.Module) -> None:
+    def _probe(self, member: Discriminator) -> None:
         member(torch.zeros(1, 1 + self.conditional, 512, dtype=torch.float32))
 
     def forward(self, wave: Tensor, noisy: Tensor) -> Maps:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from gan_denoise import contract
 from gan_denoise.stft import STFT
 
 
-class Discriminator(nn.Module):
+class Discriminator(contract.Discriminator):
     """(B, C, T) -> one list of maps per resolution.
 
     n_ffts: samples, with hops of a quarter. channels: of every layer (the paper's 32). Deviations:

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from gan_denoise import contract
 
-class Discriminator(nn.Module):
+
+class Discriminator(contract.Discriminator):
     """(B, C, T) -> one list of maps per scale: the wave itself, averaged to half the rate, to a
     quarter, and so on.
 

@@ -1,10 +1,8 @@
 """Generators: one file each, found by its name.
 
-`generators/foo.py` holds one class `Generator(nn.Module)`: (B, 1, T) float32 noisy -> (B, 1, T)
-float32 enhanced for any T >= 1, without randomness at inference. Its constructor takes
-`sample_rate` in Hz and its sizes as keywords with defaults. It has two attributes, in samples:
-`receptive_field`, how far each side of an output sample its inputs reach, and `hop_length`, the
-grid on which a signal may be cut for processing in chunks (1 where there is none).
+`generators/foo.py` holds one class `Generator`, a contract.Generator or, for live use, a
+contract.StreamingGenerator. Its constructor takes `sample_rate` in Hz and its sizes as keywords
+with defaults.
 """
 
 from __future__ import annotations
@@ -13,9 +11,9 @@ import sys
 from collections.abc import Mapping
 
 import torch
-from torch import nn
 
 from gan_denoise import registry
+from gan_denoise.contract import Generator
 from gan_denoise.errors import InputError
 
 
@@ -24,7 +22,7 @@ def names() -> list[str]:
     return registry.names(sys.modules[__name__])
 
 
-def build(options: Mapping, *, sample_rate: int) -> nn.Module:
+def build(options: Mapping, *, sample_rate: int) -> Generator:
     """Build a generator from `{"name": ..., **sizes}`. Raises InputError for an unknown name or
     size.
     """
@@ -36,7 +34,7 @@ def build(options: Mapping, *, sample_rate: int) -> nn.Module:
     sizes = dict(options)
     name = sizes.pop("name", None)
 
-    def probe(generator: nn.Module) -> None:
+    def probe(generator: Generator) -> None:
         generator(torch.zeros(1, 1, 64, dtype=torch.float32))
 
     return registry.build(

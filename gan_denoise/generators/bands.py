@@ -6,29 +6,27 @@ mixing, gated by what each holds. This is the plan of dual-path networks (DPCRN,
 GTCRN, Rong et al. 2024; FastEnhancer, Ahn et al. 2025) with LSTMs, which a CPU trains faster than
 GRUs, and with mixing instead of attention, since a band never changes its place. Spectra stay under
 power-law compression from the input to the mask, so that 20 dB less is a factor of one half. One
-implementation serves both uses: `step` takes any number of hops and the state; `forward` is one
-step over the whole signal.
+implementation serves both uses: `step`, which takes any number of hops and the state.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_denoise.spectral import recent_level
+from gan_denoise import contract
+from gan_denoise.contract import State
+from gan_denoise.spectral import recent_level, start_at_the_identity
 from gan_denoise.stft import StreamingSTFT
 
-State = dict[str, Tensor]
 _EXPONENT = 0.3  # of the compression
 _STRIDE = 4  # bins from one fine band to the next, each of which sees twice as many
 _BELOW = 2  # bins of silence below the first
 _FRAMES = 3  # that the network sees and the mask weighs: this one and those before
 
 
-class Generator(nn.Module):
+class Generator(contract.StreamingGenerator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
     Output sample t depends on no input beyond t + `latency`, and on all that was before.
@@ -38,8 +36,6 @@ class Generator(nn.Module):
     mixing in a block; must divide width. window_ms, hop_ms: of the STFT; the latency is the window.
     level_ms: past over which the level is taken.
     """
-
-    receptive_field = math.inf  # recurrent
 
     def __init__(
         self,
@@ -70,13 +66,10 @@ class Generator(nn.Module):
         self.decoder = Neighbours(channels)
         self.norm = nn.LayerNorm(channels)
         self.head = nn.Linear(channels, 2 * _STRIDE * 2 * (_FRAMES + 1))
-        with torch.no_grad():  # start at the identity: the mask is 1 + 0i, the residual 0
-            self.head.weight.mul_(0.1)
-            self.head.bias.zero_()
+        start_at_the_identity(self.head)
         self.hop_length, self.latency = hop_length, self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
-        """What the first step starts from: silence. Batch first; the names are the ONNX graph's."""
         like, stft = self.stft.analysis, self.stft
         state = {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
@@ -90,17 +83,7 @@ class Generator(nn.Module):
                 state[f"{name}{index}"] = like.new_zeros(batch, block.bands, block.width)
         return state
 
-    def forward(self, noisy: Tensor) -> Tensor:
-        length, delay = noisy.shape[-1], self.latency - self.hop_length
-        wave = F.pad(noisy[:, 0], (0, delay + -(length + delay) % self.hop_length))
-        enhanced, _ = self.step(wave, self.initial_state(len(noisy)))
-        return enhanced[:, None, delay : delay + length]
-
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, N hops) and the state before -> (B, N hops) and the state after.
-
-        What comes out is latency - hop_length samples behind.
-        """
         # Eight bits of mantissa would be heard: bf16 is for the network alone
         with torch.autocast(noisy.device.type, enabled=False):
             hops = noisy.unflatten(-1, (-1, self.hop_length))

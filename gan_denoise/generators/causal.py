@@ -3,8 +3,7 @@ window ahead.
 
 The blocks of convnext.py with dilated convolutions that look back only (as in TCNs, Bai et al.
 2018, and Conv-TasNet), between a streaming STFT and its inverse. One implementation serves both
-uses: `step` takes any number of hops and the state; `forward` is one step over the whole signal. So
-chunk by chunk equals the whole by construction.
+uses: `step`, which takes any number of hops and the state.
 """
 
 from __future__ import annotations
@@ -15,13 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_denoise.spectral import recent_level
+from gan_denoise import contract
+from gan_denoise.contract import State
+from gan_denoise.spectral import (
+    compressed,
+    drop_channels,
+    masked,
+    recent_level,
+    start_at_the_identity,
+)
 from gan_denoise.stft import StreamingSTFT
 
-State = dict[str, Tensor]
 
-
-class Generator(nn.Module):
+class Generator(contract.StreamingGenerator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced; output sample t depends on no input beyond t +
     `latency`.
 
@@ -54,17 +59,12 @@ class Generator(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 4 * self.stft.bins)
-        with torch.no_grad():  # start at the identity: the mask is 1 + 0i, the residual 0
-            self.head.weight.mul_(0.1)
-            self.head.bias.zero_()
+        start_at_the_identity(self.head)
         self.hop_length, self.latency = hop_length, self.stft.n_fft
         context = sum(block.span for block in self.blocks)
         self.receptive_field = (self.level_frames + context) * hop_length + 2 * self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
-        """What the first step starts from: silence. Every tensor has the batch first; the names are
-        those of the ONNX graph.
-        """
         like, stft = self.stft.analysis, self.stft
         state = {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
@@ -77,42 +77,20 @@ class Generator(nn.Module):
             for index, block in enumerate(self.blocks)
         }
 
-    def forward(self, noisy: Tensor) -> Tensor:
-        length, delay = noisy.shape[-1], self.latency - self.hop_length
-        wave = F.pad(noisy[:, 0], (0, delay + -(length + delay) % self.hop_length))
-        enhanced, _ = self.step(wave, self.initial_state(len(noisy)))
-        return enhanced[:, None, delay : delay + length]
-
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, N hops) and the state before -> (B, N hops), which are latency - hop_length samples
-        behind, and the state after.
-        """
         # Eight bits of mantissa would be heard
         with torch.autocast(noisy.device.type, enabled=False):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             real, imaginary, past = self.stft.analyse(hops, state["past"])
             level, power, age = recent_level(real, imaginary, state["power"], state["age"])
-            scale = 1.0 / level.clamp_min(1e-7)
-            real, imaginary = real * scale, imaginary * scale
-            # Power-law compression (exponent 0.3) brings quiet bins into a range that a network
-            # sees
-            magnitude = (real.square() + imaginary.square()).clamp_min(1e-10).sqrt()
-            compression = magnitude.pow(-0.7)
-            features = torch.cat(
-                [magnitude * compression, real * compression, imaginary * compression], dim=-1
-            )
+            real, imaginary, features = compressed(real, imaginary, level, dim=-1)
         hidden, after = self.embed(features), {"past": past, "power": power, "age": age}
         for index, block in enumerate(self.blocks):
             hidden, after[f"block{index}"] = block(hidden, state[f"block{index}"])
         hidden = self.norm(hidden)
         with torch.autocast(noisy.device.type, enabled=False):
-            mask_real, mask_imag, residual_real, residual_imag = self.head(
-                hidden.to(real.dtype)
-            ).chunk(4, dim=-1)
-            mask_real = 1.0 + mask_real
-            # Silence stays silence
-            out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level
-            out_imag = (mask_real * imaginary + mask_imag * real + residual_imag) * level
+            out = self.head(hidden.to(real.dtype))
+            out_real, out_imag = masked(real, imaginary, out, level, dim=-1)
             enhanced, after["tail"] = self.stft.synthesise(out_real, out_imag, state["tail"])
         return enhanced.flatten(1), after
 
@@ -133,9 +111,8 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.span, self.dropout = (kernel_size - 1) * dilation, dropout
-        self.depthwise = nn.Conv1d(
-            width, width, kernel_size, dilation=dilation, groups=width
-        )  # its weights alone are used
+        # Its weights alone are used
+        self.depthwise = nn.Conv1d(width, width, kernel_size, dilation=dilation, groups=width)
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, expansion * width)
         self.project = nn.Linear(expansion * width, width)
@@ -145,11 +122,10 @@ class Block(nn.Module):
         """hidden (B, N, C), past (B, span, C) -> the same shapes."""
         seen = torch.cat([past.to(hidden.dtype), hidden], dim=1)
         update, (dilation,), count = self.depthwise.bias, self.depthwise.dilation, hidden.shape[1]
-        for tap, weight in enumerate(
-            self.depthwise.weight[:, 0].unbind(dim=1)
-        ):  # quicker than a convolution, for one frame above all
+        # Tap by tap is quicker than a convolution, for one frame above all
+        for tap, weight in enumerate(self.depthwise.weight[:, 0].unbind(dim=1)):
             update = torch.addcmul(update, seen[:, tap * dilation : tap * dilation + count], weight)
         update = F.gelu(self.expand(self.norm(update)))
-        if self.training and self.dropout:  # whole channels: one draw for all frames of an item
-            update = update * F.dropout(torch.ones_like(update[:, :1]), self.dropout)
+        if self.training and self.dropout:
+            update = drop_channels(update, self.dropout, dim=1)
         return hidden + self.scale * self.project(update), seen[:, hidden.shape[1] :]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise.attention import WindowedAttention
-from gan_denoise.spectral import SpectralGenerator
+from gan_denoise.spectral import SpectralGenerator, drop_channels
 
 
 class Generator(SpectralGenerator):
@@ -75,6 +75,6 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         update = self.depthwise(hidden.transpose(1, 2)).transpose(1, 2)
         update = F.gelu(self.expand(self.norm(update)))
-        if self.training and self.dropout:  # whole channels: one draw for all frames of an item
-            update = update * F.dropout(torch.ones_like(update[:, :1]), self.dropout)
+        if self.training and self.dropout:
+            update = drop_channels(update, self.dropout, dim=1)
         return hidden + self.scale * self.project(update)

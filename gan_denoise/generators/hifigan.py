@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from gan_denoise.spectral import SpectralGenerator
+from gan_denoise.spectral import SpectralGenerator, drop_channels
 
 
 class Generator(SpectralGenerator):
@@ -88,10 +87,9 @@ class Generator(SpectralGenerator):
         return hidden[..., :frames].transpose(1, 2)
 
     def _drop(self, hidden: Tensor) -> Tensor:
-        """Whole channels: one draw for all frames of an item."""
-        if not self.training or not self.dropout:
-            return hidden
-        return hidden * F.dropout(torch.ones_like(hidden[..., :1]), self.dropout)
+        if self.training and self.dropout:
+            hidden = drop_channels(hidden, self.dropout, dim=-1)
+        return hidden
 
 
 class Fusion(nn.Module):

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gan_denoise import contract
 from gan_denoise.attention import WindowedAttention
 
 PAPER = (16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 1024)
 
 
-class Generator(nn.Module):
+class Generator(contract.Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
     sample_rate: Hz. channels: of each encoder layer; the decoder mirrors them. kernel_size:

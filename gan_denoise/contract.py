@@ -1,0 +1,77 @@
+"""What the rest of the library asks of a generator and of a discriminator, as types.
+
+It stands outside their folders, since every file in these is one generator or one discriminator.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeGuard
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+State = dict[str, Tensor]
+Maps = list[list[Tensor]]
+
+
+class Generator(nn.Module):
+    """(B, 1, T) float32 noisy -> (B, 1, T) float32 enhanced, for any T >= 1, without randomness at
+    inference.
+
+    receptive_field: how far each side of an output sample its inputs reach, in samples; infinite
+    for a recurrence. hop_length: the grid, in samples, on which a signal may be cut for processing
+    in chunks; 1 where there is none.
+    """
+
+    receptive_field: int | float
+    hop_length: int
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class StreamingGenerator(Generator):
+    """A generator that also works hop by hop, with its state in plain sight, so that chunk by chunk
+    equals the whole by construction: `forward` is one step over the whole signal.
+
+    latency: output sample t depends on no input beyond t + latency, in samples.
+    """
+
+    receptive_field = math.inf
+    latency: int
+
+    def initial_state(self, batch: int = 1) -> State:
+        """What the first step starts from: silence. Every tensor has the batch first; the names are
+        those of the ONNX graph.
+        """
+        raise NotImplementedError
+
+    def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, N hops) and the state before -> (B, N hops), which are latency - hop_length samples
+        behind, and the state after.
+        """
+        raise NotImplementedError
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        length, delay = noisy.shape[-1], self.latency - self.hop_length
+        wave = F.pad(noisy[:, 0], (0, delay + -(length + delay) % self.hop_length))
+        enhanced, _ = self.step(wave, self.initial_state(len(noisy)))
+        return enhanced[:, None, delay : delay + length]
+
+
+def streams(generator: nn.Module) -> TypeGuard[StreamingGenerator]:
+    """Whether a generator works hop by hop."""
+    return hasattr(generator, "latency")
+
+
+class Discriminator(nn.Module):
+    """(B, C, T) -> a list with the outputs of its sub-discriminators, each the list of its feature
+    maps, the score map last: the adversarial loss reads the last, feature matching all others.
+
+    No batch normalisation and nothing else that lets items see each other or that remembers earlier
+    passes: one joint pass over real and fake must equal two.
+    """
+
+    def forward(self, wave: Tensor) -> Maps:
+        raise NotImplementedError
