@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from gan_denoise import __version__, audio, scoring, workers
-from gan_denoise.datadir import read_scp, write_table
+from gan_denoise.datadir import SPLITS, read_scp, write_table
 from gan_denoise.errors import InputError
 from gan_denoise.ids import utt_id_below, utt_id_of_file
 from gan_denoise.metrics import ALL, METRICS
-from gan_denoise.mix import SPLITS
-from gan_denoise.noise import load_once
+from gan_denoise.noise import corrupt_file, load_once
 from gan_denoise.serve import command as serve_command
 from gan_denoise.terminal import fail, progress, say, tell
 
@@ -155,12 +154,7 @@ def run_corrupt(arguments: argparse.Namespace) -> int:
 
 
 def _corrupt(task: Task, *, noise: Path | None, split: str) -> list[str]:
-    clean, sample_rate = audio.read_mono(task.source, dtype="float64")
-    audio.write_wav(
-        task.target,
-        load_once(noise).apply(clean, task.utt_id, sample_rate, split=split),
-        sample_rate,
-    )
+    corrupt_file(noise, task.source, task.target, task.utt_id, split=split)
     return []
 
 
@@ -221,7 +215,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
     # A hop is too little to share
     denoiser = _denoiser(arguments.model, arguments.device, one_thread=True)
     rate = arguments.sample_rate or denoiser.sample_rate
-    return live(denoiser, rate, sys.stdin.fileno(), sys.stdout.fileno())
+    return live(denoiser, rate, sys.stdin.fileno(), sys.stdout.fileno(), say)
 
 
 def run_export(arguments: argparse.Namespace) -> int:

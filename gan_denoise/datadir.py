@@ -14,9 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
+
+SPLITS = ("train", "dev", "test")
 
 
 def c_sorted(words: Iterable[str]) -> list[str]:
@@ -120,6 +124,11 @@ class DataDir:
         for utt_id in c_sorted(self.utt2spk):
             inverse.setdefault(self.utt2spk[utt_id], []).append(utt_id)
         return inverse
+
+    def spread(self, count: int) -> list[str]:
+        """Up to `count` utterances, evenly spread over the list, and so over the speakers."""
+        places = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
+        return [self.utt_ids[place] for place in places]
 
     def write(self, folder: str | Path) -> None:
         """Write the tables that stage 0 makes. `text` is written when it is complete, as Kaldi's

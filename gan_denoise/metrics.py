@@ -212,12 +212,11 @@ def estoi(signals: Signals) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is computed and shown. better: +1 where more is better, -1 where less is."""
+    """How a metric is computed and shown."""
 
     function: Callable[[Signals], float]
     heading: str
     decimals: int
-    better: int = 1
 
 
 METRICS: dict[str, Metric] = {
@@ -227,11 +226,9 @@ METRICS: dict[str, Metric] = {
     "estoi": Metric(estoi, "ESTOI", 3),
     "si_sdr": Metric(si_sdr, "SI-SDR dB", 2),
     "sdr": Metric(sdr, "SDR dB", 2),
-    "wsdr": Metric(wsdr, "wSDR", 3, better=-1),
+    "wsdr": Metric(wsdr, "wSDR", 3),
     "seg_snr": Metric(partial(_framewise, measure=quality.segmental_snr), "segSNR dB", 2),
-    "lsd": Metric(
-        partial(_framewise, measure=quality.log_spectral_distance), "LSD dB", 2, better=-1
-    ),
+    "lsd": Metric(partial(_framewise, measure=quality.log_spectral_distance), "LSD dB", 2),
     "csig": Metric(partial(composite, rating=0), "CSIG", 2),
     "cbak": Metric(partial(composite, rating=1), "CBAK", 2),
     "covl": Metric(partial(composite, rating=2), "COVL", 2),

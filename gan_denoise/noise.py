@@ -14,14 +14,16 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from gan_denoise import audio
 from gan_denoise.config import check_interval, check_keys, check_number, read_yaml
+from gan_denoise.datadir import check_duration
 from gan_denoise.errors import InputError
+from gan_denoise.files import digest
 from gan_denoise.mix import BackgroundNoise
 
 DEFAULT = {
@@ -216,6 +218,25 @@ def load_once(path: Path | None) -> Procedure:
     return Procedure.load(path) if path else default()
 
 
+def corrupt_file(
+    noise: Path | None,
+    source: Path,
+    target: Path,
+    utt_id: str,
+    *,
+    split: str,
+    duration_s: float | None = None,
+) -> None:
+    """Corrupt a mono recording by the procedure of a file (None: the default one). duration_s: what
+    its data directory says that it is. Raises InputError.
+    """
+    clean, sample_rate = audio.read_mono(source, dtype="float64")
+    if duration_s is not None:
+        check_duration(source, utt_id, len(clean), duration_s, sample_rate)
+    noisy = load_once(noise).apply(clean, utt_id, sample_rate, split=split)
+    audio.write_wav(target, noisy, sample_rate)
+
+
 def frame_count(length: int, hop_length: int) -> int:
     """Frames of `stft` for a signal of this many samples."""
     return 1 - (-length // hop_length)
@@ -339,11 +360,6 @@ def spectrogram_db(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     return 20.0 * np.log10(
         np.abs(stft(samples, _window("hann", 4 * hop_length), hop_length)).T + 1e-7
     )
-
-
-def digest(content) -> str:
-    """12 hexadecimal digits of the SHA-256 of a JSON value, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class _Draws:

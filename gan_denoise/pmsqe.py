@@ -16,10 +16,21 @@ from torch.nn import functional as F
 
 from gan_denoise.stft import STFT
 
-# Of P.862 at 16 kHz, where signals have a mean square of 1e7 between 325 and 3250 Hz
+# The figures of ITU-T P.862 (02/2001), section 10.2, and of its reference code at 16 kHz. Powers
+# are on its scale, on which every signal has a mean square of 1e7 between 325 and 3250 Hz.
 _TARGET_POWER, _POWER_SCALE, _LOUDNESS_SCALE = 1e7, 6.910853e-4, 0.1866055
-_SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309  # weights in the MOS
-_LOUDEST = 45.0  # disturbance of a frame
+# 10.2.2.4, partial compensation of the linear transfer function: bands above 20 dB over the
+# threshold of hearing are compared, by at most 20 dB
+_WELL_ABOVE, _BAND_FLOOR, _BAND_GAIN = 100.0, 1e3, (1e-2, 1e2)
+# 10.2.2.5, partial compensation of gain variations, smoothed over two frames
+_FRAME_FLOOR, _FRAME_GAIN, _KEPT, _NEW = 5e3, (3e-4, 5.0), 0.2, 0.8
+# 10.2.2.7, the dead zone: a quarter of the softer of the two loudnesses
+_DEAD_ZONE = 0.25
+# 10.2.2.8, the asymmetry factor: 0 where less than three times the power came out, at most 12
+_ASYMMETRY_FLOOR, _ASYMMETRY_POWER, _ASYMMETRY = 50.0, 1.2, (3.0, 12.0)
+# 10.2.2.9, frames: louder ones weigh less, and none more than 45
+_LOUDER, _LOUDER_SCALE, _LOUDER_POWER, _LOUDEST = 1e5, 1e7, 0.04, 45.0
+_SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309  # 10.2.2.12, weights in the MOS
 
 
 class PerceptualDisturbance(nn.Module):
@@ -54,32 +65,37 @@ class PerceptualDisturbance(nn.Module):
         self.stft.to(clean.device)
         reference, degraded = self._bands(clean), self._bands(enhanced)
         audible = [
-            (bands * (bands > 100.0 * self.threshold)).mean(dim=1, keepdim=True)
+            (bands * (bands > _WELL_ABOVE * self.threshold)).mean(dim=1, keepdim=True)
             for bands in (degraded, reference)
         ]
-        reference = reference * ((audible[0] + 1e3) / (audible[1] + 1e3)).clamp(1e-2, 1e2)
+        # A filter is forgiven: the reference is given the spectrum of what is judged ...
+        transfer = (audible[0] + _BAND_FLOOR) / (audible[1] + _BAND_FLOOR)
+        reference = reference * transfer.clamp(*_BAND_GAIN)
+        # ... and so are slow changes of gain: what is judged gets the reference's level
         total, of_degraded = self._audible(reference), self._audible(degraded)
-        gain = (total + 5e3) / (of_degraded + 5e3)
-        gain = torch.cat([gain[:, :1], 0.8 * gain[:, 1:] + 0.2 * gain[:, :-1]], dim=1).clamp(
-            3e-4, 5.0
-        )
-        degraded = degraded * gain
+        gain = (total + _FRAME_FLOOR) / (of_degraded + _FRAME_FLOOR)
+        smooth = _NEW * gain[:, 1:] + _KEPT * gain[:, :-1]
+        degraded = degraded * torch.cat([gain[:, :1], smooth], dim=1).clamp(*_FRAME_GAIN)
+        # What is small beside what is there is masked
         loudness, target = self._loudness(degraded), self._loudness(reference)
         difference = loudness - target
-        masked = 0.25 * torch.minimum(loudness, target)
+        masked = _DEAD_ZONE * torch.minimum(loudness, target)
         difference = (difference.abs() - masked).clamp_min(0.0)
-        added = ((degraded + 50.0) / (reference + 50.0)) ** 1.2
-        added = torch.where(added < 3.0, torch.zeros_like(added), added.clamp_max(12.0))
+        # What was added is heard as a sound of its own; what is missing is not
+        added = (degraded + _ASYMMETRY_FLOOR) / (reference + _ASYMMETRY_FLOOR)
+        added, (least, most) = added**_ASYMMETRY_POWER, _ASYMMETRY
+        added = torch.where(added < least, torch.zeros_like(added), added.clamp_max(most))
+        # Norms over the bands: 2 for the symmetric disturbance, 1 for the other
         norm = self.width * self.BANDS
         squares = (difference * self.width).square().mean(dim=-1) / self.width
         symmetric = (squares + 1e-10).sqrt() * norm
         asymmetric = (difference * added).mean(dim=-1) * norm
-        weight = ((total[..., 0] + 1e5) / 1e7) ** -0.04
+        weight = ((total[..., 0] + _LOUDER) / _LOUDER_SCALE) ** -_LOUDER_POWER
         frames = _SYMMETRIC * (symmetric * weight).clamp_max(_LOUDEST) + _ASYMMETRIC * (
             asymmetric * weight
         ).clamp_max(_LOUDEST)
-        heard = clean.square().mean(dim=-1) > 1e-10  # silence has no level to be aligned
-        return (frames * heard).mean()
+        sounding = clean.square().mean(dim=-1) > 1e-10  # silence has no level to be aligned
+        return (frames * sounding).mean()
 
     def _bands(self, wave: Tensor) -> Tensor:
         """(B, 1, T) -> powers (B, N, bands), after level alignment."""

@@ -20,11 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from gan_denoise.datadir import DataDir, c_sorted, read_noise
+from gan_denoise.datadir import SPLITS, DataDir, c_sorted, read_noise
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
-from gan_denoise.mix import SPLITS
-from gan_denoise.noise import digest
+from gan_denoise.files import digest, write_atomically
 
 FORMAT = 1  # of what the recipe writes: another one, and everything is made anew
 _DIGITS = 16

@@ -21,7 +21,8 @@ import soxr
 from gan_denoise import audio
 from gan_denoise.config import check_interval, check_keys, check_number
 from gan_denoise.errors import InputError
-from gan_denoise.noise import Procedure, digest
+from gan_denoise.files import digest
+from gan_denoise.noise import Procedure
 from gan_denoise.synthetic import SAMPLE_RATE, check_kind, synthesise
 
 SHARES = ("noise", "procedure", "both", "clean")

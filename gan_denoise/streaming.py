@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 import soxr
 import torch
-from torch import nn
 
 from gan_denoise.arrays import as_float32
+from gan_denoise.contract import Generator, StreamingGenerator
 from gan_denoise.errors import InputError
 
 _STEP_S, _CHUNK_S = 8.0, 30.0  # handed to the network at once: to a streaming one, to any other
@@ -76,24 +76,24 @@ class Stream:
     of its own.
     """
 
-    def __init__(self, generator: nn.Module, channels: int, sample_rate: int):
+    def __init__(self, generator: StreamingGenerator, channels: int, sample_rate: int):
         self._generator, self._channels, self._hop = generator, channels, generator.hop_length
         self._device = next(generator.parameters()).device
         self._at_once = max(1, round(_STEP_S * sample_rate / self._hop)) * self._hop
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was heard."""
+        """Forget what was received."""
         with torch.inference_mode():
             self._state = self._generator.initial_state(self._channels)
         self._waiting = np.zeros((0, self._channels), dtype=np.float32)
         # Samples from before the signal's start, to be dropped
         self._early = self._generator.latency - self._hop
-        self._heard = self._said = 0
+        self._received = self._emitted = 0
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """(n, channels) -> (m, channels), n >= 0: all whole hops that there are."""
-        self._heard += len(samples)
+        self._received += len(samples)
         self._waiting = np.concatenate([self._waiting, samples])
         whole = len(self._waiting) // self._hop * self._hop
         pieces = [
@@ -103,7 +103,7 @@ class Stream:
         pieces = [piece for piece in pieces if len(piece)]
         self._waiting = self._waiting[whole:].copy()
         out = np.concatenate(pieces) if pieces else self._waiting[:0]
-        self._said += len(out)
+        self._emitted += len(out)
         return out
 
     def _step(self, samples: np.ndarray) -> np.ndarray:
@@ -119,7 +119,7 @@ class Stream:
 
     def flush(self) -> np.ndarray:
         """What the last `latency` samples of input were waiting for; then the stream is reset."""
-        left, silence = self._heard - self._said, self._generator.latency + self._hop
+        left, silence = self._received - self._emitted, self._generator.latency + self._hop
         out = self.push(np.zeros((silence, self._channels), dtype=np.float32))[:left]
         self.reset()
         return out
@@ -130,7 +130,7 @@ class Windowed:
     is that of the whole.
     """
 
-    def __init__(self, generator: nn.Module, channels: int, sample_rate: int):
+    def __init__(self, generator: Generator, channels: int, sample_rate: int):
         self._generator, self._channels = generator, channels
         self._device = next(generator.parameters()).device
         grid = generator.hop_length  # a piece must start where a frame of the whole starts
@@ -188,23 +188,23 @@ class Resampler:
         self._soxr = soxr.ResampleStream(
             *self._rates, self._channels, dtype="float32", quality=self._quality
         )
-        self._heard = self._said = 0
+        self._received = self._emitted = 0
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """(n, channels) at rate_in -> (m, channels) at rate_out."""
-        self._heard += len(samples)
+        self._received += len(samples)
         wire = self._rates[0] == self._rates[1]
         out = (
             samples
             if wire
             else self._soxr.resample_chunk(np.ascontiguousarray(samples, dtype=np.float32))
         )
-        self._said += len(out)
+        self._emitted += len(out)
         return out
 
     def flush(self) -> np.ndarray:
         """The rest, so that ceil(T * out / in) came out in all; then it starts anew."""
-        left = max(0, -(-self._heard * self._rates[1] // self._rates[0]) - self._said)
+        left = max(0, -(-self._received * self._rates[1] // self._rates[0]) - self._emitted)
         last = self._soxr.resample_chunk(
             np.zeros((0, self._channels), dtype=np.float32), last=True
         )[:left]

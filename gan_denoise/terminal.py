@@ -4,6 +4,7 @@ statuses.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import os
@@ -43,6 +44,15 @@ def progress(
             shown = now
             left_s = (now - started) / done * (total - done)
             say(f"{label}: {done}/{total} {unit}, {clock(left_s)} left")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """What all programs of the recipe start from: no abbreviations, and their docstring as help."""
+    return argparse.ArgumentParser(
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def say(line: str) -> None:

@@ -158,10 +158,9 @@ class LiveStream:
         self._rates = sample_rate, inside
         self._waiting = np.zeros(0, dtype=np.float32)
         self._latency = batch.denoiser.generator.latency
-        self._early = (
-            self._latency - batch.hop
-        )  # samples from before the stream's start, to be dropped
-        self._heard = self._said = self._inside = self._inside_said = 0
+        # Samples from before the stream's start, to be dropped
+        self._early = self._latency - batch.hop
+        self._received = self._emitted = self._inside = self._inside_emitted = 0
         self._seat: int | None = batch.take_seat()
 
     @property
@@ -180,17 +179,17 @@ class LiveStream:
         """
         if not np.isfinite(samples).all():
             raise InputError("the stream holds NaN or infinite samples: silence them before")
-        self._heard += len(samples)
+        self._received += len(samples)
         inside = self._down.push(samples[:, None])[:, 0]
         return self._finish(self._up.push((await self._enhance(inside))[:, None])[:, 0])
 
     async def flush(self) -> np.ndarray:
         """The rest. Nothing can be pushed any more."""
         rest = self._down.flush()[:, 0]
-        heard = self._inside + len(rest)
+        received = self._inside + len(rest)
         silence = np.zeros(self._latency + self._batch.hop, dtype=np.float32)
         enhanced = await self._enhance(np.concatenate([rest, silence]))
-        enhanced = enhanced[: len(enhanced) - max(0, self._inside_said - heard)]
+        enhanced = enhanced[: len(enhanced) - max(0, self._inside_emitted - received)]
         last = [self._up.push(enhanced[:, None]), self._up.flush()]
         return self._finish(np.concatenate(last)[:, 0], pad=True)
 
@@ -209,16 +208,16 @@ class LiveStream:
             )
         early = min(self._early, len(enhanced))
         self._early -= early
-        self._inside_said += len(enhanced) - early
+        self._inside_emitted += len(enhanced) - early
         return enhanced[early:]
 
     def _finish(self, samples: np.ndarray, *, pad: bool = False) -> np.ndarray:
-        """No more than was heard in all; with pad, no less."""
-        left = self._heard - self._said
+        """No more than was received in all; with pad, no less."""
+        left = self._received - self._emitted
         samples = samples[:left]
         if pad and len(samples) < left:
             samples = np.pad(samples, [(0, left - len(samples))])
-        self._said += len(samples)
+        self._emitted += len(samples)
         return samples
 
 

@@ -140,4 +140,4 @@ class Conversation:
                 raise Broken(1007, str(error)) from error
             await self._socket.send_bytes(self._encode(finished))
             self._metrics.answer.observe(time.perf_counter() - came)
-            self._metrics.heard("stream", len(samples) / self._hello["sample_rate"])
+            self._metrics.received("stream", len(samples) / self._hello["sample_rate"])

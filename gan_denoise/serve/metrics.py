@@ -39,7 +39,7 @@ class Metrics:
             buckets=_ANSWER_S,
         )
 
-    def heard(self, kind: str, audio_s: float) -> None:
+    def received(self, kind: str, audio_s: float) -> None:
         self._audio.labels(kind).inc(audio_s)
         self._audio_s[kind] += audio_s
 

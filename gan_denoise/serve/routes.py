@@ -91,7 +91,7 @@ def enhance_files(app: FastAPI, state: State) -> None:
                 late = f"{name}: took longer than {limits.max_request_time} s"
                 raise Refused(503, late) from error
             file = enhanced.path.open("rb")  # its folder goes now; what is open stays readable
-        state.metrics.heard("file", enhanced.audio_s)
+        state.metrics.received("file", enhanced.audio_s)
         state.metrics.worked("file", enhanced.work_s)
         return _answer(file, upload.name, enhanced)
 

@@ -11,18 +11,17 @@ of the recordings) at 0, 5 and 10 dB; clean speech.
 
 from __future__ import annotations
 
-import argparse
 import functools
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from options import positive
 
-from gan_denoise import audio, datadir, noise, workers
+from gan_denoise import audio, datadir, noise, terminal, workers
 from gan_denoise.config import read_yaml
 from gan_denoise.metrics import METRICS, Signals
 from gan_denoise.terminal import program, progress
+from options import positive
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SHOWN = ("pesq_wb", "estoi", "si_sdr")
@@ -35,11 +34,7 @@ CONDITIONS = (
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument(
         "--subset", type=positive, help="of the test utterances, evenly spread (all)"

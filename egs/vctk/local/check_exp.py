@@ -9,26 +9,20 @@ Only finished models count: a run that was started with a wrong --data does not 
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
-from options import positive
-
-from gan_denoise import datadir
+from gan_denoise import datadir, terminal
+from gan_denoise.datadir import SPLITS
 from gan_denoise.errors import InputError
-from gan_denoise.mix import SPLITS
 from gan_denoise.provenance import data_digest
 from gan_denoise.terminal import program
+from options import positive
 
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("exp", type=Path, metavar="EXP")

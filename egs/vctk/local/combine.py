@@ -11,35 +11,28 @@ whose speakers they are: tables then have a section for each corpus.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from corpora import read
-from prepared import OF_STAGE_1
-from splits import read_split
-
-from gan_denoise import datadir
+from gan_denoise import datadir, terminal
 from gan_denoise.config import dump_yaml, read_yaml
-from gan_denoise.datadir import DataDir, c_sorted
+from gan_denoise.datadir import SPLITS, DataDir, c_sorted
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.files import write_atomically
-from gan_denoise.mix import SPLITS
 from gan_denoise.owner import owning
 from gan_denoise.terminal import clock, program, say
+from prepared import OF_STAGE_1
+from splits import read_split
 
 RECORD = "corpus.yaml"
 
 
 @program
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("--corpus", type=Path, action="append", required=True)
     parser.add_argument("--split", type=Path)
     for name in ("--subset", "--sample-rate", "--jobs"):

@@ -10,13 +10,11 @@ to speech that needs nothing.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from gan_denoise import datadir
+from gan_denoise import datadir, terminal
 from gan_denoise.config import dump_yaml
-from gan_denoise.files import write_atomically
-from gan_denoise.noise import digest
+from gan_denoise.files import digest, write_atomically
 from gan_denoise.owner import owning
 from gan_denoise.terminal import program
 
@@ -26,11 +24,7 @@ OF_ANOTHER_TEST = ("noisy.scp", "audit.csv")  # what an earlier list of recordin
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("name", metavar="NAME")
     arguments = parser.parse_args()

@@ -18,18 +18,18 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from options import positive
 
-from gan_denoise import audio, datadir, scoring, workers
+from gan_denoise import audio, datadir, scoring, terminal, workers
 from gan_denoise.config import dump_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
+from gan_denoise.files import digest, write_atomically
 from gan_denoise.metrics import METRICS, lead_metric
-from gan_denoise.noise import digest, load_once
+from gan_denoise.noise import corrupt_file, load_once
 from gan_denoise.owner import owning
 from gan_denoise.provenance import Provenance, file_digests, noise_source, split_of
 from gan_denoise.terminal import program, progress, say
+from options import positive
 
 DEFAULT = Path(__file__).resolve().parents[1] / "conf/noise.yaml"
 AUDITED = 50  # utterances per split
@@ -38,11 +38,7 @@ WIPED_OUT_STOI = 0.6
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument(
         "--noise", type=Path, help=f"procedure ({DEFAULT.parent.name}/{DEFAULT.name})"
     )
@@ -164,11 +160,7 @@ def corrupt_all(
 
 def corrupt_one(task: tuple[str, Path, Path, float], *, noise: Path, split: str) -> None:
     utt_id, source, target, duration_s = task
-    clean, sample_rate = audio.read_mono(source, dtype="float64")
-    datadir.check_duration(source, utt_id, len(clean), duration_s, sample_rate)
-    audio.write_wav(
-        target, load_once(noise).apply(clean, utt_id, sample_rate, split=split), sample_rate
-    )
+    corrupt_file(noise, source, target, utt_id, split=split, duration_s=duration_s)
 
 
 def audit(folder: Path, jobs: int) -> None:
@@ -176,11 +168,10 @@ def audit(folder: Path, jobs: int) -> None:
     where speech is lost.
     """
     data = datadir.read(folder, noisy=True)
-    chosen = [
-        data.utt_ids[index]
-        for index in np.linspace(0, len(data) - 1, min(AUDITED, len(data))).round().astype(int)
+    pairs = [
+        scoring.Pair(utt_id, data.wav[utt_id], data.noisy[utt_id])
+        for utt_id in data.spread(AUDITED)
     ]
-    pairs = [scoring.Pair(utt_id, data.wav[utt_id], data.noisy[utt_id]) for utt_id in chosen]
     lead = lead_metric(datadir.read_noise(folder)["sample_rate"])
     metrics = (lead, "stoi", "si_sdr")
     scored = scoring.score(pairs, jobs=jobs, metrics=metrics)

@@ -9,7 +9,6 @@ is refused.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from gan_denoise import terminal
 from gan_denoise.audio import torchaudio
 from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
@@ -32,11 +32,7 @@ _BLOCK = 2**20
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("--url", help="another mirror")
     parser.add_argument("--checksum", help="its MD5 (32 digits) or SHA-256 (64 digits)")
     parser.add_argument("dir", type=Path)

@@ -9,27 +9,21 @@ noisy recording, or model, has changed.
 
 from __future__ import annotations
 
-import argparse
 import functools
 from functools import partial
 from pathlib import Path
 
-from options import positive
-
-from gan_denoise import datadir, workers
+from gan_denoise import datadir, terminal, workers
 from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
 from gan_denoise.provenance import Provenance, file_digest, file_digests, made_from
 from gan_denoise.terminal import program, progress, say
+from options import positive
 
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("data", type=Path, metavar="DATADIR")

@@ -6,7 +6,6 @@ examples.py DATADIR OUT UTT_ID...
 
 from __future__ import annotations
 
-import argparse
 import io
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import matplotlib
 import numpy as np
 import soundfile as sf
 
-from gan_denoise import audio, datadir
+from gan_denoise import audio, datadir, terminal
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.noise import spectrogram_db
@@ -26,11 +25,7 @@ from matplotlib import pyplot  # noqa: E402
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("utt_ids", nargs="+", metavar="UTT_ID")

@@ -12,7 +12,6 @@ recording's samples, and a recording that differs from it is said.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import hashlib
@@ -28,14 +27,14 @@ from pathlib import Path
 import espeakng_loader
 import numpy as np
 import soundfile as sf
-from corpora import MINI
-from options import positive
 
-from gan_denoise import audio
+from corpora import MINI
+from gan_denoise import audio, terminal
 from gan_denoise.datadir import read_table
 from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
 from gan_denoise.terminal import program, progress, say
+from options import positive
 
 TEXT = Path(__file__).resolve().parents[1] / "conf/mini_text.txt"
 DIGESTS = TEXT.with_name("mini_digests.txt")
@@ -148,11 +147,7 @@ def make_speaker(task: tuple[Path, int, int]) -> dict[str, str]:
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument(
         "--voices",
         type=positive,

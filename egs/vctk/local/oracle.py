@@ -11,17 +11,16 @@ mask-based denoisers apply.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from options import positive
 
-from gan_denoise import audio, datadir, workers
+from gan_denoise import audio, datadir, terminal, workers
 from gan_denoise.noise import istft, stft
 from gan_denoise.owner import owning
 from gan_denoise.provenance import Provenance, file_digests, made_from
 from gan_denoise.terminal import program, progress
+from options import positive
 
 WINDOW_S, HOPS_PER_WINDOW = 0.032, 4
 KINDS = ("magnitude", "mask")
@@ -49,11 +48,7 @@ def work(task: tuple[Path, Path, dict[str, Path]]) -> None:
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     for kind in KINDS:

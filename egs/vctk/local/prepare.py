@@ -18,19 +18,19 @@ import shutil
 from pathlib import Path
 
 import soundfile as sf
-from corpora import MINI, Recording, read
-from options import positive
-from prepared import Recordings, keys
-from splits import decide_split, read_split, select
 
+from corpora import MINI, Recording, read
+from gan_denoise import terminal
 from gan_denoise.config import dump_yaml, read_yaml
-from gan_denoise.datadir import c_sorted, speaker_ids
+from gan_denoise.datadir import SPLITS, c_sorted, speaker_ids
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
-from gan_denoise.mix import SPLITS
 from gan_denoise.owner import owning
 from gan_denoise.provenance import FORMAT
 from gan_denoise.terminal import program, say
+from options import positive
+from prepared import Recordings, keys
+from splits import decide_split, read_split, select
 
 RECORD = "corpus.yaml"
 # Speeds of one 2.3 GHz core relative to real time, the last one at 16 kHz
@@ -41,11 +41,7 @@ _REPORTED = 5
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument(
         "--split",

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from corpora import Recording
 
+from corpora import Recording
 from gan_denoise import audio, datadir, workers
 from gan_denoise.datadir import DataDir, write_table
 from gan_denoise.errors import InputError
-from gan_denoise.noise import digest
+from gan_denoise.files import digest
 from gan_denoise.provenance import Provenance, file_digests
 from gan_denoise.terminal import clock, progress, say
 

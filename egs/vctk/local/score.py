@@ -11,22 +11,19 @@ condition, with folders of its own: EXPDIR/conditions/NAME.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
-from options import positive
-
-from gan_denoise import datadir, scoring
+from gan_denoise import datadir, scoring, terminal
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
+from gan_denoise.files import digest, write_atomically
 from gan_denoise.metrics import lead_metric, metrics_at
-from gan_denoise.noise import digest
 from gan_denoise.owner import owning
 from gan_denoise.provenance import FORMAT, file_digest
 from gan_denoise.terminal import program, progress, say
+from options import positive
 
 INCOMPLETE = (
     # Exit status where all was scored that could be, and the columns <metric>_reason say why the
@@ -38,11 +35,7 @@ CONDITION_METRICS = ("estoi", "si_sdr")  # and PESQ
 
 @program
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("exps", type=Path, nargs="+", metavar="EXPDIR")

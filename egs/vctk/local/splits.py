@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from corpora import Corpus, Recording
-
 from gan_denoise.config import check_keys, read_yaml
-from gan_denoise.datadir import c_sorted
+from gan_denoise.datadir import SPLITS, c_sorted
 from gan_denoise.errors import InputError, nearest
-from gan_denoise.mix import SPLITS
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 DEV_SHARE, TEST_SHARE = 0.1, 0.15  # of the speakers, where a rule decides

@@ -2,7 +2,7 @@
 """What the procedure does to speech, measured for NOTES.md with the project's own code; not a stage
 of run.sh.
 
-    physics.py [--utterances N] [--jobs N] DATADIR
+    analyse_noise.py [--utterances N] [--jobs N] DATADIR
 
 Zeroing alone: the SI-SDR that the redundancy predicts, and that of one who knows the mask. Every
 manipulation alone: what the best gain within [0, 1] repairs, and what the clean magnitude would.
@@ -10,20 +10,19 @@ manipulation alone: what the best gain within [0, 1] repairs, and what the clean
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from options import positive
-from oracle import oracle
 from scipy.sparse.linalg import LinearOperator, gmres
 
-from gan_denoise import audio, datadir, scoring, workers
+from gan_denoise import audio, datadir, scoring, terminal, workers
 from gan_denoise.metrics import Signals, si_sdr
 from gan_denoise.noise import Procedure
 from gan_denoise.terminal import program, progress
+from options import positive
+from oracle import oracle
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SHARES = (0.1, 0.2, 0.3, 0.5)
@@ -33,18 +32,13 @@ METRICS = ("pesq_wb", "si_sdr")
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("--utterances", type=positive, default=24)
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     arguments = parser.parse_args()
     data = datadir.read(arguments.data)
-    places = np.linspace(0, len(data) - 1, min(arguments.utterances, len(data))).round().astype(int)
-    files = [(data.utt_ids[place], data.wav[data.utt_ids[place]]) for place in places]
+    files = [(utt_id, data.wav[utt_id]) for utt_id in data.spread(arguments.utterances)]
 
     print("| zeroed | redundancy | predicted | measured | mask known | another's mask |")
     print("|-------:|-----------:|----------:|---------:|-----------:|---------------:|")
