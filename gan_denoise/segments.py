@@ -29,7 +29,7 @@ class Segments(Dataset):
     float32, "utt_id"}.
 
     data: with noisy files. length: T in samples at `sample_rate` Hz. gain_db: [low, high], a random
-    gain common to both signals. stream: a name; streams of other names draw other segments from the
+    gain common to both signals. draws: a name; draws of other names are of other segments from the
     same seed (the discriminator-only steps have their own). Utterances come in a new random order
     every epoch; a shorter one is followed by zeros. fresh_noise: a procedure that corrupts the
     utterance anew at every visit; scenes: what makes clean and noisy of an excerpt anew at every
@@ -44,14 +44,14 @@ class Segments(Dataset):
         sample_rate: int,
         gain_db: list[float],
         seed: int,
-        stream: str = "generator",
+        draws: str = "generator",
         fresh_noise: Procedure | None = None,
         scenes: Scenes | None = None,
     ):
         self._data, self._utt_ids = data, data.utt_ids
         self._length, self._sample_rate = length, sample_rate
         self._gain_db, self._seed = gain_db, seed
-        self._stream, self._fresh_noise = int.from_bytes(stream.encode(), "little"), fresh_noise
+        self._draws, self._fresh_noise = int.from_bytes(draws.encode(), "little"), fresh_noise
         self._scenes = scenes
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
         decoded_bytes = data.duration_s * sample_rate * 2 * np.dtype(np.float32).itemsize
@@ -61,7 +61,7 @@ class Segments(Dataset):
         utt_id = self._utt_ids[
             self._permutation(position // len(self._utt_ids))[position % len(self._utt_ids)]
         ]
-        draw = np.random.default_rng((self._seed, self._stream, 1, position))
+        draw = np.random.default_rng((self._seed, self._draws, 1, position))
         where, gain = draw.random(), np.float32(10.0 ** (draw.uniform(*self._gain_db) / 20.0))
         if self._scenes is not None:
             clean, noisy = self._scene(utt_id, where, position)
@@ -78,7 +78,7 @@ class Segments(Dataset):
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:
-            order = np.random.default_rng((self._seed, self._stream, 0, epoch)).permutation(
+            order = np.random.default_rng((self._seed, self._draws, 0, epoch)).permutation(
                 len(self._utt_ids)
             )
             self._order = (epoch, order)
@@ -102,7 +102,7 @@ class Segments(Dataset):
         cropping moves the grid.
         """
         clean = self._whole(self._data.wav[utt_id], utt_id)
-        visit = f"{utt_id} {self._seed} {self._stream} {position}"
+        visit = f"{utt_id} {self._seed} {self._draws} {position}"
         noisy = self._fresh_noise.apply(clean, visit, self._sample_rate, split="train").astype(
             np.float32
         )
@@ -112,13 +112,13 @@ class Segments(Dataset):
         """An excerpt of the utterance in a scene of this visit; other utterances of the data are
         the voices around it.
         """
-        draw = np.random.default_rng((self._seed, self._stream, 2, position))
+        draw = np.random.default_rng((self._seed, self._draws, 2, position))
 
         def voice(draw: np.random.Generator) -> np.ndarray:
             other = self._utt_ids[draw.integers(len(self._utt_ids))]
             return self._whole(self._data.wav[other], other)
 
-        visit = f"{utt_id} {self._seed} {self._stream} {position}"
+        visit = f"{utt_id} {self._seed} {self._draws} {position}"
         utterance = self._whole(self._data.wav[utt_id], utt_id)
         return self._scenes.compose(utterance, where, self._length, draw, visit, voice)
 

@@ -25,18 +25,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 import torch
-from experiment import read_experiment
-from logbook import machine
-from textbook import SAMPLE_RATE, Update, difference
-from torch.nn import functional as F
 
-from gan_denoise import datadir, generators
+from benchmarks.textbook import SAMPLE_RATE, Update
+from benchmarks.variants import channels_last, halve, moved, stack_scales, unfold, unfuse
+from gan_denoise import datadir, generators, terminal
 from gan_denoise.checkpoint import load_model
 from gan_denoise.enhance import BOXED
 from gan_denoise.errors import InputError
@@ -44,19 +42,17 @@ from gan_denoise.export import export
 from gan_denoise.stft import STFT
 from gan_denoise.streaming import Stream
 from gan_denoise.terminal import program
+from training.experiment import read_experiment
+from training.logbook import machine
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENTS = ROOT / "recipes/experiments"
+EXPERIMENTS, PROCEDURES = ROOT / "recipes/experiments", ROOT / "egs/vctk/conf"
 UTTERANCE_S = 4.0
 
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("what", choices=("corrupt", "enhance", "stream", "gan", "quality"))
     parser.add_argument(
         "--seconds", type=float, default=3600.0, help="amount of audio for `corrupt` (3600)"
@@ -250,122 +246,12 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def channels_last(update: Update) -> None:
-    for stack in update.adversary.bare_bank.members["mpd"].stacks:
-        forward = stack.forward
-        stack.forward = lambda wave, period, forward=forward: forward(
-            wave.unsqueeze(-1).to(memory_format=torch.channels_last).squeeze(-1), period
-        )
-
-
-def unfuse(update: Update) -> None:
-    for holder, module in (
-        (update, update.generator),
-        (update.adversary, update.adversary.bare_bank),
-    ):
-        holder.optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, foreach=True)
-
-
-def halve(update: Update) -> None:
-    bank = update.adversary.bare_bank
-    bank.forward = torch.autocast(next(bank.parameters()).device.type, torch.bfloat16)(bank.forward)
-
-
-def unfold(update: Update) -> None:
-    """MPD as the paper writes it: kernels of (5, 1) on (B, C, T / p, p)."""
-
-    def forward(stack, wave: torch.Tensor, period: int) -> list[torch.Tensor]:
-        hidden = F.pad(wave, (0, -wave.shape[-1] % period), mode="reflect")
-        hidden, maps = hidden.unflatten(-1, (-1, period)), []
-        for layer in (*stack.convolutions, stack.score):
-            weight, stride, padding = (
-                layer.weight[..., None],
-                (layer.stride[0], 1),
-                (layer.padding[0], 0),
-            )
-            hidden = F.conv2d(hidden, weight, layer.bias, stride=stride, padding=padding)
-            hidden = hidden if layer is stack.score else F.leaky_relu(hidden, 0.1)
-            maps.append(hidden)
-        return maps
-
-    for stack in update.adversary.bare_bank.members["mpd"].stacks:
-        stack.forward = partial(forward, stack)
-
-
-def stack_scales(update: Update) -> None:
-    """MSD's scales as one grouped convolution per layer: the shorter scales are padded, and what
-    the padding became is put to zero.
-    """
-
-    def forward(stacks, wave: torch.Tensor) -> list[list[torch.Tensor]]:
-        waves = [wave]
-        for _ in stacks[1:]:
-            waves.append(F.avg_pool1d(waves[-1], 4, 2, padding=2))
-        lengths, scales = [own.shape[-1] for own in waves], len(stacks)
-        hidden = torch.cat([F.pad(own, (0, lengths[0] - own.shape[-1])) for own in waves], dim=1)
-        outputs: list[list[torch.Tensor]] = [[] for _ in stacks]
-        for layers in zip(*((*stack.convolutions, stack.score) for stack in stacks), strict=True):
-            one = layers[0]
-            weight, bias = (
-                torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")
-            )
-            hidden = F.conv1d(
-                hidden, weight, bias, one.stride, one.padding, groups=one.groups * scales
-            )
-            hidden = hidden if one is stacks[0].score else F.leaky_relu(hidden, 0.1)
-            lengths = [
-                (own + 2 * one.padding[0] - one.kernel_size[0]) // one.stride[0] + 1
-                for own in lengths
-            ]
-            apart = hidden.unflatten(1, (scales, -1))
-            for number, own in enumerate(lengths):
-                outputs[number].append(apart[:, number, :, :own])
-            places = torch.arange(hidden.shape[-1], device=hidden.device)
-            inside = places < torch.tensor(lengths, device=hidden.device)[:, None]
-            hidden = (apart * inside[:, None]).flatten(1, 2)
-        return outputs
-
-    msd = update.adversary.bare_bank.members["msd"]
-    msd.forward = partial(forward, msd.stacks)
-
-
-def moved(
-    experiment: dict, device: torch.device, variants: dict, changes: dict
-) -> dict[str, float]:
-    """How far the weights of each variant are from the textbook's after three updates in float64,
-    where rounding cannot turn the sign of a gradient near zero, and with it a whole step of
-    Adam.
-    """
-    experiment = {**experiment, "precision": "float64"}
-    draw = torch.Generator().manual_seed(1)
-    shape = (2, 1, round(experiment["segment_s"] * SAMPLE_RATE))
-    batches = [
-        0.05 * torch.randn(2, *shape, generator=draw, dtype=torch.float64).to(device)
-        for _ in range(3)
-    ]
-
-    def updated(settings: dict, change=None) -> Update:
-        update = Update(experiment, device, **settings)
-        if change:
-            change(update)
-        for noise, clean in batches:
-            update(clean + 0.4 * noise, clean)
-        return update
-
-    textbook = updated({})
-    found = {name: difference(textbook, updated(settings)) for name, settings in variants.items()}
-    return found | {
-        name: difference(textbook, updated({"ours": True}, change))
-        for name, change in changes.items()
-    }
-
-
 def gan(path: Path, updates: int, compiled: bool) -> None:
     """Variants take turns, so that a slow moment of a shared machine hits all of them alike;
     medians are compared.
     """
-    experiment = read_experiment(path, [])
-    if "adversary" not in experiment:
+    experiment = read_experiment(path, [], PROCEDURES)
+    if experiment.adversary is None:
         raise InputError(f"{path}: has no adversary: name an experiment that has one")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     savings = ("joint", "frozen", "detached", "silent")
@@ -374,17 +260,15 @@ def gan(path: Path, updates: int, compiled: bool) -> None:
         **{f"{saving} alone": {saving: True} for saving in savings},
         "ours": {"ours": True},
     }
-    exact, rounded = (
-        {},
-        {"ours, optimizers not fused": unfuse, "ours, discriminators in bf16": halve},
-    )
-    if "mpd" in experiment["adversary"]["discriminators"]:
+    exact: dict[str, Callable] = {}
+    rounded = {"ours, optimizers not fused": unfuse, "ours, discriminators in bf16": halve}
+    if "mpd" in experiment.adversary.discriminators:
         exact["ours, mpd in two dimensions"] = unfold
         exact["ours, the same, channels last"] = lambda update: (
             unfold(update),
             channels_last(update),
         )
-    if "msd" in experiment["adversary"]["discriminators"]:
+    if "msd" in experiment.adversary.discriminators:
         exact["ours, msd's scales in one"] = stack_scales
     if compiled:
         rounded["ours, discriminators compiled"] = lambda update: (
@@ -396,7 +280,7 @@ def gan(path: Path, updates: int, compiled: bool) -> None:
     for name, change in (exact | rounded).items():
         change(tried[name])
     draw = torch.Generator().manual_seed(0)
-    shape = (experiment["batch_size"], 1, round(experiment["segment_s"] * SAMPLE_RATE))
+    shape = (experiment.batch_size, 1, round(experiment.segment_s * SAMPLE_RATE))
     took: dict[str, list[float]] = {name: [] for name in variants | tried}
     for number in range(updates + 1):
         clean = 0.05 * torch.randn(shape, generator=draw).to(device)

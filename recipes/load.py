@@ -11,7 +11,6 @@ core, and how many streams it refused.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import io
@@ -26,11 +25,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import soundfile as sf
-from logbook import machine
 
+from gan_denoise import terminal
 from gan_denoise.enhance import BOXED
 from gan_denoise.errors import InputError
 from gan_denoise.terminal import program
+from training.logbook import machine
 
 SAMPLE_RATE, START_S = 16000, 60.0
 FRAME_BYTES = {126: struct.Struct("!H"), 127: struct.Struct("!Q")}
@@ -38,11 +38,7 @@ FRAME_BYTES = {126: struct.Struct("!H"), 127: struct.Struct("!Q")}
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument(
         "--streams",
         default="1,10,20,30,40,50,60",

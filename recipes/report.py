@@ -11,31 +11,26 @@ Means are over speakers' means, runs of several seeds pooled. "Gap closed" is (s
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 from pathlib import Path
 
-from page import render_page
-from results import Run
-
-from gan_denoise import datadir, scoring
+from gan_denoise import datadir, scoring, terminal
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.owner import owning
 from gan_denoise.provenance import FORMAT, file_digest
 from gan_denoise.terminal import program, say
+from reporting import tables
+from reporting.page import render_page
+from reporting.statistics import Run
 
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--command", default="")
     parser.add_argument("--publish", type=Path, metavar="FOLDER")
@@ -59,12 +54,13 @@ def report(exp: Path, data: Path, command: str) -> None:
         about = describe(exp, data, command)
         write_atomically(exp / "about.yaml", dump_yaml(about))
         run = Run.read(exp)
-        text = f"# Results\n\n{run.section()}"
+        text = f"# Results\n\n{tables.section(run)}"
         write_atomically(exp / "RESULTS.md", text)
         write_atomically(
             exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp)
         )
-    print(run.table(), *run.missing(), run.differences_table(), sep="\n", end="")
+    paired = tables.markdown(tables.differences(run))
+    print(tables.markdown(tables.systems(run)), *tables.missing(run), paired, sep="\n", end="")
     say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")
 
 
@@ -145,7 +141,7 @@ def collect(results: Path) -> str:
         " egs/vctk/RESULTS.md` from the scores in `results/`.\n"
     )
     return intro + "".join(
-        f"\n## {folder.name.replace('_', ' ')}\n\n{Run.read(folder).section()}"
+        f"\n## {folder.name.replace('_', ' ')}\n\n{tables.section(Run.read(folder))}"
         for folder in folders
     )
 

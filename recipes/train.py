@@ -19,7 +19,6 @@ if __name__ == "__main__":  # while the libraries are imported there is nothing 
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: os._exit(75))
 
-import argparse
 import contextlib
 import math
 import time
@@ -27,35 +26,33 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from adversary import Adversary
-from conditions import build_scenes, fresh_noise
-from experiment import PRECISIONS, check_same_run, read_experiment, warm_start_key, what_decides
-from launch import build_accelerator
-from logbook import Logbook, Meter, said_finished
-from optimizer import build_optimizer, set_learning_rate
-from schedule import Schedule, random_number
-from stopping import INTERRUPTED, StopSignal
-from streams import Streams
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from validate import Validation
 
-from gan_denoise import checkpoint, datadir, generators
+from gan_denoise import checkpoint, datadir, generators, terminal
+from gan_denoise.conditions import build_scenes, fresh_noise
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
 from gan_denoise.owner import owning
-from gan_denoise.provenance import FORMAT, data_digest
+from gan_denoise.provenance import data_digest
 from gan_denoise.terminal import program, say
+from training.adversary import Adversary
+from training.draws import Draws
+from training.experiment import PRECISIONS, Experiment, read_experiment, warm_start_key
+from training.launch import build_accelerator
+from training.logbook import Logbook, Meter, said_finished
+from training.optimizer import build_optimizer, set_learning_rate
+from training.resume import check_agreement, lend, snapshot, standing, sweep
+from training.schedule import Schedule, random_number
+from training.stopping import INTERRUPTED, StopSignal
+from training.validation import Validation
 
 ROOT = Path(__file__).resolve().parents[1]
+PROCEDURES = ROOT / "egs/vctk/conf"  # noise_NAME.yaml, which `fresh_noise` may name
 
 
 @program
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = terminal.parser(__doc__)
     parser.add_argument(
         "--data",
         type=Path,
@@ -80,11 +77,10 @@ def main() -> int:
     if len(paths) > 1:
         parser.error(f"one experiment at a time, found {' '.join(paths)}")
     path = Path(paths[0]) if paths else ROOT / "recipes/experiments/gan.yaml"
-    experiment = read_experiment(
-        path, [setting for setting in arguments.settings if "=" in setting]
-    )
-    mixed_precision, _ = PRECISIONS[experiment["precision"]]
-    accelerator = build_accelerator(mixed_precision, experiment["trackers"])
+    overrides = [setting for setting in arguments.settings if "=" in setting]
+    experiment = read_experiment(path, overrides, PROCEDURES)
+    mixed_precision, _ = PRECISIONS[experiment.precision]
+    accelerator = build_accelerator(mixed_precision, experiment.trackers)
     exp = arguments.exp or ROOT / "egs/vctk/exp" / path.stem
     try:
         with contextlib.ExitStack() as owned:
@@ -104,7 +100,7 @@ def main() -> int:
 def train(
     accelerator: Accelerator,
     name: str,
-    experiment: dict,
+    experiment: Experiment,
     data: Path,
     exp: Path,
     warm_starts: Path | None,
@@ -114,38 +110,40 @@ def train(
     device, leader = accelerator.device, accelerator.is_main_process
     train_data, dev_data = (datadir.read(data / split, noisy=True) for split in ("train", "dev"))
     noise = datadir.read_noise(data / "train")
-    noise_source = fresh_noise(experiment["fresh_noise"], noise, data / "train")
-    scenes = build_scenes(experiment.get("scenes"), noise, data / "train")
-    seed, sample_rate, schedule = experiment["seed"], noise["sample_rate"], Schedule.of(experiment)
+    noise_source = fresh_noise(experiment.fresh_noise, noise, data / "train", PROCEDURES)
+    scenes = build_scenes(experiment.scenes, noise, data / "train")
+    seed, sample_rate, schedule = experiment.seed, noise["sample_rate"], Schedule.of(experiment)
 
     # The models
     torch.manual_seed(seed)
-    _, dtype = PRECISIONS[experiment["precision"]]
-    generator = generators.build(experiment["generator"], sample_rate=sample_rate).to(dtype)
-    losses = Losses(experiment["losses"])
-    settings = experiment["optimizer"]
-    optimizer = build_optimizer(generator, settings)
+    _, dtype = PRECISIONS[experiment.precision]
+    generator = generators.build(experiment.generator, sample_rate=sample_rate).to(dtype)
+    losses = Losses(experiment.losses)
+    optimizer = build_optimizer(generator, experiment.optimizer)
     generator, optimizer = accelerator.prepare(generator, optimizer)
     bare_generator = accelerator.unwrap_model(generator)
-    ema = AveragedModel(bare_generator, multi_avg_fn=get_ema_multi_avg_fn(experiment["ema_decay"]))
+    ema = AveragedModel(bare_generator, multi_avg_fn=get_ema_multi_avg_fn(experiment.ema_decay))
     modules = {"generator": bare_generator, "ema": ema, "optimizer": optimizer}
-    adversary = None
-    if experiment.get("adversary"):
-        updates = schedule.updates - schedule.warm_start
+    adversary, weights = None, losses.weights
+    if experiment.adversary:
         adversary = Adversary(
             accelerator,
-            experiment["adversary"],
+            experiment.adversary,
             sample_rate=sample_rate,
             seed=seed,
-            updates=updates,
+            updates=schedule.updates - schedule.warm_start,
             dtype=dtype,
         )
         modules["adversary"] = adversary
-    weights = losses.weights | (adversary.losses.weights if adversary else {})
+        weights = losses.weights | adversary.losses.weights
 
     # Where it stands
+    if leader and exp.is_dir():  # a refused command makes none
+        owned.enter_context(owning(exp))
+    if leader and warm_starts and warm_starts.is_dir():
+        sweep(warm_starts)
     identity = {
-        "experiment": what_decides(experiment),
+        "experiment": experiment.decides,
         "noise": noise["fingerprint"],
         "data": {
             name: data_digest(own, data / name)
@@ -157,73 +155,59 @@ def train(
         identity["fresh_noise"] = noise_source.fingerprint(sample_rate)
     if scenes:
         identity["scenes"] = scenes.fingerprint()
-    first, best, spent_s, history = 0, -math.inf, 0.0, None
-    state_path = exp / "checkpoint.pt"
-    if leader and exp.is_dir():  # a refused command makes none
-        owned.enter_context(owning(exp))
-    if leader and warm_starts and warm_starts.is_dir():
-        with owning(warm_starts, wait=True):  # what a killed run left there is removed
-            pass
+    own_path = exp / "checkpoint.pt"
     warm_path = warm_starts / f"{warm_start_key(identity, accelerator)}.pt" if warm_starts else None
-    if state_path.exists():
-        state = checkpoint.load_state(state_path)
-        if state.get("format") != FORMAT:
-            raise InputError(
-                f"{state_path}: was not written by this version of the recipe: remove it, or choose"
-                " another --exp"
-            )
-        check_same_run(state["identity"], identity, exp)
-        first, best, spent_s = state["update"], state["best"], state["spent_s"]
-        if first == schedule.updates and (exp / "model/model.safetensors").is_file():
-            if leader:
-                say(f"{exp.name}: finished already, {schedule.steps} steps")
-                if not said_finished(exp):  # killed between its last two lines
-                    Logbook(exp, {}, accelerator, schedule, first=first, spent_s=spent_s).close(
-                        "finished", first
-                    )
-            return 0
-        restore(modules, state, state_path)
-    elif warm_path and warm_path.exists():
-        state = checkpoint.load_state(warm_path)
-        first, spent_s, history = state["update"], state["spent_s"], state["log"]
-        restore(modules, state, warm_path)
+    stands = standing(own_path, warm_path, identity)
+    first, best = stands.update, stands.best
+    if first == schedule.updates and (exp / "model/model.safetensors").is_file():
         if leader:
-            say(
-                f"{exp.name}: starts at step {first}, with the warm start of {state['name']}"
-                f" ({warm_path})"
-            )
-    elif experiment.get("init"):
+            say(f"{exp.name}: finished already, {schedule.steps} steps")
+            if not said_finished(exp):  # killed between its last two lines
+                book = Logbook(exp, {}, accelerator, schedule, first=first, spent_s=stands.spent_s)
+                book.close("finished", first)
+        return 0
+    stands.restore(modules)
+    if leader and stands.lender:
+        say(
+            f"{exp.name}: starts at step {first}, with the warm start of {stands.lender}"
+            f" ({stands.path})"
+        )
+    if experiment.init and not stands.path:
         checkpoint.initialise(
-            bare_generator, Path(experiment["init"]), experiment["generator"], sample_rate
+            bare_generator, Path(experiment.init), experiment.generator, sample_rate
         )
-
-    starts = accelerator.gather(torch.tensor([first], device=device))
-    if (starts != first).any():
-        raise InputError(
-            f"{exp}: the processes found different states: all machines need the same --exp and"
-            " --warm-starts"
-        )
-
-    noises = {"fresh_noise": noise_source, "scenes": scenes}
-    streams = Streams(
-        train_data, experiment, schedule, accelerator, sample_rate=sample_rate, **noises
+    check_agreement(first, accelerator, exp)
+    draws = Draws(
+        train_data,
+        experiment,
+        schedule,
+        accelerator,
+        sample_rate=sample_rate,
+        fresh_noise=noise_source,
+        scenes=scenes,
     )
 
     if leader:
         owned.enter_context(owning(exp))
-        config = identity | {"name": name, "generator": experiment["generator"], "seed": seed}
+        config = identity | {"name": name, "generator": experiment.generator, "seed": seed}
         config["processes"] = accelerator.num_processes
-        if "licence" in experiment:
-            config["licence"] = experiment["licence"]
+        if experiment.licence is not None:
+            config["licence"] = experiment.licence
         logbook = Logbook(
-            exp, config, accelerator, schedule, first=first, spent_s=spent_s, history=history
+            exp,
+            config,
+            accelerator,
+            schedule,
+            first=first,
+            spent_s=stands.spent_s,
+            history=stands.history,
         )
         owned.push(logbook.leave)
         validation = Validation(
             dev_data,
             exp / "validation",
-            count=experiment["validate_utterances"],
-            examples=experiment["validate_examples"],
+            count=experiment.validate_utterances,
+            examples=experiment.validate_examples,
             sample_rate=sample_rate,
             jobs=torch.get_num_threads(),
         )
@@ -232,7 +216,7 @@ def train(
     for update in range(first + 1, schedule.updates + 1):
         phase, step = schedule.phase(update), schedule.step(update)
         waiting = time.monotonic()
-        batch = streams.next(update)
+        batch = draws.next(update)
         waited_s = time.monotonic() - waiting
         noisy, clean = (
             batch[name].to(device, dtype, non_blocking=True) for name in ("noisy", "clean")
@@ -251,74 +235,51 @@ def train(
 
         # The generator
         if phase != "discriminator":
-            rates["lr"] = set_learning_rate(optimizer, step, schedule.steps, settings)
+            rates["lr"] = set_learning_rate(optimizer, step, schedule.steps, experiment.optimizer)
             terms = losses(enhanced, clean, noisy)
             if phase == "gan":
                 terms |= adversary.terms(*shown)
             loss = weighted_sum(terms, weights if phase == "gan" else losses.weights)
             optimizer.zero_grad()
             accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(generator.parameters(), experiment["clip_norm"])
+            norm = accelerator.clip_grad_norm_(generator.parameters(), experiment.clip_norm)
             optimizer.step()
             ema.update_parameters(bare_generator)
-            measures |= {
-                "loss": loss.detach(),
-                **terms,
-                "gradient_norm": norm,
-                "level": level(enhanced, clean),
-            }
+            own = {"gradient_norm": norm, "level": level(enhanced, clean)}
+            measures |= {"loss": loss.detach(), **terms, **own}
         decisive = [
             value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))
         ]
         # The one figure per update for which the host waits
         if not math.isfinite(float(sum(decisive))):
-            raise InputError(not_finite(step, measures, batch["utt_id"], state_path))
+            raise InputError(not_finite(step, measures, batch["utt_id"], own_path))
 
         # What people see, and what survives
         leaving = stop.requested()
         last = leaving or update == schedule.updates
         meter.measure(waited_s, **measures)
-        logged = last or update % experiment["log_every"] == 0 or update in schedule.borders
+        logged = last or update % experiment.log_every == 0 or update in schedule.borders
         means = meter.means() if logged else {}
         if leader:
             logbook.count()
             if logged:
                 logbook.log(update, means, **rates)
             if phase != "discriminator" and (
-                step == schedule.steps or step % experiment["validate_every"] == 0
+                step == schedule.steps or step % experiment.validate_every == 0
             ):
-                score = logbook.validate(update, validation, ema.module).get(
-                    validation.decisive, -math.inf
-                )
+                scores = logbook.validate(update, validation, ema.module)
+                score = scores.get(validation.decisive, -math.inf)
                 if score > best:
                     best = score
                     logbook.save_model("model_best", ema.module, step)
                 meter.go_on()
             if update == schedule.warm_start:
                 best = -math.inf  # of what follows, the same for all that share this warm start
-            if last or update % experiment["checkpoint_every"] == 0 or update in schedule.borders:
-                state = {
-                    "update": update,
-                    "best": best,
-                    "spent_s": logbook.elapsed_s,
-                    "identity": identity,
-                }
-                state["format"] = FORMAT
-                state["modules"] = {name: module.state_dict() for name, module in modules.items()}
-                if (
-                    warm_path
-                    and update == experiment["warm_start_steps"]
-                    and not warm_path.exists()
-                ):
-                    shared = {
-                        name: own for name, own in state["modules"].items() if name != "adversary"
-                    }
-                    with owning(warm_starts, wait=True):
-                        checkpoint.save_state(
-                            warm_path,
-                            state | {"modules": shared, "name": exp.name, "log": logbook.text},
-                        )
-                checkpoint.save_state(state_path, state)
+            if last or update % experiment.checkpoint_every == 0 or update in schedule.borders:
+                state = snapshot(update, best, logbook.elapsed_s, identity, modules)
+                if warm_path and update == schedule.warm_start and not warm_path.exists():
+                    lend(warm_path, state, exp.name, logbook.text)
+                checkpoint.save_state(own_path, state)
         if leaving and update != schedule.updates:
             if leader:
                 logbook.close("interrupted", update)
@@ -352,20 +313,6 @@ def not_finite(
 def level(enhanced: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     """RMS of what the generator makes, relative to the clean batch's: near 0 where it has died."""
     return enhanced.detach().square().mean().sqrt() / clean.square().mean().sqrt().clamp_min(1e-6)
-
-
-def restore(modules: dict, state: dict, path: Path) -> None:
-    """Load the states of all modules; a warm start has none of the adversary's. Raises
-    InputError.
-    """
-    try:
-        for name, own in state["modules"].items():
-            modules[name].load_state_dict(own)
-    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path}: does not fit this version of the recipe ({reason}): remove it"
-        ) from error
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from adversary import Adversary
-from experiment import read_experiment
-from textbook import Update, difference
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.textbook import Update, difference
+from conftest import CONF
 from gan_denoise import discriminators
 from gan_denoise.discriminators import Bank
 from gan_denoise.errors import InputError
@@ -25,6 +24,8 @@ from gan_denoise.losses import (
     lsgan,
     lsgan_discriminator,
 )
+from training.adversary import Adversary
+from training.experiment import AdversarySettings, OptimizerSettings, read_experiment
 
 SMALL = {
     "mpd": {"channels": 2, "periods": [2, 3, 5]},
@@ -166,22 +167,18 @@ def test_mpd_is_the_papers_two_dimensional_convolution():
 
 
 def adversary(**changes) -> Adversary:
+    optimizer = {"lr": 2e-3, "betas": [0.8, 0.99], "weight_decay": 0.0, "warmup_steps": 0}
+    optimizer |= {"lr_final": 2e-3} | changes.pop("optimizer", {})
     settings = {
         "discriminators": SMALL,
         "conditional": False,
         "losses": {"lsgan": 1.0, "feature_matching": 1.0},
         "segment_s": 0.05,
         "pre_emphasis": 0.0,
-        "optimizer": {
-            "lr": 2e-3,
-            "betas": [0.8, 0.99],
-            "weight_decay": 0.0,
-            "warmup_steps": 0,
-            "lr_final": 2e-3,
-        },
+        "optimizer": OptimizerSettings(**optimizer),
         "clip_norm": 1e6,
-        **changes,
     }
+    settings = AdversarySettings(**(settings | changes))
     return Adversary(Accelerator(cpu=True), settings, sample_rate=16000, seed=0, updates=100)
 
 
@@ -261,7 +258,7 @@ def test_a_saving_changes_no_update(savings, tiny_gan):
     discriminators.
     """
     AcceleratorState._reset_state(reset_partial_state=True)
-    experiment, device = read_experiment(tiny_gan, ["precision=float64"]), torch.device("cpu")
+    experiment, device = read_experiment(tiny_gan, ["precision=float64"], CONF), torch.device("cpu")
     textbook, other = Update(experiment, device), Update(experiment, device, **savings)
     before = [parameter.clone() for parameter in textbook.generator.parameters()]
     for number in range(4):

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import speech_like
 
 import gan_denoise
+from conftest import speech_like
 from gan_denoise import audio
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError

@@ -8,8 +8,8 @@ import os
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import speech_like, write
 
+from conftest import speech_like, write
 from gan_denoise import audio, config
 from gan_denoise.errors import InputError, os_error_line
 from gan_denoise.files import write_atomically

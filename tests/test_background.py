@@ -7,10 +7,10 @@ import hashlib
 import numpy as np
 import pytest
 import yaml
-from conditions import Conditions, check_fresh_noise, fresh_noise
-from conftest import CONF, speech_like
 
+from conftest import CONF, speech_like
 from gan_denoise import synthetic
+from gan_denoise.conditions import Conditions, check_fresh_noise, fresh_noise
 from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure, default
 
@@ -67,7 +67,7 @@ def test_conditions_come_in_their_shares_and_repeat():
 
 def test_fresh_noise_is_checked_and_found():
     for good in (True, False, {"data": 0.5, "clean": 1}, {"heavy": 1.0}):
-        check_fresh_noise(good, "x")
+        check_fresh_noise(good, "x", CONF)
     for bad, message in (
         ({"heavi": 1.0}, 'unknown condition "heavi" \\(did you mean "heavy"'),
         ({"clean": 0}, "clean"),
@@ -75,14 +75,14 @@ def test_fresh_noise_is_checked_and_found():
         (0.5, "expected true, false, or shares"),
     ):
         with pytest.raises(InputError, match=message):
-            check_fresh_noise(bad, "x")
+            check_fresh_noise(bad, "x", CONF)
     record = {
         "procedure": default().parameters,
         "fingerprint": default().fingerprint(16000),
         "sample_rate": 16000,
     }
-    assert fresh_noise(False, record, "x") is None
+    assert fresh_noise(False, record, "x", CONF) is None
     clean = speech_like(0, 0.5)
-    both = fresh_noise({"data": 1.0}, record, "x")
+    both = fresh_noise({"data": 1.0}, record, "x", CONF)
     expected = default().apply(clean, "v", 16000)
     np.testing.assert_array_equal(both.apply(clean, "v", 16000, split="train"), expected)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from conftest import LOCAL, ROOT, one_error_line, run, speech_like, write
-from results import Run
 
+from conftest import LOCAL, ROOT, one_error_line, run, speech_like, write
 from gan_denoise import datadir
 from gan_denoise.config import dump_yaml, read_yaml
+from reporting import tables
+from reporting.statistics import Run
 
 
 @pytest.fixture(scope="module")
@@ -82,4 +83,4 @@ def test_a_table_has_a_section_for_each_corpus(tmp_path):
     assert set(parts) == {"ocean", "libri"}
     assert {row["spk_id"] for row in parts["libri"].systems["l1"]} == {"b"}
     assert parts["ocean"].gap_closed("l1", "pesq_wb") == pytest.approx(0.5)
-    assert "### ocean" in Run.read(tmp_path).section()
+    assert "### ocean" in tables.section(Run.read(tmp_path))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 import yaml
-from conftest import CONF, LOCAL, ROOT, one_error_line, run, speech_like, write
 
+from conftest import CONF, LOCAL, ROOT, one_error_line, run, speech_like, write
 from gan_denoise import datadir
 from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile as sf
-from conftest import cli, one_error_line, speech_like, write
 
+from conftest import cli, one_error_line, speech_like, write
 from gan_denoise import audio
 from gan_denoise.errors import InputError
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from conftest import CONF, ROOT
 from report import collect
-from results import Run
+from reporting import tables
+from reporting.statistics import Run
 from splits import read_split
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,11 +23,13 @@ def test_results_md_is_rendered_from_the_committed_scores():
 
 
 def test_the_readmes_table_is_too():
-    name, tables = re.search(
+    name, shown = re.search(
         r"<!-- results: (\w+) -->\n(.*?)<!-- end -->", README, re.DOTALL
     ).groups()
     run = Run.read(RESULTS / name)
-    assert tables == run.table() + "\n" + run.differences_table(("pesq_wb", "si_sdr"))
+    assert shown == tables.markdown(tables.systems(run)) + "\n" + tables.markdown(
+        tables.differences(run, ("pesq_wb", "si_sdr"))
+    )
 
 
 def test_what_the_readme_links_to_exists():

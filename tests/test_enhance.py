@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from conftest import ROOT, cli, one_error_line, run, speech_like, write
-from test_models import SMALL, save
 
 import gan_denoise
+from conftest import ROOT, cli, one_error_line, run, speech_like, write
 from gan_denoise import audio, export, generators, streaming
 from gan_denoise.enhance import BOXED, Denoiser, enhance_file
 from gan_denoise.errors import InputError
 from gan_denoise.files import writing
+from test_models import SMALL, save
 
 
 def randomised(options, seed=0):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cli, one_error_line, run, speech_like, write
 from scipy.linalg import solve_toeplitz
 
+from conftest import cli, one_error_line, run, speech_like, write
 from gan_denoise import metrics, quality, scoring, speakers, workers
 from gan_denoise.errors import InputError
 from gan_denoise.metrics import Signals

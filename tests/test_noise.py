@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CONF, LOCAL, ROOT, cli, one_error_line, run, speech_like, write
 
+from conftest import CONF, LOCAL, ROOT, cli, one_error_line, run, speech_like, write
 from gan_denoise import audio, noise
 from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError

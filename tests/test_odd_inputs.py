@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LOCAL, ROOT, cli, speech_like, write
-from test_models import SMALL, save
 
+from conftest import LOCAL, ROOT, cli, speech_like, write
 from gan_denoise import generators
+from test_models import SMALL, save
 
 RATE = 16000
 WAVE = speech_like(0, 1.0)

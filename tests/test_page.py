@@ -11,10 +11,10 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from conftest import write_scores
-from report import report
 
+from conftest import write_scores
 from gan_denoise import datadir
+from report import report
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

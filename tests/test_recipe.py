@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CONF, LOCAL, ROOT, one_error_line, run, speech_like, write
 
+from conftest import CONF, LOCAL, ROOT, one_error_line, run, speech_like, write
 from gan_denoise.scoring import read_csv
 
 RUN = ROOT / "egs/vctk/run.sh"
@@ -380,7 +380,6 @@ def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(server, tmp_p
 
 def test_the_address_is_torchaudios():
     import download_vctk
-
     from gan_denoise.audio import torchaudio
 
     torchaudio()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bootstrap import estimate
-from page import verdict
-from results import Run
 
 from gan_denoise import scoring
 from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
+from reporting import tables
+from reporting.bootstrap import estimate
+from reporting.page import verdict
+from reporting.statistics import Run
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
     """Many small studies of 8 speakers with a known mean of 0: about 95 % (fewer, with so few
     speakers) contain it.
     """
-    monkeypatch.setattr("bootstrap.REPLICATES", 500)
+    monkeypatch.setattr("reporting.bootstrap.REPLICATES", 500)
     draw = np.random.default_rng(0)
     covered, widths = 0, []
     for study in range(200):
@@ -102,9 +103,13 @@ def test_seeds_are_pooled_and_differences_paired(results):
     # Every utterance of seed 0, which both have, differs by the same
     assert found == pytest.approx((0.1, 0.1, 0.1))
     assert run.differences() == [("gan", "l1")]
-    assert "| gan - l1   |     1 | +0.100 [+0.100, +0.100] |" in run.differences_table()
-    assert "24 of 24" in run.table() and "Paired differences" in run.section()
-    assert run.missing() == []
+    assert "| gan - l1   |     1 | +0.100 [+0.100, +0.100] |" in tables.markdown(
+        tables.differences(run)
+    )
+    assert "24 of 24" in tables.markdown(
+        tables.systems(run)
+    ) and "Paired differences" in tables.section(run)
+    assert tables.missing(run) == []
 
 
 def test_means_side_by_side_are_over_the_same_utterances(results):
@@ -118,13 +123,13 @@ def test_means_side_by_side_are_over_the_same_utterances(results):
         "l1", "pesq_wb"
     )
     assert means["noisy"] == pytest.approx((1.5 + np.mean([2.0, 2.2, 2.4, 2.6, 2.8])) / 2)
-    (line,) = run.missing()
+    (line,) = tables.missing(run)
     assert (
         line
         == "PESQ-WB: means over the 11 of 12 utterances that all systems have; without a value:"
         " twin 1 of 12 (b_5)."
     )
-    assert line in run.section() and "11 of 12" in run.table()
+    assert line in tables.section(run) and "11 of 12" in tables.markdown(tables.systems(run))
     assert set(run.values("twin", "pesq_wb")) == {
         (key[0], key) for key in UTTERANCES if key != "b_5"
     }
@@ -138,8 +143,8 @@ def test_too_few_utterances_or_speakers_have_no_interval_and_no_verdict(kept, tm
         write_results(tmp_path, name, name, 0, {key: UTTERANCES[key] + gain for key in kept})
     about(tmp_path)
     run = Run.read(tmp_path)
-    assert run.differences_rows(("pesq_wb",))[1] == ["gan - l1", "1", "-", "-", "-"]
-    assert "±" not in run.table() and "[" not in verdict(run)
+    assert tables.differences(run, ("pesq_wb",))[1] == ["gan - l1", "1", "-", "-", "-"]
+    assert "±" not in tables.markdown(tables.systems(run)) and "[" not in verdict(run)
 
 
 def test_at_8_khz_the_narrow_band_leads(tmp_path):
@@ -162,8 +167,10 @@ def test_at_8_khz_the_narrow_band_leads(tmp_path):
         scoring.write_csv(tmp_path / f"{name}.csv", rows)
     about(tmp_path)
     run = Run.read(tmp_path)
-    assert run.shown == ("pesq_nb", "stoi", "si_sdr") and "PESQ-NB" in run.table()
-    assert run.differences_rows()[0][-2] == "in PESQ-NB" and run.verdict("gan", "l1") == "better"
+    assert run.shown == ("pesq_nb", "stoi", "si_sdr") and "PESQ-NB" in tables.markdown(
+        tables.systems(run)
+    )
+    assert tables.differences(run)[0][-2] == "in PESQ-NB" and run.verdict("gan", "l1") == "better"
     assert verdict(run).startswith("gan takes PESQ-NB from 2.00 to 2.60 (30 % of the gap")
 
 
@@ -197,8 +204,11 @@ def test_tables_that_are_none_are_refused(results):
     write_results(results, "a|b", "a|b", 0, shifted(0.1))
     run = Run.read(results)
     assert (
-        "| a\\|b " in run.table()
-        and len({line.count(" | ") for line in run.table().splitlines()[2:]}) == 1
+        "| a\\|b " in tables.markdown(tables.systems(run))
+        and len(
+            {line.count(" | ") for line in tables.markdown(tables.systems(run)).splitlines()[2:]}
+        )
+        == 1
     )
     text = (results / "l1.csv").read_text()
     for changed, message in (

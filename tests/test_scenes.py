@@ -7,14 +7,14 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import experiment_file, speech_like, write
-from experiment import read_experiment
 
+from conftest import CONF, experiment_file, speech_like, write
 from gan_denoise import datadir
 from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure, default
 from gan_denoise.scenes import Scenes
 from gan_denoise.segments import Segments
+from training.experiment import read_experiment
 
 PLAIN = {
     "shares": {"noise": 1.0},
@@ -184,7 +184,7 @@ def test_bad_scenes_are_refused(changes, message):
 def test_an_experiment_has_scenes_or_fresh_noise(tmp_path):
     path = experiment_file(tmp_path / "x.yaml", f"scenes: {PLAIN}\nfresh_noise: true\n")
     with pytest.raises(InputError, match="set fresh_noise=false"):
-        read_experiment(path, [])
-    assert read_experiment(path, ["fresh_noise=false"])["scenes"] == PLAIN
+        read_experiment(path, [], CONF)
+    assert read_experiment(path, ["fresh_noise=false"], CONF).scenes == PLAIN
     with pytest.raises(InputError, match='scenes: "speed" is missing'):
-        read_experiment(path, ["fresh_noise=false", "scenes.speed=null"])
+        read_experiment(path, ["fresh_noise=false", "scenes.speed=null"], CONF)

@@ -19,18 +19,18 @@ import psutil
 import pytest
 import soundfile as sf
 import torch
-from conftest import cli, one_error_line, speech_like, write
 from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
-from test_enhance import randomised
-from test_models import SMALL, save
 
 import gan_denoise
+from conftest import cli, one_error_line, speech_like, write
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.serve import batching, busy, live, uploads
 from gan_denoise.serve.app import create_app
 from gan_denoise.serve.limits import Limits
+from test_enhance import randomised
+from test_models import SMALL, save
 
 LIMITS = Limits(
     max_upload_mb=8, max_duration=60, max_streams=20, max_files=3, idle_timeout=1, max_load=999

@@ -18,13 +18,13 @@ import psutil
 import pytest
 import schemathesis
 import soundfile as sf
-from conftest import ROOT, run, speech_like, write
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from test_page import BROWSER
 
 import gan_denoise
+from conftest import ROOT, run, speech_like, write
 from gan_denoise import audio
+from test_page import BROWSER
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PATH = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"

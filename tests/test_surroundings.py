@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import one_error_line, run, speech_like, write
-from test_models import SMALL, save
 
+from conftest import one_error_line, run, speech_like, write
 from gan_denoise import audio, generators, workers
 from gan_denoise.files import writing
 from gan_denoise.terminal import Terminated, program, say
+from test_models import SMALL, save
 
 
 @pytest.fixture(scope="module")

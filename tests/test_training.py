@@ -19,24 +19,24 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
-import stopping
 import torch
 from accelerate.state import AcceleratorState
-from conftest import ROOT, one_error_line, run, speech_like
-from experiment import read_experiment
-from launch import check_environment
-from logbook import find_alarms
-from optimizer import learning_rate
-from schedule import Schedule, random_number
-from test_owner import holder
-from validate import Validation
 
 import gan_denoise
+from conftest import CONF, ROOT, one_error_line, run, speech_like
 from gan_denoise import audio, checkpoint, datadir, generators
 from gan_denoise.errors import InputError
 from gan_denoise.metrics import Signals, si_sdr
 from gan_denoise.noise import Procedure
 from gan_denoise.segments import Batches, Segments
+from test_owner import holder
+from training import stopping
+from training.experiment import OptimizerSettings, read_experiment
+from training.launch import check_environment
+from training.logbook import find_alarms
+from training.optimizer import learning_rate
+from training.schedule import Schedule, random_number
+from training.validation import Validation
 
 TRAIN = ROOT / "recipes/train.py"
 
@@ -57,7 +57,7 @@ def test_segments_are_a_function_of_seed_and_position(prepared, monkeypatch):
     for epoch in range(2):  # every utterance once an epoch, in another order each time
         assert len({wanted[epoch * count + i]["utt_id"] for i in range(count)}) == count
     assert any(wanted[i]["utt_id"] != wanted[count + i]["utt_id"] for i in range(count))
-    others = [segments(prepared, seed=4), segments(prepared, stream="discriminator")]
+    others = [segments(prepared, seed=4), segments(prepared, draws="discriminator")]
     assert all(
         any(other[i]["utt_id"] != wanted[i]["utt_id"] for i in range(count)) for other in others
     )
@@ -116,7 +116,9 @@ def test_fresh_noise_is_the_same_procedure_drawn_anew_at_every_visit(prepared):
 
 
 def test_learning_rate_is_a_function_of_the_step():
-    settings = {"lr": 1.0, "warmup_steps": 10, "lr_final": 0.1}
+    settings = OptimizerSettings(
+        lr=1.0, warmup_steps=10, lr_final=0.1, weight_decay=0.0, betas=[0.8, 0.99]
+    )
     rates = [learning_rate(step, 110, settings) for step in range(1, 111)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
     assert rates[59] == pytest.approx(0.55) and rates[-1] == pytest.approx(0.1)
@@ -190,8 +192,8 @@ def in_process(monkeypatch):
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    monkeypatch.setattr("validate.dev_metrics", lambda sample_rate: ("si_sdr",))
-    monkeypatch.setattr("validate.scoring.score", score_here)
+    monkeypatch.setattr("training.validation.dev_metrics", lambda sample_rate: ("si_sdr",))
+    monkeypatch.setattr("training.validation.scoring.score", score_here)
     return call
 
 
@@ -230,7 +232,7 @@ def counting(act):
 link = os.link
 os.link, os.replace = counting(os.link), counting(os.replace)
 if moment == "update":
-    import logbook
+    from training import logbook
     measure = logbook.Meter.measure
     def counting_updates(self, *arguments, **values):
         global count
@@ -364,7 +366,7 @@ def test_a_spoiled_log_and_a_full_disk_for_plots_end_no_run(
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("board.SummaryWriter.add_scalar", full)
+    monkeypatch.setattr("training.board.SummaryWriter.add_scalar", full)
     capsys.readouterr()
     in_process(*command, tmp_path / "full", "steps=3")
     assert capsys.readouterr().err.count("No space left on device") == 1
@@ -594,8 +596,8 @@ def test_an_override_cannot_undo_what_an_experiment_is_about():
     l1 = ROOT / "recipes/experiments/l1.yaml"
     for override in ("losses.mrstft=1", "adversary.losses.lsgan=0.5"):
         with pytest.raises(InputError, match="l1.yaml: (losses.mrstft|adversary) is null there"):
-            read_experiment(l1, [override])
-    assert "adversary" not in read_experiment(l1, ["adversary=null", "losses.l1=2"])
+            read_experiment(l1, [override], CONF)
+    assert read_experiment(l1, ["adversary=null", "losses.l1=2"], CONF).adversary is None
 
 
 def test_without_its_adversary_gan_is_l1_mrstft_to_the_bit(
@@ -652,7 +654,7 @@ def test_every_experiment_builds_and_takes_a_step(
         "log_every=1",
     ]
     path = ROOT / f"recipes/experiments/{name}.yaml"
-    if "adversary" in read_experiment(path, []):
+    if read_experiment(path, [], CONF).adversary:
         changes += ["discriminator_steps=1", "adversary.segment_s=0.2"]
     if name == "boxed":  # whose recordings are not there
         changes += ["scenes.recordings=[]", "scenes.synthetic.kinds=[wind]"]
@@ -662,10 +664,12 @@ def test_every_experiment_builds_and_takes_a_step(
     in_process(path, "--data", prepared, "--exp", exp, *changes)
     # The last is dev's
     entries = [json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()[:-1]]
-    last, experiment = entries[-1], read_experiment(path, changes)
-    terms = set(experiment["losses"]) | set(experiment.get("adversary", {}).get("losses", {}))
+    last, experiment = entries[-1], read_experiment(path, changes, CONF)
+    terms = set(experiment.losses) | set(
+        experiment.adversary.losses if experiment.adversary else {}
+    )
     assert terms <= last.keys() and {"gradient_norm", "level", "data_wait_share"} <= last.keys()
-    if "adversary" in experiment:
+    if experiment.adversary:
         assert [entry["phase"] for entry in entries] == ["reconstruction", "discriminator", "gan"]
         logged = {"discriminator_loss", "discriminator_gradient_norm", "score_real", "score_fake"}
         assert logged <= last.keys() and logged <= entries[1].keys()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from board import Board
 from torch import nn
 
 from gan_denoise import audio, scoring
@@ -17,6 +16,7 @@ from gan_denoise.enhance import Denoiser
 from gan_denoise.metrics import lead_metric
 from gan_denoise.noise import spectrogram_db
 from gan_denoise.terminal import say
+from training.board import Board
 
 
 def dev_metrics(sample_rate: int) -> tuple[str, ...]:
@@ -25,8 +25,7 @@ def dev_metrics(sample_rate: int) -> tuple[str, ...]:
 
 
 class Validation:
-    """Scores a generator on up to `count` dev utterances, evenly spread over the list (and so over
-    the speakers).
+    """Scores a generator on up to `count` dev utterances, evenly spread.
 
     folder: where their enhanced versions are written, overwritten at each call. jobs: scoring
     processes.
@@ -35,8 +34,7 @@ class Validation:
     def __init__(
         self, data: DataDir, folder: Path, *, count: int, examples: int, sample_rate: int, jobs: int
     ):
-        spread = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
-        self._utt_ids = [data.utt_ids[index] for index in spread]
+        self._utt_ids = data.spread(count)
         self._examples = self._utt_ids[:: max(1, len(self._utt_ids) // max(examples, 1))][:examples]
         self._data, self._folder, self._sample_rate, self._jobs = data, folder, sample_rate, jobs
         self._metrics = dev_metrics(sample_rate)

@@ -12,17 +12,17 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
-import plots
 import soundfile as sf
 from matplotlib import colormaps
 from PIL import Image
-from results import LIMITS, SI_SDR, TIE, Run
 
 from gan_denoise import audio
 from gan_denoise.datadir import DataDir, read_scp
 from gan_denoise.metrics import ALL
 from gan_denoise.noise import spectrogram_db
 from gan_denoise.serve.page import PLAYER, STYLE
+from reporting import plots, tables
+from reporting.statistics import SI_SDR, TIE, Run
 
 _FLOOR_DB = 80.0  # below the loudest bin of the clean spectrogram is black
 _BUDGET = 13e6  # bytes for the listening room: the page is to stay under 15 MB
@@ -31,7 +31,7 @@ _PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8
 
 def render_page(run: Run, data: DataDir, exp: Path) -> str:
     """The page of one run. data: the test split. exp: where the systems' enhanced.scp files are."""
-    models = [name for name in run.systems if name not in LIMITS]
+    models = run.models
     sources = {"clean": data.wav, "noisy": data.noisy}
     for name in models:  # of several seeds, one is heard
         if (exp / run.folders[name][0] / "enhanced.scp").is_file():
@@ -56,17 +56,17 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
     return _PAGE.substitute(
         verdict=html.escape(verdict(run)),
         command=html.escape(run.about["command"]),
-        systems=table("systems", run.rows()),
+        systems=table("systems", tables.systems(run)),
         speakers=len(set(data.utt2spk.values())),
         utterances=len(data),
-        differences=table("differences", run.differences_rows()),
-        conditions=table("conditions", run.condition_rows()),
-        gains=table("gains", run.gains_rows()),
+        differences=table("differences", tables.differences(run)),
+        conditions=table("conditions", tables.conditions(run)),
+        gains=table("gains", tables.gains(run)),
         pictures="".join(
             f"<figure><figcaption>{title}</figcaption>{svg}</figure>"
             for title, svg in pictures.items()
         ),
-        scores=table("scores", utterances(run, data)),
+        scores=table("scores", tables.utterances(run, data)),
         room=room,
         audio=json.dumps(audio_data).replace("</", "<\\/"),
         style=STYLE.read_text(encoding="utf-8"),
@@ -74,7 +74,7 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
     )
 
 
-def table(name: str, rows: list[list[str]]) -> str:
+def table(name: str, rows: tables.Cells) -> str:
     """A sortable table, with a field that filters its rows where they are many; the first row is
     the heading.
     """
@@ -99,32 +99,11 @@ def table(name: str, rows: list[list[str]]) -> str:
     )
 
 
-def utterances(run: Run, data: DataDir) -> list[list[str]]:
-    """Every test utterance: its speaker, and each system's PESQ-WB and SI-SDR."""
-    metrics = run.gaps
-    values = {
-        (name, metric): run.values(name, metric) for name in run.systems for metric in metrics
-    }
-    rows = [
-        [
-            "utterance",
-            "speaker",
-            *(f"{run.label(name)} {ALL[metric].heading}" for name, metric in values),
-        ]
-    ]
-    for utt_id in data.utt_ids:
-        key = (data.utt2spk[utt_id], utt_id)
-        rows.append(
-            [utt_id, key[0], *(f"{own[key]:.2f}" if key in own else "-" for own in values.values())]
-        )
-    return rows
-
-
 def verdict(run: Run) -> str:
     """One sentence: which system is best, by how much."""
-    models = [name for name in run.systems if name not in LIMITS]
-    gaps = {name: run.gap_closed(name, run.lead) for name in models}
-    gaps = {name: gap for name, gap in gaps.items() if gap is not None}
+    models = run.models
+    closed = {name: run.gap_closed(name, run.lead) for name in models}
+    gaps = {name: gap for name, gap in closed.items() if gap is not None}
     if not gaps:
         return "No system was scored."
     heading, best = ALL[run.lead].heading, max(gaps, key=gaps.__getitem__)

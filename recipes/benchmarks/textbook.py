@@ -1,4 +1,4 @@
-"""The GAN update as it stands in textbooks, with the same modules: what recipes/adversary.py is
+"""The GAN update as it stands in textbooks, with the same modules: what training/adversary.py is
 measured against.
 """
 
@@ -6,19 +6,19 @@ from __future__ import annotations
 
 import torch
 from accelerate import Accelerator
-from adversary import Adversary
-from experiment import PRECISIONS
-from optimizer import build_optimizer, set_learning_rate
 
 from gan_denoise import generators
 from gan_denoise.losses import Losses, weighted_sum
+from training.adversary import Adversary
+from training.experiment import PRECISIONS, Experiment
+from training.optimizer import build_optimizer, set_learning_rate
 
 SAMPLE_RATE = 16000
 
 
 class Update:
-    """One update of discriminators and generator, as a textbook writes it, or with some of
-    recipes/adversary.py's savings.
+    """One update of discriminators and generator, as a textbook writes it, or with some of the
+    savings of training/adversary.py.
 
     joint: one pass over real and fake in the discriminators' update. frozen: their parameters get
     no gradient in the generator's. detached: no graph for the real features there. silent: no
@@ -26,31 +26,27 @@ class Update:
     """
 
     def __init__(
-        self, experiment: dict, device: torch.device, *, ours: bool = False, **savings: bool
+        self, experiment: Experiment, device: torch.device, *, ours: bool = False, **savings: bool
     ):
         torch.manual_seed(0)
-        mixed_precision, dtype = PRECISIONS[experiment["precision"]]
-        self.generator = generators.build(experiment["generator"], sample_rate=SAMPLE_RATE).to(
+        mixed_precision, dtype = PRECISIONS[experiment.precision]
+        self.generator = generators.build(experiment.generator, sample_rate=SAMPLE_RATE).to(
             device, dtype
         )
-        self.losses, settings = Losses(experiment["losses"]), experiment["optimizer"]
+        self.losses, settings = Losses(experiment.losses), experiment.optimizer
         self.optimizer = build_optimizer(self.generator, settings)
         accelerator = Accelerator(mixed_precision=mixed_precision, cpu=device.type == "cpu")
         self.adversary = Adversary(
             accelerator,
-            experiment["adversary"],
+            experiment.adversary,
             sample_rate=SAMPLE_RATE,
             seed=0,
             updates=10**6,
             dtype=dtype,
         )
         self.weights = self.losses.weights | self.adversary.losses.weights
-        self.ours, self.savings, self.clip_norm, self.number = (
-            ours,
-            savings,
-            experiment["clip_norm"],
-            0,
-        )
+        self.ours, self.savings = ours, savings
+        self.clip_norm, self.number = experiment.clip_norm, 0
 
     def __call__(self, noisy: torch.Tensor, clean: torch.Tensor) -> None:
         self.number += 1
@@ -71,7 +67,7 @@ class Update:
 
     def _learn(self, real: torch.Tensor, fake: torch.Tensor, noisy: torch.Tensor) -> None:
         bank, optimizer = self.adversary.bare_bank, self.adversary.optimizer
-        set_learning_rate(optimizer, self.number, 10**6, self.adversary.settings["optimizer"])
+        set_learning_rate(optimizer, self.number, 10**6, self.adversary.settings.optimizer)
         optimizer.zero_grad()
         if self.savings.get("joint"):
             both = bank(torch.cat([real, fake.detach()]), torch.cat([noisy, noisy]))
@@ -84,7 +80,7 @@ class Update:
         loss = self.adversary.losses.discriminator(real_maps, fake_maps)
         self._report(real_maps, fake_maps)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(bank.parameters(), self.adversary.settings["clip_norm"])
+        torch.nn.utils.clip_grad_norm_(bank.parameters(), self.adversary.settings.clip_norm)
         optimizer.step()
 
     def _terms(

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from board import Board
-from schedule import Schedule
 from torch import Tensor, nn
 from tqdm import tqdm
-from validate import Validation
 
 from gan_denoise import __version__, checkpoint
 from gan_denoise.files import write_atomically
 from gan_denoise.terminal import clock, say
+from training.board import Board
+from training.schedule import Schedule
+from training.validation import Validation
 
 # What a line shows of an entry: key -> (its name there, format)
 SHOWN = {
@@ -94,13 +94,8 @@ class Logbook:
         spent_s: float,
         history: str | None = None,
     ):
-        self._exp, self._config, self._schedule, self._first, self._spent_s = (
-            exp,
-            config,
-            schedule,
-            first,
-            spent_s,
-        )
+        self._exp, self._config, self._schedule = exp, config, schedule
+        self._first, self._spent_s = first, spent_s
         self._started = time.monotonic()
         self._log_path = exp / "log.jsonl"
         text = self.text if history is None else history

@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from training.experiment import Experiment
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -27,11 +29,11 @@ class Schedule:
     adversarial: bool
 
     @classmethod
-    def of(cls, experiment: dict) -> Schedule:
-        steps, warm_start = experiment["steps"], experiment["warm_start_steps"]
-        adversarial = bool(experiment.get("adversary"))
+    def of(cls, experiment: Experiment) -> Schedule:
+        steps, warm_start = experiment.steps, experiment.warm_start_steps
+        adversarial = experiment.adversary is not None
         return cls(
-            steps, warm_start, experiment["discriminator_steps"] if adversarial else 0, adversarial
+            steps, warm_start, experiment.discriminator_steps if adversarial else 0, adversarial
         )
 
     @property
@@ -61,9 +63,9 @@ class Schedule:
         return min(max(update - self.warm_start, 0), self.alone)
 
     def draw(self, update: int) -> tuple[str, int]:
-        """The stream of data and random numbers that an update draws from, and its number there.
+        """Which draws of data and random numbers are an update's, and its number among them.
 
-        The discriminators' own phase has its own stream, so the generator sees the same with and
+        The discriminators' own phase has its own, so the generator sees the same with and
         without an adversary.
         """
         if self.phase(update) == "discriminator":

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import torch
 from accelerate import Accelerator
-from optimizer import build_optimizer, set_learning_rate
-from schedule import random_number
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from gan_denoise.discriminators import Bank, Maps
+from gan_denoise.contract import Maps
+from gan_denoise.discriminators import Bank
 from gan_denoise.losses import AdversarialLosses
+from training.experiment import AdversarySettings
+from training.optimizer import build_optimizer, set_learning_rate
+from training.schedule import random_number
 
 
 class Adversary:
@@ -29,26 +31,20 @@ class Adversary:
     def __init__(
         self,
         accelerator: Accelerator,
-        settings: dict,
+        settings: AdversarySettings,
         *,
         sample_rate: int,
         seed: int,
         updates: int,
         dtype: torch.dtype = torch.float32,
     ):
-        self._accelerator, self.settings, self._seed, self._updates = (
-            accelerator,
-            settings,
-            seed,
-            updates,
-        )
-        self._length = round(settings["segment_s"] * sample_rate)
-        self.losses = AdversarialLosses(settings["losses"])
-        bank = Bank(settings["discriminators"], conditional=settings["conditional"], seed=seed).to(
-            dtype
-        )
+        self._accelerator, self.settings = accelerator, settings
+        self._seed, self._updates = seed, updates
+        self._length = round(settings.segment_s * sample_rate)
+        self.losses = AdversarialLosses(settings.losses)
+        bank = Bank(settings.discriminators, conditional=settings.conditional, seed=seed).to(dtype)
         self.bank, self.optimizer = accelerator.prepare(
-            bank, build_optimizer(bank, settings["optimizer"])
+            bank, build_optimizer(bank, settings.optimizer)
         )
         self.bare_bank = accelerator.unwrap_model(self.bank)
 
@@ -70,19 +66,19 @@ class Adversary:
         """y[t] = x[t] - pre_emphasis x[t - 1]: high frequencies are quiet in speech, and would not
         be seen.
         """
-        return wave - self.settings["pre_emphasis"] * F.pad(wave, (1, 0))[..., :-1]
+        return wave - self.settings.pre_emphasis * F.pad(wave, (1, 0))[..., :-1]
 
     def learn(self, number: int, real: Tensor, fake: Tensor, noisy: Tensor) -> dict[str, Tensor]:
         """Update number 1, 2, ... of the discriminators, in place. Returns what is logged: loss,
         gradient norm, mean scores.
         """
-        set_learning_rate(self.optimizer, number, self._updates, self.settings["optimizer"])
+        set_learning_rate(self.optimizer, number, self._updates, self.settings.optimizer)
         self.optimizer.zero_grad()
         both = self.bank(torch.cat([real, fake.detach()]), torch.cat([noisy, noisy]))
         real_maps, fake_maps = ([[maps[-1].chunk(2)[half]] for maps in both] for half in range(2))
         loss = self.losses.discriminator(real_maps, fake_maps)
         self._accelerator.backward(loss)
-        norm = self._accelerator.clip_grad_norm_(self.bank.parameters(), self.settings["clip_norm"])
+        norm = self._accelerator.clip_grad_norm_(self.bank.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         scores = {"score_real": mean_score(real_maps), "score_fake": mean_score(fake_maps)}
         return {"discriminator_loss": loss.detach(), "discriminator_gradient_norm": norm, **scores}

@@ -7,29 +7,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from accelerate import Accelerator
-from conditions import Conditions
-from schedule import Schedule
-from stopping import pass_signals_to_the_parent, workers_are_ending
 from torch.utils.data import DataLoader
 
+from gan_denoise.conditions import Conditions
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure
 from gan_denoise.scenes import Scenes
 from gan_denoise.segments import Batches, Segments
+from training.experiment import Experiment
+from training.schedule import Schedule
+from training.stopping import pass_signals_to_the_parent, workers_are_ending
 
 
-class Streams:
+class Draws:
     """The generator's segments and, while the discriminators learn alone, their own. Raises
     InputError for bad sizes.
 
-    A stream's worker processes start with its first batch and end with its last.
+    The worker processes of either start with its first batch and end with its last.
     """
 
     def __init__(
         self,
         data: DataDir,
-        experiment: dict,
+        experiment: Experiment,
         schedule: Schedule,
         accelerator: Accelerator,
         *,
@@ -47,19 +48,19 @@ class Streams:
 
     def next(self, update: int) -> dict:
         """The batch of an update; they are asked for one after the other, from any on."""
-        stream, number = self._schedule.draw(update)
-        if stream not in self._running:
-            self._running[stream] = iter(self._loader(stream, number - 1))
-        batch = self._received(stream)
-        if number == self._ends[stream]:
+        draws, number = self._schedule.draw(update)
+        if draws not in self._running:
+            self._running[draws] = iter(self._loader(draws, number - 1))
+        batch = self._received(draws)
+        if number == self._ends[draws]:
             with workers_are_ending():
-                del self._running[stream]
+                del self._running[draws]
         return batch
 
-    def _received(self, stream: str) -> dict:
+    def _received(self, draws: str) -> dict:
         """The next batch; what went wrong in a data worker in one line. Raises InputError."""
         try:
-            return next(self._running[stream])
+            return next(self._running[draws])
         except InputError as error:  # a worker's has its whole traceback in it
             raise InputError(str(error).strip().split(f"{InputError.__name__}: ")[-1]) from error
         except RuntimeError as error:
@@ -70,26 +71,26 @@ class Streams:
                 f"a data worker died ({reason}): the same command goes on from the last checkpoint"
             ) from error
 
-    def _batches(self, stream: str, done: int) -> Batches:
+    def _batches(self, draws: str, done: int) -> Batches:
         return Batches(
-            done, self._ends[stream], batch_size=self._experiment["batch_size"], **self._share
+            done, self._ends[draws], batch_size=self._experiment.batch_size, **self._share
         )
 
-    def _loader(self, stream: str, done: int) -> DataLoader:
+    def _loader(self, draws: str, done: int) -> DataLoader:
         segments = Segments(
             self._data,
-            length=round(self._experiment["segment_s"] * self._sample_rate),
+            length=round(self._experiment.segment_s * self._sample_rate),
             sample_rate=self._sample_rate,
-            gain_db=self._experiment["gain_db"],
-            seed=self._experiment["seed"],
-            stream=stream,
+            gain_db=self._experiment.gain_db,
+            seed=self._experiment.seed,
+            draws=draws,
             fresh_noise=self._fresh_noise,
             scenes=self._scenes,
         )
         return DataLoader(
             segments,
-            batch_sampler=self._batches(stream, done),
-            num_workers=self._experiment["workers"],
+            batch_sampler=self._batches(draws, done),
+            num_workers=self._experiment.workers,
             pin_memory=self._pin_memory,
             worker_init_fn=pass_signals_to_the_parent,
         )

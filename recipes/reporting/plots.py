@@ -23,7 +23,7 @@ from gan_denoise import audio, speakers
 from gan_denoise.metrics import ALL
 
 if TYPE_CHECKING:
-    from results import Run
+    from reporting.statistics import Run
 
 # Okabe and Ito's, for the colour-blind
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")

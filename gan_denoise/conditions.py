@@ -12,10 +12,9 @@ import numpy as np
 
 from gan_denoise.config import check_number
 from gan_denoise.errors import InputError, nearest
-from gan_denoise.noise import Procedure, digest
+from gan_denoise.files import digest
+from gan_denoise.noise import Procedure
 from gan_denoise.scenes import Scenes
-
-CONF = Path(__file__).resolve().parents[1] / "egs/vctk/conf"
 
 
 class Conditions:
@@ -45,8 +44,10 @@ class Conditions:
         return procedure.apply(clean, visit, sample_rate, split=split) if procedure else clean
 
 
-def check_fresh_noise(setting: object, where: str) -> None:
-    """true, false, or {data | clean | NAME of conf/noise_NAME.yaml: share}. Raises InputError."""
+def check_fresh_noise(setting: object, where: str, procedures: Path) -> None:
+    """true, false, or {data | clean | NAME: share}, with noise_NAME.yaml in `procedures`.
+    Raises InputError.
+    """
     if isinstance(setting, bool):
         return
     if not isinstance(setting, Mapping) or not setting:
@@ -57,7 +58,7 @@ def check_fresh_noise(setting: object, where: str) -> None:
     known = [
         "data",
         "clean",
-        *(path.stem.removeprefix("noise_") for path in CONF.glob("noise_*.yaml")),
+        *(path.stem.removeprefix("noise_") for path in procedures.glob("noise_*.yaml")),
     ]
     for name, share in setting.items():
         if name not in known:
@@ -66,19 +67,20 @@ def check_fresh_noise(setting: object, where: str) -> None:
 
 
 def fresh_noise(
-    setting: bool | Mapping[str, float], record: Mapping, folder: Path
+    setting: bool | Mapping[str, float], record: Mapping, folder: Path, procedures: Path
 ) -> Procedure | Conditions | None:
-    """What an experiment's `fresh_noise` means for a data directory. record: its noise.yaml. Raises
-    InputError.
+    """What an experiment's `fresh_noise` means for a data directory. record: its noise.yaml.
+    procedures: as above. Raises InputError.
     """
     if isinstance(setting, bool):
         return Procedure.of_data(record, folder) if setting else None
     special = {"data": lambda: Procedure.of_data(record, folder), "clean": lambda: None}
-    procedures = {
-        name: special[name]() if name in special else Procedure.load(CONF / f"noise_{name}.yaml")
-        for name in setting
+    files = {name: procedures / f"noise_{name}.yaml" for name in setting}
+    chosen = {
+        name: special[name]() if name in special else Procedure.load(path)
+        for name, path in files.items()
     }
-    return Conditions(procedures, setting)
+    return Conditions(chosen, setting)
 
 
 def build_scenes(options: Mapping | None, record: Mapping, folder: Path) -> Scenes | None:

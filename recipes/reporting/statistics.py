@@ -1,25 +1,22 @@
-"""The scores of one experiment folder: means over speakers, seeds pooled, paired differences, and
-their tables.
-"""
+"""The scores of one experiment folder: means over speakers, seeds pooled, paired differences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from bootstrap import Estimate, estimate
 from scipy.stats import wilcoxon
 
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.metrics import ALL
 from gan_denoise.scoring import read_csv
-from gan_denoise.terminal import clock
+from reporting.bootstrap import Estimate, estimate
 
-LIMITS = {
+REFERENCES = {
     "noisy": "noisy",
     "oracle_mask": "oracle mask",
     "oracle_mag": "oracle magnitude",
@@ -32,7 +29,6 @@ TIE = 0.03
 SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")
 SI_SDR = "si_sdr"
 COLUMNS = {"system", "seed", "utt_id", "spk_id", "fingerprint"}
-_NAMED = 5  # utterances without a value, of each system
 # Fewer tell nothing about other speakers (resampling one speaker finds no other), nor about other
 # sentences (ten: below it the percentiles of a bootstrap are those of its few values)
 LEAST_SPEAKERS, LEAST_UTTERANCES = 2, 10
@@ -50,6 +46,10 @@ class Run:
     systems: dict[str, list[dict]]
     folders: dict[str, list[str]]
     conditions: dict[str, dict[str, list[dict]]]
+    # A bootstrap takes a while, and RESULTS.md, the page and the terminal show the same ones
+    _estimates: dict[tuple[str, str, str], Estimate | None] = field(
+        init=False, default_factory=dict, repr=False
+    )
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -94,6 +94,11 @@ class Run:
         }
 
     @cached_property
+    def models(self) -> list[str]:
+        """The systems that were trained."""
+        return [name for name in self.systems if name not in REFERENCES]
+
+    @cached_property
     def metrics(self) -> tuple[str, ...]:
         """All metrics that were scored."""
         return tuple(
@@ -124,7 +129,7 @@ class Run:
     def label(self, name: str) -> str:
         """What the table calls a system."""
         seeds = len(self.folders[name])
-        return LIMITS.get(name, name) + (f" ({seeds} seeds)" if seeds > 1 else "")
+        return REFERENCES.get(name, name) + (f" ({seeds} seeds)" if seeds > 1 else "")
 
     def values(
         self, name: str, metric: str, seeds: set | None = None
@@ -143,6 +148,10 @@ class Run:
         shared = self._shared[metric]
         return {key: value for key, value in self.values(name, metric).items() if key in shared}
 
+    def compared(self, metric: str) -> int:
+        """Over how many utterances the means of a metric are."""
+        return len(self._shared[metric])
+
     @cached_property
     def _shared(self) -> dict[str, set[tuple[str, str]]]:
         return {
@@ -156,9 +165,7 @@ class Run:
         """
         by_metric = {metric: by_speaker(self.common(name, metric)) for metric in self.metrics}
         return {
-            metric: (
-                float(np.mean([np.mean(own) for own in speakers.values()])) if speakers else None
-            )
+            metric: _mean_of_means(speakers) if speakers else None
             for metric, speakers in by_metric.items()
         }
 
@@ -172,8 +179,16 @@ class Run:
         """name - other over the seeds and utterances that both have, with its interval; None where
         these are too few.
         """
-        paired = self._paired(name, other, metric)
-        return estimate(by_speaker(paired)) if _enough(paired) else None
+        if (name, other, metric) not in self._estimates:
+            paired = self._paired(name, other, metric)
+            self._estimates[name, other, metric] = _estimate(paired)
+        return self._estimates[name, other, metric]
+
+    def interval(self, name: str, metric: str) -> Estimate | None:
+        """The mean over the common utterances with its interval; None where these are too few."""
+        if (name, "", metric) not in self._estimates:
+            self._estimates[name, "", metric] = _estimate(self.common(name, metric))
+        return self._estimates[name, "", metric]
 
     def _paired(self, name: str, other: str, metric: str) -> dict[tuple[str, str], float]:
         seeds = self.seeds(name, other)
@@ -184,7 +199,7 @@ class Run:
         """The pairs that are compared: every model with l1 or its own baseline, and gan with every
         other model.
         """
-        models = [name for name in self.systems if name not in LIMITS]
+        models = self.models
         pairs = [(name, "l1") for name in models if name != "l1"] if "l1" in models else []
         pairs = [(name, f"{name}_l1" if f"{name}_l1" in models else other) for name, other in pairs]
         return pairs + (
@@ -192,38 +207,6 @@ class Run:
             if "gan" in models
             else []
         )
-
-    def differences_rows(self, metrics: tuple[str, ...] = ()) -> list[list[str]]:
-        """The cells of the paired differences with their intervals, a heading row first."""
-        metrics = metrics or self.shown
-        cells = [
-            [
-                "difference",
-                "seeds",
-                *(ALL[metric].heading for metric in metrics),
-                f"in {ALL[self.lead].heading}",
-                "p",
-            ]
-        ]
-        for name, other in self.differences():
-            row = [f"{name} - {other}", str(len(self.seeds(name, other)))]
-            for metric in metrics:
-                found, places = self.difference(name, other, metric), ALL[metric].decimals
-                row.append(
-                    f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
-                    if found
-                    else "-"
-                )
-            p_value = self.p_value(name, other)
-            cells.append(
-                [*row, self.verdict(name, other), "-" if p_value is None else f"{p_value:.2g}"]
-            )
-        return cells
-
-    def differences_table(self, metrics: tuple[str, ...] = ()) -> str:
-        """Paired differences in Markdown; empty where there is nothing to compare."""
-        cells = self.differences_rows(metrics)
-        return markdown(cells) if len(cells) > 1 else ""
 
     def verdict(self, name: str, other: str) -> str:
         """How a difference in PESQ reads: a tie under 0.03 or where the interval holds 0; "-" where
@@ -246,66 +229,61 @@ class Run:
         paired = list(found.values())
         return float(wilcoxon(paired).pvalue) if any(paired) else 1.0
 
-    def condition_rows(self) -> list[list[str]]:
-        """The cells of the systems on further test conditions, PESQ and SI-SDR of each; none where
-        there are none.
+    def condition_means(self) -> dict[str, dict[str, tuple[float, float] | None]]:
+        """condition -> system -> PESQ and SI-SDR, means over the utterances that all systems of
+        this condition have; None where there is no such utterance. The systems are those that have
+        scores for any condition.
         """
         names = [
             name
             for name in self.systems
             if any(name in systems for systems in self.conditions.values())
         ]
-        cells = [[f"{ALL[self.lead].heading} / SI-SDR dB", *self.conditions]]
-        columns = [self._condition_column(systems, names) for systems in self.conditions.values()]
-        cells += [[LIMITS.get(name, name), *(column[name] for column in columns)] for name in names]
-        return cells if self.conditions else []
+        return {
+            condition: self._condition_means(systems, names)
+            for condition, systems in self.conditions.items()
+        }
 
-    def _condition_column(self, systems: dict[str, list[dict]], names: list[str]) -> dict[str, str]:
-        """name -> its cell: means over the utterances that all systems of this condition have."""
+    def _condition_means(
+        self, systems: dict[str, list[dict]], names: list[str]
+    ) -> dict[str, tuple[float, float] | None]:
         means: dict[str, list[float]] = {name: [] for name in names}
         for metric in self.gaps:
             values = {name: _values(systems.get(name, []), metric) for name in names}
             shared = _in_all(values.values())
             for name, own in values.items():
                 speakers = by_speaker({key: value for key, value in own.items() if key in shared})
-                means[name] += (
-                    [float(np.mean([np.mean(one) for one in speakers.values()]))]
-                    if speakers
-                    else []
-                )
-        return {
-            name: f"{own[0]:.2f} / {own[1]:.1f}" if len(own) == 2 else "-"
-            for name, own in means.items()
-        }
+                if speakers:
+                    means[name].append(_mean_of_means(speakers))
+        return {name: (own[0], own[1]) if len(own) == 2 else None for name, own in means.items()}
 
-    def gains_rows(self) -> list[list[str]]:
-        """The cells of PESQ's gain over noisy by speaker and by third of the input's SI-SDR, over
-        the common utterances.
+    def gains(self) -> dict[str, dict[str, float | None]]:
+        """system -> speaker, or third of the input's SI-SDR -> mean gain over noisy in PESQ, over
+        the common utterances; the same groups for all systems.
         """
         metric = self.lead
         noisy = self.common("noisy", metric)
-        level = self.values("noisy", "si_sdr")
-        edges = np.quantile(list(level.values()), [1 / 3, 2 / 3]) if level else (0.0, 0.0)
+        level = self.values("noisy", SI_SDR)
         groups: dict[str, set] = {}
         for key in sorted(noisy):
             groups.setdefault(key[0], set()).add(key)
+        edges = np.quantile(list(level.values()), [1 / 3, 2 / 3]) if level else (0.0, 0.0)
         bins = (f"below {edges[0]:.1f} dB", "between", f"above {edges[1]:.1f} dB")
+        thirds: dict[str, set] = {name: set() for name in bins}
         for key in sorted(noisy.keys() & level.keys()):
-            groups.setdefault(bins[int(np.searchsorted(edges, level[key]))], set()).add(key)
-        order = [
-            *(name for name in groups if name not in bins),
-            *(name for name in bins if name in groups),
-        ]
-        cells = [[f"{ALL[metric].heading} gain", *order]]
-        for name in self.systems:
-            if name in LIMITS:
-                continue
+            thirds[bins[int(np.searchsorted(edges, level[key]))]].add(key)
+        groups |= {name: keys for name, keys in thirds.items() if keys}
+        gains: dict[str, dict[str, float | None]] = {}
+        for name in self.models:
             own = self.common(name, metric)
-            row = [
-                [own[key] - noisy[key] for key in groups[group] if key in own] for group in order
-            ]
-            cells.append([name, *(f"{np.mean(gain):+.2f}" if gain else "-" for gain in row)])
-        return cells
+            per_group = {
+                group: [own[key] - noisy[key] for key in keys if key in own]
+                for group, keys in groups.items()
+            }
+            gains[name] = {
+                group: float(np.mean(gain)) if gain else None for group, gain in per_group.items()
+            }
+        return gains
 
     def gap_closed(self, name: str, metric: str) -> float | None:
         """(system - noisy) / (oracle magnitude - noisy)."""
@@ -317,106 +295,6 @@ class Run:
             if None in (noisy, oracle, own) or oracle == noisy
             else (own - noisy) / (oracle - noisy)
         )
-
-    def rows(self) -> list[list[str]]:
-        """The table's cells, a heading row first."""
-        heading = ["system"]
-        for metric in self.shown:
-            heading += [ALL[metric].heading] + (["gap closed"] if metric in self.gaps else [])
-        cells = [[*heading, "scored"]]
-        for name, scores in self.systems.items():
-            row, means = [self.label(name)], self.means(name)
-            for metric in self.shown:
-                row.append(self._cell(name, metric, means[metric]))
-                if metric in self.gaps:
-                    gap = self.gap_closed(name, metric)
-                    row.append("" if name in LIMITS or gap is None else f"{100 * gap:.0f} %")
-            complete = sum(
-                all(score.get(metric) is not None for metric in self.metrics) for score in scores
-            )
-            cells.append([*row, f"{complete} of {len(scores)}"])
-        return cells
-
-    def _cell(self, name: str, metric: str, mean: float | None) -> str:
-        if mean is None:
-            return "-"
-        places = ALL[metric].decimals
-        values = self.common(name, metric)
-        if metric not in self.gaps or not _enough(values):
-            return f"{mean:.{places}f}"
-        found = estimate(by_speaker(values))
-        return f"{mean:.{places}f} ± {(found.high - found.low) / 2:.{places}f}"
-
-    def table(self) -> str:
-        """The table in Markdown, aligned for a terminal."""
-        return markdown(self.rows())
-
-    def missing(self) -> list[str]:
-        """What has no value, counted and named; and over how many utterances the means are that are
-        not over all.
-        """
-        lines = []
-        total = len({(row["spk_id"], row["utt_id"]) for row in self.systems["noisy"]})
-        for metric in self.shown:
-            without = {}
-            for name, rows in self.systems.items():
-                own = [f"{row['utt_id']}{_of_seed(row)}" for row in rows if row.get(metric) is None]
-                if own:
-                    named = ", ".join(own[:_NAMED]) + (
-                        f" and {len(own) - _NAMED} more" if len(own) > _NAMED else ""
-                    )
-                    without[self.label(name)] = f"{len(own)} of {len(rows)} ({named})"
-            if without:
-                listed = "; ".join(f"{name} {what}" for name, what in without.items())
-                lines.append(
-                    f"{ALL[metric].heading}: means over the {len(self._shared[metric])} of {total}"
-                    f" utterances that all systems have; without a value: {listed}."
-                )
-        return lines
-
-    def section(self) -> str:
-        """Command, note, table, and where the figures come from."""
-        scores = self.systems["noisy"]
-        speakers = len({row["spk_id"] for row in scores})
-        corpus, note = self.about["corpus"], self.about.get("note")
-        lines = [f"    {self.about['command']}\n"] if self.about["command"] else []
-        lines += [f"{note}\n"] if note else []
-        lines.append(self.table())
-        lines += [f"{line}\n" for line in self.missing()]
-        if differences := self.differences_table():
-            lines.append(
-                "Paired differences, with 95 % intervals (bootstrap of speakers, then of their"
-                " utterances; between trainings of other seeds there is more):\n"
-            )
-            lines.append(differences)
-            lines.append(
-                f"A tie: under {TIE} PESQ, or an interval that holds 0. p: Wilcoxon's over"
-                " utterances, a description only.\n"
-            )
-        for name, run in self.by_corpus().items():
-            lines.append(f"### {name}\n\n{run.table()}")
-            if differences := run.differences_table():
-                lines.append(differences)
-        if self.conditions:
-            lines.append(
-                "The same models (of the first seed) on other damage than they were trained on;"
-                " clean: input that needs nothing:\n"
-            )
-            lines.append(markdown(self.condition_rows()))
-        lines.append("Gain over noisy by speaker, and by third of the input's SI-SDR:\n")
-        lines.append(markdown(gains) if len(gains := self.gains_rows()) > 1 else "")
-        lines.append(
-            f"Mean over {speakers} test speakers' means, {len(scores)} utterances;"
-            f" {corpus['layout']} corpus at {corpus['sample_rate']} Hz,"
-            f" {len(corpus['speakers']['train'])} training speakers; noise"
-            f" {self.about['noise']['fingerprint']}."
-        )
-        for name, model in sorted(self.about["models"].items(), key=lambda item: _place(item[0])):
-            lines.append(
-                f"`{name}`: {model['parameters'] / 1e6:.2f} M parameters, {model['step']} updates"
-                f" in {clock(model['trained_s'])}, seed {model['seed']}; {model['machine']}."
-            )
-        return "\n".join(lines) + "\n"
 
 
 def _read_systems(
@@ -430,7 +308,7 @@ def _read_systems(
     the settings of what was trained, where known.
     """
     trainings: dict[tuple[str, str | None], dict[str, list[dict]]] = {}
-    for name in sorted(found, key=_place):
+    for name in sorted(found, key=place):
         rows = read_csv(found[name])
         if lacking := sorted(COLUMNS - rows[0].keys()):
             raise InputError(
@@ -481,13 +359,13 @@ def _in_all(values: Iterable[Mapping[tuple[str, str], float]]) -> set[tuple[str,
     return set.intersection(*own) if own else set()
 
 
+def _estimate(values: dict[tuple[str, str], float]) -> Estimate | None:
+    return estimate(by_speaker(values)) if _enough(values) else None
+
+
 def _enough(values: Mapping[tuple[str, str], float]) -> bool:
     """Whether an interval over these utterances would say anything about others."""
     return len(values) >= LEAST_UTTERANCES and len(by_speaker(dict(values))) >= LEAST_SPEAKERS
-
-
-def _of_seed(row: dict) -> str:
-    return f" of seed {row['seed']}" if row.get("seed") not in ("", None, "0") else ""
 
 
 def by_speaker(values: dict[tuple[str, str], float]) -> dict[str, list[float]]:
@@ -498,35 +376,14 @@ def by_speaker(values: dict[tuple[str, str], float]) -> dict[str, list[float]]:
     return speakers
 
 
-def markdown(cells: list[list[str]]) -> str:
-    """A table, its heading in the first row, aligned for a terminal: the first column left, the
-    others right.
-    """
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-
-    def line(row: list[str]) -> str:
-        first, *others = (
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return "| " + " | ".join([first, *others]) + " |"
-
-    rule = (
-        "|"
-        + "|".join(
-            "-" * (width + 2) if i == 0 else "-" * (width + 1) + ":"
-            for i, width in enumerate(widths)
-        )
-        + "|"
-    )
-    return "\n".join([line(cells[0]), rule, *map(line, cells[1:])]) + "\n"
+def _mean_of_means(speakers: Mapping[str, list[float]]) -> float:
+    return float(np.mean([np.mean(own) for own in speakers.values()]))
 
 
-def _place(name: str) -> tuple[int, str]:
+def place(name: str) -> tuple[int, str]:
     """The order of systems: limits, the baseline, what lies between, the full recipe, then its
     variations.
     """
-    order = (*LIMITS, "l1", "l1_mrstft", "gan")
+    order = (*REFERENCES, "l1", "l1_mrstft", "gan")
     experiment = name.split("_seed")[0]
     return (order.index(experiment) if experiment in order else len(order), name)

@@ -1,0 +1,1 @@
+"""What recipes/benchmark.py compares the GAN's update with."""

@@ -1,0 +1,1 @@
+"""What came out: statistics, tables, plots and the page of recipes/report.py."""

@@ -1,0 +1,1 @@
+"""Train one experiment: what recipes/train.py is made of."""

@@ -1,0 +1,245 @@
+"""An experiment's settings: read, checked, and compared with those that a run was started with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+
+import gan_denoise
+from gan_denoise.conditions import check_fresh_noise
+from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
+from gan_denoise.errors import InputError
+from gan_denoise.files import digest
+from gan_denoise.provenance import file_digest
+from gan_denoise.scenes import check_scenes
+
+
+class From(NamedTuple):
+    """Beside the type of a setting that is a number: the lowest that it may be."""
+
+    low: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """AdamW, and its learning rate over the steps (training/optimizer.py)."""
+
+    lr: Annotated[float, From(0)]
+    lr_final: Annotated[float, From(0)]
+    weight_decay: Annotated[float, From(0)]
+    warmup_steps: Annotated[int, From(0)]
+    betas: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarySettings:
+    """The discriminators and how they are used (training/adversary.py). What stands below
+    `discriminators` and `losses` is checked by those who build them.
+    """
+
+    discriminators: dict
+    conditional: bool
+    losses: dict
+    optimizer: OptimizerSettings
+    segment_s: Annotated[float, From(1e-3)]
+    pre_emphasis: Annotated[float, From(0)]
+    clip_norm: Annotated[float, From(1e-3)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """All settings of an experiment; recipes/experiments/gan.yaml explains each. What stands below
+    `generator` and `losses` is checked by those who build them. written: the same as YAML has it.
+    """
+
+    generator: dict
+    losses: dict
+    optimizer: OptimizerSettings
+    seed: Annotated[int, From(0)]
+    steps: Annotated[int, From(1)]
+    warm_start_steps: Annotated[int, From(0)]
+    discriminator_steps: Annotated[int, From(0)]
+    batch_size: Annotated[int, From(1)]
+    segment_s: Annotated[float, From(1e-3)]
+    gain_db: list[float]
+    fresh_noise: bool | dict
+    clip_norm: Annotated[float, From(1e-3)]
+    ema_decay: Annotated[float, From(0)]
+    precision: str
+    workers: Annotated[int, From(0)]
+    log_every: Annotated[int, From(1)]
+    checkpoint_every: Annotated[int, From(1)]
+    validate_every: Annotated[int, From(1)]
+    validate_utterances: Annotated[int, From(1)]
+    validate_examples: Annotated[int, From(0)]
+    trackers: list[str]
+    init: str | None = None
+    scenes: dict | None = None
+    adversary: AdversarySettings | None = None
+    licence: str | None = None
+    written: dict
+
+    @property
+    def decides(self) -> dict:
+        """The settings that the weights depend on."""
+        return {key: value for key, value in self.written.items() if key not in FREE_TO_CHANGE}
+
+
+# precision -> what accelerate calls it, and the type of the weights
+PRECISIONS = {
+    "float32": ("no", torch.float32),
+    "bf16": ("bf16", torch.float32),
+    "float64": ("no", torch.float64),
+}
+# What the weights do not depend on until the adversary enters
+PHASES = {"adversary", "discriminator_steps"}
+# What may differ when a run goes on, since the weights do not depend on it
+FREE_TO_CHANGE = {"workers", "log_every", "checkpoint_every", "trackers", "licence"}
+FREE_TO_CHANGE |= {"validate_every", "validate_utterances", "validate_examples"}
+
+
+def read_experiment(path: Path, overrides: Iterable[str], procedures: Path) -> Experiment:
+    """Load an experiment with its overrides; every key is known, present and of a sensible value.
+    Raises InputError.
+
+    procedures: the folder of the noise procedures that `fresh_noise` may name.
+    """
+    written, source = load_experiment(path, overrides), str(path)
+    _check(Experiment, written, source)
+    optimizer = _optimizer(written["optimizer"], f"{source}: optimizer")
+    check_number(written["seed"], f"{source}: seed", low=0, high=2**32 - 1, whole=True)
+    check_number(written["segment_s"], f"{source}: segment_s", low=1e-3, high=600.0)
+    check_number(written["ema_decay"], f"{source}: ema_decay", low=0.0, high=0.999999)
+    check_interval(written["gain_db"], f"{source}: gain_db", low=-100.0, high=100.0)
+    check_fresh_noise(written["fresh_noise"], f"{source}: fresh_noise", procedures)
+    if "scenes" in written:
+        check_scenes(written["scenes"], f"{source}: scenes")
+        if written["fresh_noise"] is not False:
+            raise InputError(
+                f"{source}: scenes and fresh_noise both make the noise: set fresh_noise=false"
+            )
+    if written["precision"] not in list(PRECISIONS):
+        raise InputError(
+            f"{source}: precision: expected one of {', '.join(PRECISIONS)}, found"
+            f" {written['precision']!r}"
+        )
+    _check_trackers(written["trackers"], f"{source}: trackers")
+    for key, expected in {
+        "init": "a model directory",
+        "licence": "that of the weights, as text",
+    }.items():
+        if not isinstance(written.get(key, ""), str):
+            raise InputError(f"{source}: {key}: expected {expected}, found {written[key]!r}")
+    adversary = None
+    if "adversary" in written:
+        adversary = _adversary(written["adversary"], f"{source}: adversary", written["segment_s"])
+        if written["warm_start_steps"] >= written["steps"]:
+            raise InputError(
+                f"{source}: warm_start_steps={written['warm_start_steps']} leaves the adversary"
+                f" none of steps={written['steps']}: lower it, or set adversary=null"
+            )
+    parts = {"optimizer": optimizer, "adversary": adversary, "written": written}
+    return Experiment(**(written | parts))
+
+
+def _optimizer(written: dict, where: str) -> OptimizerSettings:
+    _check(OptimizerSettings, written, where)
+    check_interval(written["betas"], f"{where}: betas", low=0.0, high=0.9999)
+    return OptimizerSettings(**written)
+
+
+def _adversary(written: dict, where: str, longest_s: float) -> AdversarySettings:
+    _check(AdversarySettings, written, where)
+    optimizer = _optimizer(written["optimizer"], f"{where}: optimizer")
+    if not isinstance(written["conditional"], bool):
+        raise InputError(
+            f"{where}: conditional: expected true or false, found {written['conditional']!r}"
+        )
+    check_number(written["segment_s"], f"{where}: segment_s", low=1e-3, high=longest_s)
+    check_number(written["pre_emphasis"], f"{where}: pre_emphasis", low=0.0, high=1.0)
+    return AdversarySettings(**(written | {"optimizer": optimizer}))
+
+
+def _check_trackers(trackers: object, where: str) -> None:
+    if not isinstance(trackers, list) or not all(isinstance(tracker, str) for tracker in trackers):
+        raise InputError(f"{where}: expected a list of names, such as [wandb], found {trackers!r}")
+    # Which is always written
+    here = {str(tracker) for tracker in get_available_trackers()} - {"tensorboard"}
+    if "tensorboard" in trackers:
+        raise InputError(f"{where}: tensorboard is always written: leave it out")
+    for tracker in trackers:
+        if tracker not in here:
+            raise InputError(
+                f"{where}: {tracker} is not there (there are: {', '.join(sorted(here)) or 'none'}):"
+                " install it"
+            )
+
+
+def _check(settings: type, written: Any, where: str) -> None:
+    """Every key is a field of `settings`, none is missing that has no default, and what is a number
+    there is one here.
+    """
+    own = [field for field in fields(settings) if field.name != "written"]
+    check_keys(written, [field.name for field in own], where)
+    for key in sorted(field.name for field in own if field.default is MISSING):
+        if key not in written:
+            raise InputError(f'{where}: "{key}" is missing')
+    for key, kind in get_type_hints(settings, include_extras=True).items():
+        for lowest in getattr(kind, "__metadata__", ()):
+            whole = kind.__origin__ is int
+            check_number(written[key], f"{where}: {key}", low=lowest.low, whole=whole)
+
+
+def warm_start_key(identity: Mapping, accelerator: Accelerator) -> str:
+    """A digest of all that the weights depend on until the adversary enters, our own code included.
+
+    identity: `decides` of the experiment, data, noise, rate.
+    """
+    experiment = {key: value for key, value in identity["experiment"].items() if key not in PHASES}
+    layout = [
+        accelerator.num_processes,
+        accelerator.device.type,
+        torch.get_num_threads(),
+        torch.__version__,
+    ]
+    folders = Path(__file__).parent, Path(gan_denoise.__file__).parent
+    program = Path(__file__).parents[1] / "train.py"
+    code = [
+        path.read_text(encoding="utf-8")
+        for path in (program, *(own for folder in folders for own in sorted(folder.rglob("*.py"))))
+    ]
+    init = experiment.get("init")
+    start = file_digest(Path(init) / "model.safetensors") if init else None
+    return digest([{**identity, "experiment": experiment}, layout, code, start])
+
+
+def check_same_run(stored: Mapping, current: Mapping, exp: Path) -> None:
+    """Refuse to go on with a run that was started with other data or settings."""
+    for key in ("data", "noise", "fresh_noise", "scenes", "sample_rate"):
+        if stored.get(key) != current.get(key):
+            raise InputError(
+                f"{exp}: was trained on other data ({key} differs): name its --data, or choose"
+                " another --exp"
+            )
+    if differing := _differing(stored["experiment"], current["experiment"]):
+        raise InputError(
+            f"{exp}: was started with other settings ({differing}): repeat them, or choose another"
+            " --exp"
+        )
+
+
+def _differing(stored: Mapping, current: Mapping, prefix: str = "") -> str:
+    for key in sorted(stored.keys() | current.keys()):
+        old, new = stored.get(key), current.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            if found := _differing(old, new, f"{prefix}{key}."):
+                return found
+        elif old != new:
+            return f"{prefix}{key} was {old}, is {new}"
+    return ""

@@ -1,0 +1,115 @@
+"""Where a run stands: its own last checkpoint, or the warm start of a run that agrees with it so
+far.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from gan_denoise import checkpoint
+from gan_denoise.errors import InputError
+from gan_denoise.owner import owning
+from gan_denoise.provenance import FORMAT
+from training.experiment import check_same_run
+
+
+@dataclass(frozen=True)
+class Standing:
+    """update: the last one that is done. best: the dev score to beat. spent_s: training time so
+    far. lender: the run whose warm start this is, and its log.
+    """
+
+    update: int = 0
+    best: float = -math.inf
+    spent_s: float = 0.0
+    lender: str | None = None
+    history: str | None = None
+    path: Path | None = None
+    states: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def restore(self, modules: Mapping[str, Any]) -> None:
+        """Load the states of all modules; a warm start has none of the adversary's. Raises
+        InputError.
+        """
+        try:
+            for name, own in self.states.items():
+                modules[name].load_state_dict(own)
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(
+                f"{self.path}: does not fit this version of the recipe ({reason}): remove it"
+            ) from error
+
+
+def standing(path: Path, warm_path: Path | None, identity: Mapping[str, Any]) -> Standing:
+    """What lies at `path`, a run's own checkpoint, or else at `warm_path`; nothing where neither is
+    there. identity: what the weights depend on. Raises InputError for another run's.
+    """
+    if path.exists():
+        state = checkpoint.load_state(path)
+        if state.get("format") != FORMAT:
+            raise InputError(
+                f"{path}: was not written by this version of the recipe: remove it, or choose"
+                " another --exp"
+            )
+        check_same_run(state["identity"], identity, path.parent)
+        return Standing(
+            state["update"], state["best"], state["spent_s"], path=path, states=state["modules"]
+        )
+    if warm_path and warm_path.exists():
+        state = checkpoint.load_state(warm_path)
+        return Standing(
+            state["update"],
+            spent_s=state["spent_s"],
+            lender=state["name"],
+            history=state["log"],
+            path=warm_path,
+            states=state["modules"],
+        )
+    return Standing()
+
+
+def check_agreement(first: int, accelerator: Accelerator, exp: Path) -> None:
+    """All processes call it with the update that they found done. Raises InputError in all of them
+    where they differ.
+    """
+    found = accelerator.gather(torch.tensor([first], device=accelerator.device))
+    if (found != first).any():
+        raise InputError(
+            f"{exp}: the processes found different states: all machines need the same --exp and"
+            " --warm-starts"
+        )
+
+
+def snapshot(
+    update: int, best: float, spent_s: float, identity: Mapping[str, Any], modules: Mapping
+) -> dict[str, Any]:
+    """All that a run needs to go on after `update`, for checkpoint.save_state."""
+    return {
+        "format": FORMAT,
+        "update": update,
+        "best": best,
+        "spent_s": spent_s,
+        "identity": identity,
+        "modules": {name: module.state_dict() for name, module in modules.items()},
+    }
+
+
+def lend(warm_path: Path, state: Mapping[str, Any], name: str, log: str) -> None:
+    """Leave a run's state at the end of its warm start to others, without what is its own."""
+    shared = {key: own for key, own in state["modules"].items() if key != "adversary"}
+    with owning(warm_path.parent, wait=True):
+        checkpoint.save_state(warm_path, {**state, "modules": shared, "name": name, "log": log})
+
+
+def sweep(warm_starts: Path) -> None:
+    """Remove what a killed run has left there half-written."""
+    with owning(warm_starts, wait=True):
+        pass
