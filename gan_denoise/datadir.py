@@ -23,6 +23,11 @@ from gan_denoise.files import write_atomically
 SPLITS = ("train", "dev", "test")
 
 
+def spread(length: int, count: int) -> list[int]:
+    """Up to `count` places of a list of `length`, evenly spread, its first and last included."""
+    return np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist()
+
+
 def c_sorted(words: Iterable[str]) -> list[str]:
     """Sorted by bytes, as `LC_ALL=C sort` does."""
     return sorted(words, key=str.encode)
@@ -127,8 +132,7 @@ class DataDir:
 
     def spread(self, count: int) -> list[str]:
         """Up to `count` utterances, evenly spread over the list, and so over the speakers."""
-        places = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
-        return [self.utt_ids[place] for place in places]
+        return [self.utt_ids[place] for place in spread(len(self), count)]
 
     def write(self, folder: str | Path) -> None:
         """Write the tables that stage 0 makes. `text` is written when it is complete, as Kaldi's

@@ -15,7 +15,7 @@ import soundfile as sf
 import torch
 
 import gan_denoise
-from conftest import ROOT, cli, one_error_line, run, speech_like, write
+from conftest import cli, one_error_line, run, speech_like, write
 from gan_denoise import audio, export, generators, streaming
 from gan_denoise.enhance import BOXED, Denoiser, enhance_file
 from gan_denoise.errors import InputError
@@ -374,7 +374,7 @@ def test_stream_wants_a_model_that_streams(tmp_path):
 
 
 def test_export_by_a_users_hand(tmp_path, monkeypatch):
-    """The README's commands and its example, with the model in the package."""
+    """The README's commands and the card's example, with the model in the package."""
     onnxruntime = pytest.importorskip("onnxruntime")
     result = cli("export", "boxed", tmp_path / "denoise.onnx")
     assert result.returncode == 0, result.stderr
@@ -394,14 +394,10 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
     (enhanced,) = session.run(None, {"noisy": noisy[None]})
     np.testing.assert_allclose(enhanced[0], denoiser(noisy, 16000), atol=1e-4)
 
-    (example,) = [
-        code
-        for code in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-        if "onnxruntime" in code
-    ]
+    (example,) = re.findall(r"```python\n(.*?)```", (BOXED / "CARD.md").read_text(), re.S)
     write(tmp_path / "noisy.wav", noisy, subtype="FLOAT")
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
+    exec(compile(example, "CARD.md", "exec"), {})
     live = audio.read_mono(tmp_path / "enhanced.wav")[0]
     np.testing.assert_allclose(live[: len(noisy)], denoiser(noisy, 16000)[: len(live)], atol=1e-3)
 

@@ -125,33 +125,13 @@ def test_learning_rate_is_a_function_of_the_step():
 
 
 def test_phases_are_a_function_of_the_update():
-    schedule = Schedule.of(
-        {
-            "steps": 10,
-            "warm_start_steps": 4,
-            "discriminator_steps": 3,
-            "adversary": {"segment_s": 1},
-        }
-    )
+    schedule = Schedule(steps=10, warm_start=4, alone=3, adversarial=True)
     assert schedule.updates == 13 and schedule.borders == {4, 7}
     assert [schedule.phase(update)[0] for update in range(1, 14)] == list("rrrrdddgggggg")
-    assert [schedule.step(update) for update in range(1, 14)] == [
-        1,
-        2,
-        3,
-        4,
-        4,
-        4,
-        4,
-        5,
-        6,
-        7,
-        8,
-        9,
-        10,
-    ]
+    steps = [1, 2, 3, 4, 4, 4, 4, 5, 6, 7, 8, 9, 10]
+    assert [schedule.step(update) for update in range(1, 14)] == steps
     assert [schedule.discriminator_only(update) for update in (0, 4, 5, 7, 13)] == [0, 0, 1, 3, 3]
-    without = Schedule.of({"steps": 10, "warm_start_steps": 4, "discriminator_steps": 3})
+    without = Schedule(steps=10, warm_start=4, alone=0, adversarial=False)
     assert without.updates == 10 and {without.phase(update) for update in range(1, 11)} == {
         "reconstruction"
     }
@@ -692,7 +672,7 @@ def test_what_goes_wrong_raises_an_alarm():
 def test_an_alarm_is_in_the_log_and_on_the_terminal(
     prepared, tiny_gan, tmp_path, in_process, capsys, monkeypatch
 ):
-    monkeypatch.setattr("logbook.DISCRIMINATOR_HAS_WON", 10.0)
+    monkeypatch.setattr("training.logbook.DISCRIMINATOR_HAS_WON", 10.0)
     in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "exp")
     entries = [json.loads(line) for line in (tmp_path / "exp/log.jsonl").read_text().splitlines()]
     assert [
