@@ -19,6 +19,8 @@ class WindowedAttention(nn.Module):
     the blocks lie changes nothing.
     """
 
+    distance: Tensor
+
     def __init__(self, width: int, heads: int, reach: int):
         super().__init__()
         if width % heads:

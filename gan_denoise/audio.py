@@ -238,6 +238,7 @@ class Writer:
         """Rounded to the subtype's bits, in the upper bits of int32: libsndfile would round
         down.
         """
+        assert self._bits is not None  # whoever calls has asked
         limit = 2 ** (self._bits - 1)
         scaled = np.rint(samples.astype(np.float64) * limit)
         clipped = np.clip(scaled, -limit, limit - 1)
@@ -249,7 +250,8 @@ class _Sink:
     """A file for libsndfile, which cannot pass a Python error on: kept until `check` raises it."""
 
     def __init__(self, file: BinaryIO):
-        self._file, self._error = file, None
+        self._file = file
+        self._error: OSError | None = None
         self.read, self.tell = file.read, file.tell
 
     def write(self, content: bytes) -> int:
@@ -352,8 +354,8 @@ def torchaudio():
         for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
             del sys.modules[name]
         stand_in = types.ModuleType("torchaudio._extension")
-        stand_in._IS_TORCHAUDIO_EXT_AVAILABLE = False
-        stand_in.fail_if_no_align = lambda function: function
+        vars(stand_in)["_IS_TORCHAUDIO_EXT_AVAILABLE"] = False
+        vars(stand_in)["fail_if_no_align"] = lambda function: function
         sys.modules["torchaudio._extension"] = stand_in
         import torchaudio
     return torchaudio

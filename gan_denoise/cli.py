@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def main() -> int:
     )
     parser.add_argument("--version", action="version", version=f"gan-denoise {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    jobs = {"type": _positive, "default": 1, "metavar": "N", "help": "number of processes (1)"}
+    jobs: Any = {"type": _positive, "default": 1, "metavar": "N", "help": "number of processes (1)"}
 
     corrupt = commands.add_parser(
         "corrupt", allow_abbrev=False, help="apply the fixed noising procedure"

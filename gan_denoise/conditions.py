@@ -7,6 +7,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -17,10 +18,18 @@ from gan_denoise.noise import Procedure
 from gan_denoise.scenes import Scenes
 
 
+class Corruption(Protocol):
+    """What makes noisy of clean: a Procedure, or several by shares."""
+
+    def fingerprint(self, sample_rate: int) -> str: ...
+
+    def apply(
+        self, clean: np.ndarray, utt_id: str, sample_rate: int, *, split: str
+    ) -> np.ndarray: ...
+
+
 class Conditions:
-    """Looks like a Procedure to those who corrupt with it: at each visit, one of several (None:
-    clean speech stays as it is).
-    """
+    """At each visit, one of several procedures (None: clean speech stays as it is)."""
 
     def __init__(self, procedures: Mapping[str, Procedure | None], shares: Mapping[str, float]):
         self._procedures, self._names = dict(procedures), list(procedures)
@@ -35,13 +44,13 @@ class Conditions:
         }
         return digest([known, self._shares])
 
-    def apply(self, clean: np.ndarray, visit: str, sample_rate: int, *, split: str) -> np.ndarray:
-        """As Procedure.apply; `visit` decides which one it is."""
-        which = np.random.default_rng(zlib.crc32(visit.encode())).choice(
+    def apply(self, clean: np.ndarray, utt_id: str, sample_rate: int, *, split: str) -> np.ndarray:
+        """As Procedure.apply; `utt_id`, the visit's name, decides which one it is."""
+        which = np.random.default_rng(zlib.crc32(utt_id.encode())).choice(
             len(self._names), p=self._shares
         )
         procedure = self._procedures[self._names[which]]
-        return procedure.apply(clean, visit, sample_rate, split=split) if procedure else clean
+        return procedure.apply(clean, utt_id, sample_rate, split=split) if procedure else clean
 
 
 def check_fresh_noise(setting: object, where: str, procedures: Path) -> None:
@@ -68,7 +77,7 @@ def check_fresh_noise(setting: object, where: str, procedures: Path) -> None:
 
 def fresh_noise(
     setting: bool | Mapping[str, float], record: Mapping, folder: Path, procedures: Path
-) -> Procedure | Conditions | None:
+) -> Corruption | None:
     """What an experiment's `fresh_noise` means for a data directory. record: its noise.yaml.
     procedures: as above. Raises InputError.
     """

@@ -149,7 +149,7 @@ def read_yaml(path: str | Path, *, as_text: bool = False) -> dict:
     return content
 
 
-def check_keys(mapping: Mapping, known: Iterable[str], where: str) -> None:
+def check_keys(mapping: object, known: Iterable[str], where: str) -> None:
     """Refuse a key that is not known, and offer the nearest one that is."""
     if not isinstance(mapping, Mapping):
         raise InputError(f"{where}: expected a mapping of keys to values, found {mapping!r}")

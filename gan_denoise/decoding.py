@@ -220,7 +220,9 @@ class _Ffmpeg:
                         f" {frame.sample_rate} Hz after {now_s:.1f} s: split it there"
                     )
                 jumps = (
-                    None not in (frame.time, self._time_s) and frame.time > self._time_s + _GAP_S
+                    frame.time is not None
+                    and self._time_s is not None
+                    and frame.time > self._time_s + _GAP_S
                 )
                 if self._damaged_at_s is None and (jumps or self._undecodable_at_s is not None):
                     self._damaged_at_s = now_s if jumps else self._undecodable_at_s

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -15,13 +16,14 @@ import torch
 from gan_denoise import audio
 from gan_denoise.arrays import as_columns, as_rate, check_channels
 from gan_denoise.checkpoint import load_model
-from gan_denoise.contract import Generator, streams
+from gan_denoise.contract import Generator, StreamingGenerator, streams
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed
 
 # The model that comes with the package; its CARD.md says what it can do
 BOXED = Path(__file__).parent / "boxed"
-HIGH_BAND = ("drop", "keep")
+HighBand = Literal["drop", "keep"]
+HIGH_BAND: tuple[HighBand, ...] = get_args(HighBand)
 _BLOCK_SAMPLES = 2**17  # of all channels, read from a file at once
 
 # A forked child has none of its parent's threads, and OpenMP would wait for them for ever
@@ -36,10 +38,8 @@ class Denoiser:
     def __init__(
         self, generator: Generator, sample_rate: int, *, device: str | torch.device = "cpu"
     ):
-        self.generator, self.sample_rate = (
-            generator.to(device=device, dtype=torch.float32).eval(),
-            sample_rate,
-        )
+        self.generator = generator.to(device=device, dtype=torch.float32).eval()
+        self.sample_rate = sample_rate
 
     @classmethod
     def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:
@@ -107,8 +107,11 @@ class Denoiser:
             raise InputError(
                 f"high_band: unknown value {high_band!r}{nearest(str(high_band), HIGH_BAND)}"
             )
-        enhance = Stream if self.streams else Windowed
-        network = enhance(self.generator, channels, self.sample_rate)
+        network: Stage = (
+            Stream(self.generator, channels, self.sample_rate)
+            if streams(self.generator)
+            else Windowed(self.generator, channels, self.sample_rate)
+        )
         wire, down, up = (
             partial(Resampler, *rates, channels)
             for rates in (
@@ -126,8 +129,9 @@ class Denoiser:
             paths += [(mix, wire()), (-mix, Chain(down(), up()))]
         paths = [(weight, stage) for weight, stage in paths if weight]
         for finished in _in_step([stage for _, stage in paths], wave):
-            total = sum(
-                weight * samples for (weight, _), samples in zip(paths, finished, strict=True)
+            total = np.sum(
+                [weight * samples for (weight, _), samples in zip(paths, finished, strict=True)],
+                axis=0,
             )
             if not np.isfinite(total).all():
                 raise InputError(
@@ -140,6 +144,16 @@ class Denoiser:
         """Whether the generator is causal, with a stated latency: then `stream` works."""
         return streams(self.generator)
 
+    @property
+    def live_generator(self) -> StreamingGenerator:
+        """The generator, which works hop by hop. Raises InputError for one that does not."""
+        if not streams(self.generator):
+            raise InputError(
+                "this model looks into the future and cannot stream: train the experiment"
+                " stream, say"
+            )
+        return self.generator
+
     def stream(self, sample_rate: int | None = None, channels: int = 1) -> Live:
         """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest.
         See gan_denoise/streaming.py.
@@ -147,11 +161,7 @@ class Denoiser:
         sample_rate: Hz of what comes in and goes out (the model's). Raises InputError for a model
         that does not stream.
         """
-        if not self.streams:
-            raise InputError(
-                "this model looks into the future and cannot stream: train the experiment"
-                " stream, say"
-            )
+        generator = self.live_generator
         check_channels(channels)
         outside, inside = (
             self.sample_rate if sample_rate is None else as_rate(sample_rate),
@@ -161,7 +171,7 @@ class Denoiser:
             Resampler(*rates, channels, quality="HQ")
             for rates in ((outside, inside), (inside, outside))
         )
-        return Live(Chain(down, Stream(self.generator, channels, inside), up), channels)
+        return Live(Chain(down, Stream(generator, channels, inside), up), channels)
 
 
 def _block_frames(channels: int) -> int:

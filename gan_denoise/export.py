@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch.nn.utils import parametrize
 
 import gan_denoise
 from gan_denoise.checkpoint import load_model
-from gan_denoise.contract import Generator, streams
+from gan_denoise.contract import Generator, StreamingGenerator, streams
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.stft import STFT, ExportedSTFT
@@ -29,6 +30,8 @@ TOLERANCE = 1e-4  # between onnxruntime and torch, for signals within full scale
 
 class Whole(nn.Module):
     """noisy (batch, samples) -> enhanced (batch, samples)."""
+
+    generator: Generator
 
     def __init__(self, generator: Generator):
         super().__init__()
@@ -43,7 +46,9 @@ class Step(nn.Module):
     hop_length samples behind, and the next state.
     """
 
-    def __init__(self, generator: Generator):
+    generator: StreamingGenerator
+
+    def __init__(self, generator: StreamingGenerator):
         super().__init__()
         self.generator, self.names = generator, list(generator.initial_state())
 
@@ -68,11 +73,7 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
             f" {path.with_suffix('').with_suffix('.onnx').name}"
         )
     generator, config = load_model(folder)
-    targets = (
-        {path: Whole, path.with_suffix(".stream.onnx"): Step}
-        if streams(generator)
-        else {path: Whole}
-    )
+    targets = [path, path.with_suffix(".stream.onnx")] if streams(generator) else [path]
     for target in targets:
         if target.exists() and not overwrite:
             raise InputError(f"{target}: exists: choose another name, or give --overwrite")
@@ -83,13 +84,19 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
         raise InputError(
             f'export needs more packages ({error.name}): pip install "gan_denoise[onnx]"'
         ) from error
-    plain, graphs = _plain(load_model(folder)[0]), {}
-    for target, kind in targets.items():
-        graph = _graph(kind(plain), generator, config)
-        graphs[target] = graph, _check(graph, generator, kind)
+    exported = _modules(_plain(load_model(folder)[0]))
+    graphs = {}
+    for target, module, reference in zip(targets, exported, _modules(generator), strict=True):
+        graph = _graph(module, config)
+        graphs[target] = graph, _check(graph, reference)
     for target, (graph, differs) in graphs.items():
         write_atomically(target, graph)
         yield f"{target}: {len(graph) / 2**20:.1f} MiB, differs from torch by at most {differs:.1e}"
+
+
+def _modules(generator: Generator) -> list[Whole | Step]:
+    """What is exported of a generator."""
+    return [Whole(generator), Step(generator)] if streams(generator) else [Whole(generator)]
 
 
 def _plain(generator: Generator) -> Generator:
@@ -97,7 +104,7 @@ def _plain(generator: Generator) -> Generator:
     the classes that weight norm makes.
     """
     for module in [module for module in generator.modules() if parametrize.is_parametrized(module)]:
-        for name in list(module.parametrizations):
+        for name in [name for name, _ in module.get_submodule("parametrizations").named_children()]:
             parametrize.remove_parametrizations(module, name)
     for parent in list(generator.modules()):
         for name, child in parent.named_children():
@@ -106,19 +113,21 @@ def _plain(generator: Generator) -> Generator:
     return generator.requires_grad_(False)
 
 
-def _graph(module: Whole | Step, generator: Generator, config: dict) -> bytes:
-    dynamic, metadata = torch.export.Dim.DYNAMIC, _metadata(generator, config)
+def _graph(module: Whole | Step, config: dict) -> bytes:
+    dynamic, metadata = torch.export.Dim.DYNAMIC, _metadata(module.generator, config)
+    hop = module.generator.hop_length
+    example: tuple[Tensor, ...]
+    shapes: dict[str, Any] = {"noisy": {0: dynamic, 1: dynamic}}
     if isinstance(module, Step):
-        state = generator.initial_state(2)
-        example = (torch.zeros(2, 3 * generator.hop_length), *state.values())
-        shapes = {"noisy": {0: dynamic, 1: dynamic}, "state": tuple({0: dynamic} for _ in state)}
+        state = module.generator.initial_state(2)
+        example = (torch.zeros(2, 3 * hop), *state.values())
+        shapes["state"] = tuple({0: dynamic} for _ in state)
         names = [["noisy", *state], ["enhanced", *(f"{name}_after" for name in state)]]
         metadata["state"] = json.dumps(
             {name: ["batch", *tensor.shape[1:]] for name, tensor in state.items()}
         )
     else:
-        example = (torch.zeros(2, 8 * generator.hop_length + 1),)
-        shapes, names = {"noisy": {0: dynamic, 1: dynamic}}, [["noisy"], ["enhanced"]]
+        example, names = (torch.zeros(2, 8 * hop + 1),), [["noisy"], ["enhanced"]]
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -136,27 +145,30 @@ def _graph(module: Whole | Step, generator: Generator, config: dict) -> bytes:
         raise InputError(
             f"generator {config['generator']['name']}: has no ONNX form ({reason})"
         ) from error
+    assert program is not None  # since dynamo exports it
     for node in program.model.graph:  # torch's idea of an LSTM's memory has one axis too many
         for value in node.outputs if node.op_type == "LSTM" else ():
             value.shape = None
     program.model.metadata_props.update(metadata)
     graph = io.BytesIO()
-    program.save(graph)
+    saved: Any = program  # whose stub knows paths alone
+    saved.save(graph)
     return graph.getvalue()
 
 
 def _lstm(wave, memory, weights, has_biases, layers, dropout, train, both_ways, batch_first):
     """torch.nn.LSTM in ONNX, without the dozen nodes around it that are the exporter's own."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
+    op: Any = opset18  # whose types know no lists of Python
     if layers != 1 or both_ways or batch_first or not has_biases:
         raise NotImplementedError("an LSTM that has not one layer, one direction and biases")
     size = memory[0].shape[2]
     gates = [gate * size + unit for gate in (0, 3, 1, 2) for unit in range(size)]  # ONNX's order
     order = op.Constant(value_ints=gates)
     kernel, recurrent, *biases = (op.Gather(weight, order, axis=0) for weight in weights)
-    parts = (kernel, recurrent, op.Concat(*biases, axis=0))
-    parts = (op.Unsqueeze(part, [0]) for part in parts)
+    joined = (kernel, recurrent, op.Concat(*biases, axis=0))
+    parts = (op.Unsqueeze(part, [0]) for part in joined)
     hidden, *memory = op.LSTM(wave, *parts, None, *memory, hidden_size=size)
     return op.Squeeze(hidden, [1]), *memory
 
@@ -174,19 +186,19 @@ def _metadata(generator: Generator, config: dict) -> dict[str, str]:
     }
 
 
-def _check(graph: bytes, generator: Generator, kind: type) -> float:
+def _check(graph: bytes, reference: Whole | Step) -> float:
     """The largest difference from torch over several lengths, 1 and whole hops among them. Raises
     InputError beyond TOLERANCE.
     """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    draw, hop, differs = torch.Generator().manual_seed(0), generator.hop_length, 0.0
-    lengths = (
-        (1, hop - 1, hop, hop + 1, 40 * hop + 7) if kind is Whole else (hop, 2 * hop, 40 * hop)
-    )
+    draw, hop, differs = torch.Generator().manual_seed(0), reference.generator.hop_length, 0.0
+    lengths = [1, hop - 1, hop, hop + 1, 40 * hop + 7]
+    if isinstance(reference, Step):
+        lengths = [hop, 2 * hop, 40 * hop]
     for batch in (1, 2):
-        state = generator.initial_state(batch) if kind is Step else {}
+        state = reference.generator.initial_state(batch) if isinstance(reference, Step) else {}
         own_state = {name: tensor.numpy() for name, tensor in state.items()}
         for length in lengths:
             noisy = 0.3 * torch.rand(batch, max(1, length), generator=draw) - 0.15
@@ -194,10 +206,11 @@ def _check(graph: bytes, generator: Generator, kind: type) -> float:
             theirs, *after = session.run(None, {"noisy": noisy.numpy(), **own_state})
             own_state = dict(zip(own_state, after, strict=True))
             with torch.inference_mode():
-                if kind is Step:
-                    ours, state = generator.step(noisy, state)
+                if isinstance(reference, Step):
+                    ours, *moved = reference(noisy, *state.values())
+                    state = dict(zip(state, moved, strict=True))
                 else:
-                    ours = generator(noisy[:, None])[:, 0]
+                    ours = reference(noisy)
             # NaN stays NaN
             differs = float(np.maximum(differs, np.abs(theirs - ours.numpy()).max()))
     if not differs <= TOLERANCE:

@@ -66,7 +66,10 @@ class Meter:
     """
 
     def __init__(self, denoiser: Denoiser, sample_rate: int):
-        self._model_latency, self._model_rate = denoiser.generator.latency, denoiser.sample_rate
+        self._model_latency, self._model_rate = (
+            denoiser.live_generator.latency,
+            denoiser.sample_rate,
+        )
         self._rate = sample_rate
         self.hop = max(1, denoiser.generator.hop_length * sample_rate // denoiser.sample_rate)
         self._received = self._emitted = self._behind = self._clipped = 0

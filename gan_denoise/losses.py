@@ -179,14 +179,20 @@ LOSSES: dict[str, Callable[[], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
 }
 
 
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    """Of at least one term."""
+    first, *others = terms
+    return sum(others, start=first)
+
+
 def lsgan(fake: Maps) -> Tensor:
     """Least squares (Mao et al. 2017), the generator's side: scores of fake shall be 1."""
-    return sum((maps[-1] - 1.0).square().mean() for maps in fake) / len(fake)
+    return _sum((maps[-1] - 1.0).square().mean() for maps in fake) / len(fake)
 
 
 def hinge(fake: Maps) -> Tensor:
     """Hinge (Lim and Ye 2017), the generator's side: scores of fake shall be high."""
-    return -sum(maps[-1].mean() for maps in fake) / len(fake)
+    return -_sum(maps[-1].mean() for maps in fake) / len(fake)
 
 
 def lsgan_discriminator(real: Maps, fake: Maps) -> Tensor:
@@ -195,7 +201,7 @@ def lsgan_discriminator(real: Maps, fake: Maps) -> Tensor:
         (r[-1] - 1.0).square().mean() + f[-1].square().mean()
         for r, f in zip(real, fake, strict=True)
     )
-    return sum(losses) / len(real)
+    return _sum(losses) / len(real)
 
 
 def hinge_discriminator(real: Maps, fake: Maps) -> Tensor:
@@ -204,7 +210,7 @@ def hinge_discriminator(real: Maps, fake: Maps) -> Tensor:
         F.relu(1.0 - r[-1]).mean() + F.relu(1.0 + f[-1]).mean()
         for r, f in zip(real, fake, strict=True)
     )
-    return sum(losses) / len(real)
+    return _sum(losses) / len(real)
 
 
 def feature_matching(real: Maps, fake: Maps) -> Tensor:
@@ -216,7 +222,7 @@ def feature_matching(real: Maps, fake: Maps) -> Tensor:
         for reals, fakes in zip(real, fake, strict=True)
         for r, f in zip(reals[:-1], fakes[:-1], strict=True)
     )
-    return sum(F.l1_loss(f, r) for r, f in pairs) / len(real)
+    return _sum(F.l1_loss(f, r) for r, f in pairs) / len(real)
 
 
 ADVERSARIAL = {"lsgan": (lsgan, lsgan_discriminator), "hinge": (hinge, hinge_discriminator)}
@@ -247,9 +253,10 @@ class AdversarialLosses:
     def __init__(self, weights: Mapping[str, float]):
         where = "adversary: losses"
         self.weights = check_weights(weights, [*ADVERSARIAL, "feature_matching"], where)
-        self.kind, *others = [name for name in ADVERSARIAL if name in self.weights] or [None]
-        if self.kind is None or others:
+        chosen = [name for name in ADVERSARIAL if name in self.weights]
+        if len(chosen) != 1:
             raise InputError(f"{where}: expected a weight for one of {' and '.join(ADVERSARIAL)}")
+        self.kind = chosen[0]
         self.matches_features = "feature_matching" in self.weights
 
     def discriminator(self, real: Maps, fake: Maps) -> Tensor:
@@ -286,4 +293,4 @@ def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
         raise ValueError(
             f"terms {sorted(terms)} were computed, terms {sorted(weights)} have weights"
         )
-    return sum(weights[name] * term for name, term in terms.items())
+    return _sum(weights[name] * term for name, term in terms.items())

@@ -156,7 +156,8 @@ class Procedure:
         inverse = _Inverse(self._window, hop_length, len(clean))
         for start in starts:
             spectrum = spectrum_from(start)
-            power = _power(spectrum) if ranked else None
+            # Of what was there before any manipulation
+            power = _power(spectrum) if ranked else np.empty(0)
             for (kind, options), choice, phase in zip(steps, chosen, phases, strict=True):
                 where = choice.uniform(spectrum.shape) < options["share"]
                 if "band_hz" in options:

@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from gan_denoise.datadir import SPLITS, DataDir, c_sorted, read_noise
 from gan_denoise.errors import InputError
@@ -26,6 +26,7 @@ from gan_denoise.files import digest, write_atomically
 
 FORMAT = 1  # of what the recipe writes: another one, and everything is made anew
 _DIGITS = 16
+Key = TypeVar("Key")
 
 
 def made_from(*parts) -> str:
@@ -44,7 +45,7 @@ def file_digest(path: Path) -> str | None:
         return None
 
 
-def file_digests(files: Mapping[str, Path], *, jobs: int = 1) -> dict[str, str | None]:
+def file_digests(files: Mapping[Key, Path], *, jobs: int = 1) -> dict[Key, str | None]:
     """`file_digest` of many, by threads."""
     with ThreadPoolExecutor(max_workers=jobs) as threads:
         return dict(zip(files, threads.map(file_digest, files.values()), strict=True))

@@ -91,9 +91,8 @@ def weighted_spectral_slope(clean: np.ndarray, enhanced: np.ndarray, sample_rate
         for wave in (clean, enhanced)
     ]
     slopes = [np.diff(level, axis=1) for level in levels]
-    weight = (
-        sum(_slope_weight(level, slope) for level, slope in zip(levels, slopes, strict=True)) / 2.0
-    )
+    weights = [_slope_weight(level, slope) for level, slope in zip(levels, slopes, strict=True)]
+    weight = (weights[0] + weights[1]) / 2.0
     distance = (weight * (slopes[0] - slopes[1]) ** 2).sum(axis=1) / weight.sum(axis=1)
     return _trimmed_mean(distance)
 

@@ -9,13 +9,15 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from torch import nn
 
 from gan_denoise.config import check_keys, check_number
 from gan_denoise.errors import InputError, nearest
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def names(package: ModuleType) -> list[str]:
@@ -28,9 +30,9 @@ def build(
     kind: str,
     name: Any,
     sizes: Mapping[str, Any],
-    probe: Callable[[nn.Module], object],
+    probe: Callable[[Module], object],
     **given: Any,
-) -> nn.Module:
+) -> Module:
     """Build class `kind` of module `name`. sizes: the experiment's keywords. given: those that it
     may not choose.
 

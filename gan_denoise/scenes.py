@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -142,6 +143,7 @@ class Scenes:
             clean = _through(clean, band)
         noisy = clean
         if kind in ("procedure", "both"):
+            assert self._procedure is not None  # or they would have no share
             damaged = self._procedure.apply(noisy, visit, self._sample_rate, split="train")
             noisy = damaged.astype(np.float32)
         if kind in ("noise", "both"):
@@ -199,7 +201,7 @@ class Scenes:
         return 1.0 / np.sqrt((1.0 + (low / np.maximum(hz, 1.0)) ** 8) * (1.0 + (hz / high) ** 40))
 
 
-def check_scenes(options: object, where: str) -> None:
+def check_scenes(options: Any, where: str) -> None:
     """Refuse an unknown, missing or impossible setting."""
     check_keys(options, _KEYS, where)
     for key in _KEYS:

@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from gan_denoise.files import write_atomically
 from gan_denoise.metrics import ALL, METRICS, Signals, Unscorable
 from gan_denoise.provenance import file_digests, made_from
 
+# utt_id, metric -> its value or None, metric_reason -> why it has none
+Row = dict[str, Any]
 DECIMALS = 6  # beyond it, sums in another order show
 _TIMEOUT_S = 120.0  # a 10-second pair takes about two
 _DIED_IN_PESQ = "PESQ does so with more than 50 utterances in a file: score shorter pieces"
@@ -42,7 +45,7 @@ class Pair:
 
 def score(
     pairs: Sequence[Pair], *, jobs: int, metrics: Iterable[str] = tuple(METRICS)
-) -> Iterator[dict[str, str | float | None]]:
+) -> Iterator[Row]:
     """Score every pair; yields one row each, in the pairs' order, whatever the number of jobs.
 
     A row: utt_id, then each metric's value (float or None) and, for None, its reason under
@@ -52,7 +55,7 @@ def score(
     apart = tuple(name for name in metrics if name in _WITH_PESQ)
     wanted = [apart, tuple(name for name in metrics if name not in _WITH_PESQ)]
     tasks = [(pair, group) for pair in pairs for group in wanted if group]
-    rows: dict[str, dict] = {pair.utt_id: {} for pair in pairs}
+    rows: dict[str, Row] = {pair.utt_id: {} for pair in pairs}
     waiting = iter(pairs)
     pair = next(waiting, None)
     for outcome in workers.each(
@@ -103,11 +106,10 @@ def _score_group(task: tuple[Pair, tuple[str, ...]]) -> dict[str, tuple[float | 
 
 
 def _read(pair: Pair) -> Signals:
-    for what in ("clean", "enhanced"):
-        if getattr(pair, what) is None:
-            raise InputError(f"has no {what} file")
+    if pair.clean is None or pair.enhanced is None:
+        raise InputError(f"has no {'clean' if pair.clean is None else 'enhanced'} file")
     clean, sample_rate = audio.read_mono(pair.clean, dtype="float64")
-    others = []
+    others: list[np.ndarray | None] = []
     for path in (pair.enhanced, pair.noisy):
         if path is None:
             others.append(None)
@@ -124,7 +126,9 @@ def _read(pair: Pair) -> Signals:
                 " first"
             )
         others.append(wave)
-    return Signals(clean, others[0], others[1], sample_rate)
+    enhanced, noisy = others
+    assert enhanced is not None  # since its path is none
+    return Signals(clean, enhanced, noisy, sample_rate)
 
 
 def identity(pairs: Sequence[Pair], metrics: Iterable[str], *, jobs: int = 1) -> str:
@@ -161,7 +165,7 @@ def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
     write_atomically(path, text.getvalue())
 
 
-def read_csv(path: str | Path) -> list[dict[str, str | float | None]]:
+def read_csv(path: str | Path) -> list[Row]:
     """Read rows that `write_csv` wrote: metrics as float, or None where empty. Raises
     InputError.
     """
@@ -204,7 +208,7 @@ def swapped(pairs: Sequence[Pair], *, looked_at: int = 8) -> bool:
             _pause_db(signals.clean, signals.sample_rate)
             > _pause_db(signals.enhanced, signals.sample_rate) + 6.0
         )
-    return bool(louder) and np.mean(louder) > 0.8
+    return bool(louder) and float(np.mean(louder)) > 0.8
 
 
 def _pause_db(wave: np.ndarray, sample_rate: int) -> float:

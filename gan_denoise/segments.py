@@ -15,9 +15,9 @@ import soundfile as sf
 import torch
 from torch.utils.data import Dataset
 
+from gan_denoise.conditions import Corruption
 from gan_denoise.datadir import DataDir, check_duration
 from gan_denoise.errors import InputError
-from gan_denoise.noise import Procedure
 from gan_denoise.scenes import Scenes
 
 # A corpus whose decoded pairs fit is kept in memory; a larger one is read segment by segment
@@ -45,7 +45,7 @@ class Segments(Dataset):
         gain_db: list[float],
         seed: int,
         draws: str = "generator",
-        fresh_noise: Procedure | None = None,
+        fresh_noise: Corruption | None = None,
         scenes: Scenes | None = None,
     ):
         self._data, self._utt_ids = data, data.utt_ids
@@ -62,11 +62,12 @@ class Segments(Dataset):
             self._permutation(position // len(self._utt_ids))[position % len(self._utt_ids)]
         ]
         draw = np.random.default_rng((self._seed, self._draws, 1, position))
-        where, gain = draw.random(), np.float32(10.0 ** (draw.uniform(*self._gain_db) / 20.0))
+        low_db, high_db = self._gain_db
+        where, gain = draw.random(), np.float32(10.0 ** (draw.uniform(low_db, high_db) / 20.0))
         if self._scenes is not None:
-            clean, noisy = self._scene(utt_id, where, position)
+            clean, noisy = self._scene(self._scenes, utt_id, where, position)
         elif self._fresh_noise is not None:
-            clean, noisy = self._fresh(utt_id, where, position)
+            clean, noisy = self._fresh(self._fresh_noise, utt_id, where, position)
         else:
             clean, noisy = self._pair(utt_id, where)
         padding = (0, self._length - len(clean))
@@ -97,18 +98,20 @@ class Segments(Dataset):
         _check_partners(paths, utt_id, [len(wave) for wave in pair])
         return [wave[self._span(len(wave), where)] for wave in pair]
 
-    def _fresh(self, utt_id: str, where: float, position: int) -> list[np.ndarray]:
+    def _fresh(
+        self, procedure: Corruption, utt_id: str, where: float, position: int
+    ) -> list[np.ndarray]:
         """The same excerpt, corrupted by a draw of this visit: the whole utterance first, since
         cropping moves the grid.
         """
         clean = self._whole(self._data.wav[utt_id], utt_id)
         visit = f"{utt_id} {self._seed} {self._draws} {position}"
-        noisy = self._fresh_noise.apply(clean, visit, self._sample_rate, split="train").astype(
-            np.float32
-        )
+        noisy = procedure.apply(clean, visit, self._sample_rate, split="train").astype(np.float32)
         return [wave[self._span(len(clean), where)] for wave in (clean, noisy)]
 
-    def _scene(self, utt_id: str, where: float, position: int) -> tuple[np.ndarray, np.ndarray]:
+    def _scene(
+        self, scenes: Scenes, utt_id: str, where: float, position: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """An excerpt of the utterance in a scene of this visit; other utterances of the data are
         the voices around it.
         """
@@ -120,7 +123,7 @@ class Segments(Dataset):
 
         visit = f"{utt_id} {self._seed} {self._draws} {position}"
         utterance = self._whole(self._data.wav[utt_id], utt_id)
-        return self._scenes.compose(utterance, where, self._length, draw, visit, voice)
+        return scenes.compose(utterance, where, self._length, draw, visit, voice)
 
     def _span(self, frames: int, where: float) -> slice:
         start = int(where * (max(0, frames - self._length) + 1))

@@ -17,6 +17,8 @@ class STFT(nn.Module):
     number of hops, so that its last samples are covered by as many frames as all others.
     """
 
+    window: Tensor
+
     def __init__(self, n_fft: int, hop_length: int):
         super().__init__()
         if n_fft % hop_length:
@@ -55,6 +57,10 @@ class ExportedSTFT(nn.Module):
     """An STFT as convolutions, float32, which any runtime knows: takes the place of `stft` in a
     model to be exported.
     """
+
+    analysis: Tensor
+    synthesis: Tensor
+    weight: Tensor
 
     def __init__(self, stft: STFT):
         super().__init__()
@@ -104,6 +110,9 @@ class StreamingSTFT(nn.Module):
     n_fft - hop_length samples behind the input. Whatever the window, the pair is the identity
     (weighted overlap-add). n_fft, hop_length: samples, n_fft a multiple of hop_length.
     """
+
+    analysis: Tensor
+    synthesis: Tensor
 
     def __init__(self, n_fft: int, hop_length: int):
         super().__init__()

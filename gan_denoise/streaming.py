@@ -109,10 +109,10 @@ class Stream:
     def _step(self, samples: np.ndarray) -> np.ndarray:
         samples = samples[: len(samples) // self._hop * self._hop]
         with torch.inference_mode():
-            out, self._state = self._generator.step(
+            enhanced, self._state = self._generator.step(
                 torch.from_numpy(samples.T.copy()).to(self._device), self._state
             )
-        out = out.T.cpu().numpy()
+        out = enhanced.T.cpu().numpy()
         early = min(self._early, len(out))
         self._early -= early
         return out[early:]
@@ -134,7 +134,7 @@ class Windowed:
         self._generator, self._channels = generator, channels
         self._device = next(generator.parameters()).device
         grid = generator.hop_length  # a piece must start where a frame of the whole starts
-        self._context = -(-generator.receptive_field // grid) * grid
+        self._context = -(-int(generator.receptive_field) // grid) * grid
         self._piece = max(1, round(_CHUNK_S * sample_rate) // grid) * grid
         self._start()
 

@@ -84,7 +84,7 @@ def each(
             yield _outcome(item, lambda item=item: function(item))
         return
     jobs = min(jobs, max(1, len(items))) if isinstance(items, Sized) else jobs
-    queue = ((item, _TRIES) for item in items)
+    queue: Iterator[tuple[Any, int]] = ((item, _TRIES) for item in items)
     for _ in range(_POOLS):
         broken: list[tuple[Any, int]] = []
         pool = ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=forkserver())
@@ -145,7 +145,7 @@ def _finished(
             yield _outcome(item, future.result)
             continue
         try:
-            if not killed:
+            if isinstance(error, BrokenProcessPool):
                 raise error
             running[start(args=[item])] = item, tries - 1
         except (BrokenProcessPool, RuntimeError):

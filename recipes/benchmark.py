@@ -33,10 +33,17 @@ import soundfile as sf
 import torch
 
 from benchmarks.textbook import SAMPLE_RATE, Update
-from benchmarks.variants import channels_last, halve, moved, stack_scales, unfold, unfuse
+from benchmarks.variants import (
+    halve,
+    moved,
+    stack_scales,
+    unfold,
+    unfold_channels_last,
+    unfuse,
+)
 from gan_denoise import datadir, generators, terminal
 from gan_denoise.checkpoint import load_model
-from gan_denoise.enhance import BOXED
+from gan_denoise.enhance import BOXED, Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.export import export
 from gan_denoise.stft import STFT
@@ -109,14 +116,8 @@ def corrupt(seconds: float) -> None:
                 datadir.DataDir(
                     wav, dict.fromkeys(wav, "a"), dict.fromkeys(wav, UTTERANCE_S)
                 ).write(data)
-                command = [
-                    sys.executable,
-                    ROOT / "egs/vctk/local/corrupt.py",
-                    "--no-audit",
-                    "--jobs",
-                    str(jobs),
-                    data,
-                ]
+                script = str(ROOT / "egs/vctk/local/corrupt.py")
+                command = [sys.executable, script, "--no-audit", f"--jobs={jobs}", str(data)]
                 started = time.monotonic()
                 subprocess.run(command, check=True)
                 took[jobs] = min(took[jobs], time.monotonic() - started)
@@ -148,13 +149,18 @@ def enhance(model: Path | None) -> None:
     for name, generator in chosen.items():
         own, reference = (
             seconds(lambda generator=generator: generator(noisy)),
-            seconds(lambda: stft.inverse(*stft(noisy[0]), noisy.shape[-1])),
+            seconds(lambda: there_and_back(stft, noisy[0])),
         )
         size = sum(parameter.numel() for parameter in generator.parameters()) / 1e6
         print(
             f"{name:10s} {size:5.1f} M parameters, 30 s at once: real-time factor {own / 30:.4f}, "
             f"{own / reference:.1f} x an STFT and its inverse"
         )
+
+
+def there_and_back(stft: STFT, wave: torch.Tensor) -> torch.Tensor:
+    real, imaginary = stft(wave)
+    return stft.inverse(real, imaginary, wave.shape[-1])
 
 
 def stream(model: Path) -> None:
@@ -164,7 +170,7 @@ def stream(model: Path) -> None:
     import onnxruntime
 
     torch.set_num_threads(1)
-    generator, _ = load_model(model)
+    generator = Denoiser.load(model).live_generator
     hop, chunks = generator.hop_length, 12000
     noisy = 0.05 * np.random.default_rng(0).standard_normal((chunks, hop)).astype(np.float32)
     live = Stream(generator, 1, SAMPLE_RATE)
@@ -184,12 +190,12 @@ def stream(model: Path) -> None:
         ("onnxruntime", step),
         ("torch", lambda samples: live.push(samples[:, None])),
     ):
-        took_s = []
+        each_s = []
         for samples in noisy:
             started = time.perf_counter()
             function(samples)
-            took_s.append(time.perf_counter() - started)
-        took_s, chunk_s = np.array(took_s[100:]), hop / SAMPLE_RATE  # the first ones warm up
+            each_s.append(time.perf_counter() - started)
+        took_s, chunk_s = np.array(each_s[100:]), hop / SAMPLE_RATE  # the first ones warm up
         print(
             f"{what:12s} chunks of {1e3 * chunk_s:.0f} ms: real-time factor"
             f" {took_s.mean() / chunk_s:.4f}, 99.9th percentile"
@@ -203,16 +209,8 @@ def quality(path: Path, data: Path, goal: float) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         settings = ["validate_every=250", "checkpoint_every=100000", "workers=0"]
-        command = [
-            sys.executable,
-            ROOT / "recipes/train.py",
-            path,
-            "--data",
-            data,
-            "--exp",
-            folder,
-            *settings,
-        ]
+        program = [sys.executable, str(ROOT / "recipes/train.py"), str(path)]
+        command = [*program, "--data", str(data), "--exp", folder, *settings]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         training = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         reached = 0
@@ -264,10 +262,7 @@ def gan(path: Path, updates: int, compiled: bool) -> None:
     rounded = {"ours, optimizers not fused": unfuse, "ours, discriminators in bf16": halve}
     if "mpd" in experiment.adversary.discriminators:
         exact["ours, mpd in two dimensions"] = unfold
-        exact["ours, the same, channels last"] = lambda update: (
-            unfold(update),
-            channels_last(update),
-        )
+        exact["ours, the same, channels last"] = unfold_channels_last
     if "msd" in experiment.adversary.discriminators:
         exact["ours, msd's scales in one"] = stack_scales
     if compiled:

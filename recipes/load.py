@@ -88,6 +88,7 @@ def main() -> None:
 
 def _port(process: subprocess.Popen) -> int:
     """Where the server listens, which is the first thing it says."""
+    assert process.stderr is not None  # a pipe, as started above
     line = process.stderr.readline()
     found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
     if not found:
@@ -136,11 +137,13 @@ class Stream(asyncio.Protocol):
     """
 
     def __init__(self, port: int):
-        self._port, self._data, self._due = port, bytearray(), []
+        self._port, self._data = port, bytearray()
+        self._due: list[float] = []
         self.opened = asyncio.get_running_loop().create_future()
         self.took_s: list[float] = []
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         key = base64.b64encode(bytes(16)).decode()
         transport.write(

@@ -23,6 +23,7 @@ import contextlib
 import math
 import time
 from pathlib import Path
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -30,6 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gan_denoise import checkpoint, datadir, generators, terminal
 from gan_denoise.conditions import build_scenes, fresh_noise
+from gan_denoise.contract import Generator
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
 from gan_denoise.owner import owning
@@ -123,6 +125,7 @@ def train(
     generator, optimizer = accelerator.prepare(generator, optimizer)
     bare_generator = accelerator.unwrap_model(generator)
     ema = AveragedModel(bare_generator, multi_avg_fn=get_ema_multi_avg_fn(experiment.ema_decay))
+    averaged = cast(Generator, ema.module)
     modules = {"generator": bare_generator, "ema": ema, "optimizer": optimizer}
     adversary, weights = None, losses.weights
     if experiment.adversary:
@@ -223,12 +226,13 @@ def train(
         )
         # For dropout
         torch.manual_seed(random_number(seed, *schedule.draw(update), accelerator.process_index))
-        measures, rates = {}, {}
+        measures: dict[str, torch.Tensor] = {}
+        rates: dict[str, float] = {}
 
         # The discriminators
         with torch.set_grad_enabled(phase != "discriminator"):
             enhanced = (bare_generator if phase == "discriminator" else generator)(noisy)
-        if phase != "reconstruction":
+        if adversary and phase != "reconstruction":
             shown = adversary.excerpts(update, clean, enhanced, noisy)
             measures |= adversary.learn(update - schedule.warm_start, *shown)
             rates["discriminator_lr"] = adversary.optimizer.param_groups[0]["lr"]
@@ -237,7 +241,7 @@ def train(
         if phase != "discriminator":
             rates["lr"] = set_learning_rate(optimizer, step, schedule.steps, experiment.optimizer)
             terms = losses(enhanced, clean, noisy)
-            if phase == "gan":
+            if adversary and phase == "gan":
                 terms |= adversary.terms(*shown)
             loss = weighted_sum(terms, weights if phase == "gan" else losses.weights)
             optimizer.zero_grad()
@@ -267,11 +271,11 @@ def train(
             if phase != "discriminator" and (
                 step == schedule.steps or step % experiment.validate_every == 0
             ):
-                scores = logbook.validate(update, validation, ema.module)
+                scores = logbook.validate(update, validation, averaged)
                 score = scores.get(validation.decisive, -math.inf)
                 if score > best:
                     best = score
-                    logbook.save_model("model_best", ema.module, step)
+                    logbook.save_model("model_best", averaged, step)
                 meter.go_on()
             if update == schedule.warm_start:
                 best = -math.inf  # of what follows, the same for all that share this warm start
@@ -286,7 +290,7 @@ def train(
             return INTERRUPTED
 
     if leader:
-        logbook.save_model("model", ema.module, schedule.steps)
+        logbook.save_model("model", averaged, schedule.steps)
         logbook.close("finished", schedule.updates)
     return 0
 

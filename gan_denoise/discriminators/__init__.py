@@ -78,4 +78,5 @@ def keep_variance(layer: nn.Module) -> None:
     """
     if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
         layer.weight = nn.init.kaiming_normal_(torch.empty_like(layer.weight), a=0.1)
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

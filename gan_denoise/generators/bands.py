@@ -59,6 +59,7 @@ class Generator(contract.StreamingGenerator):
         self.embed = nn.Linear(2 * _STRIDE * 3 * _FRAMES, channels)
         self.down = BandMap(self.fine, bands)
         self.widen = nn.Linear(channels, width)
+        self.coarse = bands, width
         self.blocks = nn.ModuleList(Block(bands, width, heads) for _ in range(blocks))
         self.narrow = nn.Linear(width, channels)
         self.up = BandMap(bands, self.fine)
@@ -78,9 +79,9 @@ class Generator(contract.StreamingGenerator):
             "age": like.new_zeros(batch, 1, 1),
             "seen": like.new_zeros(batch, _FRAMES - 1, 3, stft.bins),
         }
-        for index, block in enumerate(self.blocks):
+        for index in range(len(self.blocks)):
             for name in ("hidden", "cell"):
-                state[f"{name}{index}"] = like.new_zeros(batch, block.bands, block.width)
+                state[f"{name}{index}"] = like.new_zeros(batch, *self.coarse)
         return state
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
@@ -94,8 +95,8 @@ class Generator(contract.StreamingGenerator):
             parts, magnitude = _power_law(parts / level.clamp_min(1e-7), _EXPONENT)
             seen = torch.cat([state["seen"], torch.cat([parts, magnitude], dim=2)], dim=1)
             count = parts.shape[1]
-            recent = [seen[:, shift : shift + count] for shift in range(_FRAMES)]
-            recent = torch.cat(recent, dim=2)  # (B, N, 3 frames, F)
+            frames = [seen[:, shift : shift + count] for shift in range(_FRAMES)]
+            recent = torch.cat(frames, dim=2)  # (B, N, 3 frames, F)
         after = {"past": past, "power": power, "age": age, "seen": seen[:, count:]}
         out, memory = self._network(recent.permute(1, 0, 3, 2), state)
         with torch.autocast(noisy.device.type, enabled=False):
@@ -105,7 +106,8 @@ class Generator(contract.StreamingGenerator):
             out_imag = (mask_real * imaginary + mask_imag * real).sum(dim=2, keepdim=True)
             cleaned = torch.cat([out_real, out_imag], dim=2) + parts + residual
             expanded = _power_law(cleaned, 1.0 / _EXPONENT)[0] * level  # silence stays silence
-            enhanced, after["tail"] = self.stft.synthesise(*expanded.unbind(dim=2), state["tail"])
+            real, imaginary = expanded.unbind(dim=2)
+            enhanced, after["tail"] = self.stft.synthesise(real, imaginary, state["tail"])
         return enhanced.flatten(1), after | memory
 
     def _network(self, features: Tensor, state: State) -> tuple[Tensor, State]:
@@ -117,7 +119,8 @@ class Generator(contract.StreamingGenerator):
         above = (self.fine + 1) * _STRIDE - _BELOW - bins
         strips = F.pad(features, (0, 0, _BELOW, above)).unflatten(2, (-1, _STRIDE)).flatten(3)
         embedded = F.silu(self.embed(torch.cat([strips[:, :, :-1], strips[:, :, 1:]], dim=-1)))
-        hidden, memory = self.widen(self.down(embedded)), {}
+        hidden = self.widen(self.down(embedded))
+        memory: State = {}
         for index, block in enumerate(self.blocks):
             names = f"hidden{index}", f"cell{index}"
             hidden, after = block(hidden, *(state[name] for name in names))

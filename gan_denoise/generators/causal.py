@@ -53,16 +53,19 @@ class Generator(contract.StreamingGenerator):
         self.stft = StreamingSTFT(hop_length * round(window_ms / hop_ms), hop_length)
         self.level_frames, self.width = max(1, round(level_ms / hop_ms)), width
         self.embed = nn.Linear(3 * self.stft.bins, width)
-        self.blocks = nn.ModuleList(
+        blocks = [
             Block(width, expansion, kernel_size, dilation, 1.0 / len(dilations), dropout)
             for dilation in dilations
-        )
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        self.spans = [block.span for block in blocks]
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 4 * self.stft.bins)
         start_at_the_identity(self.head)
         self.hop_length, self.latency = hop_length, self.stft.n_fft
-        context = sum(block.span for block in self.blocks)
-        self.receptive_field = (self.level_frames + context) * hop_length + 2 * self.stft.n_fft
+        self.receptive_field = (
+            self.level_frames + sum(self.spans)
+        ) * hop_length + 2 * self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
         like, stft = self.stft.analysis, self.stft
@@ -73,8 +76,8 @@ class Generator(contract.StreamingGenerator):
             "age": like.new_zeros(batch, 1, 1),
         }
         return state | {
-            f"block{index}": like.new_zeros(batch, block.span, self.width)
-            for index, block in enumerate(self.blocks)
+            f"block{index}": like.new_zeros(batch, span, self.width)
+            for index, span in enumerate(self.spans)
         }
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
@@ -121,7 +124,8 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """hidden (B, N, C), past (B, span, C) -> the same shapes."""
         seen = torch.cat([past.to(hidden.dtype), hidden], dim=1)
-        update, (dilation,), count = self.depthwise.bias, self.depthwise.dilation, hidden.shape[1]
+        (dilation,), count = self.depthwise.dilation, hidden.shape[1]
+        update: Tensor = self.depthwise.get_parameter("bias")
         # Tap by tap is quicker than a convolution, for one frame above all
         for tap, weight in enumerate(self.depthwise.weight[:, 0].unbind(dim=1)):
             update = torch.addcmul(update, seen[:, tap * dilation : tap * dilation + count], weight)

@@ -47,7 +47,9 @@ class Generator(SpectralGenerator):
             level_ms=level_ms,
         )
         self.embed = nn.Linear(3 * self.stft.bins, width)
-        layers = [Block(width, kernel_size, 1.0 / blocks, dropout) for _ in range(blocks)]
+        layers: list[nn.Module] = [
+            Block(width, kernel_size, 1.0 / blocks, dropout) for _ in range(blocks)
+        ]
         if attention_heads:
             layers.insert(blocks // 2, WindowedAttention(width, attention_heads, attention_reach))
         self.layers = nn.Sequential(*layers)

@@ -10,6 +10,7 @@ enhanced file should not depend on luck.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class Generator(contract.Generator):
                 f"kernel_size must be odd and at least the stride {stride}, found {kernel_size}"
             )
         self.latent = latent
-        options = {"kernel_size": kernel_size, "stride": stride, "padding": kernel_size // 2}
+        options: Any = {"kernel_size": kernel_size, "stride": stride, "padding": kernel_size // 2}
         inner = [1, *channels]
         self.encoder = nn.ModuleList(
             nn.Conv1d(ins, outs, **options) for ins, outs in zip(inner, channels, strict=False)
@@ -68,8 +69,8 @@ class Generator(contract.Generator):
         self.encoder_slopes = nn.ModuleList(nn.PReLU(width) for width in channels)
         self.decoder_slopes = nn.ModuleList(nn.PReLU(width) for width in outs[:-1])
         with torch.no_grad():
-            self.decoder[-1].weight.mul_(0.1)
-            self.decoder[-1].bias.zero_()
+            self.decoder[-1].get_parameter("weight").mul_(0.1)
+            self.decoder[-1].get_parameter("bias").zero_()
 
         self.hop_length = stride ** len(channels)
         self.level_hop = self.hop_length * max(1, round(0.008 * sample_rate / self.hop_length))

@@ -83,9 +83,10 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(asked: Request | WebSocket, error: Refused) -> Response | None:
         response = JSONResponse({"error": error.message}, error.status, error.headers)
-        return (
-            response if isinstance(asked, Request) else await asked.send_denial_response(response)
-        )
+        if isinstance(asked, Request):
+            return response
+        await asked.send_denial_response(response)
+        return None
 
     @app.exception_handler(HTTPException)
     async def http(asked: Request | WebSocket, error: HTTPException) -> Response:
@@ -117,17 +118,16 @@ def _tell(app: FastAPI, state: State) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        names = {
-            "swagger_js_url": "swagger-ui-bundle.js",
-            "swagger_css_url": "swagger-ui.css",
-            "swagger_favicon_url": "favicon.png",
-        }
-        files = {what: f"{_DOCS_FILES}/{name}" for what, name in names.items()}
         answer = get_swagger_ui_html(
-            openapi_url=app.openapi_url, title=app.title, oauth2_redirect_url=None, **files
+            openapi_url=str(app.openapi_url),
+            title=app.title,
+            oauth2_redirect_url=None,
+            swagger_js_url=f"{_DOCS_FILES}/swagger-ui-bundle.js",
+            swagger_css_url=f"{_DOCS_FILES}/swagger-ui.css",
+            swagger_favicon_url=f"{_DOCS_FILES}/favicon.png",
         )
         answer.headers["content-security-policy"] = page.policy(
-            answer.body.decode(), files="'self' 'unsafe-inline'"
+            bytes(answer.body).decode(), files="'self' 'unsafe-inline'"
         )
         return answer
 
@@ -137,7 +137,7 @@ def _tell(app: FastAPI, state: State) -> None:
             Model(
                 name=name,
                 sample_rate=denoiser.sample_rate,
-                latency=denoiser.generator.latency if denoiser.streams else None,
+                latency=denoiser.live_generator.latency if denoiser.streams else None,
                 parameters=sum(parameter.numel() for parameter in denoiser.generator.parameters()),
             )
             for name, denoiser in state.denoisers.items()

@@ -48,11 +48,12 @@ class Batch:
         self._device = next(denoiser.generator.parameters()).device
         self._free, self._orders = list(reversed(range(seats))), dict[int, Order]()
         self._scheduled, self._worked = False, worked
+        self.generator = denoiser.live_generator
         with torch.inference_mode():
-            self._fresh = denoiser.generator.initial_state(1)
-            self._state = denoiser.generator.initial_state(seats)
+            self._fresh = self.generator.initial_state(1)
+            self._state = self.generator.initial_state(seats)
             silence = torch.zeros(1, self.hop, device=self._device)
-            denoiser.generator.step(silence, self._fresh)  # the first step takes longer
+            self.generator.step(silence, self._fresh)  # the first step takes longer
 
     @property
     def free(self) -> int:
@@ -97,9 +98,8 @@ class Batch:
             enhanced = self._enhance(
                 seats, torch.stack([order.samples[:count] for order in orders])
             )
-        except (
-            Exception
-        ) as error:  # whatever fails here (a device out of memory): who waits must know
+        # Whatever fails here (a device out of memory): who waits must know
+        except Exception as error:
             self._orders.clear()
             for order in orders:
                 if not order.done.done():
@@ -121,7 +121,7 @@ class Batch:
         rows = torch.tensor(seats, device=self._device)
         with torch.inference_mode():
             state = each_tensor(lambda tensor: tensor.index_select(0, rows), self._state)
-            enhanced, after = self.denoiser.generator.step(noisy, state)
+            enhanced, after = self.generator.step(noisy, state)
             self._put(seats, after)
             return enhanced.cpu()
 
@@ -157,7 +157,7 @@ class LiveStream:
         self._up = Resampler(inside, sample_rate, 1, quality="HQ")
         self._rates = sample_rate, inside
         self._waiting = np.zeros(0, dtype=np.float32)
-        self._latency = batch.denoiser.generator.latency
+        self._latency = batch.generator.latency
         # Samples from before the stream's start, to be dropped
         self._early = self._latency - batch.hop
         self._received = self._emitted = self._inside = self._inside_emitted = 0
@@ -201,6 +201,7 @@ class LiveStream:
         if not whole:
             return self._waiting[:0]
         ready, self._waiting = self._waiting[:whole], self._waiting[whole:].copy()
+        assert self._seat is not None  # nobody pushes into a closed stream
         enhanced = await self._batch.step(self._seat, ready)
         if not np.isfinite(enhanced).all():
             raise InputError(
@@ -225,11 +226,8 @@ class Delay:
     """A stage that only holds samples back, as a model's stream does."""
 
     def __init__(self, hop: int, latency: int):
-        self._hop, self._early, self._waiting = (
-            hop,
-            latency - hop,
-            np.zeros((0, 1), dtype=np.float32),
-        )
+        self._hop, self._early = hop, latency - hop
+        self._waiting = np.zeros((0, 1), dtype=np.float32)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         self._waiting = np.concatenate([self._waiting, samples])
@@ -239,20 +237,22 @@ class Delay:
         self._early -= early
         return out[early:]
 
+    def flush(self) -> np.ndarray:
+        """What is held back is not a whole hop, and stays."""
+        return self._waiting[:0]
+
 
 def latency(denoiser: Denoiser, sample_rate: int) -> int:
     """Samples at `sample_rate` Hz that a live stream is behind at most, resampling included."""
-    generator, inside = denoiser.generator, denoiser.sample_rate
+    generator, inside = denoiser.live_generator, denoiser.sample_rate
     if sample_rate == inside:
         return generator.latency
     down, up = (
         Resampler(*rates, 1, quality="HQ")
         for rates in ((sample_rate, inside), (inside, sample_rate))
     )
-    chain, hop = (
-        Chain(down, Delay(generator.hop_length, generator.latency), up),
-        generator.hop_length,
-    )
+    hop = generator.hop_length
+    chain = Chain(down, Delay(hop, generator.latency), up)
     piece = np.zeros((max(1, hop * sample_rate // inside), 1), dtype=np.float32)
     behind = most = 0
     for _ in range(2 * inside // hop):  # two seconds

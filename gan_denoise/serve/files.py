@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from gan_denoise import audio, workers
 from gan_denoise.enhance import Denoiser, enhance_file
@@ -54,7 +54,8 @@ class Workers:
     """Processes with the models loaded. models: name -> folder. device: torch's."""
 
     def __init__(self, models: Mapping[str, Path], device: str, limits: Limits, *, jobs: int = 1):
-        self._limits, self._running = limits, set()
+        self._limits = limits
+        self._running: set[ProcessFuture] = set()
         self._pool = ProcessPool(
             max_workers=jobs,
             initializer=_start,

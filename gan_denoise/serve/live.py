@@ -16,7 +16,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -42,7 +42,8 @@ def _to_s16le(samples: np.ndarray) -> bytes:
 
 
 # name: (bytes of a sample, from bytes to float32, back)
-FORMATS: dict[str, tuple[int, Callable[[bytes], np.ndarray], Callable[[np.ndarray], bytes]]] = {
+Format = Literal["s16le", "f32le"]
+FORMATS: dict[Format, tuple[int, Callable[[bytes], np.ndarray], Callable[[np.ndarray], bytes]]] = {
     "s16le": (2, _from_s16le, _to_s16le),
     "f32le": (
         4,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter as Sums
+from collections import defaultdict
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -13,7 +13,9 @@ class Metrics:
     """Of one server. kind: "file" or "stream"."""
 
     def __init__(self):
-        self._registry, self._audio_s, self._work_s = CollectorRegistry(), Sums(), Sums()
+        self._registry = CollectorRegistry()
+        self._audio_s: dict[str, float] = defaultdict(float)
+        self._work_s: dict[str, float] = defaultdict(float)
 
         def metric(cls, name: str, what: str, labels: tuple[str, ...] = (), **options):
             return cls(f"gan_denoise_{name}", what, labels, registry=self._registry, **options)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
-from gan_denoise.enhance import HIGH_BAND
+from gan_denoise.enhance import HighBand
 from gan_denoise.serve import files, live, uploads
 from gan_denoise.serve.limits import Refused
 from gan_denoise.serve.state import State
@@ -34,10 +34,17 @@ class Progress(BaseModel):
     share: float
 
 
+def _names(state: State) -> tuple[Any, str]:
+    """The type of a parameter that names a model, and the name that is meant without one."""
+    names = tuple(state.denoisers)
+    return Literal[names], names[0]
+
+
 def enhance_files(app: FastAPI, state: State) -> None:
+    Name, first = _names(state)
     limits, binary = state.limits, {"type": "string", "format": "binary"}
     form = {"type": "object", "required": ["file"], "properties": {"file": binary}}
-    errors = {
+    errors: dict[int | str, dict[str, Any]] = {
         status: {"model": Error} for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
     }
 
@@ -61,12 +68,13 @@ def enhance_files(app: FastAPI, state: State) -> None:
             float, Query(ge=0, le=1, description="1: enhanced only, 0: input only")
         ] = 1.0,
         high_band: Annotated[
-            Literal[HIGH_BAND],
+            HighBand,
             Query(description="what becomes of the input above half the model's sample rate"),
-        ] = HIGH_BAND[0],
+        ] = "drop",
         model: Annotated[
-            Literal[tuple(state.denoisers)], Query(description="as /v1/models has it")
-        ] = next(iter(state.denoisers)),
+            Name,  # type: ignore[valid-type]  # models are named when the server starts
+            Query(description="as /v1/models has it"),
+        ] = first,
         name: Annotated[
             str, Query(max_length=255, description="the file's, where it is the body itself")
         ] = "",
@@ -102,8 +110,9 @@ def enhance_files(app: FastAPI, state: State) -> None:
             raise Refused(404, "no request with this id is at work")
         place = state.files[id]
         share = files.progress(place.folder)
-        waits = "waiting" if place.received else "receiving"
-        return Progress(state=waits if share is None else "enhancing", share=share or 0.0)
+        if share is not None:
+            return Progress(state="enhancing", share=share)
+        return Progress(state="waiting" if place.received else "receiving", share=0.0)
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Any:
@@ -143,12 +152,14 @@ def _answer(file: BinaryIO, name: str, enhanced: files.Enhanced) -> Response:
 
 
 def enhance_streams(app: FastAPI, state: State) -> None:
+    Name, first = _names(state)
+
     @app.websocket("/v1/stream")
     async def stream(
         socket: WebSocket,
         sample_rate: Annotated[int | None, Query(ge=8000, le=192000)] = None,
-        format: Literal[tuple(live.FORMATS)] = "s16le",
-        model: Literal[tuple(state.denoisers)] = next(iter(state.denoisers)),
+        format: live.Format = "s16le",
+        model: Name = first,  # type: ignore[valid-type]  # as above
     ) -> None:
         rate = sample_rate or state.denoisers[model].sample_rate
         with state.stream(model, rate) as own:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -106,9 +107,10 @@ class Form:
         if not boundary:
             raise Refused(400, "the form has no boundary in its Content-Type")
         self._name, self._found, self._inside, self._complete = name, False, False, False
-        self._header, self._value, self._headers = b"", b"", {}
+        self._header = self._value = b""
+        self._headers: dict[bytes, bytes] = {}
         self._content = bytearray()
-        callbacks = {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
+        callbacks: Any = {key: getattr(self, key) for key in dir(self) if key.startswith("on_")}
         try:
             self._parser = MultipartParser(boundary, callbacks)
         except FormParserError as error:

@@ -14,14 +14,6 @@ from benchmarks.textbook import SAMPLE_RATE, Update, difference
 from training.experiment import Experiment
 
 
-def channels_last(update: Update) -> None:
-    for stack in update.adversary.bare_bank.members["mpd"].stacks:
-        forward = stack.forward
-        stack.forward = lambda wave, period, forward=forward: forward(
-            wave.unsqueeze(-1).to(memory_format=torch.channels_last).squeeze(-1), period
-        )
-
-
 def unfuse(update: Update) -> None:
     for holder, module in (
         (update, update.generator),
@@ -54,6 +46,15 @@ def unfold(update: Update) -> None:
 
     for stack in update.adversary.bare_bank.members["mpd"].stacks:
         stack.forward = partial(forward, stack)
+
+
+def unfold_channels_last(update: Update) -> None:
+    unfold(update)
+    for stack in update.adversary.bare_bank.members["mpd"].stacks:
+        forward = stack.forward
+        stack.forward = lambda wave, period, forward=forward: forward(
+            wave.unsqueeze(-1).to(memory_format=torch.channels_last).squeeze(-1), period
+        )
 
 
 def stack_scales(update: Update) -> None:

@@ -127,10 +127,11 @@ def verdict(run: Run) -> str:
     sentence += (
         f" {says} L1 alone: {found.mean:+.2f} {heading} [{found.low:+.2f}, {found.high:+.2f}]."
     )
-    if "l1_mrstft" in models and (own := run.difference("gan", "l1_mrstft", run.lead)):
+    added = run.difference("gan", "l1_mrstft", run.lead) if "l1_mrstft" in models else None
+    if added:
         sentence += (
-            f" Of that, the adversary itself: {own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}],"
-            f" {run.verdict('gan', 'l1_mrstft')}."
+            f" Of that, the adversary itself: {added.mean:+.3f}"
+            f" [{added.low:+.3f}, {added.high:+.3f}], {run.verdict('gan', 'l1_mrstft')}."
         )
     return sentence
 
@@ -162,7 +163,8 @@ def listening_room(
     """HTML, and utt_id -> each system's FLAC in base64; as many of the chosen utterances as the
     page's size allows.
     """
-    sections, sounds, size = "", {}, 0
+    sections, size = "", 0
+    sounds: dict[str, list[str]] = {}
     for utt_id, why in chosen(run).items():
         section, flacs = _utterance(utt_id, why, sources, run)
         size += len(section) + sum(map(len, flacs))

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
@@ -18,6 +18,7 @@ matplotlib.use("svg")
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 
 from gan_denoise import audio, speakers
 from gan_denoise.metrics import ALL
@@ -30,7 +31,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":")
 _INK = "#010203"  # stands for the page's own text colour
-_STYLE = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "svg.fonttype": "none",
@@ -219,17 +220,16 @@ def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str
         for place, system in enumerate(files):
             for number, speaker in enumerate(names):
                 chosen = [i for i, row in enumerate(found) if row[0] == place and row[2] == speaker]
-                look = {
-                    "color": _COLOURS[number % len(_COLOURS)],
-                    "marker": _MARKERS[place % len(_MARKERS)],
-                }
+                x, y = flat[chosen].T
                 axes.scatter(
-                    *flat[chosen].T,
+                    x,
+                    y,
                     s=14,
                     alpha=0.7,
                     linewidths=0,
                     label=system if not number else None,
-                    **look,
+                    color=_COLOURS[number % len(_COLOURS)],
+                    marker=_MARKERS[place % len(_MARKERS)],
                 )
         for speaker in names:
             own = flat[[i for i, row in enumerate(found) if row[2] == speaker]]
@@ -237,8 +237,8 @@ def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str
                 axes.annotate(speaker, np.median(own, axis=0), weight="bold", ha="center")
         axes.set_xticks([])
         axes.set_yticks([])
-        legend = axes.legend()
-        for handle in legend.legend_handles:
-            handle.set_color(_INK)
+        for handle in axes.legend().legend_handles:
+            if isinstance(handle, PathCollection):
+                handle.set_color(_INK)
 
     return _draw("speaker embeddings", (6.0, 4.4), paint)

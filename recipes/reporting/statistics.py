@@ -290,11 +290,9 @@ class Run:
         noisy, oracle, own = (
             self.means(system)[metric] for system in ("noisy", "oracle_mag", name)
         )
-        return (
-            None
-            if None in (noisy, oracle, own) or oracle == noisy
-            else (own - noisy) / (oracle - noisy)
-        )
+        if noisy is None or oracle is None or own is None or oracle == noisy:
+            return None
+        return (own - noisy) / (oracle - noisy)
 
 
 def _read_systems(
@@ -350,7 +348,8 @@ def _values(rows: Iterable[dict], metric: str) -> dict[tuple[str, str], float]:
     values: dict[tuple[str, str], list[float | None]] = {}
     for row in rows:
         values.setdefault((row["spk_id"], row["utt_id"]), []).append(row.get(metric))
-    return {key: float(np.mean(own)) for key, own in values.items() if None not in own}
+    known = {key: [value for value in own if value is not None] for key, own in values.items()}
+    return {key: float(np.mean(own)) for key, own in known.items() if len(own) == len(values[key])}
 
 
 def _in_all(values: Iterable[Mapping[tuple[str, str], float]]) -> set[tuple[str, str]]:

@@ -20,37 +20,41 @@ class Board:
     """A SummaryWriter whose first error is said, and ends it."""
 
     def __init__(self, folder: Path, *, purge_step: int):
-        self._folder, self._writer = folder, None
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
         threading.excepthook = _quiet(threading.excepthook)
-        self._try(lambda: self._open(purge_step))
-
-    def _open(self, purge_step: int) -> None:
-        self._writer = SummaryWriter(self._folder, purge_step=purge_step)
+        try:
+            self._writer = SummaryWriter(folder, purge_step=purge_step)
+        except Exception as error:
+            self._give_up(error)
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """A curve's next point."""
-        self._try(lambda: self._writer.add_scalar(name, value, step))
+        self._try(lambda writer: writer.add_scalar(name, value, step))
 
     def audio(self, name: str, wave, step: int, sample_rate: int) -> None:
         """(1, T) float samples to hear."""
-        self._try(lambda: self._writer.add_audio(name, wave, step, sample_rate=sample_rate))
+        self._try(lambda writer: writer.add_audio(name, wave, step, sample_rate=sample_rate))
 
     def image(self, name: str, picture, step: int) -> None:
         """(1, F, N) in [0, 1] to see."""
-        self._try(lambda: self._writer.add_image(name, picture, step))
+        self._try(lambda writer: writer.add_image(name, picture, step))
 
     def close(self) -> None:
         """Write what is still in memory."""
-        self._try(lambda: self._writer.close())
+        self._try(lambda writer: writer.close())
 
-    def _try(self, act: Callable[[], None]) -> None:
-        if self._folder is None:
+    def _try(self, act: Callable[[SummaryWriter], None]) -> None:
+        if self._writer is None:
             return
         try:
-            act()
+            act(self._writer)
         except Exception as error:  # of a full disk, or tensorboard's own
-            say(f"{self._folder}: cannot be written ({error}): the run goes on without it")
-            self._folder = self._writer = None
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        say(f"{self._folder}: cannot be written ({error}): the run goes on without it")
+        self._writer = None
 
 
 def _quiet(hook: Callable) -> Callable:

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from gan_denoise.conditions import Conditions
+from gan_denoise.conditions import Corruption
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.noise import Procedure
 from gan_denoise.scenes import Scenes
 from gan_denoise.segments import Batches, Segments
 from training.experiment import Experiment
@@ -35,7 +34,7 @@ class Draws:
         accelerator: Accelerator,
         *,
         sample_rate: int,
-        fresh_noise: Procedure | Conditions | None,
+        fresh_noise: Corruption | None,
         scenes: Scenes | None = None,
     ):
         self._data, self._experiment, self._schedule = data, experiment, schedule

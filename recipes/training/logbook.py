@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gan_denoise import __version__, checkpoint
+from gan_denoise.contract import Generator
 from gan_denoise.files import write_atomically
 from gan_denoise.terminal import clock, say
 from training.board import Board
@@ -45,7 +46,8 @@ class Meter:
     """
 
     def __init__(self, accelerator: Accelerator):
-        self._accelerator, self._sums = accelerator, {}
+        self._accelerator = accelerator
+        self._sums: dict[str, Tensor | float] = {}
         self._count, self._waited_s, self._since = 0, 0.0, time.monotonic()
 
     def measure(self, waited_s: float, **values: Tensor) -> None:
@@ -161,7 +163,7 @@ class Logbook:
             say(f"{self._exp.name}: ALARM at update {update}: {alarm}")
 
     def validate(
-        self, update: int, validation: Validation, generator: nn.Module
+        self, update: int, validation: Validation, generator: Generator
     ) -> dict[str, float]:
         """Write dev scores, and the examples that can be heard and seen; returns the scores."""
         scores = validation(generator, self._accelerator.device)

@@ -14,10 +14,11 @@ from training.experiment import OptimizerSettings
 
 def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """AdamW over all parameters of a module."""
+    first, second = settings.betas
     return torch.optim.AdamW(
         module.parameters(),
         lr=settings.lr,
-        betas=settings.betas,
+        betas=(first, second),
         weight_decay=settings.weight_decay,
         fused=True,
     )

@@ -27,7 +27,8 @@ class StopSignal:
     """
 
     def __init__(self, accelerator: Accelerator):
-        self._accelerator, self._since = accelerator, None
+        self._accelerator = accelerator
+        self._since: float | None = None
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
                 signal.signal(number, self._receive)
@@ -59,8 +60,13 @@ def pass_signals_to_the_parent(worker: int) -> None:
     state is saved.
     """
     leader = os.getppid()
+
+    def pass_on(*_: object) -> None:
+        if os.getppid() == leader:
+            os.kill(leader, FROM_A_WORKER)
+
     for number in SIGNALS:
-        signal.signal(number, lambda *_: os.getppid() == leader and os.kill(leader, FROM_A_WORKER))
+        signal.signal(number, pass_on)
 
 
 @contextlib.contextmanager

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from gan_denoise import audio, scoring
+from gan_denoise.contract import Generator
 from gan_denoise.datadir import DataDir
 from gan_denoise.enhance import Denoiser
 from gan_denoise.metrics import lead_metric
@@ -40,7 +40,7 @@ class Validation:
         self._metrics = dev_metrics(sample_rate)
         self.decisive = self._metrics[0]
 
-    def __call__(self, generator: nn.Module, device: torch.device) -> dict[str, float]:
+    def __call__(self, generator: Generator, device: torch.device) -> dict[str, float]:
         """Mean of each metric over the utterances that have it; a metric without a single value is
         left out.
 
