@@ -172,11 +172,11 @@ def test_a_moved_repository_mends_its_environment_without_a_network(tmp_path):
     (old / "egs/vctk").mkdir(parents=True)
     (old / "egs/vctk/path.sh").write_bytes((ROOT / "egs/vctk/path.sh").read_bytes())
     (old / "requirements.lock").write_text("")
-    setup = "from setuptools import setup\nsetup(name='small', version='1', py_modules=['small'], "
-    (old / "setup.py").write_text(
-        setup + "entry_points={'console_scripts': ['small = small:main']})\n"
+    (old / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "small"\nversion = "1"\nscripts.small = "small:main"\n'
+        '[tool.setuptools]\npy-modules = ["small"]\n'
     )
-    (old / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     (old / "small.py").write_text("def main(): print(__file__)\n")
     venv.create(old / ".venv", with_pip=False, symlinks=True)
     (packages,) = (old / ".venv/lib").glob("python*/site-packages")
