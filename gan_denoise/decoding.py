@@ -141,12 +141,15 @@ class _Ffmpeg:
         self.format = like.format if like else self._container.format.name.upper()
         name = self.codec.removesuffix("float")
         self.subtype = like.subtype if like else _LAYERS.get(name, name.upper())
-        self._promised, self._limit, self._end_s = promise.samples, promise.limit, None
+        self._promised, self._limit = promise.samples, promise.limit
+        self._end_s: float | None = None
         if promise.end is not None:
             self._end_s = promise.end / self.sample_rate
         self.frames = promise.limit or self._count()
-        self._decoded, self._time_s = 0, None
-        self._damaged_at_s, self._undecodable_at_s = None, None
+        self._decoded = 0
+        self._time_s: float | None = None  # where the last frame ended
+        self._damaged_at_s: float | None = None
+        self._undecodable_at_s: float | None = None
         self._pieces, self._waiting = self._decode(), np.zeros((0, self.channels), dtype=dtype)
 
     @contextlib.contextmanager
