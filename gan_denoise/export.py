@@ -146,7 +146,9 @@ def _graph(module: Whole | Step, config: dict) -> bytes:
             f"generator {config['generator']['name']}: has no ONNX form ({reason})"
         ) from error
     assert program is not None  # since dynamo exports it
-    for node in program.model.graph:  # torch's idea of an LSTM's memory has one axis too many
+    for node in program.model.graph:
+        node.metadata_props.clear()  # stack traces, with the paths of whoever exports
+        # torch's idea of an LSTM's memory has one axis too many
         for value in node.outputs if node.op_type == "LSTM" else ():
             value.shape = None
     program.model.metadata_props.update(metadata)

@@ -15,7 +15,7 @@ import soundfile as sf
 import torch
 
 import gan_denoise
-from conftest import cli, one_error_line, run, speech_like, write
+from conftest import ROOT, cli, one_error_line, run, speech_like, write
 from gan_denoise import audio, export, generators, streaming
 from gan_denoise.enhance import BOXED, Denoiser, enhance_file
 from gan_denoise.errors import InputError
@@ -379,6 +379,8 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
     result = cli("export", "boxed", tmp_path / "denoise.onnx")
     assert result.returncode == 0, result.stderr
     one_error_line(cli("export", "boxed", tmp_path / "denoise.onnx"), "denoise.onnx: exists")
+    for name in ("denoise.onnx", "denoise.stream.onnx"):  # which tell nothing of this machine
+        assert str(ROOT).encode() not in (tmp_path / name).read_bytes()
     session = onnxruntime.InferenceSession(tmp_path / "denoise.stream.onnx")
     about = session.get_modelmeta().custom_metadata_map
     assert (about["sample_rate"], about["latency"], about["hop_length"]) == ("16000", "512", "256")
