@@ -19,18 +19,17 @@ from gan_denoise.stft import STFT
 # The figures of ITU-T P.862 (02/2001), section 10.2, and of its reference code at 16 kHz. Powers
 # are on its scale, on which every signal has a mean square of 1e7 between 325 and 3250 Hz.
 _TARGET_POWER, _POWER_SCALE, _LOUDNESS_SCALE = 1e7, 6.910853e-4, 0.1866055
-# 10.2.2.4, partial compensation of the linear transfer function: bands above 20 dB over the
-# threshold of hearing are compared, by at most 20 dB
+# Compensation of the transfer function: of bands 20 dB above the threshold, by 20 dB at most
 _WELL_ABOVE, _BAND_FLOOR, _BAND_GAIN = 100.0, 1e3, (1e-2, 1e2)
-# 10.2.2.5, partial compensation of gain variations, smoothed over two frames
-_FRAME_FLOOR, _FRAME_GAIN, _KEPT, _NEW = 5e3, (3e-4, 5.0), 0.2, 0.8
-# 10.2.2.7, the dead zone: a quarter of the softer of the two loudnesses
+# Compensation of varying gain: smoothed with the frame before
+_FRAME_FLOOR, _FRAME_GAIN, _BEFORE, _NOW = 5e3, (3e-4, 5.0), 0.2, 0.8
+# The dead zone of the disturbance density, a share of the softer loudness
 _DEAD_ZONE = 0.25
-# 10.2.2.8, the asymmetry factor: 0 where less than three times the power came out, at most 12
+# The asymmetry factor, a power of the ratio of powers: 0 below the first bound, cut at the second
 _ASYMMETRY_FLOOR, _ASYMMETRY_POWER, _ASYMMETRY = 50.0, 1.2, (3.0, 12.0)
-# 10.2.2.9, frames: louder ones weigh less, and none more than 45
+# Frames: louder ones weigh less, and none is disturbed by more than 45
 _LOUDER, _LOUDER_SCALE, _LOUDER_POWER, _LOUDEST = 1e5, 1e7, 0.04, 45.0
-_SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309  # 10.2.2.12, weights in the MOS
+_SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309  # weights in the MOS
 
 
 class PerceptualDisturbance(nn.Module):
@@ -74,7 +73,7 @@ class PerceptualDisturbance(nn.Module):
         # ... and so are slow changes of gain: what is judged gets the reference's level
         total, of_degraded = self._audible(reference), self._audible(degraded)
         gain = (total + _FRAME_FLOOR) / (of_degraded + _FRAME_FLOOR)
-        smooth = _NEW * gain[:, 1:] + _KEPT * gain[:, :-1]
+        smooth = _NOW * gain[:, 1:] + _BEFORE * gain[:, :-1]
         degraded = degraded * torch.cat([gain[:, :1], smooth], dim=1).clamp(*_FRAME_GAIN)
         # What is small beside what is there is masked
         loudness, target = self._loudness(degraded), self._loudness(reference)

@@ -28,7 +28,7 @@ class Update:
     def __init__(
         self, experiment: Experiment, device: torch.device, *, ours: bool = False, **savings: bool
     ):
-        assert experiment.adversary is not None
+        assert experiment.adversary is not None  # or there is nothing to measure
         torch.manual_seed(0)
         mixed_precision, dtype = PRECISIONS[experiment.precision]
         self.generator = generators.build(experiment.generator, sample_rate=SAMPLE_RATE).to(
