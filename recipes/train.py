@@ -35,7 +35,6 @@ from gan_denoise.contract import Generator
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
 from gan_denoise.owner import owning
-from gan_denoise.provenance import data_digest
 from gan_denoise.terminal import program, say
 from training.adversary import Adversary
 from training.draws import Draws
@@ -43,7 +42,7 @@ from training.experiment import PRECISIONS, Experiment, read_experiment, warm_st
 from training.launch import build_accelerator
 from training.logbook import Logbook, Meter, said_finished
 from training.optimizer import build_optimizer, set_learning_rate
-from training.resume import check_agreement, lend, snapshot, standing, sweep
+from training.resume import check_agreement, identify, lend, snapshot, standing, sweep
 from training.schedule import Schedule, random_number
 from training.stopping import INTERRUPTED, StopSignal
 from training.validation import Validation
@@ -86,15 +85,8 @@ def main() -> int:
     exp = arguments.exp or ROOT / "egs/vctk/exp" / path.stem
     try:
         with contextlib.ExitStack() as owned:
-            return train(
-                accelerator,
-                path.stem,
-                experiment,
-                arguments.data,
-                exp,
-                arguments.warm_starts,
-                owned,
-            )
+            places = arguments.data, exp, arguments.warm_starts
+            return train(accelerator, path.stem, experiment, *places, owned)
     finally:
         accelerator.end_training()
 
@@ -145,19 +137,8 @@ def train(
         owned.enter_context(owning(exp))
     if leader and warm_starts and warm_starts.is_dir():
         sweep(warm_starts)
-    identity = {
-        "experiment": experiment.decides,
-        "noise": noise["fingerprint"],
-        "data": {
-            name: data_digest(own, data / name)
-            for name, own in (("train", train_data), ("dev", dev_data))
-        },
-        "sample_rate": sample_rate,
-    }
-    if noise_source:
-        identity["fresh_noise"] = noise_source.fingerprint(sample_rate)
-    if scenes:
-        identity["scenes"] = scenes.fingerprint()
+    splits = {"train": train_data, "dev": dev_data}
+    identity = identify(experiment, noise, noise_source, scenes, data, splits)
     own_path = exp / "checkpoint.pt"
     warm_path = warm_starts / f"{warm_start_key(identity, accelerator)}.pt" if warm_starts else None
     stands = standing(own_path, warm_path, identity)

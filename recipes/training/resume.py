@@ -14,10 +14,13 @@ import torch
 from accelerate import Accelerator
 
 from gan_denoise import checkpoint
+from gan_denoise.conditions import Corruption
+from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
-from gan_denoise.provenance import FORMAT
-from training.experiment import check_same_run
+from gan_denoise.provenance import FORMAT, data_digest
+from gan_denoise.scenes import Scenes
+from training.experiment import Experiment, check_same_run
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,33 @@ class Standing:
             raise InputError(
                 f"{self.path}: does not fit this version of the recipe ({reason}): remove it"
             ) from error
+
+
+def identify(
+    experiment: Experiment,
+    noise: Mapping[str, Any],
+    noise_source: Corruption | None,
+    scenes: Scenes | None,
+    data: Path,
+    splits: Mapping[str, DataDir],
+) -> dict[str, Any]:
+    """All that the weights depend on: what a run must agree in with the one that it goes on with.
+
+    noise: the record of the data. noise_source, scenes: what makes the noise anew, if anything.
+    splits: those of the folder `data` that are read.
+    """
+    sample_rate = noise["sample_rate"]
+    identity = {
+        "experiment": experiment.decides,
+        "noise": noise["fingerprint"],
+        "data": {name: data_digest(own, data / name) for name, own in splits.items()},
+        "sample_rate": sample_rate,
+    }
+    if noise_source:
+        identity["fresh_noise"] = noise_source.fingerprint(sample_rate)
+    if scenes:
+        identity["scenes"] = scenes.fingerprint()
+    return identity
 
 
 def standing(path: Path, warm_path: Path | None, identity: Mapping[str, Any]) -> Standing:
