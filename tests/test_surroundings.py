@@ -129,7 +129,11 @@ def test_a_signal_is_one_line_and_leaves_nothing(place, tmp_path, number):
         tmp_path / "in",
         tmp_path / "out",
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    def heeded() -> None:  # what nohup has made of it, where these tests run under it
+        signal.signal(number, signal.SIG_DFL)
+
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeded)
     end = time.monotonic() + 60
     while time.monotonic() < end and not _writes(process.pid, tmp_path / "out"):
         time.sleep(0.05)
