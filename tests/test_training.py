@@ -169,6 +169,9 @@ def in_process(monkeypatch):
             if left.code:
                 raise
         finally:
+            # The workers of a run that failed end when its traceback is gone, and tell their parent:
+            # as a rule that has ended too, here it is the tests
+            handlers[stopping.FROM_A_WORKER] = signal.SIG_IGN
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
