@@ -169,7 +169,7 @@ def in_process(monkeypatch):
             if left.code:
                 raise
         finally:
-            # The workers of a run that failed end when its traceback is gone, and tell their parent:
+            # The workers of a failed run end when its traceback is gone, and tell their parent:
             # as a rule that has ended too, here it is the tests
             handlers[stopping.FROM_A_WORKER] = signal.SIG_IGN
             for number, handler in handlers.items():
