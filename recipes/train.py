@@ -170,6 +170,7 @@ def train(
         fresh_noise=noise_source,
         scenes=scenes,
     )
+    owned.callback(draws.close)
 
     if leader:
         owned.enter_context(owning(exp))
@@ -280,13 +281,14 @@ def not_finite(
     step: int, measures: dict[str, torch.Tensor], utt_ids: list[str], checkpoint_path: Path
 ) -> str:
     """What to say of an update whose loss or gradient is no number."""
-    found = ", ".join(f"{name} {float(value):g}" for name, value in measures.items())
+    values = {name: float(value.detach()) for name, value in measures.items()}
+    found = ", ".join(f"{name} {value:g}" for name, value in values.items())
     kept = (
         f"{checkpoint_path} is kept" if checkpoint_path.exists() else "there is no checkpoint yet"
     )
     own = any(
-        name.startswith("discriminator") and not math.isfinite(float(value))
-        for name, value in measures.items()
+        name.startswith("discriminator") and not math.isfinite(value)
+        for name, value in values.items()
     )
     return (
         f"step {step}: a loss or its gradient is not finite ({found}), utterances"

@@ -5,6 +5,7 @@ processes, workers and restarts.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
@@ -16,7 +17,7 @@ from gan_denoise.scenes import Scenes
 from gan_denoise.segments import Batches, Segments
 from training.experiment import Experiment
 from training.schedule import Schedule
-from training.stopping import pass_signals_to_the_parent, workers_are_ending
+from training.stopping import Ending, pass_signals_to_the_parent
 
 
 class Draws:
@@ -43,6 +44,7 @@ class Draws:
         self._share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
         self._ends = {"generator": schedule.steps, "discriminator": schedule.alone}
         self._running: dict[str, Iterator[dict]] = {}
+        self._ending = {name: Ending() for name in self._ends}
         self._batches("generator", 0)  # refuses a batch that the processes cannot share
 
     def next(self, update: int) -> dict:
@@ -52,9 +54,17 @@ class Draws:
             self._running[draws] = iter(self._loader(draws, number - 1))
         batch = self._received(draws)
         if number == self._ends[draws]:
-            with workers_are_ending():
-                del self._running[draws]
+            self._end(draws)
         return batch
+
+    def close(self) -> None:
+        """End all worker processes, also those that the traceback of an error still refers to."""
+        for draws in list(self._running):
+            self._end(draws)
+
+    def _end(self, draws: str) -> None:
+        self._ending[draws].set()
+        del self._running[draws]
 
     def _received(self, draws: str) -> dict:
         """The next batch; what went wrong in a data worker in one line. Raises InputError."""
@@ -91,5 +101,5 @@ class Draws:
             batch_sampler=self._batches(draws, done),
             num_workers=self._experiment.workers,
             pin_memory=self._pin_memory,
-            worker_init_fn=pass_signals_to_the_parent,
+            worker_init_fn=partial(pass_signals_to_the_parent, ending=self._ending[draws]),
         )

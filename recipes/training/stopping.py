@@ -4,11 +4,10 @@ update.
 
 from __future__ import annotations
 
-import contextlib
+import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
@@ -55,25 +54,30 @@ class StopSignal:
         return bool(self._accelerator.reduce(flag, reduction="sum") > 0)
 
 
-def pass_signals_to_the_parent(worker: int) -> None:
+class Ending:
+    """Whether data workers are to end: set by their parent, seen by them."""
+
+    def __init__(self):
+        self._value = multiprocessing.Value("b", 0, lock=False)
+
+    def set(self) -> None:
+        self._value.value = 1
+
+    def __bool__(self) -> bool:
+        return bool(self._value.value)
+
+
+def pass_signals_to_the_parent(worker: int, *, ending: Ending) -> None:
     """In a data worker: a signal to it is one to the run, and may not take the data away before the
-    state is saved.
+    state is saved. Once it is to end, a signal (multiprocessing's own, for one) ends it.
     """
     leader = os.getppid()
 
     def pass_on(*_: object) -> None:
+        if ending:
+            os._exit(0)
         if os.getppid() == leader:
             os.kill(leader, FROM_A_WORKER)
 
     for number in SIGNALS:
         signal.signal(number, pass_on)
-
-
-@contextlib.contextmanager
-def workers_are_ending() -> Iterator[None]:
-    """What ends a data worker that is done is no request."""
-    handler = signal.signal(FROM_A_WORKER, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(FROM_A_WORKER, handler)
