@@ -23,26 +23,24 @@ import contextlib
 import math
 import time
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gan_denoise import checkpoint, datadir, generators, terminal
-from gan_denoise.conditions import build_scenes, fresh_noise
-from gan_denoise.contract import Generator
+from gan_denoise import checkpoint, terminal
 from gan_denoise.errors import InputError
-from gan_denoise.losses import Losses, weighted_sum
+from gan_denoise.losses import weighted_sum
 from gan_denoise.owner import owning
 from gan_denoise.terminal import program, say
-from training.adversary import Adversary
+from training.corpus import Corpus
 from training.draws import Draws
 from training.experiment import PRECISIONS, Experiment, read_experiment, warm_start_key
 from training.launch import build_accelerator
 from training.logbook import Logbook, Meter, said_finished
-from training.optimizer import build_optimizer, set_learning_rate
-from training.resume import check_agreement, identify, lend, snapshot, standing, sweep
+from training.models import Models
+from training.optimizer import set_learning_rate
+from training.resume import Standing, check_agreement, identify, lend, snapshot, standing, sweep
 from training.schedule import Schedule, random_number
 from training.stopping import INTERRUPTED, StopSignal
 from training.validation import Validation
@@ -83,10 +81,12 @@ def main() -> int:
     mixed_precision, _ = PRECISIONS[experiment.precision]
     accelerator = build_accelerator(mixed_precision, experiment.trackers)
     exp = arguments.exp or ROOT / "egs/vctk/exp" / path.stem
+    corpus = Corpus.read(arguments.data, experiment, PROCEDURES)
     try:
         with contextlib.ExitStack() as owned:
-            places = arguments.data, exp, arguments.warm_starts
-            return train(accelerator, path.stem, experiment, *places, owned)
+            return train(
+                accelerator, path.stem, experiment, corpus, exp, arguments.warm_starts, owned
+            )
     finally:
         accelerator.end_training()
 
@@ -95,116 +95,59 @@ def train(
     accelerator: Accelerator,
     name: str,
     experiment: Experiment,
-    data: Path,
+    corpus: Corpus,
     exp: Path,
     warm_starts: Path | None,
     owned: contextlib.ExitStack,
 ) -> int:
-    stop = StopSignal(accelerator)
-    device, leader = accelerator.device, accelerator.is_main_process
-    train_data, dev_data = (datadir.read(data / split, noisy=True) for split in ("train", "dev"))
-    noise = datadir.read_noise(data / "train")
-    noise_source = fresh_noise(experiment.fresh_noise, noise, data / "train", PROCEDURES)
-    scenes = build_scenes(experiment.scenes, noise, data / "train")
-    seed, sample_rate, schedule = experiment.seed, noise["sample_rate"], Schedule.of(experiment)
-
-    # The models
-    torch.manual_seed(seed)
-    _, dtype = PRECISIONS[experiment.precision]
-    generator = generators.build(experiment.generator, sample_rate=sample_rate).to(dtype)
-    losses = Losses(experiment.losses)
-    optimizer = build_optimizer(generator, experiment.optimizer)
-    generator, optimizer = accelerator.prepare(generator, optimizer)
-    bare_generator = accelerator.unwrap_model(generator)
-    ema = AveragedModel(bare_generator, multi_avg_fn=get_ema_multi_avg_fn(experiment.ema_decay))
-    averaged = cast(Generator, ema.module)
-    modules = {"generator": bare_generator, "ema": ema, "optimizer": optimizer}
-    adversary, weights = None, losses.weights
-    if experiment.adversary:
-        adversary = Adversary(
-            accelerator,
-            experiment.adversary,
-            sample_rate=sample_rate,
-            seed=seed,
-            updates=schedule.updates - schedule.warm_start,
-            dtype=dtype,
-        )
-        modules["adversary"] = adversary
-        weights = losses.weights | adversary.losses.weights
+    stop, leader = StopSignal(accelerator), accelerator.is_main_process
+    seed, schedule = experiment.seed, Schedule.of(experiment)
+    models = Models(accelerator, experiment, schedule, corpus.sample_rate)
+    generator, adversary = models.generator, models.adversary
 
     # Where it stands
     if leader and exp.is_dir():  # a refused command makes none
         owned.enter_context(owning(exp))
     if leader and warm_starts and warm_starts.is_dir():
         sweep(warm_starts)
-    splits = {"train": train_data, "dev": dev_data}
-    identity = identify(experiment, noise, noise_source, scenes, data, splits)
+    identity = identify(experiment, corpus)
     own_path = exp / "checkpoint.pt"
     warm_path = warm_starts / f"{warm_start_key(identity, accelerator)}.pt" if warm_starts else None
     stands = standing(own_path, warm_path, identity)
-    first, best = stands.update, stands.best
-    if first == schedule.updates and (exp / "model/model.safetensors").is_file():
+    if stands.update == schedule.updates and (exp / "model/model.safetensors").is_file():
         if leader:
-            say(f"{exp.name}: finished already, {schedule.steps} steps")
-            if not said_finished(exp):  # killed between its last two lines
-                book = Logbook(exp, {}, accelerator, schedule, first=first, spent_s=stands.spent_s)
-                book.close("finished", first)
+            say_finished(accelerator, schedule, exp, stands)
         return 0
-    stands.restore(modules)
-    if leader and stands.lender:
-        say(
-            f"{exp.name}: starts at step {first}, with the warm start of {stands.lender}"
-            f" ({stands.path})"
-        )
+    stands.restore(models.states)
     if experiment.init and not stands.path:
-        checkpoint.initialise(
-            bare_generator, Path(experiment.init), experiment.generator, sample_rate
-        )
-    check_agreement(first, accelerator, exp)
-    draws = Draws(
-        train_data,
-        experiment,
-        schedule,
-        accelerator,
-        sample_rate=sample_rate,
-        fresh_noise=noise_source,
-        scenes=scenes,
-    )
+        start, options = Path(experiment.init), experiment.generator
+        checkpoint.initialise(models.bare_generator, start, options, corpus.sample_rate)
+    check_agreement(stands.update, accelerator, exp)
+    draws = Draws(corpus, experiment, schedule, accelerator)
     owned.callback(draws.close)
-
     if leader:
         owned.enter_context(owning(exp))
-        config = identity | {"name": name, "generator": experiment.generator, "seed": seed}
-        config["processes"] = accelerator.num_processes
-        if experiment.licence is not None:
-            config["licence"] = experiment.licence
-        logbook = Logbook(
-            exp,
-            config,
-            accelerator,
-            schedule,
-            first=first,
-            spent_s=stands.spent_s,
-            history=stands.history,
-        )
+        about = identity | {"name": name}
+        logbook = open_logbook(accelerator, experiment, schedule, exp, stands, about)
         owned.push(logbook.leave)
         validation = Validation(
-            dev_data,
+            corpus.dev,
             exp / "validation",
             count=experiment.validate_utterances,
             examples=experiment.validate_examples,
-            sample_rate=sample_rate,
+            sample_rate=corpus.sample_rate,
             jobs=torch.get_num_threads(),
         )
 
-    meter = Meter(accelerator)
-    for update in range(first + 1, schedule.updates + 1):
+    meter, best = Meter(accelerator), stands.best
+    for update in range(stands.update + 1, schedule.updates + 1):
         phase, step = schedule.phase(update), schedule.step(update)
         waiting = time.monotonic()
         batch = draws.next(update)
         waited_s = time.monotonic() - waiting
         noisy, clean = (
-            batch[name].to(device, dtype, non_blocking=True) for name in ("noisy", "clean")
+            batch[name].to(accelerator.device, models.dtype, non_blocking=True)
+            for name in ("noisy", "clean")
         )
         # For dropout
         torch.manual_seed(random_number(seed, *schedule.draw(update), accelerator.process_index))
@@ -213,7 +156,7 @@ def train(
 
         # The discriminators
         with torch.set_grad_enabled(phase != "discriminator"):
-            enhanced = (bare_generator if phase == "discriminator" else generator)(noisy)
+            enhanced = (models.bare_generator if phase == "discriminator" else generator)(noisy)
         if adversary and phase != "reconstruction":
             shown = adversary.excerpts(update, clean, enhanced, noisy)
             measures |= adversary.learn(update - schedule.warm_start, *shown)
@@ -221,16 +164,18 @@ def train(
 
         # The generator
         if phase != "discriminator":
-            rates["lr"] = set_learning_rate(optimizer, step, schedule.steps, experiment.optimizer)
-            terms = losses(enhanced, clean, noisy)
+            rates["lr"] = set_learning_rate(
+                models.optimizer, step, schedule.steps, experiment.optimizer
+            )
+            terms = models.losses(enhanced, clean, noisy)
             if adversary and phase == "gan":
                 terms |= adversary.terms(*shown)
-            loss = weighted_sum(terms, weights if phase == "gan" else losses.weights)
-            optimizer.zero_grad()
+            loss = weighted_sum(terms, models.weights(phase))
+            models.optimizer.zero_grad()
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(generator.parameters(), experiment.clip_norm)
-            optimizer.step()
-            ema.update_parameters(bare_generator)
+            models.optimizer.step()
+            models.ema.update_parameters(models.bare_generator)
             own = {"gradient_norm": norm, "level": level(enhanced, clean)}
             measures |= {"loss": loss.detach(), **terms, **own}
         decisive = [
@@ -253,16 +198,16 @@ def train(
             if phase != "discriminator" and (
                 step == schedule.steps or step % experiment.validate_every == 0
             ):
-                scores = logbook.validate(update, validation, averaged)
+                scores = logbook.validate(update, validation, models.averaged)
                 score = scores.get(validation.decisive, -math.inf)
                 if score > best:
                     best = score
-                    logbook.save_model("model_best", averaged, step)
+                    logbook.save_model("model_best", models.averaged, step)
                 meter.go_on()
             if update == schedule.warm_start:
                 best = -math.inf  # of what follows, the same for all that share this warm start
             if last or update % experiment.checkpoint_every == 0 or update in schedule.borders:
-                state = snapshot(update, best, logbook.elapsed_s, identity, modules)
+                state = snapshot(update, best, logbook.elapsed_s, identity, models.states)
                 if warm_path and update == schedule.warm_start and not warm_path.exists():
                     lend(warm_path, state, exp.name, logbook.text)
                 checkpoint.save_state(own_path, state)
@@ -272,9 +217,51 @@ def train(
             return INTERRUPTED
 
     if leader:
-        logbook.save_model("model", averaged, schedule.steps)
+        logbook.save_model("model", models.averaged, schedule.steps)
         logbook.close("finished", schedule.updates)
     return 0
+
+
+def open_logbook(
+    accelerator: Accelerator,
+    experiment: Experiment,
+    schedule: Schedule,
+    exp: Path,
+    stands: Standing,
+    about: dict[str, Any],
+) -> Logbook:
+    """The records of a run that goes on from where it stands. about: what its models' config.json
+    says besides the experiment's own.
+    """
+    if stands.lender:
+        say(
+            f"{exp.name}: starts at step {stands.update}, with the warm start of {stands.lender}"
+            f" ({stands.path})"
+        )
+    config = about | {"generator": experiment.generator, "seed": experiment.seed}
+    config["processes"] = accelerator.num_processes
+    if experiment.licence is not None:
+        config["licence"] = experiment.licence
+    return Logbook(
+        exp,
+        config,
+        accelerator,
+        schedule,
+        first=stands.update,
+        spent_s=stands.spent_s,
+        history=stands.history,
+    )
+
+
+def say_finished(accelerator: Accelerator, schedule: Schedule, exp: Path, stands: Standing) -> None:
+    """Of a run that needs no update more; one that was killed between its last two lines gets the
+    last.
+    """
+    say(f"{exp.name}: finished already, {schedule.steps} steps")
+    if not said_finished(exp):
+        first, spent_s = stands.update, stands.spent_s
+        book = Logbook(exp, {}, accelerator, schedule, first=first, spent_s=spent_s)
+        book.close("finished", first)
 
 
 def not_finite(

@@ -10,11 +10,9 @@ from functools import partial
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from gan_denoise.conditions import Corruption
-from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.scenes import Scenes
 from gan_denoise.segments import Batches, Segments
+from training.corpus import Corpus
 from training.experiment import Experiment
 from training.schedule import Schedule
 from training.stopping import Ending, pass_signals_to_the_parent
@@ -28,18 +26,9 @@ class Draws:
     """
 
     def __init__(
-        self,
-        data: DataDir,
-        experiment: Experiment,
-        schedule: Schedule,
-        accelerator: Accelerator,
-        *,
-        sample_rate: int,
-        fresh_noise: Corruption | None,
-        scenes: Scenes | None = None,
+        self, corpus: Corpus, experiment: Experiment, schedule: Schedule, accelerator: Accelerator
     ):
-        self._data, self._experiment, self._schedule = data, experiment, schedule
-        self._sample_rate, self._fresh_noise, self._scenes = sample_rate, fresh_noise, scenes
+        self._corpus, self._experiment, self._schedule = corpus, experiment, schedule
         self._pin_memory = accelerator.device.type == "cuda"
         self._share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
         self._ends = {"generator": schedule.steps, "discriminator": schedule.alone}
@@ -87,14 +76,14 @@ class Draws:
 
     def _loader(self, draws: str, done: int) -> DataLoader:
         segments = Segments(
-            self._data,
-            length=round(self._experiment.segment_s * self._sample_rate),
-            sample_rate=self._sample_rate,
+            self._corpus.train,
+            length=round(self._experiment.segment_s * self._corpus.sample_rate),
+            sample_rate=self._corpus.sample_rate,
             gain_db=self._experiment.gain_db,
             seed=self._experiment.seed,
             draws=draws,
-            fresh_noise=self._fresh_noise,
-            scenes=self._scenes,
+            fresh_noise=self._corpus.fresh_noise,
+            scenes=self._corpus.scenes,
         )
         return DataLoader(
             segments,

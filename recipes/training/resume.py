@@ -14,12 +14,10 @@ import torch
 from accelerate import Accelerator
 
 from gan_denoise import checkpoint
-from gan_denoise.conditions import Corruption
-from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
 from gan_denoise.provenance import FORMAT, data_digest
-from gan_denoise.scenes import Scenes
+from training.corpus import Corpus
 from training.experiment import Experiment, check_same_run
 
 
@@ -51,30 +49,21 @@ class Standing:
             ) from error
 
 
-def identify(
-    experiment: Experiment,
-    noise: Mapping[str, Any],
-    noise_source: Corruption | None,
-    scenes: Scenes | None,
-    data: Path,
-    splits: Mapping[str, DataDir],
-) -> dict[str, Any]:
-    """All that the weights depend on: what a run must agree in with the one that it goes on with.
-
-    noise: the record of the data. noise_source, scenes: what makes the noise anew, if anything.
-    splits: those of the folder `data` that are read.
+def identify(experiment: Experiment, corpus: Corpus) -> dict[str, Any]:
+    """All that the weights depend on: what a run must agree in with the one that it goes on
+    with.
     """
-    sample_rate = noise["sample_rate"]
+    splits = {"train": corpus.train, "dev": corpus.dev}
     identity = {
         "experiment": experiment.decides,
-        "noise": noise["fingerprint"],
-        "data": {name: data_digest(own, data / name) for name, own in splits.items()},
-        "sample_rate": sample_rate,
+        "noise": corpus.noise["fingerprint"],
+        "data": {name: data_digest(own, corpus.folder / name) for name, own in splits.items()},
+        "sample_rate": corpus.sample_rate,
     }
-    if noise_source:
-        identity["fresh_noise"] = noise_source.fingerprint(sample_rate)
-    if scenes:
-        identity["scenes"] = scenes.fingerprint()
+    if corpus.fresh_noise:
+        identity["fresh_noise"] = corpus.fresh_noise.fingerprint(corpus.sample_rate)
+    if corpus.scenes:
+        identity["scenes"] = corpus.scenes.fingerprint()
     return identity
 
 

@@ -1,0 +1,65 @@
+"""The networks of a run: the generator with its average and its optimizer, and the adversary."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gan_denoise import generators
+from gan_denoise.contract import Generator
+from gan_denoise.losses import Losses
+from training.adversary import Adversary
+from training.experiment import PRECISIONS, Experiment
+from training.optimizer import build_optimizer
+from training.schedule import Schedule
+
+
+class Models:
+    """All that a run's experiment names, with first weights that are a function of its seed.
+    Raises InputError for what cannot be built.
+
+    generator: as accelerate has prepared it for training. bare_generator: the same weights without
+    its wrapping. averaged: what is validated and saved.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, experiment: Experiment, schedule: Schedule, sample_rate: int
+    ):
+        torch.manual_seed(experiment.seed)
+        _, self.dtype = PRECISIONS[experiment.precision]
+        generator = generators.build(experiment.generator, sample_rate=sample_rate).to(self.dtype)
+        self.losses = Losses(experiment.losses)
+        optimizer = build_optimizer(generator, experiment.optimizer)
+        self.generator, self.optimizer = accelerator.prepare(generator, optimizer)
+        self.bare_generator = accelerator.unwrap_model(self.generator)
+        self.ema = AveragedModel(
+            self.bare_generator, multi_avg_fn=get_ema_multi_avg_fn(experiment.ema_decay)
+        )
+        self.adversary = None
+        if experiment.adversary:
+            self.adversary = Adversary(
+                accelerator,
+                experiment.adversary,
+                sample_rate=sample_rate,
+                seed=experiment.seed,
+                updates=schedule.updates - schedule.warm_start,
+                dtype=self.dtype,
+            )
+
+    @property
+    def averaged(self) -> Generator:
+        return cast(Generator, self.ema.module)
+
+    @property
+    def states(self) -> dict[str, Any]:
+        """What a checkpoint keeps: name -> what has a state_dict."""
+        states = {"generator": self.bare_generator, "ema": self.ema, "optimizer": self.optimizer}
+        return states | ({"adversary": self.adversary} if self.adversary else {})
+
+    def weights(self, phase: str) -> dict[str, float]:
+        """Of the terms of the generator's loss, by name."""
+        adversarial = self.adversary.losses.weights if self.adversary and phase == "gan" else {}
+        return self.losses.weights | adversarial
