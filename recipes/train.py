@@ -103,7 +103,7 @@ def train(
     stop, leader = StopSignal(accelerator), accelerator.is_main_process
     seed, schedule = experiment.seed, Schedule.of(experiment)
     models = Models(accelerator, experiment, schedule, corpus.sample_rate)
-    generator, adversary = models.generator, models.adversary
+    generator, adversary, critic = models.generator, models.adversary, models.critic
 
     # Where it stands
     if leader and exp.is_dir():  # a refused command makes none
@@ -125,6 +125,8 @@ def train(
     check_agreement(stands.update, accelerator, exp)
     draws = Draws(corpus, experiment, schedule, accelerator)
     owned.callback(draws.close)
+    if critic:
+        owned.callback(critic.close)
     if leader:
         owned.enter_context(owning(exp))
         about = identity | {"name": name}
@@ -154,13 +156,15 @@ def train(
         measures: dict[str, torch.Tensor] = {}
         rates: dict[str, float] = {}
 
-        # The discriminators
+        # The discriminators; a critic will learn when PESQ is known
         with torch.set_grad_enabled(phase != "discriminator"):
             enhanced = (models.bare_generator if phase == "discriminator" else generator)(noisy)
         if adversary and phase != "reconstruction":
             shown = adversary.excerpts(update, clean, enhanced, noisy)
             measures |= adversary.learn(update - schedule.warm_start, *shown)
             rates["discriminator_lr"] = adversary.optimizer.param_groups[0]["lr"]
+        if critic and phase != "reconstruction":
+            asked = critic.ask(clean, enhanced)
 
         # The generator
         if phase != "discriminator":
@@ -170,6 +174,8 @@ def train(
             terms = models.losses(enhanced, clean, noisy)
             if adversary and phase == "gan":
                 terms |= adversary.terms(*shown)
+            if critic and phase == "gan":
+                terms |= critic.terms(asked)
             loss = weighted_sum(terms, models.weights(phase))
             models.optimizer.zero_grad()
             accelerator.backward(loss)
@@ -178,6 +184,8 @@ def train(
             models.ema.update_parameters(models.bare_generator)
             own = {"gradient_norm": norm, "level": level(enhanced, clean)}
             measures |= {"loss": loss.detach(), **terms, **own}
+        if critic and phase != "reconstruction":
+            measures |= critic.learn(update - schedule.warm_start, asked)
         decisive = [
             value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))
         ]

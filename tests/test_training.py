@@ -532,11 +532,12 @@ def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(
     processes, prepared, tiny_gan, tmp_path
 ):
     """kill -9 in the discriminators' phase and in the GAN's; with two processes, both are
-    killed.
+    killed. A critic learns beside the discriminators.
     """
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     launch, environment = (["python"], {}) if processes == 1 else (TWO_PROCESSES, ON_THE_CPU)
-    command = [tiny_gan, "--data", prepared, "--exp"]
+    critic = "adversary.metric={weight: 0.1, discriminators: {metric: {channels: 2, n_fft: 256}}}"
+    command = [tiny_gan, critic, "--data", prepared, "--exp"]
     result = run(*launch, TRAIN, *command, straight, env=environment)
     assert result.returncode == 0, result.stderr
     assert json.loads((straight / "model/config.json").read_text())["processes"] == processes
@@ -565,10 +566,9 @@ def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(
     assert result.returncode == 0, result.stderr
     assert_same(straight, broken)
     state = weights(straight)[1]["modules"]
-    assert (
-        state["adversary"]["optimizer"]["state"][0]["step"] == 11.0
-        and state["optimizer"]["state"][0]["step"] == 12.0
-    )
+    for opponent in ("adversary", "critic"):
+        assert state[opponent]["optimizer"]["state"][0]["step"] == 11.0
+    assert state["optimizer"]["state"][0]["step"] == 12.0
 
 
 def test_an_override_cannot_undo_what_an_experiment_is_about():
@@ -647,14 +647,19 @@ def test_every_experiment_builds_and_takes_a_step(
     # The last is dev's
     entries = [json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()[:-1]]
     last, experiment = entries[-1], read_experiment(path, changes, CONF)
-    terms = set(experiment.losses) | set(
-        experiment.adversary.losses if experiment.adversary else {}
-    )
+    opponents, terms = experiment.adversary, set(experiment.losses)
+    if opponents:
+        terms |= opponents.losses.keys() | ({"metric"} if opponents.metric else set())
     assert terms <= last.keys() and {"gradient_norm", "level", "data_wait_share"} <= last.keys()
-    if experiment.adversary:
+    if opponents:
         assert [entry["phase"] for entry in entries] == ["reconstruction", "discriminator", "gan"]
-        logged = {"discriminator_loss", "discriminator_gradient_norm", "score_real", "score_fake"}
-        assert logged <= last.keys() and logged <= entries[1].keys()
+        logged = {"score_real", "score_fake"} if opponents.losses else set()
+        logged |= {"metric_predicted", "metric_true"} if opponents.metric else set()
+        for kind in ["discriminator"] * bool(opponents.losses) + ["metric"] * bool(
+            opponents.metric
+        ):
+            logged |= {f"{kind}_loss", f"{kind}_gradient_norm"}
+        assert logged and logged <= last.keys() and logged <= entries[1].keys()
     generator = gan_denoise.load(exp / "model").generator  # what was trained can be used
     assert sum(parameter.numel() for parameter in generator.parameters()) > 1e4
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
@@ -38,14 +38,25 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricSettings:
+    """A discriminator that learns PESQ (training/critic.py), and its weight in the generator's
+    loss. What stands below `discriminators` is checked by those who build them.
+    """
+
+    weight: Annotated[float, From(0)]
+    discriminators: dict
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdversarySettings:
     """The discriminators and how they are used (training/adversary.py). What stands below
     `discriminators` and `losses` is checked by those who build them.
     """
 
-    discriminators: dict
+    discriminators: dict = field(default_factory=dict)
     conditional: bool
-    losses: dict
+    losses: dict = field(default_factory=dict)
+    metric: MetricSettings | None = None
     optimizer: OptimizerSettings
     segment_s: Annotated[float, From(1e-3)]
     pre_emphasis: Annotated[float, From(0)]
@@ -163,7 +174,15 @@ def _adversary(written: dict, where: str, longest_s: float) -> AdversarySettings
         )
     check_number(written["segment_s"], f"{where}: segment_s", low=1e-3, high=longest_s)
     check_number(written["pre_emphasis"], f"{where}: pre_emphasis", low=0.0, high=1.0)
-    return AdversarySettings(**(written | {"optimizer": optimizer}))
+    parts: dict[str, Any] = {"optimizer": optimizer}
+    if "metric" in written:
+        _check(MetricSettings, written["metric"], f"{where}: metric")
+        parts["metric"] = MetricSettings(**written["metric"])
+        if written.get("losses") and not written.get("discriminators"):
+            raise InputError(
+                f"{where}: losses: are those of discriminators, of which there is none"
+            )
+    return AdversarySettings(**(written | parts))
 
 
 def _check_trackers(trackers: object, where: str) -> None:
@@ -185,9 +204,11 @@ def _check(settings: type, written: Any, where: str) -> None:
     """Every key is a field of `settings`, none is missing that has no default, and what is a number
     there is one here.
     """
-    own = [field for field in fields(settings) if field.name != "written"]
-    check_keys(written, [field.name for field in own], where)
-    for key in sorted(field.name for field in own if field.default is MISSING):
+    own = [each for each in fields(settings) if each.name != "written"]
+    check_keys(written, [each.name for each in own], where)
+    for key in sorted(
+        each.name for each in own if each.default is MISSING and each.default_factory is MISSING
+    ):
         if key not in written:
             raise InputError(f'{where}: "{key}" is missing')
     for key, kind in get_type_hints(settings, include_extras=True).items():

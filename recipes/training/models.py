@@ -1,4 +1,4 @@
-"""The networks of a run: the generator with its average and its optimizer, and the adversary."""
+"""The networks of a run: the generator with its average and its optimizer, and its opponents."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gan_denoise import generators
 from gan_denoise.contract import Generator
 from gan_denoise.losses import Losses
 from training.adversary import Adversary
+from training.critic import Critic
 from training.experiment import PRECISIONS, Experiment
 from training.optimizer import build_optimizer
 from training.schedule import Schedule
@@ -38,16 +39,18 @@ class Models:
         self.ema = AveragedModel(
             self.bare_generator, multi_avg_fn=get_ema_multi_avg_fn(experiment.ema_decay)
         )
-        self.adversary = None
-        if experiment.adversary:
-            self.adversary = Adversary(
-                accelerator,
-                experiment.adversary,
-                sample_rate=sample_rate,
-                seed=experiment.seed,
-                updates=schedule.updates - schedule.warm_start,
-                dtype=self.dtype,
-            )
+        self.adversary, self.critic, opponents = None, None, experiment.adversary
+        common: dict[str, Any] = {
+            "sample_rate": sample_rate,
+            "seed": experiment.seed,
+            "updates": schedule.updates - schedule.warm_start,
+            "dtype": self.dtype,
+        }
+        if opponents and (opponents.discriminators or not opponents.metric):
+            self.adversary = Adversary(accelerator, opponents, **common)
+        if opponents and opponents.metric:
+            jobs = max(1, experiment.workers)
+            self.critic = Critic(accelerator, opponents.metric, opponents, jobs=jobs, **common)
 
     @property
     def averaged(self) -> Generator:
@@ -57,9 +60,14 @@ class Models:
     def states(self) -> dict[str, Any]:
         """What a checkpoint keeps: name -> what has a state_dict."""
         states = {"generator": self.bare_generator, "ema": self.ema, "optimizer": self.optimizer}
-        return states | ({"adversary": self.adversary} if self.adversary else {})
+        opponents = {"adversary": self.adversary, "critic": self.critic}
+        return states | {name: own for name, own in opponents.items() if own}
 
     def weights(self, phase: str) -> dict[str, float]:
         """Of the terms of the generator's loss, by name."""
-        adversarial = self.adversary.losses.weights if self.adversary and phase == "gan" else {}
-        return self.losses.weights | adversarial
+        weights = dict(self.losses.weights)
+        if self.adversary and phase == "gan":
+            weights |= self.adversary.losses.weights
+        if self.critic and phase == "gan":
+            weights |= self.critic.weights
+        return weights

@@ -36,7 +36,7 @@ class Standing:
     states: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def restore(self, modules: Mapping[str, Any]) -> None:
-        """Load the states of all modules; a warm start has none of the adversary's. Raises
+        """Load the states of all modules; a warm start has none of the opponents'. Raises
         InputError.
         """
         try:
@@ -123,7 +123,9 @@ def snapshot(
 
 def lend(warm_path: Path, state: Mapping[str, Any], name: str, log: str) -> None:
     """Leave a run's state at the end of its warm start to others, without what is its own."""
-    shared = {key: own for key, own in state["modules"].items() if key != "adversary"}
+    shared = {
+        key: own for key, own in state["modules"].items() if key not in ("adversary", "critic")
+    }
     with owning(warm_path.parent, wait=True):
         checkpoint.save_state(warm_path, {**state, "modules": shared, "name": name, "log": log})
 

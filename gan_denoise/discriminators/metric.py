@@ -1,0 +1,55 @@
+"""The metric discriminator (MetricGAN: Fu et al. 2019; CMGAN: Cao et al. 2022): one score for a
+whole excerpt, from its magnitudes.
+
+Under an experiment's `adversary.metric` it is shown (clean, x) and learns what PESQ gives them
+(training/critic.py); under `discriminators` it tells real from fake as all others do.
+"""
+
+from __future__ import annotations
+
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from gan_denoise import contract
+from gan_denoise.stft import STFT
+
+
+class Discriminator(contract.Discriminator):
+    """(B, C, T) -> one list of maps (B, C', F', N'), the score (B, 1) last.
+
+    n_fft: samples, with hops of half as many. channels: of the first layer, twice as many in each
+    further one. Deviations from the papers: magnitudes are compressed with exponent 0.3, so that
+    what is left between words counts; no normalisation across the map, which would hide how loud
+    that is; the mean over time alone is taken, so that the dense layers know the band, as PESQ
+    does.
+    """
+
+    LAYERS = 4  # each halves both axes
+
+    def __init__(self, in_channels: int = 2, n_fft: int = 512, channels: int = 16):
+        super().__init__()
+        self.stft = STFT(n_fft, n_fft // 2)
+        widths = [in_channels, *(channels << layer for layer in range(self.LAYERS))]
+        self.convolutions = nn.ModuleList(
+            weight_norm(nn.Conv2d(ins, outs, kernel_size=4, stride=2, padding=1))
+            for ins, outs in zip(widths[:-1], widths[1:], strict=True)
+        )
+        bands = self.stft.bins >> self.LAYERS
+        self.dense = weight_norm(nn.Linear(widths[-1] * bands, 64))
+        self.score = nn.Linear(64, 1)
+
+    def forward(self, wave: Tensor) -> list[list[Tensor]]:
+        real, imaginary = self.stft(rearrange(wave, "batch channel time -> (batch channel) time"))
+        magnitude = (real.square() + imaginary.square()).clamp_min(1e-8) ** 0.15
+        hidden = rearrange(
+            magnitude, "(batch channel) bins frames -> batch channel bins frames", batch=len(wave)
+        )
+        hidden = F.pad(hidden, (0, max(0, (1 << self.LAYERS) - hidden.shape[-1])))
+        maps = []
+        for convolution in self.convolutions:
+            hidden = F.leaky_relu(convolution(hidden), 0.1)
+            maps.append(hidden)
+        hidden = F.leaky_relu(self.dense(hidden.mean(dim=-1).flatten(1)), 0.1)
+        return [[*maps, hidden, self.score(hidden)]]

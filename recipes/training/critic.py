@@ -1,0 +1,168 @@
+"""The critic: a discriminator that has learnt PESQ tells the generator what would raise it
+(MetricGAN: Fu et al. 2019; with reconstruction losses: CMGAN, Cao et al. 2022).
+
+It is shown (clean, x), and its prediction D shall be the normalised PESQ of x: 0 for a MOS-LQO of
+1, and 1 for what is identical. It minimises (D(clean, clean) - 1)^2 + (D(clean, enhanced) -
+PESQ)^2, the generator (D(clean, enhanced) - 1)^2. PESQ is C code that can crash or hang: worker
+processes compute it while the generator has its own update, and the critic learns when that is
+done, so nothing waits in vain and nothing depends on who was faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from pebble import ProcessPool
+from torch import Tensor
+from torch.func import functional_call
+
+from gan_denoise import workers
+from gan_denoise.contract import Maps
+from gan_denoise.discriminators import Bank
+from gan_denoise.metrics import ALL, Signals, Unscorable, lead_metric
+from training.experiment import AdversarySettings, MetricSettings
+from training.optimizer import build_optimizer, set_learning_rate
+
+LOWEST, IDENTICAL = 1.0, {"pesq_wb": 4.644, "pesq_nb": 4.549}  # MOS-LQO
+_TIMEOUT_S = 60.0  # a segment of 2 s takes 0.03
+
+
+class Judged(NamedTuple):
+    """A pair for PESQ: waveforms (T,) and their rate in Hz."""
+
+    clean: np.ndarray
+    enhanced: np.ndarray
+    sample_rate: int
+
+
+class Asked(NamedTuple):
+    """Waveforms (B, 1, T), divided by the clean items' RMS, and who computes the PESQ of which
+    item.
+    """
+
+    clean: Tensor
+    enhanced: Tensor
+    pairs: list[Judged]
+    answers: Sequence[Future[float | None]]
+
+
+class Critic:
+    """settings: `adversary.metric` of an experiment; its optimizer is the adversary's. updates: how
+    often it will learn. jobs: processes that compute PESQ. Raises InputError.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        settings: MetricSettings,
+        adversary: AdversarySettings,
+        *,
+        sample_rate: int,
+        seed: int,
+        updates: int,
+        jobs: int,
+        dtype: torch.dtype = torch.float32,
+    ):
+        self._accelerator, self._adversary, self._updates = accelerator, adversary, updates
+        self._sample_rate, self._jobs = sample_rate, jobs
+        self._pool: ProcessPool | None = None
+        self.weights = {"metric": settings.weight}
+        bank = Bank(settings.discriminators, conditional=True, seed=seed).to(dtype)
+        self.bank, self.optimizer = accelerator.prepare(
+            bank, build_optimizer(bank, adversary.optimizer)
+        )
+        self.bare_bank = accelerator.unwrap_model(self.bank)
+
+    def ask(self, clean: Tensor, enhanced: Tensor) -> Asked:
+        """Have the PESQ of (B, 1, T) computed, and go on; `learn` waits for it."""
+        if self._pool is None:
+            context = workers.forkserver()
+            self._pool = ProcessPool(max_workers=self._jobs, context=context)
+        references, degraded = (
+            wave.detach().float().cpu().numpy()[:, 0] for wave in (clean, enhanced)
+        )
+        pairs = [
+            Judged(reference, own, self._sample_rate)
+            for reference, own in zip(references, degraded, strict=True)
+        ]
+        answers = [self._pool.schedule(judge, [pair], timeout=_TIMEOUT_S) for pair in pairs]
+        level = clean.square().mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-4)
+        return Asked(clean / level, enhanced / level, pairs, answers)
+
+    def terms(self, asked: Asked) -> dict[str, Tensor]:
+        """The generator's term, {name: unweighted value}; its gradient reaches `enhanced` alone."""
+        frozen = {name: parameter.detach() for name, parameter in self.bare_bank.named_parameters()}
+        maps = functional_call(self.bare_bank, frozen, (asked.enhanced, asked.clean))
+        return {"metric": (predictions(maps) - 1.0).square().mean()}
+
+    def learn(self, number: int, asked: Asked) -> dict[str, Tensor]:
+        """Update number 1, 2, ... of the critic, in place. Returns what is logged: loss, gradient
+        norm, means of what it predicts and of what was so.
+
+        An item without PESQ (silence, a crash) is left out.
+        """
+        set_learning_rate(self.optimizer, number, self._updates, self._adversary.optimizer)
+        truths = [self._answer(*each) for each in zip(asked.pairs, asked.answers, strict=True)]
+        known = asked.clean.new_tensor([truth is not None for truth in truths])
+        truth = asked.clean.new_tensor([truth or 0.0 for truth in truths])
+        self.optimizer.zero_grad()
+        clean, enhanced = asked.clean, asked.enhanced.detach()
+        maps = self.bank(torch.cat([clean, enhanced]), torch.cat([clean, clean]))
+        of_clean, of_enhanced = predictions(maps).chunk(2)
+        count = known.sum().clamp_min(1.0)
+        error = ((of_enhanced - truth).square() * known).sum() / count
+        loss = (of_clean - 1.0).square().mean() + error
+        self._accelerator.backward(loss)
+        clip_norm = self._adversary.clip_norm
+        norm = self._accelerator.clip_grad_norm_(self.bank.parameters(), clip_norm)
+        self.optimizer.step()
+        predicted = (of_enhanced.detach() * known).sum() / count
+        means = {"metric_predicted": predicted, "metric_true": (truth * known).sum() / count}
+        return {"metric_loss": loss.detach(), "metric_gradient_norm": norm, **means}
+
+    def _answer(self, pair: Judged, answer: Future) -> float | None:
+        """The normalised PESQ, or None. Whatever has befallen the worker, the pair is tried again,
+        so that the answer is a function of the pair.
+        """
+        if not answer.exception():
+            return answer.result()
+        again = workers.each(judge, [pair], jobs=1, timeout_s=_TIMEOUT_S, always_isolated=True)
+        return next(again).result
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+    def state_dict(self) -> dict:
+        return {
+            "discriminators": self.bare_bank.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.bare_bank.load_state_dict(state["discriminators"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def judge(pair: Judged) -> float | None:
+    """Normalised PESQ, 0 to 1, rounded to 6 decimals; None where there is none."""
+    name = lead_metric(pair.sample_rate)
+    try:
+        signals = Signals(pair.clean, pair.enhanced, None, pair.sample_rate)
+        value = ALL[name].function(signals)
+    except Unscorable:
+        return None
+    return round((value - LOWEST) / (IDENTICAL[name] - LOWEST), 6)
+
+
+def predictions(maps: Maps) -> Tensor:
+    """One value for each item, (B,): the mean of its scores, over all sub-discriminators."""
+    return torch.stack([scores[-1].flatten(1).mean(dim=1) for scores in maps]).mean(dim=0)

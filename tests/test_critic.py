@@ -1,0 +1,120 @@
+"""The critic: a discriminator that learns PESQ, which workers compute meanwhile."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from pebble import ProcessExpired
+
+from conftest import CONF, ROOT, experiment_file, speech_like
+from gan_denoise.errors import InputError
+from training.critic import Critic, Judged, judge
+from training.experiment import (
+    AdversarySettings,
+    MetricSettings,
+    OptimizerSettings,
+    read_experiment,
+)
+
+
+def critic(**optimizer) -> Critic:
+    rates = {"lr": 2e-3, "lr_final": 2e-3, "betas": [0.8, 0.99], "weight_decay": 0.0}
+    adversary = AdversarySettings(
+        conditional=False,
+        metric=MetricSettings(weight=0.2, discriminators={"metric": {"channels": 4, "n_fft": 256}}),
+        optimizer=OptimizerSettings(warmup_steps=0, **(rates | optimizer)),
+        segment_s=0.25,
+        pre_emphasis=0.0,
+        clip_norm=10.0,
+    )
+    parts = {"sample_rate": 16000, "seed": 0, "updates": 1000, "jobs": 1}
+    return Critic(Accelerator(cpu=True), adversary.metric, adversary, **parts)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Clean (3, 1, 16000), and the same with more and more noise."""
+    clean = np.stack([speech_like(number) for number in range(3)])
+    noise = np.random.default_rng(0).standard_normal(clean.shape)
+    noisy = clean + noise * np.array([0.001, 0.01, 0.1])[:, None]
+    return tuple(torch.from_numpy(wave).float()[:, None] for wave in (clean, noisy))
+
+
+def test_pesq_is_normalised():
+    clean, noisy = (wave[:, 0].numpy() for wave in batch())
+    values = [judge(Judged(clean[n], noisy[n], 16000)) for n in range(3)]
+    assert 1.0 > values[0] > values[1] > values[2] > 0.0
+    assert judge(Judged(clean[0], clean[0], 16000)) == pytest.approx(1.0, abs=1e-3)
+    assert judge(Judged(clean[0][::2], clean[0][::2], 8000)) == pytest.approx(1.0, abs=1e-3)
+    assert judge(Judged(np.zeros(16000), noisy[0], 16000)) is None  # PESQ finds no utterance
+
+
+def test_a_critic_learns_what_pesq_says_and_leads_the_generator_there():
+    own, (clean, noisy) = critic(), batch()
+    noisy.requires_grad_()
+    truths = [
+        judge(Judged(*pair, 16000))
+        for pair in zip(*(wave.detach()[:, 0].numpy() for wave in (clean, noisy)), strict=True)
+    ]
+    asked = own.ask(clean, noisy)
+    before = own.terms(asked)
+    assert before.keys() == own.weights.keys() == {"metric"}
+    before["metric"].backward()
+    assert noisy.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in own.bare_bank.parameters())
+    first = own.learn(1, asked)
+    assert first["metric_true"].item() == pytest.approx(np.mean(truths), abs=1e-5)
+    for number in range(2, 121):
+        last = own.learn(number, asked)
+    assert float(last["metric_loss"]) < 0.003 < float(first["metric_loss"])
+    assert float(last["metric_predicted"]) == pytest.approx(np.mean(truths), abs=0.03)
+    # Towards the clean wave its term falls
+    steps = [clean + share * (noisy.detach() - clean) for share in (1.0, 0.0)]
+    worse, best = (float(own.terms(own.ask(clean, wave))["metric"]) for wave in steps)
+    assert best < 0.01 < worse
+    own.close()
+
+
+def test_what_has_no_pesq_is_left_out_and_a_worker_that_died_changes_nothing():
+    own, twin, (clean, noisy) = critic(), critic(), batch()
+    clean[2] = 0.0
+    asked, whole = twin.ask(clean, noisy), own.ask(clean, noisy)
+    dead: Future = Future()
+    dead.set_exception(ProcessExpired("killed", -9))
+    broken = asked._replace(answers=[dead, *asked.answers[1:]])
+    results = [one.learn(1, its) for one, its in ((own, whole), (twin, broken))]
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+    assert all(
+        torch.equal(*weights)
+        for weights in zip(own.bank.parameters(), twin.bank.parameters(), strict=True)
+    )
+    truths = [judge(Judged(clean[n, 0].numpy(), noisy[n, 0].numpy(), 16000)) for n in range(2)]
+    assert results[0]["metric_true"].item() == pytest.approx(np.mean(truths), abs=1e-5)
+    nothing = own.learn(2, own.ask(torch.zeros_like(clean), noisy))
+    assert torch.isfinite(nothing["metric_loss"]) and nothing["metric_true"] == 0.0
+    own.close()
+    twin.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (["adversary.metric.weigth=1"], 'unknown key "weigth" \\(did you mean "weight"'),
+        (["adversary.metric.weight=-1"], "adversary: metric: weight: expected a number from 0"),
+        (["adversary.metric=3"], "adversary: metric"),
+    ],
+)
+def test_bad_settings_are_refused(changes, expected):
+    with pytest.raises(InputError, match=expected):
+        read_experiment(ROOT / "recipes/experiments/metricgan.yaml", changes, CONF)
+
+
+def test_losses_of_discriminators_that_are_not_there_are_refused(tmp_path):
+    metric = "{weight: 1.0, discriminators: {metric: {}}}"
+    path = tmp_path / "own.yaml"
+    experiment_file(path, f"adversary: {{discriminators: null, metric: {metric}}}")
+    with pytest.raises(InputError, match="losses: are those of discriminators"):
+        read_experiment(path, [], CONF)
