@@ -260,7 +260,9 @@ def _each_file(
     if skipped and len(tasks) == 1 and not arguments.input.is_dir():
         raise InputError(f"{tasks[0].target}: exists: choose another name, or give --overwrite")
     failed = 0
-    outcomes = workers.each(work, todo, jobs=min(arguments.jobs, max(1, len(todo))))
+    outcomes = workers.each(
+        work, todo, jobs=min(arguments.jobs, max(1, len(todo))), imports=["gan_denoise.enhance"]
+    )
     for outcome in progress(outcomes, total=len(todo), label=what):
         if outcome.reason:
             failed += 1

@@ -142,11 +142,12 @@ if runs 3; then
     for name in $conditions; do
         do_ python "$here/local/oracle.py" --jobs "$nj" "$data/test_$name" "$exp"/oracle_{mag,mask}"/conditions/$name"
     done
-    for run in "${systems[@]}"; do do_ python "$here/local/enhance.py" --jobs "$nj" "$run/model" "$data/test" "$run"; done
-    for run in "${first_seeds[@]}"; do
-        for name in $conditions; do
-            do_ python "$here/local/enhance.py" --jobs "$nj" "$run/model" "$data/test_$name" "$run/conditions/$name"
-        done
+    for run in "${systems[@]}"; do
+        places=("$data/test" "$run")
+        if [[ " ${first_seeds[*]} " == *" $run "* ]]; then
+            for name in $conditions; do places+=("$data/test_$name" "$run/conditions/$name"); done
+        fi
+        do_ python "$here/local/enhance.py" --jobs "$nj" "$run/model" "${places[@]}"
     done
 fi
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Stage 3: a data directory's noisy recordings, enhanced by a model.
+"""Stage 3: the noisy recordings of data directories, enhanced by a model.
 
-    enhance.py [--jobs N] MODEL DATADIR OUT       writes OUT/enhanced/ and OUT/enhanced.scp
+    enhance.py [--jobs N] MODEL DATADIR OUT [DATADIR OUT]...
+
+writes OUT/enhanced/ and OUT/enhanced.scp for each DATADIR.
 
 OUT/enhanced.made says what every file was made from: the same command again makes those anew whose
 noisy recording, or model, has changed.
@@ -26,14 +28,16 @@ def main() -> None:
     parser = terminal.parser(__doc__)
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("model", type=Path, metavar="MODEL")
-    parser.add_argument("data", type=Path, metavar="DATADIR")
-    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("places", type=Path, nargs="+", metavar="DATADIR OUT")
     arguments = parser.parse_args()
+    if len(arguments.places) % 2:
+        parser.error("every DATADIR needs an OUT behind it")
     weights = file_digest(arguments.model / "model.safetensors")
     if weights is None:
         raise InputError(f"{arguments.model}: holds no finished model: run stage 2 first")
-    with owning(arguments.out):
-        enhance(arguments.model, weights, arguments.data, arguments.out, arguments.jobs)
+    for data, out in zip(arguments.places[::2], arguments.places[1::2], strict=True):
+        with owning(out):
+            enhance(arguments.model, weights, data, out, arguments.jobs)
 
 
 def enhance(model: Path, weights: str, folder: Path, out: Path, jobs: int) -> None:
@@ -47,7 +51,8 @@ def enhance(model: Path, weights: str, folder: Path, out: Path, jobs: int) -> No
     work = partial(enhance_one, model=model, one_thread=jobs > 1)
     tasks = [(data.noisy[key], files[key], key) for key in due]
     label, reasons = f"stage 3: {out}, {folder.name}", []
-    for outcome in progress(workers.each(work, tasks, jobs=jobs), total=len(tasks), label=label):
+    outcomes = workers.each(work, tasks, jobs=jobs, imports=["gan_denoise.enhance"])
+    for outcome in progress(outcomes, total=len(tasks), label=label):
         source, file, key = outcome.item
         if outcome.reason:
             reasons.append(
