@@ -62,7 +62,7 @@ class WindowedAttention(nn.Module):
         seen = within & exists[:, None, None]  # (n, 1, i, j)
         # A padded query may see nothing: it must not become NaN, and is cut off below
         mask = torch.where(seen, bias, torch.finfo(bias.dtype).min / 2)
-        mask = mask.to(query.dtype).repeat(len(hidden), 1, 1, 1)
+        mask = mask.to(query.dtype).repeat(hidden.shape[0], 1, 1, 1)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         attended = rearrange(attended, "(b n) h i c -> b (n i) (h c)", n=blocks)[:, :length]
         return hidden + self.project_out(attended)

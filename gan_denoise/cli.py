@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise import __version__, audio, scoring, workers
+from gan_denoise import __version__, audio, workers
 from gan_denoise.datadir import SPLITS, read_scp, write_table
 from gan_denoise.errors import InputError
 from gan_denoise.ids import utt_id_below, utt_id_of_file
@@ -160,6 +160,7 @@ def _corrupt(task: Task, *, noise: Path | None, split: str) -> list[str]:
 
 
 def run_enhance(arguments: argparse.Namespace) -> int:
+    workers.preload("gan_denoise.enhance")
     one_thread = arguments.jobs > 1  # several jobs share the cores among themselves
     # A wrong model is one message, not one per file
     _denoiser(arguments.model, arguments.device, one_thread=False)
@@ -260,9 +261,7 @@ def _each_file(
     if skipped and len(tasks) == 1 and not arguments.input.is_dir():
         raise InputError(f"{tasks[0].target}: exists: choose another name, or give --overwrite")
     failed = 0
-    outcomes = workers.each(
-        work, todo, jobs=min(arguments.jobs, max(1, len(todo))), imports=["gan_denoise.enhance"]
-    )
+    outcomes = workers.each(work, todo, jobs=min(arguments.jobs, max(1, len(todo))))
     for outcome in progress(outcomes, total=len(todo), label=what):
         if outcome.reason:
             failed += 1
@@ -393,6 +392,8 @@ def run_score(arguments: argparse.Namespace) -> int:
             f"{arguments.enhanced}: has no utt_id in common with {arguments.clean}: pairs are made"
             " by utt_id"
         )
+    from gan_denoise import scoring  # which has worker processes load the metrics
+
     pairs = [
         scoring.Pair(utt_id, clean.get(utt_id), enhanced.get(utt_id), noisy.get(utt_id))
         for utt_id in sorted(clean.keys() | enhanced.keys())

@@ -56,7 +56,7 @@ class StreamingGenerator(Generator):
     def forward(self, noisy: Tensor) -> Tensor:
         length, delay = noisy.shape[-1], self.latency - self.hop_length
         wave = F.pad(noisy[:, 0], (0, delay + -(length + delay) % self.hop_length))
-        enhanced, _ = self.step(wave, self.initial_state(len(noisy)))
+        enhanced, _ = self.step(wave, self.initial_state(noisy.shape[0]))
         return enhanced[:, None, delay : delay + length]
 
 

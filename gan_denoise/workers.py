@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -42,6 +42,8 @@ _KILLED = {
     for sign, base in ((-1, 0), (1, 128))
 }
 _KILLED |= {255}  # what multiprocessing says when the server is gone, which would know
+
+_PRELOADED = ["__main__"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,6 @@ def each(
     jobs: int,
     timeout_s: float | None = None,
     always_isolated: bool = False,
-    imports: Sequence[str] = (),
 ) -> Iterator[Outcome]:
     """Call function(item) for every item; yields an Outcome per item, in order of completion.
 
@@ -79,7 +80,6 @@ def each(
     the worker and an item that takes longer than timeout_s become reasons, so that the others are
     done. An item whose worker was killed from outside is tried again. function must be importable
     (not a lambda), its items and results picklable. Workers use one thread each for linear algebra.
-    imports: modules that workers shall find loaded; those of a program's first call count.
     """
     if jobs == 1 and not always_isolated:
         for item in items:
@@ -89,9 +89,7 @@ def each(
     queue: Iterator[tuple[Any, int]] = ((item, _TRIES) for item in items)
     for _ in range(_POOLS):
         broken: list[tuple[Any, int]] = []
-        pool = ProcessPool(
-            max_workers=jobs, initializer=_leave_cleanly, context=forkserver(imports)
-        )
+        pool = ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=forkserver())
         yield from _in_a_pool(
             pool, partial(pool.schedule, function, timeout=timeout_s), queue, broken, 4 * jobs
         )
@@ -193,11 +191,16 @@ def _leave_cleanly() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
-def forkserver(imports: Sequence[str] = ()) -> multiprocessing.context.BaseContext:
-    """Workers come from a clean process that has imported the program once, and `imports` where it
-    starts with this call: quicker than starting anew, safer than fork.
+def preload(*modules: str) -> None:
+    """Have worker processes find these modules loaded, if none has been started yet."""
+    _PRELOADED.extend(modules)
+
+
+def forkserver() -> multiprocessing.context.BaseContext:
+    """Workers come from a clean process that has imported the program once: quicker than starting
+    anew, safer than fork.
     """
-    multiprocessing.set_forkserver_preload(["__main__", *imports])
+    multiprocessing.set_forkserver_preload(_PRELOADED)
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     before = {name: os.environ.get(name) for name in one_thread}
     # Read by those libraries when they are imported, hence before the process starts

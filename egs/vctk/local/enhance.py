@@ -35,6 +35,7 @@ def main() -> None:
     weights = file_digest(arguments.model / "model.safetensors")
     if weights is None:
         raise InputError(f"{arguments.model}: holds no finished model: run stage 2 first")
+    workers.preload("gan_denoise.enhance")
     for data, out in zip(arguments.places[::2], arguments.places[1::2], strict=True):
         with owning(out):
             enhance(arguments.model, weights, data, out, arguments.jobs)
@@ -51,7 +52,7 @@ def enhance(model: Path, weights: str, folder: Path, out: Path, jobs: int) -> No
     work = partial(enhance_one, model=model, one_thread=jobs > 1)
     tasks = [(data.noisy[key], files[key], key) for key in due]
     label, reasons = f"stage 3: {out}, {folder.name}", []
-    outcomes = workers.each(work, tasks, jobs=jobs, imports=["gan_denoise.enhance"])
+    outcomes = workers.each(work, tasks, jobs=jobs)
     for outcome in progress(outcomes, total=len(tasks), label=label):
         source, file, key = outcome.item
         if outcome.reason:
