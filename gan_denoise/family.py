@@ -1,8 +1,8 @@
 """A program that was started by another one does not outlive it.
 
-run.sh and the launchers of accelerate and torch wait for what they have started. When one of them
-is killed, nobody would wait any more, and a repeated command would meet the first one still at
-work.
+run.sh, search.py and the launchers of accelerate and torch wait for what they have started. When
+one of them is killed, nobody would wait any more, and a repeated command would meet the first one
+still at work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LAUNCHERS = {"run.sh", "accelerate", "accelerate-launch", "torchrun"}
-_LAUNCHERS |= {"accelerate.commands.launch", "torch.distributed.run"}
+_LAUNCHERS |= {"accelerate.commands.launch", "torch.distributed.run", "search.py"}
 
 
 def follow_the_launcher() -> None:

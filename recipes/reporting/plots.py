@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from reporting.statistics import Run
 
 # Okabe and Ito's, for the colour-blind
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":")
-_INK = "#010203"  # stands for the page's own text colour
+INK = "#010203"  # stands for the page's own text colour
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -44,15 +44,15 @@ _STYLE: Any = {
     "legend.fontsize": 8,
 } | dict.fromkeys(
     ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"),
-    _INK,
+    INK,
 )
 
 
 def _look(place: int) -> dict:
-    return {"color": _COLOURS[place % len(_COLOURS)], "marker": _MARKERS[place % len(_MARKERS)]}
+    return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)]}
 
 
-def _draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> str:
+def draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> str:
     """An SVG whose ids no other picture of the page has, with a name for those who hear the
     page.
     """
@@ -64,7 +64,7 @@ def _draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None]) -
             file, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
         plt.close(figure)
-    text = file.getvalue().replace(_INK, "currentColor")
+    text = file.getvalue().replace(INK, "currentColor")
     prefix = re.sub("[^a-z]", "", name.lower())
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text[text.index("<svg") :])
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -85,30 +85,30 @@ def improvements(run: Run, models: list[str], metric: str) -> str:
         for name in models:
             own = run.common(name, metric)
             gains.append([own[key] - noisy[key] for key in own if key in noisy] or [np.nan])
-        ink = {"color": _INK}
+        ink = {"color": INK}
         axes.boxplot(
             gains,
             orientation="horizontal",
             widths=0.6,
             showmeans=True,
-            flierprops={"markersize": 3, "markeredgecolor": _INK},
+            flierprops={"markersize": 3, "markeredgecolor": INK},
             boxprops=ink,
             whiskerprops=ink,
             capprops=ink,
-            medianprops={"color": _COLOURS[1], "linewidth": 2},
+            medianprops={"color": COLOURS[1], "linewidth": 2},
             meanprops={
                 "marker": "D",
-                "markerfacecolor": _COLOURS[0],
-                "markeredgecolor": _COLOURS[0],
+                "markerfacecolor": COLOURS[0],
+                "markeredgecolor": COLOURS[0],
                 "markersize": 5,
             },
         )
         axes.set_yticks(range(1, len(models) + 1), models)
         axes.invert_yaxis()
-        axes.axvline(0.0, color=_INK, linewidth=0.8)
+        axes.axvline(0.0, color=INK, linewidth=0.8)
         axes.set_xlabel(f"{ALL[metric].heading}: gain over noisy (line: median, diamond: mean)")
 
-    return _draw(f"gain in {ALL[metric].heading}", (6.0, 1.0 + 0.32 * len(models)), paint)
+    return draw(f"gain in {ALL[metric].heading}", (6.0, 1.0 + 0.32 * len(models)), paint)
 
 
 def against_input(run: Run, names: list[str], metric: str) -> str:
@@ -138,7 +138,7 @@ def against_input(run: Run, names: list[str], metric: str) -> str:
         axes.set_ylabel(ALL[metric].heading)
         axes.legend()
 
-    return _draw(f"{ALL[metric].heading} against the input", (6.0, 3.6), paint)
+    return draw(f"{ALL[metric].heading} against the input", (6.0, 3.6), paint)
 
 
 def training(logs: dict[str, list[dict]], metric: str) -> str:
@@ -155,14 +155,14 @@ def training(logs: dict[str, list[dict]], metric: str) -> str:
                 if row.get(f"dev/{metric}") is not None
             ]
             look = _look(place) | {
-                "linestyle": _LINES[place // len(_COLOURS) % len(_LINES)],
+                "linestyle": _LINES[place // len(COLOURS) % len(_LINES)],
                 "markersize": 4,
             }
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, **look)
             entered |= {row["step"] for row in rows if row.get("phase") == "discriminator"}
         for step in entered:
-            axes.axvline(step, color=_INK, linewidth=0.8, linestyle=":")
+            axes.axvline(step, color=INK, linewidth=0.8, linestyle=":")
             axes.annotate(
                 "the adversary enters",
                 (step, 0.02),
@@ -174,7 +174,7 @@ def training(logs: dict[str, list[dict]], metric: str) -> str:
         axes.set_ylabel(f"{ALL[metric].heading} on dev")
         axes.legend(ncols=2)
 
-    return _draw("training curves", (6.0, 3.6), paint)
+    return draw("training curves", (6.0, 3.6), paint)
 
 
 def read_logs(exp: Path) -> dict[str, list[dict]]:
@@ -228,7 +228,7 @@ def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str
                     alpha=0.7,
                     linewidths=0,
                     label=system if not number else None,
-                    color=_COLOURS[number % len(_COLOURS)],
+                    color=COLOURS[number % len(COLOURS)],
                     marker=_MARKERS[place % len(_MARKERS)],
                 )
         for speaker in names:
@@ -239,6 +239,6 @@ def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str
         axes.set_yticks([])
         for handle in axes.legend().legend_handles:
             if isinstance(handle, PathCollection):
-                handle.set_color(_INK)
+                handle.set_color(INK)
 
-    return _draw("speaker embeddings", (6.0, 4.4), paint)
+    return draw("speaker embeddings", (6.0, 4.4), paint)

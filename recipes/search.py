@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Search the settings of an experiment for the best PESQ on dev, with optuna.
+
+    python recipes/search.py SPACE.yaml [--data DIR] [--out DIR] [--workers N] [--storage URL]
+
+recipes/searches/ has questions to start from. A trial is train.py in a process and a directory of
+its own; it reports PESQ at every validation, and is stopped where it lies below the median of the
+others. Test data are never read. The same command again goes on, with the trials of a worker that
+was killed first. Any number of workers, here and on other machines that see DIR and DATA, share a
+study: by default a file, DIR/study.db, else the database at URL (postgresql://..., mysql://...).
+
+It leaves in DIR: best.yaml, an experiment; trials.csv; search.html, with pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from gan_denoise import terminal
+from gan_denoise.config import dump_yaml
+from gan_denoise.errors import InputError
+from gan_denoise.files import write_atomically
+from gan_denoise.terminal import program, say
+from reporting import study as report
+from searching import trial as trials
+from searching.space import Space, names
+
+ROOT = Path(__file__).resolve().parents[1]
+_HEARTBEAT_S, _STALE_S = 10, 40  # a worker that has been silent for so long is dead
+_WAIT_S = 5.0
+_PLACE = "GAN_DENOISE_SEARCH_WORKER"  # which of --workers this process is
+_FAILURES = 3  # in a row, from the start, are no bad luck
+
+
+@program
+def main() -> int:
+    parser = terminal.parser(__doc__)
+    parser.add_argument("space", type=Path, metavar="SPACE.yaml")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / "egs/vctk/data", help="folder with train and dev"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="egs/vctk/exp/search_NAME")
+    parser.add_argument("--workers", type=int, default=1, help="trials at a time, here (1)")
+    parser.add_argument("--storage", metavar="URL", help="of a database (a file in DIR)")
+    arguments = parser.parse_args()
+    if arguments.workers < 1:
+        parser.error("--workers: expected a whole number from 1")
+    out = arguments.out or ROOT / "egs/vctk/exp" / f"search_{arguments.space.stem}"
+    space = Space.read(arguments.space, ROOT / "recipes/experiments")
+    trials.check([str(space.experiment), *space.overrides(space.corner())])
+    if not (arguments.data / "train").is_dir():
+        raise InputError(f"{arguments.data}: has no train: run stages 0 and 1, or name a --data")
+    out.mkdir(parents=True, exist_ok=True)
+    url = arguments.storage or f"sqlite:///{out.resolve()}/study.db"
+    study = open_study(url, arguments.space.stem, space, place=int(os.environ.get(_PLACE, 0)))
+    threads = max(1, len(os.sched_getaffinity(0)) // arguments.workers)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of each training
+    if _PLACE in os.environ:
+        work(study, space, arguments.data, out)
+        return 0
+    helpers = [start_worker(place) for place in range(1, arguments.workers)]
+    try:
+        work(study, space, arguments.data, out)
+        for helper in helpers:
+            helper.wait()
+    finally:
+        for helper in helpers:
+            helper.terminate()
+        for helper in helpers:
+            helper.wait()
+    finish(study, space, out)
+    return 0
+
+
+def start_worker(place: int) -> subprocess.Popen:
+    """The same command, as a worker that writes no report."""
+    return subprocess.Popen([sys.executable, *sys.argv], env=os.environ | {_PLACE: str(place)})
+
+
+def open_study(url: str, name: str, space: Space, *, place: int) -> optuna.Study:
+    """The study at a database's address, made where there is none. Raises InputError."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    try:
+        storage = optuna.storages.RDBStorage(
+            url,
+            engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
+            heartbeat_interval=_HEARTBEAT_S,
+            grace_period=_STALE_S,
+            heartbeat_stale_trial_callback=retry,
+        )
+    except ImportError as error:
+        raise InputError(f"{url}: its driver is missing ({error.name}): pip install it") from error
+    except Exception as error:  # of SQLAlchemy and of each driver
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{url}: cannot be used as a study's database: {reason}") from error
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        load_if_exists=True,
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(
+            seed=space.seed + place, multivariate=True, constant_liar=True, n_startup_trials=8
+        ),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+    )
+    known = study.user_attrs.setdefault("space", space.identity())
+    if known != space.identity():
+        raise InputError(f"{name}: this study has asked something else: choose another --out")
+    study.set_user_attr("space", space.identity())
+    return study
+
+
+def work(study: optuna.Study, space: Space, data: Path, out: Path) -> None:
+    """Trials until there are enough; those of other workers are waited for, since they may die.
+    Raises InputError where none succeeds.
+    """
+
+    own: list[int] = []  # numbers of the trials that this worker has begun
+
+    def objective(trial: optuna.Trial) -> float:
+        own.append(trial.number)
+        values = space.suggest(trial)
+        exp = out / "trials" / f"{original(trial.study.trials[trial.number]):04d}"
+        command = [str(space.experiment), *space.overrides(values), "--data", str(data)]
+        command += ["--warm-starts", str(out / "warm_starts")]
+        try:
+            return trials.run(trial, command, exp)
+        except trials.TrialFailed as failed:
+            trial.set_user_attr("reason", str(failed))
+            raise
+
+    while True:
+        optuna.storages.fail_stale_trials(study)
+        known = study.get_trials(deepcopy=False)
+        finished = [trial for trial in known if is_finished(trial)]
+        failures = [trial for trial in finished if trial.state == TrialState.FAIL]
+        if len(failures) == len(finished) >= _FAILURES:
+            raise InputError(f"all trials fail, the last: {failures[-1].user_attrs['reason']}")
+        if len(finished) >= space.trials:
+            return
+        running = sum(trial.state == TrialState.RUNNING for trial in known)
+        waiting = any(trial.state == TrialState.WAITING for trial in known)
+        if len(finished) + running >= space.trials and not waiting:
+            time.sleep(_WAIT_S)
+            continue
+        try:
+            study.optimize(objective, n_trials=1, catch=(trials.TrialFailed,))
+        except KeyboardInterrupt:
+            retry(study, study.trials[own[-1]])  # by whoever comes next
+            raise
+        say(progress_line(study, study.trials[own[-1]], space.trials))
+
+
+def retry(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    """Have a trial that was not finished taken up again."""
+    optuna.storages.RetryHeartbeatStaleTrialCallback()(study, trial)
+
+
+def original(trial: optuna.trial.FrozenTrial) -> int:
+    """The number of the trial that this one takes up again, or its own: its directory."""
+    first = optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+    return trial.number if first is None else first
+
+
+def is_finished(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether it needs no further work: a failure without a reason is a worker's death."""
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "reason" in trial.user_attrs
+
+
+def progress_line(study: optuna.Study, trial: optuna.trial.FrozenTrial, total: int) -> str:
+    """What became of a trial, and the best so far."""
+    finished = sum(is_finished(each) for each in study.get_trials(deepcopy=False))
+    own = report.score(trial)
+    line = f"{study.study_name}: {finished}/{total} trials; {trial.number}: "
+    line += f"PESQ {own:.3f}" if own is not None else "no PESQ"
+    if trial.state == TrialState.PRUNED:
+        line += f", pruned at step {max(trial.intermediate_values)}"
+    elif trial.state == TrialState.FAIL:
+        line += f", failed: {trial.user_attrs['reason']}"
+    with contextlib.suppress(ValueError):  # none is finished
+        line += f"; best {study.best_value:.3f}, of {original(study.best_trial)}"
+    return line
+
+
+def finish(study: optuna.Study, space: Space, out: Path) -> None:
+    """Write what was found, and say it. Raises InputError where no trial came to its end."""
+    headings = names(space.free)
+    finished = [trial for trial in study.get_trials() if is_finished(trial)]
+    table = report.rows(finished, headings)
+    write_atomically(out / "trials.csv", report.as_csv(table))
+    try:
+        best = study.best_trial
+    except ValueError as error:
+        raise InputError(f"{out}: no trial came to its end: see {out}/trials.csv") from error
+    text = dump_yaml(space.as_experiment(best.params, out))
+    write_atomically(out / "best.yaml", text)
+    pruned = sum(trial.state == TrialState.PRUNED for trial in finished)
+    chosen = [f"{name} {report.shown(best.params[key])}" for key, name in headings.items()]
+    verdict = (
+        f"Of {len(finished)} trials, {pruned} pruned, number {best.number} is best: PESQ"
+        f" {best.value:.3f} on dev with {', '.join(chosen)}."
+    )
+    page = report.render_page(study, headings, verdict, text)
+    write_atomically(out / "search.html", page)
+    terminal.tell(*report.as_text(table[:11]), "", verdict)
+    say(f"{out / 'best.yaml'} is an experiment for train.py; pictures: {out / 'search.html'}")
+
+
+if __name__ == "__main__":
+    main()

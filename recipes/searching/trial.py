@@ -1,0 +1,102 @@
+"""One trial of a search: train.py in a process and a directory of its own, watched by its log."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+
+from gan_denoise.errors import InputError
+from gan_denoise.terminal import Terminated
+
+TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+INTERRUPTED = 75  # as train.py has it
+_LOOK_EVERY_S = 0.5
+_PATIENCE_S = 60.0  # to save, after SIGTERM
+
+
+class TrialFailed(Exception):
+    """The training ended with an error, its last line."""
+
+
+def run(trial: optuna.Trial, command: list[str], exp: Path) -> float:
+    """Train, report dev's PESQ at every validation, and stop where the pruner says so. Returns the
+    last PESQ. What is killed, or interrupted, is resumed by the same command.
+
+    Raises TrialPruned, TrialFailed, and KeyboardInterrupt also where this process is terminated.
+    """
+    exp.mkdir(parents=True, exist_ok=True)
+    heard, scores = exp.parent / f"{exp.name}.log", {}
+    with heard.open("ab") as log:
+        began = log.tell()
+        process = subprocess.Popen(
+            [sys.executable, str(TRAIN), *command, "--exp", str(exp)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C comes to us alone
+        )
+        try:
+            while True:
+                status = process.poll()  # before the last look
+                for step, score in validations(exp / "log.jsonl"):
+                    if step not in scores:
+                        scores[step] = score
+                        trial.report(score, step)
+                        if trial.should_prune() and status is None:
+                            raise optuna.TrialPruned(f"step {step}")
+                if status is not None:
+                    break
+                time.sleep(_LOOK_EVERY_S)
+        except Terminated as signalled:
+            raise KeyboardInterrupt from signalled
+        finally:
+            _end(process)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    if status or not scores:
+        said = heard.read_bytes()[began:].decode(errors="replace").splitlines()
+        errors = [line for line in said if line.startswith("error: ")] or said[-1:]
+        raise TrialFailed(errors[-1] if errors else f"train.py ended with status {status}")
+    return scores[max(scores)]
+
+
+def validations(path: Path) -> Iterator[tuple[int, float]]:
+    """(step, PESQ on dev) of a run's log.jsonl; a line that is half written is left out."""
+    with contextlib.suppress(OSError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                entry = json.loads(line)
+                for key, value in entry.items():
+                    if key.startswith("dev/pesq") and value is not None:
+                        yield entry["step"], value
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Have a training that still runs save and leave; what does not is killed, with its workers."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def check(command: list[str]) -> None:
+    """Raises InputError where train.py would refuse an experiment's keys."""
+    from training.experiment import read_experiment
+
+    path, *settings = (word for word in command if not word.startswith("--"))
+    try:
+        read_experiment(Path(path), settings, TRAIN.parents[1] / "egs/vctk/conf")
+    except InputError as error:
+        raise InputError(f"no trial could run: {error}") from error

@@ -1,0 +1,198 @@
+"""search.py: the question it reads, trials that are pruned, fail, or lose their worker, and what it
+leaves. Most trainings here are a script that makes a log as train.py does.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from conftest import ROOT, one_error_line, run
+from gan_denoise.config import dump_yaml, load_experiment
+from gan_denoise.errors import InputError
+from reporting import study as report
+from searching.space import Space, names
+
+EXPERIMENTS = ROOT / "recipes/experiments"
+# Its PESQ is 2 + 1e-3 per step, less how far lr is from 1e-3; with seed=7 it fails
+FAKE = """
+import json, pathlib, signal, sys, time
+words = dict(word.split("=", 1) for word in sys.argv if "=" in word)
+exp = pathlib.Path(sys.argv[sys.argv.index("--exp") + 1])
+exp.mkdir(exist_ok=True)
+if words["seed"] == "7":
+    sys.exit("error: no such thing")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+log = exp / "log.jsonl"
+done = len(log.read_text().splitlines()) if log.exists() else 0
+for step in range(10 * (done + 1), 51, 10):
+    pesq = 2.0 + 1e-3 * step - 10 * abs(float(words["optimizer.lr"]) - 1e-3)
+    with log.open("a") as file:
+        file.write(json.dumps({"step": step, "dev/pesq_wb": pesq}) + chr(10))
+    time.sleep(float(words.get("gain_db", "[0.05,").strip("[").split(",")[0]))
+"""
+SEARCH = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import search, searching.trial
+searching.trial.TRAIN = __import__("pathlib").Path(sys.argv.pop(1))
+searching.trial.check = lambda command: None
+searching.trial._LOOK_EVERY_S = 0.02
+search._HEARTBEAT_S, search._STALE_S, search._WAIT_S = 1, 2, 0.2
+search.main()
+"""
+
+
+def space(path: Path, **changes) -> Path:
+    written = {
+        "experiment": "l1.yaml",
+        "trials": 12,
+        "settings": {"steps": 50},
+        "space": {"optimizer.lr": {"low": 1e-5, "high": 1e-1, "log": True}, "steps": [50, 51]},
+    }
+    path.write_text(dump_yaml(written | changes))
+    return path
+
+
+@pytest.fixture
+def search(tmp_path):
+    """The command, with trainings that are a script."""
+    (tmp_path / "data/train").mkdir(parents=True)
+    (tmp_path / "train.py").write_text(FAKE)
+
+    def command(path: Path, *arguments) -> list[str]:
+        begin = [sys.executable, "-c", SEARCH, str(ROOT / "recipes"), str(tmp_path / "train.py")]
+        given = [path, "--data", tmp_path / "data", "--out", tmp_path / "out", *arguments]
+        return [*begin, *map(str, given)]
+
+    return command
+
+
+def rows(folder: Path) -> list[dict]:
+    return list(csv.DictReader((folder / "trials.csv").open()))
+
+
+def test_it_finds_prunes_and_leaves_what_runs(search, tmp_path):
+    command = search(space(tmp_path / "lr.yaml"), "--workers", 2)
+    result = run(*command)
+    assert result.returncode == 0, result.stderr
+    found = rows(tmp_path / "out")
+    assert 12 <= len(found) <= 13  # two workers may begin a last one each
+    best = found[0]
+    assert float(best["PESQ"]) == max(float(row["PESQ"]) for row in found if not row["state"])
+    pruned = [row for row in found if row["state"] == "pruned"]
+    assert pruned and any(int(row["last step"]) < 50 for row in pruned)
+    experiment = load_experiment(tmp_path / "out/best.yaml")
+    assert f"{experiment['optimizer']['lr']:.3g}" == best["lr"] and experiment["steps"] in (50, 51)
+    assert "adversary" not in experiment and "mrstft" not in experiment["losses"]  # as in l1
+    page = (tmp_path / "out/search.html").read_text()
+    assert page.count("<svg") >= 2 and "https://" not in page
+    assert "is best: PESQ" in result.stdout and best["lr"] in result.stdout
+
+    again = run(*command)  # a finished search begins no trial
+    assert again.returncode == 0 and rows(tmp_path / "out") == found
+    other = space(tmp_path / "lr.yaml", space={"optimizer.lr": [1e-3, 1e-4]})
+    one_error_line(run(*search(other)), "has asked something else", "--out")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_trial_whose_worker_ended_is_taken_up_again(search, tmp_path, number):
+    # gain_db, which the script takes for its seconds between two validations
+    path = space(tmp_path / "slow.yaml", trials=2, settings={"gain_db": [0.5, 1.0]})
+    worker = subprocess.Popen(search(path), stderr=subprocess.PIPE, cwd=tmp_path)
+    log = tmp_path / "out/trials/0000/log.jsonl"
+    deadline = time.monotonic() + 60
+    while not log.exists() or not log.read_text().count("\n") >= 2:
+        assert time.monotonic() < deadline and worker.poll() is None
+        time.sleep(0.05)
+    os.kill(worker.pid, number)
+    worker.communicate(timeout=30)
+    begun = log.read_text()
+    result = run(*search(path))
+    assert result.returncode == 0, result.stderr
+    assert log.read_text().startswith(begun)  # it went on where it stood
+    found = rows(tmp_path / "out")
+    assert len(found) == 2 and "resumed" in {row["state"] for row in found}
+    assert sorted(path.name for path in (tmp_path / "out/trials").iterdir() if path.is_dir()) in (
+        ["0000", "0001"],
+        ["0000", "0002"],
+    )
+
+
+def test_the_page_says_what_matters():
+    study = optuna.create_study(study_name="<b>", direction="maximize")
+    free = {"a.lr": FloatDistribution(1e-4, 1e-1, log=True), "b": CategoricalDistribution([1, 2])}
+    for number in range(12):
+        params = {"a.lr": 10 ** (-4 + number / 4), "b": 1 + number % 2}
+        trial = optuna.create_trial(params=params, distributions=free, value=1.0 + number / 10)
+        study.add_trial(trial)
+    shares = report.importances(study)
+    assert list(shares) == ["a.lr", "b"] and shares["a.lr"] > 0.8
+    page = report.render_page(study, names(free), "so", "x: 1")
+    assert page.count("<svg") == 3 and "<b>" not in page and 'aria-label="importance"' in page
+
+
+def test_trainings_that_fail_are_said(search, tmp_path):
+    result = run(*search(space(tmp_path / "bad.yaml", seed=7)))
+    one_error_line(result, "all trials fail", "no such thing")
+    one_error_line(
+        run(*search(space(tmp_path / "lr.yaml"), "--storage", "nosql://here")), "nosql://here"
+    )
+
+
+def test_a_real_training_is_a_trial(prepared, tiny_gan, tmp_path):
+    free = {"adversary.losses.lsgan": {"low": 0.1, "high": 1.0}}
+    path = space(tmp_path / "a.yaml", trials=1, experiment=str(tiny_gan), settings={}, space=free)
+    out = tmp_path / "out"
+    command = ["python", ROOT / "recipes/search.py", path, "--data", prepared, "--out", out]
+    result = run(*command)
+    assert result.returncode == 0, result.stderr
+    assert float(rows(out)[0]["PESQ"]) > 1.0 and (out / "trials/0000/model/config.json").is_file()
+    assert len(list((out / "warm_starts").glob("*.pt"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"experiment": "none.yaml"}, "none.yaml"),
+        ({"space": {}}, "space: names nothing"),
+        ({"space": {"steps": {"low": 1}}}, "steps: high: expected a number"),
+        ({"space": {"steps": {"low": 9, "high": 1}}}, "steps"),
+        ({"space": {"steps": {"low": 1, "high": 2, "by": 1}}}, 'unknown key "by"'),
+        ({"space": {"steps": [[1], [2]]}}, "expected a list of plain values"),
+        ({"trials": 0}, "trials: expected a whole number from 1"),
+        ({"spaces": {}}, 'did you mean "space"'),
+    ],
+)
+def test_a_question_that_makes_no_sense(changes, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        Space.read(space(tmp_path / "a.yaml", **changes), EXPERIMENTS)
+
+
+def test_a_key_that_no_experiment_has_is_refused_before_any_trial(tmp_path):
+    path = space(tmp_path / "a.yaml", space={"optimizer.speed": [1, 2]})
+    result = run("python", ROOT / "recipes/search.py", path, "--out", tmp_path / "out")
+    one_error_line(result, "no trial could run", 'unknown key "speed"')
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_it_ends_with_is_the_experiment_of_the_trial(tmp_path):
+    """Whether the experiment has a base or not; what it deletes stays deleted."""
+    for name, key in (("gan", "adversary.losses.lsgan"), ("mrd", "adversary.discriminators.mrd.x")):
+        path = space(tmp_path / "a.yaml", experiment=f"{name}.yaml", space={key: [0.25, 0.5]})
+        asked = Space.read(path, EXPERIMENTS)
+        overrides = asked.overrides({key: 0.25})
+        (tmp_path / "best.yaml").write_text(dump_yaml(asked.as_experiment({key: 0.25}, tmp_path)))
+        expected = load_experiment(EXPERIMENTS / f"{name}.yaml", overrides)
+        assert load_experiment(tmp_path / "best.yaml") == expected
+    shown = names(["optimizer.lr", "adversary.optimizer.lr", "steps"])
+    assert list(shown.values()) == ["optimizer.lr", "adversary.optimizer.lr", "steps"]
