@@ -7,6 +7,7 @@ exp/NAME/model/{config.json, model.safetensors}   everything that inference need
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -66,8 +67,10 @@ def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, An
     weights = {
         name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()
     }
-    write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
-    write_atomically(folder / "model.safetensors", safetensors.torch.save(weights), durable=True)
+    content = safetensors.torch.save(weights)
+    known = {**config, "weights": hashlib.sha256(content).hexdigest()[:16]}
+    write_atomically(folder / "config.json", json.dumps(known, indent=2) + "\n")
+    write_atomically(folder / "model.safetensors", content, durable=True)
 
 
 def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:

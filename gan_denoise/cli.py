@@ -111,6 +111,17 @@ def main() -> int:
     )
     export.set_defaults(run=run_export)
 
+    explain = commands.add_parser(
+        "explain", allow_abbrev=False, help="where a model came from, and what no longer matches"
+    )
+    explain.add_argument(
+        "--data", type=Path, metavar="DIR", help="train and dev (data beside the model's exp)"
+    )
+    explain.add_argument(
+        "model", type=Path, metavar="MODEL", help="model directory; `boxed`: the package's"
+    )
+    explain.set_defaults(run=run_explain)
+
     for command, kind in ((corrupt, "WAV files"), (enhance, "in the same format")):
         command.add_argument("--jobs", **jobs)
         command.add_argument(
@@ -364,6 +375,19 @@ def _files(source: Path) -> dict[str, Path]:
     if not source.exists():
         raise InputError(f"{source}: no such file or folder: check the path")
     return {utt_id_of_file(source): source}
+
+
+def run_explain(arguments: argparse.Namespace) -> int:
+    from gan_denoise import origin
+
+    model = arguments.model
+    if str(model) == "boxed" and not model.exists():
+        model = Path(__file__).with_name("boxed")
+    tree = origin.explain(model, arguments.data)
+    tell(*origin.render(tree))
+    if count := origin.broken(tree):
+        say(f"note: {count} of these no longer match (✗)")
+    return 0
 
 
 def run_score(arguments: argparse.Namespace) -> int:

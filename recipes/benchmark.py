@@ -46,11 +46,11 @@ from gan_denoise.checkpoint import load_model
 from gan_denoise.enhance import BOXED, Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.export import export
+from gan_denoise.origin import machine
 from gan_denoise.stft import STFT
 from gan_denoise.streaming import Stream
 from gan_denoise.terminal import program
 from training.experiment import read_experiment
-from training.logbook import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS, PROCEDURES = ROOT / "recipes/experiments", ROOT / "egs/vctk/conf"

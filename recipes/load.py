@@ -29,8 +29,8 @@ import soundfile as sf
 from gan_denoise import terminal
 from gan_denoise.enhance import BOXED
 from gan_denoise.errors import InputError
+from gan_denoise.origin import machine
 from gan_denoise.terminal import program
-from training.logbook import machine
 
 SAMPLE_RATE, START_S = 16000, 60.0
 FRAME_BYTES = {126: struct.Struct("!H"), 127: struct.Struct("!Q")}

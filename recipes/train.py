@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from gan_denoise import checkpoint, terminal
+from gan_denoise import checkpoint, origin, terminal
 from gan_denoise.errors import InputError
 from gan_denoise.losses import weighted_sum
 from gan_denoise.owner import owning
@@ -129,7 +129,11 @@ def train(
         owned.callback(critic.close)
     if leader:
         owned.enter_context(owning(exp))
-        about = identity | {"name": name}
+        splits = {"train": corpus.train, "dev": corpus.dev}
+        about = identity | {
+            "name": name,
+            "origin": origin.program() | {"split": origin.who(splits)},
+        }
         logbook = open_logbook(accelerator, experiment, schedule, exp, stands, about)
         owned.push(logbook.leave)
         validation = Validation(

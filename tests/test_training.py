@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 import gan_denoise
-from conftest import CONF, ROOT, one_error_line, run, speech_like
+from conftest import CONF, ROOT, cli, one_error_line, run, speech_like
 from gan_denoise import audio, checkpoint, datadir, generators, scoring
 from gan_denoise.errors import InputError
 from gan_denoise.metrics import Signals, si_sdr
@@ -961,3 +962,33 @@ def test_a_loss_that_is_not_finite_stops_the_run(prepared, tiny_experiment, tmp_
     assert state is None or all(
         torch.isfinite(value).all() for value in state["modules"]["generator"].values()
     )
+
+
+def test_a_model_leads_back_to_its_inputs(prepared, tiny_experiment, tmp_path, in_process):
+    exp = tmp_path / "exp"
+    in_process(tiny_experiment, "--data", prepared, "--exp", exp)
+    model, changed = exp / "model", tmp_path / "data"
+    result = cli("explain", "--data", prepared, model)
+    assert result.returncode == 0 and "✗" not in result.stdout and not result.stderr
+    marks = re.findall(r"^.. ([✓ ]) (\S+)", result.stdout, re.MULTILINE)
+    parts = ["weights", "experiment", "data/train", "data/dev", "split", "noise", "code"]
+    assert [name for _, name in marks] == [*parts, "versions", "machine"]
+    assert {name for mark, name in marks if mark == " "} == {"experiment", "machine"}
+    commit = json.loads((model / "config.json").read_text())["origin"]["code"]["commit"]
+    assert commit is None or commit[:12] in result.stdout
+
+    # What was replaced since is said, and what is not here cannot be
+    shutil.copytree(prepared, changed)
+    noise = (changed / "train/noise.yaml").read_text()
+    (changed / "train/noise.yaml").write_text(noise.replace("fingerprint: ", "fingerprint: a"))
+    with (model / "model.safetensors").open("ab") as weights:
+        weights.write(b" ")
+    (exp / "scores.csv").write_text("utt_id\n")
+    (exp / "scores.yaml").write_text("model: abc\nis: def\n")
+    result = cli("explain", "--data", changed, model)
+    broken = re.findall(r"✗ (\S+)", result.stdout)
+    assert broken == ["weights", "data/train", "noise", "scores.csv"]
+    assert "note: 4 of these no longer match" in result.stderr
+    assert "✓" not in cli("explain", "--data", tmp_path, model).stdout.split("noise")[0]
+    one_error_line(cli("explain", tmp_path), "is no model directory")
+    assert "not noted" in cli("explain", "boxed").stdout

@@ -7,8 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -18,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gan_denoise import __version__, checkpoint
+from gan_denoise import checkpoint, origin
 from gan_denoise.contract import Generator
 from gan_denoise.files import write_atomically
 from gan_denoise.terminal import clock, say
@@ -202,7 +200,7 @@ class Logbook:
             "step": step,
             "parameters": parameters,
             "trained_s": round(self.elapsed_s),
-            "machine": machine(),
+            "machine": origin.machine(),
         }
         checkpoint.save_model(self._exp / name, generator, config)
 
@@ -266,24 +264,3 @@ def _update(entry: str) -> float:
         return json.loads(entry)["update"]
     except (json.JSONDecodeError, KeyError, TypeError):
         return math.inf  # half a line, of a run that was killed while it wrote
-
-
-def machine() -> str:
-    """One line about the hardware and the versions that a figure rests on."""
-    device = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        device = next(
-            (
-                line.split(":")[1].strip()
-                for line in cpuinfo.open()
-                if line.startswith("model name")
-            ),
-            device,
-        )
-    if torch.cuda.is_available():
-        device = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return (
-        f"{device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch"
-        f" {torch.__version__}, gan_denoise {__version__}"
-    )

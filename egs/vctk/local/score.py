@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gan_denoise import datadir, scoring, terminal
+from gan_denoise import datadir, origin, scoring, terminal
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
@@ -72,7 +72,8 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> bool:
     record = {"format": FORMAT, "made_from": rests_on, "metrics": list(wanted), **about}
     with owning(own):
         target = own / "scores.csv"
-        if read_record(target) == record | {"is": file_digest(target)}:
+        known = {key: kept for key, kept in (read_record(target) or {}).items() if key != "origin"}
+        if known == record | {"is": file_digest(target)}:
             say(f"stage 4: {target} is up to date")
             return all(
                 row.get(name) is not None for row in scoring.read_csv(target) for name in wanted
@@ -95,7 +96,8 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> bool:
                 for pair, row in zip(pairs, rows, strict=True)
             ],
         )
-        record["is"] = file_digest(target)
+        ran = origin.program() | {"machine": origin.machine()}
+        record |= {"is": file_digest(target), "origin": ran}
         write_atomically(target.with_suffix(".yaml"), dump_yaml(record))
     return all(row[name] is not None for row in rows for name in wanted)
 
