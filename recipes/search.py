@@ -31,6 +31,7 @@ from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.terminal import program, say
 from reporting import study as report
+from reporting.plain import as_text
 from searching import trial as trials
 from searching.space import Space, names
 
@@ -212,7 +213,7 @@ def finish(study: optuna.Study, space: Space, out: Path) -> None:
     )
     page = report.render_page(study, headings, verdict, text)
     write_atomically(out / "search.html", page)
-    terminal.tell(*report.as_text(table[:11]), "", verdict)
+    terminal.tell(*as_text(table[:11]), "", verdict)
     say(f"{out / 'best.yaml'} is an experiment for train.py; pictures: {out / 'search.html'}")
 
 

@@ -7,13 +7,34 @@ Under an experiment's `adversary.metric` it is shown (clean, x) and learns what 
 
 from __future__ import annotations
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils import parametrize
 
 from gan_denoise import contract
 from gan_denoise.stft import STFT
+
+
+class UnitNorm(nn.Module):
+    """A weight, divided by its largest singular value: (out, ...) -> same (Miyato et al. 2018, who
+    estimate it; here it is exact, so that no pass depends on an earlier one).
+    """
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight / torch.linalg.matrix_norm(weight.flatten(1), ord=2)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+
+def steady(layer: nn.Module) -> nn.Module:
+    """Have a layer enlarge no difference: a small change of its input, such as one that only
+    pleases, cannot change the score much.
+    """
+    parametrize.register_parametrization(layer, "weight", UnitNorm())
+    return layer
 
 
 class Discriminator(contract.Discriminator):
@@ -33,12 +54,12 @@ class Discriminator(contract.Discriminator):
         self.stft = STFT(n_fft, n_fft // 2)
         widths = [in_channels, *(channels << layer for layer in range(self.LAYERS))]
         self.convolutions = nn.ModuleList(
-            weight_norm(nn.Conv2d(ins, outs, kernel_size=4, stride=2, padding=1))
+            steady(nn.Conv2d(ins, outs, kernel_size=4, stride=2, padding=1))
             for ins, outs in zip(widths[:-1], widths[1:], strict=True)
         )
         bands = self.stft.bins >> self.LAYERS
-        self.dense = weight_norm(nn.Linear(widths[-1] * bands, 64))
-        self.score = nn.Linear(64, 1)
+        self.dense = steady(nn.Linear(widths[-1] * bands, 64))
+        self.score = nn.Linear(64, 1)  # as steep as PESQ needs
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:
         real, imaginary = self.stft(rearrange(wave, "batch channel time -> (batch channel) time"))

@@ -6,8 +6,6 @@ import csv
 import html
 import io
 from collections.abc import Sequence
-from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -15,10 +13,9 @@ import optuna
 from matplotlib.axes import Axes
 from optuna.trial import FrozenTrial, TrialState
 
-from gan_denoise.serve.page import STYLE
+from reporting.plain import figure, page, table
 from reporting.plots import COLOURS, INK, draw
 
-_PAGE = Template(Path(__file__).with_name("study.html").read_text(encoding="utf-8"))
 _ENOUGH = 8  # finished trials, for an importance
 
 
@@ -59,17 +56,6 @@ def as_csv(table: list[list[str]]) -> str:
     return text.getvalue()
 
 
-def as_text(table: list[list[str]]) -> list[str]:
-    """Lines for a terminal."""
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]) - 1)]
-    return [
-        "  ".join(
-            [*(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]
-        ).rstrip()
-        for row in table
-    ]
-
-
 def importances(study: optuna.Study) -> dict[str, float]:
     """What share of PESQ's variance a setting explains (fANOVA: Hutter et al. 2014), the largest
     first; nothing where the trials are too few.
@@ -89,23 +75,14 @@ def render_page(study: optuna.Study, names: dict[str, str], verdict: str, best: 
         "What matters: share of the variance of PESQ": _importance(importances(study), names),
         "Every trial: a line, the better the darker": _parallel(trials, names),
     }
-    heading, *body = rows(study.get_trials(), names)
-    cells = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in heading)
-    lines = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body
+    figures = "".join(figure(title, svg) for title, svg in pictures.items() if svg)
+    body = f'<pre tabindex="0">{html.escape(best)}</pre>{figures}'
+    body += (
+        "<h2>Trials <small>PESQ on dev at the last validation, the best first; pruned: stopped"
+        " below the median of the others at that step</small></h2>"
     )
-    return _PAGE.substitute(
-        name=html.escape(f"search {study.study_name}"),
-        style=STYLE.read_text(encoding="utf-8"),
-        verdict=html.escape(verdict),
-        best=html.escape(best),
-        pictures="".join(
-            f"<figure><figcaption>{html.escape(title)}</figcaption>{svg}</figure>"
-            for title, svg in pictures.items()
-            if svg
-        ),
-        trials=f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>",
-    )
+    body += table("trials", rows(study.get_trials(), names))
+    return page(f"search {study.study_name}", verdict, body)
 
 
 def _history(trials: list[FrozenTrial]) -> str:

@@ -1,0 +1,1 @@
+"""What check.py looks at before a training."""
