@@ -26,6 +26,7 @@ from gan_denoise.terminal import program, say
 from reporting import tables
 from reporting.page import render_page
 from reporting.statistics import Run
+from training import trackers
 
 
 @program
@@ -56,6 +57,8 @@ def report(exp: Path, data: Path, command: str) -> None:
         run = Run.read(exp)
         text = f"# Results\n\n{tables.section(run)}"
         write_atomically(exp / "RESULTS.md", text)
+        for run_folder in sorted(exp.glob("*/")):
+            trackers.keep(run_folder, exp / "RESULTS.md")
         write_atomically(
             exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp)
         )

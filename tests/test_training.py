@@ -31,7 +31,7 @@ from gan_denoise.metrics import Signals, si_sdr
 from gan_denoise.noise import Procedure
 from gan_denoise.segments import Batches, Segments
 from test_owner import holder
-from training import stopping
+from training import stopping, trackers
 from training.experiment import OptimizerSettings, read_experiment
 from training.launch import check_environment
 from training.logbook import find_alarms
@@ -715,6 +715,33 @@ def test_other_trackers_are_accelerates_own(
     assert [step for step, _ in logged] == [3, 6, 9, 12, 12] and {"l1", "loss", "lr"} <= logged[0][
         1
     ]
+
+
+def test_mlflow_has_parameters_curves_the_model_and_the_results(
+    prepared, tiny_experiment, tmp_path, in_process, monkeypatch
+):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)  # where its artefacts go by default
+    exp = tmp_path / "exp/tiny"
+    command = [tiny_experiment, "--data", prepared, "--exp", exp, "trackers=[mlflow]"]
+    with monkeypatch.context() as patch:
+        patch.setattr("train.StopSignal.requested", lambda self: True)
+        with pytest.raises(SystemExit):
+            in_process(*command)
+        mlflow.end_run()
+    in_process(*command)  # goes on in the same run
+    (run_,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
+    assert run_.info.run_name == "tiny" and run_.data.params["experiment.optimizer.lr"] == "0.002"
+    client = mlflow.MlflowClient()
+    curve = client.get_metric_history(run_.info.run_id, "loss")
+    assert [point.step for point in curve] == [1, 3, 6, 9, 12]
+    (exp.parent / "RESULTS.md").write_text("# Results")
+    trackers.keep(exp, exp.parent / "RESULTS.md")
+    trackers.keep(tmp_path / "none", exp.parent / "RESULTS.md")  # mlflow knows nothing of it
+    kept = [client.list_artifacts(run_.info.run_id, place) for place in ("", "model")]
+    assert [file.path for file in kept[0]] == ["RESULTS.md", "model"]
+    assert [file.path for file in kept[1]] == ["model/config.json", "model/model.safetensors"]
 
 
 @pytest.mark.parametrize("number", [*stopping.SIGNALS, stopping.FROM_A_WORKER])

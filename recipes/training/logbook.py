@@ -20,6 +20,7 @@ from gan_denoise import checkpoint, origin
 from gan_denoise.contract import Generator
 from gan_denoise.files import write_atomically
 from gan_denoise.terminal import clock, say
+from training import trackers
 from training.board import Board
 from training.schedule import Schedule
 from training.validation import Validation
@@ -102,7 +103,7 @@ class Logbook:
         kept = [entry for entry in text.splitlines() if _update(entry) <= first]
         write_atomically(self._log_path, "".join(entry + "\n" for entry in kept))
         self._accelerator = accelerator
-        accelerator.init_trackers(exp.name)
+        trackers.start(accelerator, exp, config)
         self._board = Board(exp / "tensorboard", purge_step=first + 1)
         for entry in map(json.loads, kept if history is not None else []):
             self._plot(entry.pop("update"), entry)
@@ -225,6 +226,8 @@ class Logbook:
     def close(self, state: str, update: int) -> None:
         self._bar.close()
         self._board.close()
+        if state == "finished":
+            trackers.keep(self._exp, self._exp / "model")
         self.status(state, update)
         self._closed = True
         say(f"{self._place(update)}: {state} after {clock(self.elapsed_s)}")
