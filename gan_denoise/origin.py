@@ -127,7 +127,7 @@ def explain(model: Path, data: Path | None = None) -> Node:
         _experiment(name, written),
         *_data(config, data or model.resolve().parents[2] / "data"),
         *_program({**(config.get("origin") or {}), "machine": config.get("machine")}),
-        *_started_from(written),
+        *_started_from(config),
         *_scores(model.resolve().parent, weights),
     ]
     return root
@@ -203,15 +203,21 @@ def _program(origin: Mapping[str, Any]) -> Iterator[Node]:
         yield Node("machine", origin["machine"])
 
 
-def _started_from(written: Mapping[str, Any]) -> Iterator[Node]:
-    """The models that a training was given."""
-    if start := written.get("init"):
-        node = Node("init", str(start))
-        if Path(start, "config.json").is_file():
-            node.children = explain(Path(start)).children
-        else:
-            node.holds, node.now = False, "is gone"
-        yield node
+def _started_from(config: Mapping[str, Any]) -> Iterator[Node]:
+    """The models that a training was given: to start from, and to learn from."""
+    written = config["experiment"]
+    given = {"init": written.get("init"), "teacher": (written.get("distil") or {}).get("teacher")}
+    for label, folder in given.items():
+        if folder:
+            path = Path(os.path.expandvars(folder))
+            node, now = Node(label, folder), file_digest(path / "model.safetensors")
+            if now is None:
+                node.holds, node.now = False, "gone"
+            else:
+                if label in config:
+                    node.holds, node.now = config[label] == now, f"weights {now}"
+                node.children = explain(path).children
+            yield node
 
 
 def _scores(exp: Path, weights: str | None) -> Iterator[Node]:

@@ -175,7 +175,7 @@ def train(
             rates["lr"] = set_learning_rate(
                 models.optimizer, step, schedule.steps, experiment.optimizer
             )
-            terms = models.losses(enhanced, clean, noisy)
+            terms = models.terms(enhanced, clean, noisy)
             if adversary and phase == "gan":
                 terms |= adversary.terms(*shown)
             if critic and phase == "gan":

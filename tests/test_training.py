@@ -30,6 +30,7 @@ from gan_denoise.errors import InputError
 from gan_denoise.metrics import Signals, si_sdr
 from gan_denoise.noise import Procedure
 from gan_denoise.segments import Batches, Segments
+from test_models import SMALL
 from test_owner import holder
 from training import stopping, trackers
 from training.experiment import OptimizerSettings, read_experiment
@@ -643,6 +644,7 @@ def test_every_experiment_builds_and_takes_a_step(
         "validate_utterances=1",
     ]
     path = ROOT / f"recipes/experiments/{name}.yaml"
+    monkeypatch.setenv("TEACHER", str(save_halver(tmp_path / "teacher")))
     if read_experiment(path, [], CONF).adversary:
         changes += ["discriminator_steps=1", "adversary.segment_s=0.2"]
     if name == "boxed":  # whose recordings are not there
@@ -655,6 +657,7 @@ def test_every_experiment_builds_and_takes_a_step(
     entries = [json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()[:-1]]
     last, experiment = entries[-1], read_experiment(path, changes, CONF)
     opponents, terms = experiment.adversary, set(experiment.losses)
+    terms |= {"distil"} if experiment.distil else set()
     if opponents:
         terms |= opponents.losses.keys() | ({"metric"} if opponents.metric else set())
     assert terms <= last.keys() and {"gradient_norm", "level", "data_wait_share"} <= last.keys()
@@ -1019,3 +1022,46 @@ def test_a_model_leads_back_to_its_inputs(prepared, tiny_experiment, tmp_path, i
     assert "✓" not in cli("explain", "--data", tmp_path, model).stdout.split("noise")[0]
     one_error_line(cli("explain", tmp_path), "is no model directory")
     assert "not noted" in cli("explain", "boxed").stdout
+
+
+def test_a_teacher_is_followed(
+    prepared, tiny_experiment, tmp_path, in_process, monkeypatch, capsys
+):
+    """One that halves everything: beside its weight clean speech does not count."""
+    teacher = save_halver(tmp_path / "teacher")
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    common = [tiny_experiment, "--data", prepared, "optimizer.lr=3e-3", "optimizer.warmup_steps=0"]
+    distil, exp = "distil={teacher: $PLACE/teacher, weight: 1000}", tmp_path / "pupil"
+    in_process(*common, "steps=60", "ema_decay=0.9", distil, "--exp", exp)
+    wave = speech_like(3, 1.0)
+    heard = gan_denoise.load(exp / "model")(wave, 16000)
+    assert np.sqrt(np.mean(heard**2) / np.mean(wave**2)) == pytest.approx(0.5, abs=0.1)
+    told = cli("explain", "--data", prepared, exp / "model").stdout
+    assert re.search(r"✓ teacher +\$PLACE/teacher", told)
+
+    capsys.readouterr()
+    other = save_halver(tmp_path / "other", sample_rate=8000)
+    for changes, words in {
+        f"distil={{teacher: {other}, weight: 1}}": "works at 8000 Hz, needed: 16000 Hz",
+        "distil={teacher: nowhere, weight: 1}": "nowhere is no model directory",
+        f"distil={{teacher: {teacher}, weight: -1}}": "distil: weight: expected a number from 0",
+        f"distil={{teachers: {teacher}}}": 'unknown key "teachers"',
+    }.items():
+        with pytest.raises(SystemExit):
+            in_process(*common, changes, "--exp", tmp_path / "none")
+        assert words in capsys.readouterr().err and not (tmp_path / "none").exists()
+    shutil.copytree(other, teacher, dirs_exist_ok=True)
+    assert re.search(r"✗ teacher", cli("explain", exp / "model").stdout)
+
+
+def save_halver(folder: Path, *, sample_rate: int = 16000) -> Path:
+    """A model directory; its output is half of its input."""
+    built = generators.build(SMALL["convnext"], sample_rate=sample_rate)
+    with torch.no_grad():
+        built.head.weight.zero_()
+        built.head.bias.zero_()[: built.stft.bins] = -0.5
+    written = {"generator": SMALL["convnext"]}
+    checkpoint.save_model(
+        folder, built, {**written, "sample_rate": sample_rate, "experiment": written}
+    )
+    return folder

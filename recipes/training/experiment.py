@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -64,6 +65,16 @@ class AdversarySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistilSettings:
+    """A model directory that teaches (training/distil.py), and its weight in the generator's loss;
+    variables of the environment may stand in the path.
+    """
+
+    teacher: str
+    weight: Annotated[float, From(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """All settings of an experiment; recipes/experiments/gan.yaml explains each. What stands below
     `generator` and `losses` is checked by those who build them. written: the same as YAML has it.
@@ -92,6 +103,7 @@ class Experiment:
     trackers: list[str]
     init: str | None = None
     scenes: dict | None = None
+    distil: DistilSettings | None = None
     adversary: AdversarySettings | None = None
     licence: str | None = None
     written: dict
@@ -155,7 +167,9 @@ def read_experiment(path: Path, overrides: Iterable[str], procedures: Path) -> E
                 f"{source}: warm_start_steps={written['warm_start_steps']} leaves the adversary"
                 f" none of steps={written['steps']}: lower it, or set adversary=null"
             )
-    parts = {"optimizer": optimizer, "adversary": adversary, "written": written}
+    parts: dict[str, Any] = {"optimizer": optimizer, "adversary": adversary, "written": written}
+    if "distil" in written:
+        parts["distil"] = _distil(written["distil"], f"{source}: distil")
     return Experiment(**(written | parts))
 
 
@@ -183,6 +197,17 @@ def _adversary(written: dict, where: str, longest_s: float) -> AdversarySettings
                 f"{where}: losses: are those of discriminators, of which there is none"
             )
     return AdversarySettings(**(written | parts))
+
+
+def _distil(written: dict, where: str) -> DistilSettings:
+    _check(DistilSettings, written, where)
+    teacher = os.path.expandvars(str(written["teacher"]))
+    if not (Path(teacher) / "model.safetensors").is_file():
+        raise InputError(
+            f"{where}: teacher: {teacher} is no model directory: train one, or set what its path"
+            " names"
+        )
+    return DistilSettings(teacher=teacher, weight=written["weight"])
 
 
 def _check_trackers(trackers: object, where: str) -> None:
@@ -242,7 +267,7 @@ def warm_start_key(identity: Mapping, accelerator: Accelerator) -> str:
 
 def check_same_run(stored: Mapping, current: Mapping, exp: Path) -> None:
     """Refuse to go on with a run that was started with other data or settings."""
-    for key in ("data", "noise", "fresh_noise", "scenes", "sample_rate"):
+    for key in ("data", "noise", "fresh_noise", "scenes", "teacher", "sample_rate"):
         if stored.get(key) != current.get(key):
             raise InputError(
                 f"{exp}: was trained on other data ({key} differs): name its --data, or choose"

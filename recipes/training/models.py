@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gan_denoise import generators
@@ -13,6 +14,7 @@ from gan_denoise.contract import Generator
 from gan_denoise.losses import Losses
 from training.adversary import Adversary
 from training.critic import Critic
+from training.distil import Teacher
 from training.experiment import PRECISIONS, Experiment
 from training.optimizer import build_optimizer
 from training.schedule import Schedule
@@ -34,6 +36,15 @@ class Models:
         generator = generators.build(experiment.generator, sample_rate=sample_rate).to(self.dtype)
         self.losses = Losses(experiment.losses)
         optimizer = build_optimizer(generator, experiment.optimizer)
+        self.teacher = None
+        if experiment.distil:
+            self.teacher = Teacher(
+                experiment.distil,
+                self.losses,
+                sample_rate=sample_rate,
+                device=accelerator.device,
+                dtype=self.dtype,
+            )
         self.generator, self.optimizer = accelerator.prepare(generator, optimizer)
         self.bare_generator = accelerator.unwrap_model(self.generator)
         self.ema = AveragedModel(
@@ -63,9 +74,14 @@ class Models:
         opponents = {"adversary": self.adversary, "critic": self.critic}
         return states | {name: own for name, own in opponents.items() if own}
 
+    def terms(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+        """Of the generator's loss, without its opponents': {name: unweighted value}."""
+        terms = self.losses(enhanced, clean, noisy)
+        return terms | (self.teacher.terms(enhanced, noisy) if self.teacher else {})
+
     def weights(self, phase: str) -> dict[str, float]:
         """Of the terms of the generator's loss, by name."""
-        weights = dict(self.losses.weights)
+        weights = self.losses.weights | (self.teacher.weights if self.teacher else {})
         if self.adversary and phase == "gan":
             weights |= self.adversary.losses.weights
         if self.critic and phase == "gan":

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from gan_denoise import checkpoint
 from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
-from gan_denoise.provenance import FORMAT, data_digest
+from gan_denoise.provenance import FORMAT, data_digest, file_digest
 from training.corpus import Corpus
 from training.experiment import Experiment, check_same_run
 
@@ -64,6 +64,9 @@ def identify(experiment: Experiment, corpus: Corpus) -> dict[str, Any]:
         identity["fresh_noise"] = corpus.fresh_noise.fingerprint(corpus.sample_rate)
     if corpus.scenes:
         identity["scenes"] = corpus.scenes.fingerprint()
+    if experiment.distil:
+        weights = Path(experiment.distil.teacher) / "model.safetensors"
+        identity["teacher"] = file_digest(weights)
     return identity
 
 

@@ -1,0 +1,47 @@
+"""Distillation (Hinton et al. 2015): a finished model, such as a large one that is not causal,
+shows a smaller one what can be had from the same noisy input.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan_denoise.checkpoint import load_model
+from gan_denoise.errors import InputError
+from gan_denoise.losses import Losses, weighted_sum
+from training.experiment import DistilSettings
+
+
+class Teacher:
+    """settings: `distil` of an experiment. losses: the pupil's own. The teacher works on the fly,
+    since every visit cuts another segment, at another level. Raises InputError.
+    """
+
+    def __init__(
+        self,
+        settings: DistilSettings,
+        losses: Losses,
+        *,
+        sample_rate: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ):
+        generator, config = load_model(Path(settings.teacher))
+        if config["sample_rate"] != sample_rate:
+            raise InputError(
+                f"distil: teacher: {settings.teacher} works at {config['sample_rate']} Hz, needed:"
+                f" {sample_rate} Hz"
+            )
+        self._generator = generator.requires_grad_(False).to(device, dtype)
+        self._losses, self.weights = losses, {"distil": settings.weight}
+
+    def terms(self, enhanced: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+        """The reconstruction losses, by their own weights, with what the teacher makes of `noisy`
+        in the place of clean speech: {name: unweighted value}.
+        """
+        with torch.no_grad():
+            shown = self._generator(noisy)
+        return {"distil": weighted_sum(self._losses(enhanced, shown, noisy), self._losses.weights)}
