@@ -30,8 +30,6 @@ from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.terminal import program, say
-from reporting import study as report
-from reporting.plain import as_text
 from searching import trial as trials
 from searching.space import Space, names
 
@@ -57,7 +55,8 @@ def main() -> int:
         parser.error("--workers: expected a whole number from 1")
     out = arguments.out or ROOT / "egs/vctk/exp" / f"search_{arguments.space.stem}"
     space = Space.read(arguments.space, ROOT / "recipes/experiments")
-    trials.check([str(space.experiment), *space.overrides(space.corner())])
+    if _PLACE not in os.environ:
+        trials.check([str(space.experiment), *space.overrides(space.corner())])
     if not (arguments.data / "train").is_dir():
         raise InputError(f"{arguments.data}: has no train: run stages 0 and 1, or name a --data")
     out.mkdir(parents=True, exist_ok=True)
@@ -181,7 +180,7 @@ def is_finished(trial: optuna.trial.FrozenTrial) -> bool:
 def progress_line(study: optuna.Study, trial: optuna.trial.FrozenTrial, total: int) -> str:
     """What became of a trial, and the best so far."""
     finished = sum(is_finished(each) for each in study.get_trials(deepcopy=False))
-    own = report.score(trial)
+    own = trials.last_score(trial)
     line = f"{study.study_name}: {finished}/{total} trials; {trial.number}: "
     line += f"PESQ {own:.3f}" if own is not None else "no PESQ"
     if trial.state == TrialState.PRUNED:
@@ -195,6 +194,9 @@ def progress_line(study: optuna.Study, trial: optuna.trial.FrozenTrial, total: i
 
 def finish(study: optuna.Study, space: Space, out: Path) -> None:
     """Write what was found, and say it. Raises InputError where no trial came to its end."""
+    from reporting import study as report  # with matplotlib, which no worker needs
+    from reporting.plain import as_text
+
     headings = names(space.free)
     finished = [trial for trial in study.get_trials() if is_finished(trial)]
     table = report.rows(finished, headings)

@@ -279,6 +279,8 @@ def learning_rates(tried: RangeTest) -> str:
                     va="top",
                     ha="right",
                 )
+        low, high = min(tried.losses), tried.losses[0]
+        axes.set_ylim(low - 0.2 * (high - low) - 1e-3, high + (high - low) + 1e-3)
         axes.set_xlabel("learning rate")
         axes.set_ylabel("loss / that of the input")
 

@@ -15,24 +15,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from reporting.plain import figure, page, table
 from reporting.plots import COLOURS, INK, draw
+from searching.trial import last_score
 
 _ENOUGH = 8  # finished trials, for an importance
-
-
-def score(trial: FrozenTrial) -> float | None:
-    """The last PESQ that it reported, pruned or not."""
-    known = trial.intermediate_values
-    return known[max(known)] if known else trial.value
 
 
 def rows(trials: Sequence[FrozenTrial], names: dict[str, str]) -> list[list[str]]:
     """Heading and cells, the best first. names: key -> how it is headed."""
     ranked = sorted(
-        trials, key=lambda trial: (trial.state != TrialState.COMPLETE, -(score(trial) or 0.0))
+        trials, key=lambda trial: (trial.state != TrialState.COMPLETE, -(last_score(trial) or 0.0))
     )
     table = [["trial", "PESQ", "last step", *names.values(), "state"]]
     for trial in ranked:
-        own, last = score(trial), max(trial.intermediate_values, default=0)
+        own, last = last_score(trial), max(trial.intermediate_values, default=0)
         state = trial.state.name.lower() if trial.state != TrialState.COMPLETE else ""
         if reason := trial.user_attrs.get("reason"):
             state = f"failed: {reason}"
@@ -69,7 +64,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
 
 def render_page(study: optuna.Study, names: dict[str, str], verdict: str, best: str) -> str:
     """best: the text of best.yaml."""
-    trials = [trial for trial in study.get_trials() if score(trial) is not None]
+    trials = [trial for trial in study.get_trials() if last_score(trial) is not None]
     pictures = {
         "History": _history(trials),
         "What matters: share of the variance of PESQ": _importance(importances(study), names),
@@ -93,7 +88,7 @@ def _history(trials: list[FrozenTrial]) -> str:
         }
         for state, (colour, marker, label) in looks.items():
             own = [trial for trial in trials if trial.state == state]
-            numbers, scores = [trial.number for trial in own], [score(trial) for trial in own]
+            numbers, scores = [trial.number for trial in own], [last_score(trial) for trial in own]
             axes.scatter(numbers, np.array(scores, float), color=colour, marker=marker, label=label)
         done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         best = np.maximum.accumulate(np.array([trial.value for trial in done], float))
@@ -122,7 +117,7 @@ def _parallel(trials: list[FrozenTrial], names: dict[str, str]) -> str:
     """An axis for each setting, and PESQ as the last; each from its lowest value to its highest."""
     if not trials:
         return ""
-    scores = np.array([score(trial) for trial in trials], float)
+    scores = np.array([last_score(trial) for trial in trials], float)
     columns = {names[key]: _places(key, trials) for key in names}
     spread = np.ptp(scores) or 1.0
     columns["PESQ"] = (scores - scores.min()) / spread, [scores.min(), scores.max()]

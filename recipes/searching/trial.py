@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from gan_denoise.errors import InputError
 from gan_denoise.terminal import Terminated
@@ -78,6 +79,12 @@ def validations(path: Path) -> Iterator[tuple[int, float]]:
                 for key, value in entry.items():
                     if key.startswith("dev/pesq") and value is not None:
                         yield entry["step"], value
+
+
+def last_score(trial: FrozenTrial) -> float | None:
+    """The last PESQ that a trial reported, pruned or not."""
+    known = trial.intermediate_values
+    return known[max(known)] if known else trial.value
 
 
 def _end(process: subprocess.Popen) -> None:
