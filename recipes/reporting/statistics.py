@@ -25,6 +25,8 @@ NEEDED = ("noisy", "oracle_mag")
 CONDITIONS = ("clean", "zero", "scale", "add", "heavy", "mixed")  # in this order, others after them
 # PESQ: smaller differences are under the noise of the metric and of the draw of the test speakers
 TIE = 0.03
+# The same without the adversary, where that is not called as the model is and `_l1`
+BASELINES = {"metricgan": "l1_mrstft", "metricgan_l1": "l1"}
 # The columns of the tables
 SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")
 SI_SDR = "si_sdr"
@@ -196,17 +198,15 @@ class Run:
         return {key: own[key] - others[key] for key in own if key in others}
 
     def differences(self) -> list[tuple[str, str]]:
-        """The pairs that are compared: every model with l1 or its own baseline, and gan with every
+        """The pairs that are compared: every model with its own baseline or l1, and gan with every
         other model.
         """
         models = self.models
-        pairs = [(name, "l1") for name in models if name != "l1"] if "l1" in models else []
-        pairs = [(name, f"{name}_l1" if f"{name}_l1" in models else other) for name, other in pairs]
-        return pairs + (
-            [("gan", name) for name in models if name not in ("gan", "l1")]
-            if "gan" in models
-            else []
-        )
+        own = {name: BASELINES.get(name, f"{name}_l1") for name in models if name != "l1"}
+        pairs = [(name, other if other in models else "l1") for name, other in own.items()]
+        if "gan" in models:
+            pairs += [("gan", name) for name in models if name not in ("gan", "l1")]
+        return [pair for pair in pairs if pair[1] in models]
 
     def verdict(self, name: str, other: str) -> str:
         """How a difference in PESQ reads: a tie under 0.03 or where the interval holds 0; "-" where
