@@ -7,7 +7,6 @@ exp/NAME/model/{config.json, model.safetensors}   everything that inference need
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import pickle
@@ -24,6 +23,7 @@ from gan_denoise import generators
 from gan_denoise.contract import Generator
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
+from gan_denoise.provenance import content_digest
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
@@ -68,7 +68,7 @@ def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, An
         name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()
     }
     content = safetensors.torch.save(weights)
-    known = {**config, "weights": hashlib.sha256(content).hexdigest()[:16]}
+    known = {**config, "weights": content_digest(content)}
     write_atomically(folder / "config.json", json.dumps(known, indent=2) + "\n")
     write_atomically(folder / "model.safetensors", content, durable=True)
 

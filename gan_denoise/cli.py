@@ -232,11 +232,11 @@ def run_stream(arguments: argparse.Namespace) -> int:
 
 
 def run_export(arguments: argparse.Namespace) -> int:
-    from gan_denoise.enhance import BOXED
     from gan_denoise.export import export
 
-    folder = BOXED if str(arguments.model) == "boxed" else arguments.model
-    for line in export(folder, arguments.output, overwrite=arguments.overwrite):
+    for line in export(
+        _model_folder(arguments.model), arguments.output, overwrite=arguments.overwrite
+    ):
         say(line)
     return 0
 
@@ -377,13 +377,14 @@ def _files(source: Path) -> dict[str, Path]:
     return {utt_id_of_file(source): source}
 
 
+def _model_folder(model: Path) -> Path:
+    return Path(__file__).with_name("boxed") if str(model) == "boxed" else model
+
+
 def run_explain(arguments: argparse.Namespace) -> int:
     from gan_denoise import origin
 
-    model = arguments.model
-    if str(model) == "boxed" and not model.exists():
-        model = Path(__file__).with_name("boxed")
-    tree = origin.explain(model, arguments.data)
+    tree = origin.explain(_model_folder(arguments.model), arguments.data)
     tell(*origin.render(tree))
     if count := origin.broken(tree):
         say(f"note: {count} of these no longer match (✗)")

@@ -193,18 +193,19 @@ def check_interval(
     return value
 
 
-def merge(base: Mapping, changes: Mapping) -> dict:
+def merge(base: Mapping, changes: Mapping, *, nulls: bool = False) -> dict:
     """`base` changed by `changes`: mappings merge unless they have another `name`, anything else
-    replaces, None deletes.
+    replaces, None deletes. nulls: None stays, since it is to delete something later.
     """
     merged = dict(base) if changes.get("name", base.get("name")) == base.get("name") else {}
     for key, value in changes.items():
-        if value is None:
+        if value is None and not nulls:
             merged.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
+        elif isinstance(value, Mapping):
+            before = merged.get(key)
+            merged[key] = merge(before if isinstance(before, Mapping) else {}, value, nulls=nulls)
         else:
-            merged[key] = merge({}, value) if isinstance(value, Mapping) else value
+            merged[key] = value
     return merged
 
 

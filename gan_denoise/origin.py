@@ -26,7 +26,7 @@ from gan_denoise.files import digest
 from gan_denoise.provenance import data_digest, file_digest
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository, where there is one
-_SOURCES = ("gan_denoise", "recipes", "egs")
+_SOURCES = ("gan_denoise", "recipes", "egs/vctk/local")
 _ENOUGH = 6  # differing settings, in a line
 
 
@@ -105,16 +105,17 @@ class Node:
     children: list[Node] = field(default_factory=list)
 
 
-def explain(model: Path, data: Path | None = None) -> Node:
+def explain(model: Path, data: Path | None = None, *, seen: tuple[Path, ...] = ()) -> Node:
     """What a model directory's config.json says about its making, compared with what is here.
 
     data: the data folder (train and dev); left out, DATA beside the folder of experiments, where it
-    is. Raises InputError for what is no model directory.
+    is. seen: the models that led here, so that a circle ends. Raises InputError for what is no
+    model directory.
     """
-    path = model / "config.json"
+    path, place = model / "config.json", model.resolve()
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        name, written = config.get("name") or model.name, config["experiment"]
+        name, written = config.get("name") or place.name, dict(config["experiment"])
     except FileNotFoundError as error:
         raise InputError(f"{model}: is no model directory, config.json is missing") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -125,10 +126,10 @@ def explain(model: Path, data: Path | None = None) -> Node:
     root.children = [
         _weights(config.get("weights"), weights),
         _experiment(name, written),
-        *_data(config, data or model.resolve().parents[2] / "data"),
+        *_data(config, data or (place / "../../../data").resolve()),
         *_program({**(config.get("origin") or {}), "machine": config.get("machine")}),
-        *_started_from(config),
-        *_scores(model.resolve().parent, weights),
+        *_started_from(config, (*seen, place)),
+        *_scores(place.parent, weights),
     ]
     return root
 
@@ -190,7 +191,7 @@ def _data(config: Mapping[str, Any], folder: Path) -> Iterator[Node]:
 def _program(origin: Mapping[str, Any]) -> Iterator[Node]:
     then, now = origin.get("code"), code()
     if then:
-        dirty = ", changed since" if then["dirty"] else ""
+        dirty = " with changes" if then["dirty"] else ""
         commit = f"commit {then['commit'][:12]}{dirty}, " if then["commit"] else ""
         same = then["digest"] == now["digest"]
         yield Node("code", f"{commit}files {then['digest']}", same, f"files {now['digest']}")
@@ -203,7 +204,7 @@ def _program(origin: Mapping[str, Any]) -> Iterator[Node]:
         yield Node("machine", origin["machine"])
 
 
-def _started_from(config: Mapping[str, Any]) -> Iterator[Node]:
+def _started_from(config: Mapping[str, Any], seen: tuple[Path, ...]) -> Iterator[Node]:
     """The models that a training was given: to start from, and to learn from."""
     written = config["experiment"]
     given = {"init": written.get("init"), "teacher": (written.get("distil") or {}).get("teacher")}
@@ -211,12 +212,13 @@ def _started_from(config: Mapping[str, Any]) -> Iterator[Node]:
         if folder:
             path = Path(os.path.expandvars(folder))
             node, now = Node(label, folder), file_digest(path / "model.safetensors")
-            if now is None:
+            if now is None or not (path / "config.json").is_file():
                 node.holds, node.now = False, "gone"
             else:
                 if label in config:
                     node.holds, node.now = config[label] == now, f"weights {now}"
-                node.children = explain(path).children
+                if path.resolve() not in seen:
+                    node.children = explain(path, seen=seen).children
             yield node
 
 

@@ -36,6 +36,11 @@ def made_from(*parts) -> str:
     return digest([FORMAT, *parts])
 
 
+def content_digest(content: bytes) -> str:
+    """What `file_digest` gives for a file with these bytes."""
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
+
+
 def file_digest(path: Path) -> str | None:
     """16 hexadecimal digits of the SHA-256 of a file's bytes; None where there is no file."""
     try:

@@ -193,7 +193,7 @@ def _leave_cleanly() -> None:
 
 def preload(*modules: str) -> None:
     """Have worker processes find these modules loaded, if none has been started yet."""
-    _PRELOADED.extend(modules)
+    _PRELOADED.extend(module for module in modules if module not in _PRELOADED)
 
 
 def forkserver() -> multiprocessing.context.BaseContext:

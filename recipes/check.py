@@ -42,8 +42,10 @@ def main() -> int:
     parser.add_argument("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
     arguments = parser.parse_intermixed_args()
     paths = [setting for setting in arguments.settings if "=" not in setting]
-    if len(paths) > 1 or arguments.updates < 20:
-        parser.error("one experiment at a time, and at least 20 updates")
+    if len(paths) > 1:
+        parser.error(f"one experiment at a time, found {' '.join(paths)}")
+    if arguments.updates < 20:
+        parser.error("--updates: expected a whole number from 20")
     path = Path(paths[0]) if paths else ROOT / "recipes/experiments/gan.yaml"
     overrides = [setting for setting in arguments.settings if "=" in setting]
     experiment = read_experiment(path, overrides, PROCEDURES)

@@ -57,11 +57,11 @@ def report(exp: Path, data: Path, command: str) -> None:
         run = Run.read(exp)
         text = f"# Results\n\n{tables.section(run)}"
         write_atomically(exp / "RESULTS.md", text)
-        for run_folder in sorted(exp.glob("*/")):
-            trackers.keep(run_folder, exp / "RESULTS.md")
         write_atomically(
             exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp)
         )
+    for run_folder in sorted(exp.glob("*/")):
+        trackers.keep(run_folder, exp / "RESULTS.md")
     paired = tables.markdown(tables.differences(run))
     print(tables.markdown(tables.systems(run)), *tables.missing(run), paired, sep="\n", end="")
     say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")

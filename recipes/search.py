@@ -6,8 +6,8 @@
 recipes/searches/ has questions to start from. A trial is train.py in a process and a directory of
 its own; it reports PESQ at every validation, and is stopped where it lies below the median of the
 others. Test data are never read. The same command again goes on, with the trials of a worker that
-was killed first. Any number of workers, here and on other machines that see DIR and DATA, share a
-study: by default a file, DIR/study.db, else the database at URL (postgresql://..., mysql://...).
+was killed first. Any number of workers share a study: on this machine by a file, DIR/study.db; on
+others, which see DIR and DATA, by the database at URL (postgresql://..., mysql://...).
 
 It leaves in DIR: best.yaml, an experiment; trials.csv; search.html, with pictures.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -90,6 +91,7 @@ def open_study(url: str, name: str, space: Space, *, place: int) -> optuna.Study
     """The study at a database's address, made where there is none. Raises InputError."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    shown = re.sub("//[^/@]*@", "//", url)  # without a password
     try:
         storage = optuna.storages.RDBStorage(
             url,
@@ -99,10 +101,12 @@ def open_study(url: str, name: str, space: Space, *, place: int) -> optuna.Study
             heartbeat_stale_trial_callback=retry,
         )
     except ImportError as error:
-        raise InputError(f"{url}: its driver is missing ({error.name}): pip install it") from error
+        raise InputError(
+            f"{shown}: its driver is missing ({error.name}): pip install it"
+        ) from error
     except Exception as error:  # of SQLAlchemy and of each driver
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{url}: cannot be used as a study's database: {reason}") from error
+        raise InputError(f"{shown}: cannot be used as a study's database: {reason}") from error
     study = optuna.create_study(
         storage=storage,
         study_name=name,
@@ -125,10 +129,10 @@ def work(study: optuna.Study, space: Space, data: Path, out: Path) -> None:
     Raises InputError where none succeeds.
     """
 
-    own: list[int] = []  # numbers of the trials that this worker has begun
+    begun: list[int] = []  # the number of the trial that this worker has begun, if any
 
     def objective(trial: optuna.Trial) -> float:
-        own.append(trial.number)
+        begun.append(trial.number)
         values = space.suggest(trial)
         exp = out / "trials" / f"{original(trial.study.trials[trial.number]):04d}"
         command = [str(space.experiment), *space.overrides(values), "--data", str(data)]
@@ -153,12 +157,14 @@ def work(study: optuna.Study, space: Space, data: Path, out: Path) -> None:
         if len(finished) + running >= space.trials and not waiting:
             time.sleep(_WAIT_S)
             continue
+        begun.clear()
         try:
             study.optimize(objective, n_trials=1, catch=(trials.TrialFailed,))
         except KeyboardInterrupt:
-            retry(study, study.trials[own[-1]])  # by whoever comes next
+            for number in begun:
+                retry(study, study.trials[number])  # by whoever comes next
             raise
-        say(progress_line(study, study.trials[own[-1]], space.trials))
+        say(progress_line(study, study.trials[begun[0]], space.trials))
 
 
 def retry(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:

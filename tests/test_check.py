@@ -72,7 +72,7 @@ def test_a_batch_is_learnt_or_the_reason_is_said(experiment):
     problems = {
         "stays at": (["optimizer.lr=0.0"], batch(0), 20),
         "wanted was": ([], batch(0, related=False), 40),
-        "not finite": (["optimizer.lr=1e30"], batch(0), 20),
+        "is not finite: lower optimizer.lr=1e+30": (["optimizer.lr=1e30"], batch(0), 20),
     }
     for words, (changes, own, updates) in problems.items():
         found = by_heart(experiment(*changes), 16000, own, updates=updates, share=0.2)

@@ -82,7 +82,8 @@ def rows(folder: Path) -> list[dict]:
 
 
 def test_it_finds_prunes_and_leaves_what_runs(search, tmp_path):
-    command = search(space(tmp_path / "lr.yaml"), "--workers", 2)
+    shared = f"sqlite:///{tmp_path}/elsewhere.db"
+    command = search(space(tmp_path / "lr.yaml"), "--workers", 2, "--storage", shared)
     result = run(*command)
     assert result.returncode == 0, result.stderr
     found = rows(tmp_path / "out")
@@ -101,7 +102,7 @@ def test_it_finds_prunes_and_leaves_what_runs(search, tmp_path):
     again = run(*command)  # a finished search begins no trial
     assert again.returncode == 0 and rows(tmp_path / "out") == found
     other = space(tmp_path / "lr.yaml", space={"optimizer.lr": [1e-3, 1e-4]})
-    one_error_line(run(*search(other)), "has asked something else", "--out")
+    one_error_line(run(*search(other, "--storage", shared)), "has asked something else", "--out")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -144,9 +145,9 @@ def test_the_page_says_what_matters():
 def test_trainings_that_fail_are_said(search, tmp_path):
     result = run(*search(space(tmp_path / "bad.yaml", seed=7)))
     one_error_line(result, "all trials fail", "no such thing")
-    one_error_line(
-        run(*search(space(tmp_path / "lr.yaml"), "--storage", "nosql://here")), "nosql://here"
-    )
+    result = run(*search(space(tmp_path / "lr.yaml"), "--storage", "nosql://me:secret@here/db"))
+    one_error_line(result, "nosql://here/db")
+    assert "secret" not in result.stderr
 
 
 def test_a_real_training_is_a_trial(prepared, tiny_gan, tmp_path):
@@ -187,8 +188,14 @@ def test_a_key_that_no_experiment_has_is_refused_before_any_trial(tmp_path):
 
 def test_what_it_ends_with_is_the_experiment_of_the_trial(tmp_path):
     """Whether the experiment has a base or not; what it deletes stays deleted."""
-    for name, key in (("gan", "adversary.losses.lsgan"), ("mrd", "adversary.discriminators.mrd.x")):
-        path = space(tmp_path / "a.yaml", experiment=f"{name}.yaml", space={key: [0.25, 0.5]})
+    for name, key in (
+        ("gan", "adversary.losses.lsgan"),
+        ("mrd", "adversary.discriminators.mrd.x"),
+        ("metricgan", "adversary.metric.weight"),  # whose nulls lie deep
+        ("l1_mrstft", "losses.l1"),
+    ):
+        changes = {"experiment": f"{name}.yaml", "settings": {"losses.mrstft": None}}
+        path = space(tmp_path / "a.yaml", **changes, space={key: [0.25, 0.5]})
         asked = Space.read(path, EXPERIMENTS)
         overrides = asked.overrides({key: 0.25})
         (tmp_path / "best.yaml").write_text(dump_yaml(asked.as_experiment({key: 0.25}, tmp_path)))

@@ -721,7 +721,7 @@ def test_other_trackers_are_accelerates_own(
 
 
 def test_mlflow_has_parameters_curves_the_model_and_the_results(
-    prepared, tiny_experiment, tmp_path, in_process, monkeypatch
+    prepared, tiny_experiment, tmp_path, in_process, monkeypatch, capsys
 ):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -745,6 +745,14 @@ def test_mlflow_has_parameters_curves_the_model_and_the_results(
     kept = [client.list_artifacts(run_.info.run_id, place) for place in ("", "model")]
     assert [file.path for file in kept[0]] == ["RESULTS.md", "model"]
     assert [file.path for file in kept[1]] == ["model/config.json", "model/model.safetensors"]
+    (exp / "mlflow_run").write_text("0" * 32)  # of another store
+    trackers.keep(exp, exp.parent / "RESULTS.md")
+    assert "RESULTS.md: mlflow does not keep it" in capsys.readouterr().err
+    (exp / "checkpoint.pt").unlink()
+    mlflow.end_run()
+    with pytest.raises(SystemExit):
+        in_process(*command)
+    assert "mlflow_run: mlflow does not know this run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [*stopping.SIGNALS, stopping.FROM_A_WORKER])
@@ -1052,14 +1060,24 @@ def test_a_teacher_is_followed(
         assert words in capsys.readouterr().err and not (tmp_path / "none").exists()
     shutil.copytree(other, teacher, dirs_exist_ok=True)
     assert re.search(r"✗ teacher", cli("explain", exp / "model").stdout)
+    save_halver(teacher, gain=-0.4)
+    with pytest.raises(SystemExit):
+        in_process(*common, "steps=60", "ema_decay=0.9", distil, "--exp", exp)
+    assert "pupil: had another teacher" in capsys.readouterr().err
+    config = json.loads((exp / "model/config.json").read_text())
+    config["experiment"]["init"] = str(exp / "model")  # a circle
+    (exp / "model/config.json").write_text(json.dumps(config))
+    assert "init" in cli("explain", exp / "model").stdout
+    (exp / "model/config.json").write_text('{"experiment": "x"}')
+    one_error_line(cli("explain", exp / "model"), "is no model configuration")
 
 
-def save_halver(folder: Path, *, sample_rate: int = 16000) -> Path:
-    """A model directory; its output is half of its input."""
+def save_halver(folder: Path, *, sample_rate: int = 16000, gain: float = -0.5) -> Path:
+    """A model directory; its output is half of its input, or 1 + gain of it."""
     built = generators.build(SMALL["convnext"], sample_rate=sample_rate)
     with torch.no_grad():
         built.head.weight.zero_()
-        built.head.bias.zero_()[: built.stft.bins] = -0.5
+        built.head.bias.zero_()[: built.stft.bins] = gain
     written = {"generator": SMALL["convnext"]}
     checkpoint.save_model(
         folder, built, {**written, "sample_rate": sample_rate, "experiment": written}

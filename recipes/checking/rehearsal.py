@@ -80,7 +80,8 @@ def by_heart(
         losses.append(loss)
         norms.append(norm)
         if not math.isfinite(loss) or not math.isfinite(norm):
-            return ByHeart(losses, of_input, target, f"update {number + 1} is not finite: lower")
+            problem = f"update {number + 1} is not finite: lower optimizer.lr={rate:g}"
+            return ByHeart(losses, of_input, target, problem)
     reached, problem = min(losses[-10:]), ""
     if max(norms) == 0.0:
         problem = "no gradient reaches the generator"

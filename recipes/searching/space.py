@@ -107,14 +107,8 @@ class Space:
         own = read_yaml(self.experiment)
         base = self.experiment.parent / own.pop("base") if "base" in own else self.experiment
         own = own if base != self.experiment else {}
-        changes = merge_changes(own, parse_overrides(self.overrides(values)))
+        changes = merge(own, parse_overrides(self.overrides(values)), nulls=True)
         return {"base": os.path.relpath(base, folder), **changes}
-
-
-def merge_changes(own: Mapping, changes: Mapping) -> dict:
-    """As config.merge, but what is null in `own` stays null: it deletes something of the base."""
-    deleted = {key: None for key, value in own.items() if value is None and key not in changes}
-    return merge(own, changes) | deleted
 
 
 def _pair(key: str, value: Any) -> str:

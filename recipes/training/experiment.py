@@ -17,7 +17,6 @@ from gan_denoise.conditions import check_fresh_noise
 from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
-from gan_denoise.provenance import file_digest
 from gan_denoise.scenes import check_scenes
 
 
@@ -245,7 +244,7 @@ def _check(settings: type, written: Any, where: str) -> None:
 def warm_start_key(identity: Mapping, accelerator: Accelerator) -> str:
     """A digest of all that the weights depend on until the adversary enters, our own code included.
 
-    identity: `decides` of the experiment, data, noise, rate.
+    identity: as resume.identify makes it.
     """
     experiment = {key: value for key, value in identity["experiment"].items() if key not in PHASES}
     layout = [
@@ -260,14 +259,14 @@ def warm_start_key(identity: Mapping, accelerator: Accelerator) -> str:
         path.read_text(encoding="utf-8")
         for path in (program, *(own for folder in folders for own in sorted(folder.rglob("*.py"))))
     ]
-    init = experiment.get("init")
-    start = file_digest(Path(init) / "model.safetensors") if init else None
-    return digest([{**identity, "experiment": experiment}, layout, code, start])
+    return digest([{**identity, "experiment": experiment}, layout, code])
 
 
 def check_same_run(stored: Mapping, current: Mapping, exp: Path) -> None:
     """Refuse to go on with a run that was started with other data or settings."""
-    for key in ("data", "noise", "fresh_noise", "scenes", "teacher", "sample_rate"):
+    if stored.get("teacher") != current.get("teacher"):
+        raise InputError(f"{exp}: had another teacher: name that one, or choose another --exp")
+    for key in ("data", "noise", "fresh_noise", "scenes", "sample_rate"):
         if stored.get(key) != current.get(key):
             raise InputError(
                 f"{exp}: was trained on other data ({key} differs): name its --data, or choose"

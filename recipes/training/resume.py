@@ -64,9 +64,10 @@ def identify(experiment: Experiment, corpus: Corpus) -> dict[str, Any]:
         identity["fresh_noise"] = corpus.fresh_noise.fingerprint(corpus.sample_rate)
     if corpus.scenes:
         identity["scenes"] = corpus.scenes.fingerprint()
-    if experiment.distil:
-        weights = Path(experiment.distil.teacher) / "model.safetensors"
-        identity["teacher"] = file_digest(weights)
+    given = {"init": experiment.init, "teacher": experiment.distil and experiment.distil.teacher}
+    for name, folder in given.items():
+        if folder:
+            identity[name] = file_digest(Path(folder) / "model.safetensors")
     return identity
 
 

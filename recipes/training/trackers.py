@@ -4,12 +4,13 @@ it stood.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
+from gan_denoise.terminal import say
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -23,25 +24,37 @@ def start(accelerator: Accelerator, exp: Path, config: Mapping[str, Any]) -> Non
     known = _run_id(exp)
     settings = {"mlflow": {"run_name": exp.name, "run_id": known}, "wandb": {"name": exp.name}}
     parameters = None if known else dict(_flat(config))
-    accelerator.init_trackers(PROJECT, config=parameters, init_kwargs=settings)
+    try:
+        accelerator.init_trackers(PROJECT, config=parameters, init_kwargs=settings)
+    except Exception as error:  # of mlflow, which is not imported where nobody asked for it
+        if known and type(error).__name__ == "MlflowException":
+            raise InputError(
+                f"{exp / _MLFLOW_RUN}: mlflow does not know this run: set MLFLOW_TRACKING_URI as"
+                " before, or remove the file for a new run"
+            ) from error
+        raise
     own = [tracker for tracker in accelerator.trackers if tracker.name == "mlflow"]
     if own and not known:
         write_atomically(exp / _MLFLOW_RUN, own[0].tracker.info.run_id + "\n")
 
 
 def keep(exp: Path, path: Path) -> None:
-    """Have mlflow keep a file or a folder as an artefact of a run that it knows; others are left
-    as they are.
+    """Have mlflow keep a file or a folder as an artefact of a run that it knows; nothing where no
+    mlflow was asked. Where it cannot, a line says so: the file itself is there.
     """
-    if run_id := _run_id(exp):
-        with contextlib.suppress(ImportError):
-            from mlflow import MlflowClient
+    if not (run_id := _run_id(exp)):
+        return
+    try:
+        from mlflow import MlflowClient
 
-            client = MlflowClient()
-            if path.is_dir():
-                client.log_artifacts(run_id, str(path), path.name)
-            else:
-                client.log_artifact(run_id, str(path))
+        client = MlflowClient()
+        if path.is_dir():
+            client.log_artifacts(run_id, str(path), path.name)
+        else:
+            client.log_artifact(run_id, str(path))
+    except Exception as error:  # of mlflow, of a store, of a network
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        say(f"note: {path}: mlflow does not keep it: {reason}")
 
 
 def _run_id(exp: Path) -> str | None:
