@@ -19,7 +19,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from searching.space import Space, names
 
 ROOT = Path(__file__).resolve().parents[1]
 _HEARTBEAT_S, _STALE_S = 10, 40  # a worker that has been silent for so long is dead
-_WAIT_S = 5.0
+_WAIT_S, _LOOK_S = 5.0, 0.2
 _PLACE = "GAN_DENOISE_SEARCH_WORKER"  # which of --workers this process is
 _FAILURES = 3  # in a row, from the start, are no bad luck
 
@@ -60,6 +59,7 @@ def main() -> int:
         trials.check([str(space.experiment), *space.overrides(space.corner())])
     if not (arguments.data / "train").is_dir():
         raise InputError(f"{arguments.data}: has no train: run stages 0 and 1, or name a --data")
+    trials.listen()
     out.mkdir(parents=True, exist_ok=True)
     url = arguments.storage or f"sqlite:///{out.resolve()}/study.db"
     study = open_study(url, arguments.space.stem, space, place=int(os.environ.get(_PLACE, 0)))
@@ -71,8 +71,9 @@ def main() -> int:
     helpers = [start_worker(place) for place in range(1, arguments.workers)]
     try:
         work(study, space, arguments.data, out)
-        for helper in helpers:
-            helper.wait()
+        while any(helper.poll() is None for helper in helpers):
+            if trials.stop.wait(_LOOK_S):
+                raise KeyboardInterrupt
     finally:
         for helper in helpers:
             helper.terminate()
@@ -144,6 +145,8 @@ def work(study: optuna.Study, space: Space, data: Path, out: Path) -> None:
             raise
 
     while True:
+        if trials.stop.is_set():
+            raise KeyboardInterrupt
         optuna.storages.fail_stale_trials(study)
         known = study.get_trials(deepcopy=False)
         finished = [trial for trial in known if is_finished(trial)]
@@ -155,7 +158,7 @@ def work(study: optuna.Study, space: Space, data: Path, out: Path) -> None:
         running = sum(trial.state == TrialState.RUNNING for trial in known)
         waiting = any(trial.state == TrialState.WAITING for trial in known)
         if len(finished) + running >= space.trials and not waiting:
-            time.sleep(_WAIT_S)
+            trials.stop.wait(_WAIT_S)
             continue
         begun.clear()
         try:

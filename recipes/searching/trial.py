@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +16,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from gan_denoise.errors import InputError
-from gan_denoise.terminal import Terminated
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+stop = threading.Event()  # somebody wants this process to end
 INTERRUPTED = 75  # as train.py has it
 _LOOK_EVERY_S = 0.5
 _PATIENCE_S = 60.0  # to save, after SIGTERM
@@ -28,11 +28,20 @@ class TrialFailed(Exception):
     """The training ended with an error, its last line."""
 
 
+def listen() -> None:
+    """Let signals ask for the end. As exceptions they could arrive in the middle of the study's
+    database, where some are swallowed.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda *_: stop.set())
+
+
 def run(trial: optuna.Trial, command: list[str], exp: Path) -> float:
     """Train, report dev's PESQ at every validation, and stop where the pruner says so. Returns the
     last PESQ. What is killed, or interrupted, is resumed by the same command.
 
-    Raises TrialPruned, TrialFailed, and KeyboardInterrupt also where this process is terminated.
+    Raises TrialPruned, TrialFailed, and KeyboardInterrupt where `stop` is set.
     """
     exp.mkdir(parents=True, exist_ok=True)
     heard, scores = exp.parent / f"{exp.name}.log", {}
@@ -56,9 +65,8 @@ def run(trial: optuna.Trial, command: list[str], exp: Path) -> float:
                             raise optuna.TrialPruned(f"step {step}")
                 if status is not None:
                     break
-                time.sleep(_LOOK_EVERY_S)
-        except Terminated as signalled:
-            raise KeyboardInterrupt from signalled
+                if stop.wait(_LOOK_EVERY_S):
+                    raise KeyboardInterrupt
         finally:
             _end(process)
     if status == INTERRUPTED:
