@@ -33,7 +33,8 @@ class Segments(Dataset):
     same seed (the discriminator-only steps have their own). Utterances come in a new random order
     every epoch; a shorter one is followed by zeros. fresh_noise: a procedure that corrupts the
     utterance anew at every visit; scenes: what makes clean and noisy of an excerpt anew at every
-    visit; without either the noisy files are read.
+    visit; without either the noisy files are read. cut: samples, on whose multiples segments begin;
+    with the procedure's hop, frames are where they are in the whole utterance.
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class Segments(Dataset):
         draws: str = "generator",
         fresh_noise: Corruption | None = None,
         scenes: Scenes | None = None,
+        cut: int = 1,
     ):
         self._data, self._utt_ids = data, data.utt_ids
         self._length, self._sample_rate = length, sample_rate
         self._gain_db, self._seed = gain_db, seed
         self._draws, self._fresh_noise = int.from_bytes(draws.encode(), "little"), fresh_noise
-        self._scenes = scenes
+        self._scenes, self._cut = scenes, cut
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
         decoded_bytes = data.duration_s * sample_rate * 2 * np.dtype(np.float32).itemsize
         self._cache: dict[Path, np.ndarray] | None = {} if decoded_bytes <= _CACHE_BYTES else None
@@ -127,6 +129,7 @@ class Segments(Dataset):
 
     def _span(self, frames: int, where: float) -> slice:
         start = int(where * (max(0, frames - self._length) + 1))
+        start -= start % self._cut
         return slice(start, min(frames, start + self._length))
 
     def _read(self, path: Path, where: float, frames: int) -> np.ndarray:

@@ -84,6 +84,7 @@ class Draws:
             draws=draws,
             fresh_noise=self._corpus.fresh_noise,
             scenes=self._corpus.scenes,
+            cut=self._experiment.cut,
         )
         return DataLoader(
             segments,

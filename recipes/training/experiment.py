@@ -102,6 +102,7 @@ class Experiment:
     trackers: list[str]
     init: str | None = None
     scenes: dict | None = None
+    cut: Annotated[int, From(1)] = 1
     distil: DistilSettings | None = None
     adversary: AdversarySettings | None = None
     licence: str | None = None
@@ -146,6 +147,8 @@ def read_experiment(path: Path, overrides: Iterable[str], procedures: Path) -> E
             raise InputError(
                 f"{source}: scenes and fresh_noise both make the noise: set fresh_noise=false"
             )
+        if "cut" in written:
+            raise InputError(f"{source}: cut: scenes make their excerpts themselves: leave it out")
     if written["precision"] not in list(PRECISIONS):
         raise InputError(
             f"{source}: precision: expected one of {', '.join(PRECISIONS)}, found"
@@ -238,7 +241,8 @@ def _check(settings: type, written: Any, where: str) -> None:
     for key, kind in get_type_hints(settings, include_extras=True).items():
         for lowest in getattr(kind, "__metadata__", ()):
             whole = kind.__origin__ is int
-            check_number(written[key], f"{where}: {key}", low=lowest.low, whole=whole)
+            if key in written:
+                check_number(written[key], f"{where}: {key}", low=lowest.low, whole=whole)
 
 
 def warm_start_key(identity: Mapping, accelerator: Accelerator) -> str:

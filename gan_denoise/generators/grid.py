@@ -1,0 +1,146 @@
+"""A network on the noising procedure's own grid: what was done to a bin shows in its neighbours.
+
+The procedure changes single bins of an STFT with redundancy R = n_fft / hop; the inverse transform
+spreads each change over the bins nearby, by a known kernel. A transform on the same grid therefore
+sees, around a bin that was zeroed or scaled, a pattern that speech does not make, and a network that
+looks at frequency and time alike can find it. The phase of that kernel repeats every R bins, so the
+network works on strips of R bins, and shares its weights over strips. Residual blocks of gated
+convolutions (Dauphin et al. 2017) look at what is near in frequency and time, and let the strips of a
+frame exchange what they hold. A bin of the output is a complex filter over the bins around it (deep
+filtering, Mack and Habets 2020) plus a residual.
+
+It expects signals whose first sample is the procedure's first: a file that was corrupted, or a
+segment of one that begins on a multiple of the hop (`cut` in an experiment).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gan_denoise import contract
+from gan_denoise.spectral import start_at_the_identity
+from gan_denoise.stft import STFT
+
+_EXPONENT = 0.3  # of the compression of what the network sees
+
+
+class Generator(contract.Generator):
+    """(B, 1, T) noisy -> (B, 1, T) enhanced.
+
+    sample_rate: Hz. n_fft, hop_length: the procedure's, in samples. width: channels of a strip.
+    blocks: of convolution and exchange; the three frames that block i sees lie 2^(i mod dilations)
+    apart. reach: bins and frames each side that the filter of an output bin
+    holds. level_ms: each side, over which the local level is taken. dropout: share of the hidden
+    channels that training drops.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        n_fft: int = 1024,
+        hop_length: int = 256,
+        width: int = 48,
+        blocks: int = 6,
+        dilations: int = 3,
+        reach: int = 1,
+        level_ms: float = 512.0,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.stft = STFT(n_fft, hop_length)
+        self.strip, self.reach = n_fft // hop_length, reach
+        self.strips = -(-self.stft.bins // self.strip)
+        self.level_frames = round(level_ms * sample_rate / 1000 / hop_length)
+        self.taps = (2 * reach + 1) ** 2
+        spread = self.strip - 1  # frames each side that share samples
+        self.embed = nn.Conv2d(3 * self.strip, width, (3, 2 * spread + 1), padding=(1, spread))
+        steps = [2 ** (index % dilations) for index in range(blocks)]
+        self.blocks = nn.ModuleList(
+            Block(width, self.strips, step, dropout) for step in steps
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, self.strip * (2 * self.taps + 2))
+        start_at_the_identity(self.head)
+        self.hop_length = hop_length
+        frames = spread + sum(steps) + reach + self.level_frames
+        self.receptive_field = frames * hop_length + n_fft
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        with torch.autocast(noisy.device.type, enabled=False):
+            real, imaginary = self.stft(noisy[:, 0])  # (B, F, N)
+            level = self._level(real, imaginary)
+            parts = torch.stack([real, imaginary], dim=1) / level.clamp_min(1e-7)[:, None]
+            squares = parts.square().sum(dim=1, keepdim=True).clamp_min(1e-10)
+            scale = squares ** ((_EXPONENT - 1) / 2)
+            features = torch.cat([parts * scale, squares ** (_EXPONENT / 2)], dim=1)
+        strips = self._strips(features).to(memory_format=torch.channels_last)
+        hidden = self.embed(strips)
+        for block in self.blocks:
+            hidden = block(hidden)
+        hidden = self.norm(hidden.permute(0, 2, 3, 1))  # (B, strips, N, width)
+        with torch.autocast(noisy.device.type, enabled=False):
+            out = self.head(hidden.to(self.head.weight.dtype)).unflatten(-1, (self.strip, -1))
+            out = out.permute(0, 4, 1, 3, 2).flatten(2, 3)[:, :, : self.stft.bins]
+            weights, residual = out[:, :-2].unflatten(1, (2, self.taps)), out[:, -2:]
+            own = self._filtered(parts, weights) + parts + residual / scale
+            real, imaginary = (own * level[:, None]).unbind(dim=1)  # last, so silence stays silence
+            return self.stft.inverse(real, imaginary, noisy.shape[-1])[:, None]
+
+    def _level(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """(B, F, N) twice -> (B, 1, N): RMS magnitude over `level_frames` frames each side."""
+        power = (real.square() + imaginary.square()).mean(dim=1, keepdim=True)
+        size, reach = 2 * self.level_frames + 1, self.level_frames
+        mean = F.avg_pool1d(power, size, stride=1, padding=reach, count_include_pad=False)
+        return mean.sqrt()
+
+    def _strips(self, features: Tensor) -> Tensor:
+        """(B, C, F, N) -> (B, strip C, strips, N)."""
+        missing = self.strips * self.strip - self.stft.bins
+        strips = F.pad(features, (0, 0, 0, missing)).unflatten(2, (self.strips, self.strip))
+        return strips.transpose(2, 3).flatten(1, 2)
+
+    def _filtered(self, parts: Tensor, weights: Tensor) -> Tensor:
+        """Bins (B, 2, F, N) under complex filters (B, 2, taps, F, N) over the bins around each."""
+        bins, frames, reach = *parts.shape[2:], self.reach
+        around = F.pad(parts, (reach,) * 4)
+        total = torch.zeros_like(parts)
+        for tap in range(self.taps):
+            up, along = divmod(tap, 2 * reach + 1)
+            real, imaginary = around[:, :, up : up + bins, along : along + frames].unbind(dim=1)
+            weight_real, weight_imag = weights[:, :, tap].unbind(dim=1)
+            total = total + torch.stack(
+                [
+                    weight_real * real - weight_imag * imaginary,
+                    weight_real * imaginary + weight_imag * real,
+                ],
+                dim=1,
+            )
+        return total
+
+
+class Block(nn.Module):
+    """Gated convolution over strips and frames, and an exchange between all strips of a frame: (B,
+    C, strips, N) -> same.
+    """
+
+    def __init__(self, width: int, strips: int, step: int, dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.near = nn.Conv2d(width, 2 * width, 3, padding=(1, step), dilation=(1, step))
+        self.send = nn.Linear(width, width // 4)
+        self.far = nn.Linear(strips, strips)
+        self.receive = nn.Linear(width // 4, width)
+        self.project = nn.Linear(width, width)
+        self.dropout = dropout
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        seen = self.norm(hidden.permute(0, 2, 3, 1))
+        far = self.far(self.send(seen).transpose(1, 3)).transpose(1, 3)
+        value, gate = self.near(seen.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).chunk(2, dim=-1)
+        update = (value + self.receive(far)) * F.silu(gate)
+        if self.training and self.dropout:
+            kept = F.dropout(update.new_ones(len(update), 1, 1, update.shape[-1]), self.dropout)
+            update = update * kept
+        return hidden + self.project(update).permute(0, 3, 1, 2)
