@@ -53,7 +53,7 @@ class SpectralGenerator(Generator):
 
     def forward(self, noisy: Tensor) -> Tensor:
         real, imaginary = self.stft(noisy[:, 0])
-        level = self._local_level(real, imaginary)
+        level = local_level(real, imaginary, self.level_frames)
         real, imaginary, features = compressed(real, imaginary, level, dim=1)
         hidden = self.norm(self.body(features.transpose(1, 2)))
         # Eight bits of mantissa would be heard
@@ -62,12 +62,12 @@ class SpectralGenerator(Generator):
         out_real, out_imag = masked(real, imaginary, out, level, dim=1)
         return self.stft.inverse(out_real, out_imag, noisy.shape[-1])[:, None]
 
-    def _local_level(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        """(B, F, N) twice -> (B, 1, N): RMS magnitude over `level_frames` frames each side."""
-        power = (real.square() + imaginary.square()).mean(dim=1, keepdim=True)
-        reach = self.level_frames
-        mean = F.avg_pool1d(power, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
-        return mean.sqrt()
+
+def local_level(real: Tensor, imaginary: Tensor, reach: int) -> Tensor:
+    """(B, F, N) twice -> (B, 1, N): RMS magnitude over `reach` frames each side."""
+    power = (real.square() + imaginary.square()).mean(dim=1, keepdim=True)
+    mean = F.avg_pool1d(power, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
+    return mean.sqrt()
 
 
 def start_at_the_identity(head: nn.Linear) -> None:

@@ -40,6 +40,14 @@ SMALL = {
         "attention_heads": 2,
         "attention_reach": 5,
     },
+    "grid": {
+        "name": "grid",
+        "n_fft": 128,
+        "hop_length": 32,
+        "width": 8,
+        "blocks": 2,
+        "level_ms": 64.0,
+    },
     "hifigan": {
         "name": "hifigan",
         "width": 8,

@@ -90,6 +90,21 @@ def test_batches_do_not_depend_on_the_number_of_processes():
         Batches(0, 1, batch_size=5, processes=2)
 
 
+def test_a_segment_can_begin_on_the_procedures_grid(prepared):
+    data = datadir.read(prepared / "train", noisy=True)
+    cut, free = segments(prepared, cut=256), segments(prepared)
+    for position in range(6):
+        segment, other = cut[position], free[position]
+        whole, _ = audio.read_mono(data.wav[segment["utt_id"]])
+        windows = np.lib.stride_tricks.sliding_window_view(whole, segment["clean"].shape[-1])
+        starts = []
+        for each in (segment, other):
+            wave = each["clean"][0].numpy()
+            match = windows @ wave / (np.linalg.norm(windows, axis=1) * np.linalg.norm(wave) + 1e-9)
+            starts.append(int(match.argmax()))
+        assert starts[0] == starts[1] - starts[1] % 256
+
+
 def test_fresh_noise_is_the_same_procedure_drawn_anew_at_every_visit(prepared):
     record = datadir.read_noise(prepared / "train")
     procedure = Procedure.of_data(record, prepared / "train")

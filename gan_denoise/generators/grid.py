@@ -1,16 +1,14 @@
-"""A network on the noising procedure's own grid: what was done to a bin shows in its neighbours.
+"""A network over frequency and time alike, on the STFT of the noising procedure: what was done to a
+bin shows in its neighbours.
 
 The procedure changes single bins of an STFT with redundancy R = n_fft / hop; the inverse transform
-spreads each change over the bins nearby, by a known kernel. A transform on the same grid therefore
-sees, around a bin that was zeroed or scaled, a pattern that speech does not make, and a network that
-looks at frequency and time alike can find it. The phase of that kernel repeats every R bins, so the
-network works on strips of R bins, and shares its weights over strips. Residual blocks of gated
-convolutions (Dauphin et al. 2017) look at what is near in frequency and time, and let the strips of a
-frame exchange what they hold. A bin of the output is a complex filter over the bins around it (deep
-filtering, Mack and Habets 2020) plus a residual.
-
-It expects signals whose first sample is the procedure's first: a file that was corrupted, or a
-segment of one that begins on a multiple of the hop (`cut` in an experiment).
+spreads each change over the bins nearby, by a known kernel, whose phase repeats every R bins. So
+the network works on strips of R bins and shares its weights over strips. Its residual blocks of
+gated convolutions (Dauphin et al. 2017) look at what is near in frequency and time, and let the
+strips of a frame exchange what they hold. A bin of the output is a complex filter over the bins
+around it (deep filtering, Mack and Habets 2020) plus a residual, so that what leaked into the
+neighbours can be taken back from there. Whether segments begin on the procedure's hop (`cut` in an
+experiment) was seen to make no difference: NOTES.md.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise import contract
-from gan_denoise.spectral import start_at_the_identity
+from gan_denoise.spectral import drop_channels, local_level, start_at_the_identity
 from gan_denoise.stft import STFT
 
 _EXPONENT = 0.3  # of the compression of what the network sees
@@ -29,7 +27,7 @@ _EXPONENT = 0.3  # of the compression of what the network sees
 class Generator(contract.Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    sample_rate: Hz. n_fft, hop_length: the procedure's, in samples. width: channels of a strip.
+    sample_rate: Hz. n_fft, hop_length: of the STFT, in samples. width: channels of a strip.
     blocks: of convolution and exchange; the three frames that block i sees lie 2^(i mod dilations)
     apart. reach: bins and frames each side that the filter of an output bin
     holds. level_ms: each side, over which the local level is taken. dropout: share of the hidden
@@ -57,9 +55,7 @@ class Generator(contract.Generator):
         spread = self.strip - 1  # frames each side that share samples
         self.embed = nn.Conv2d(3 * self.strip, width, (3, 2 * spread + 1), padding=(1, spread))
         steps = [2 ** (index % dilations) for index in range(blocks)]
-        self.blocks = nn.ModuleList(
-            Block(width, self.strips, step, dropout) for step in steps
-        )
+        self.blocks = nn.ModuleList(Block(width, self.strips, step, dropout) for step in steps)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, self.strip * (2 * self.taps + 2))
         start_at_the_identity(self.head)
@@ -70,7 +66,7 @@ class Generator(contract.Generator):
     def forward(self, noisy: Tensor) -> Tensor:
         with torch.autocast(noisy.device.type, enabled=False):
             real, imaginary = self.stft(noisy[:, 0])  # (B, F, N)
-            level = self._level(real, imaginary)
+            level = local_level(real, imaginary, self.level_frames)
             parts = torch.stack([real, imaginary], dim=1) / level.clamp_min(1e-7)[:, None]
             squares = parts.square().sum(dim=1, keepdim=True).clamp_min(1e-10)
             scale = squares ** ((_EXPONENT - 1) / 2)
@@ -87,13 +83,6 @@ class Generator(contract.Generator):
             own = self._filtered(parts, weights) + parts + residual / scale
             real, imaginary = (own * level[:, None]).unbind(dim=1)  # last, so silence stays silence
             return self.stft.inverse(real, imaginary, noisy.shape[-1])[:, None]
-
-    def _level(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        """(B, F, N) twice -> (B, 1, N): RMS magnitude over `level_frames` frames each side."""
-        power = (real.square() + imaginary.square()).mean(dim=1, keepdim=True)
-        size, reach = 2 * self.level_frames + 1, self.level_frames
-        mean = F.avg_pool1d(power, size, stride=1, padding=reach, count_include_pad=False)
-        return mean.sqrt()
 
     def _strips(self, features: Tensor) -> Tensor:
         """(B, C, F, N) -> (B, strip C, strips, N)."""
@@ -141,6 +130,5 @@ class Block(nn.Module):
         value, gate = self.near(seen.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).chunk(2, dim=-1)
         update = (value + self.receive(far)) * F.silu(gate)
         if self.training and self.dropout:
-            kept = F.dropout(update.new_ones(len(update), 1, 1, update.shape[-1]), self.dropout)
-            update = update * kept
+            update = drop_channels(update.flatten(1, 2), self.dropout, dim=1).view_as(update)
         return hidden + self.project(update).permute(0, 3, 1, 2)
