@@ -27,25 +27,26 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def owning(*folders: Path, wait: bool = False) -> Iterator[None]:
+def owning(*folders: Path, wait: bool = False, shared: bool = False) -> Iterator[None]:
     """Be the only program that writes into these folders, which are made where they are missing.
 
     What a killed owner has left half-written there (`.*.part`) is removed first; a folder below
-    that has an owner of its own is left to that one. Where another process owns one of them, raises
+    that has an owner of its own is left to that one. shared: others that own them shared may write
+    there as well, and nothing is removed. Where another process owns one of them, raises
     InputError, or waits for it. Raises OSError where a folder cannot be made.
     """
     with contextlib.ExitStack() as held:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _locked(folder, wait)
+            lock = _locked(folder, wait, shared)
             if lock is not None:
                 held.callback(os.close, lock)  # which unlocks
-        for folder in folders:
+        for folder in () if shared else folders:
             _clear(folder)
         yield
 
 
-def _locked(folder: Path, wait: bool) -> int | None:
+def _locked(folder: Path, wait: bool, shared: bool) -> int | None:
     """The descriptor of the locked file, or None where there can be no lock."""
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
@@ -54,7 +55,8 @@ def _locked(folder: Path, wait: bool) -> int | None:
             return None
         raise
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.lockf(lock, kind | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
         owner = os.read(lock, 300).decode(errors="replace").strip() or "another process"
         os.close(lock)

@@ -9,7 +9,8 @@ FROM: digest of all that the file was made from; IS: digest of the file; then wh
 
 A file is up to date when both agree with what is there now. Times of files decide nothing. Lines
 are appended while the files are made, so that an interrupted command goes on where it stopped, and
-sorted when all are there.
+sorted when all are there. Programs that make parts of the list at the same time append to tables of
+their own, `NAME.made.PART`, which are read as well, and are gone when the whole is written.
 """
 
 from __future__ import annotations
@@ -102,20 +103,33 @@ class Made(NamedTuple):
 
 
 class Provenance:
-    """The table `path` (NAME.made); a damaged line counts as none."""
+    """The table `path` (NAME.made) and those of its parts; a damaged line counts as none. part: the
+    name of the one that this program makes, "" for the whole.
+    """
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, part: str = ""):
+        self._path, self._own = path, path.with_name(f"{path.name}.{part}") if part else path
+        self._torn = ""
         self.made: dict[str, Made] = {}
-        *lines, self._torn = (
-            path.read_text(encoding="utf-8", errors="replace").split("\n")
-            if path.is_file()
-            else [""]
-        )
-        for line in lines:
-            key, *words = line.split(" ")
-            if len(words) >= 2:
-                self.made[key] = Made(words[0], words[1], tuple(words[2:]))
+        for table in (path, *self._parts()):
+            *lines, torn = (
+                table.read_text(encoding="utf-8", errors="replace").split("\n")
+                if table.is_file()
+                else [""]
+            )
+            self._torn = torn if table == self._own else self._torn
+            for line in lines:
+                key, *words = line.split(" ")
+                if len(words) >= 2:
+                    self.made[key] = Made(words[0], words[1], tuple(words[2:]))
+
+    @property
+    def scattered(self) -> bool:
+        """Whether parts have tables that `keep` would gather."""
+        return bool(self._parts())
+
+    def _parts(self) -> list[Path]:
+        return sorted(self._path.parent.glob(f"{self._path.name}.*-of-*"))
 
     def due(self, wanted: Mapping[str, str | None], found: Mapping[str, str | None]) -> list[str]:
         """Those keys whose file is missing, changed, or made from something else.
@@ -133,7 +147,7 @@ class Provenance:
         """Note, at once, that `file` has been made from `source`."""
         made = Made(source, str(file_digest(file)), more)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "a", encoding="utf-8") as table:
+        with open(self._own, "a", encoding="utf-8") as table:
             table.write(("\n" if self._torn else "") + self._line(key, made))
         self.made[key], self._torn = made, ""
 
@@ -143,6 +157,8 @@ class Provenance:
         write_atomically(
             self._path, "".join(self._line(key, made) for key, made in self.made.items())
         )
+        for table in self._parts():
+            table.unlink(missing_ok=True)
 
     @staticmethod
     def _line(key: str, made: Made) -> str:

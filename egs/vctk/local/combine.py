@@ -35,12 +35,12 @@ def main() -> int:
     parser = terminal.parser(__doc__)
     parser.add_argument("--corpus", type=Path, action="append", required=True)
     parser.add_argument("--split", type=Path)
-    for name in ("--subset", "--sample-rate", "--jobs"):
+    for name in ("--subset", "--sample-rate", "--jobs", "--part"):
         parser.add_argument(name)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("data", type=Path, metavar="DATA")
     arguments = parser.parse_args()
-    wanted = {name: getattr(arguments, name) for name in ("subset", "sample_rate", "jobs")}
+    wanted = {name: getattr(arguments, name) for name in ("subset", "sample_rate", "jobs", "part")}
     passed_on = [f"--{name.replace('_', '-')}={value}" for name, value in wanted.items() if value]
     folders = {corpus.absolute().name: corpus for corpus in arguments.corpus}
     if len(folders) < len(arguments.corpus):
@@ -63,7 +63,7 @@ def main() -> int:
         made = subprocess.run([sys.executable, prepare, *options, str(own)], check=False)
         if made.returncode:
             return made.returncode  # it has said why
-    if not arguments.check:
+    if not arguments.check and not arguments.part:
         with owning(arguments.data, *(arguments.data / part for part in SPLITS)):
             combine(arguments.data, list(folders), split)
     return 0

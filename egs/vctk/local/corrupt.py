@@ -2,7 +2,7 @@
 """Stage 1: noisy.scp and noise.yaml in data directories, by the fixed procedure, and an audit of
 what it does to speech.
 
-    corrupt.py --noise FILE [--jobs N] [--no-audit] DATADIR...
+    corrupt.py --noise FILE [--jobs N] [--part K/N] [--no-audit] DATADIR...
 
 A parallel corpus brings its own noise: there `--noise` must not be given. DATADIR's name up to the
 first `_` (train, dev, test) says which recordings a `mix` may use. DATADIR/noisy.made says what
@@ -29,7 +29,7 @@ from gan_denoise.noise import corrupt_file, load_once
 from gan_denoise.owner import owning
 from gan_denoise.provenance import Provenance, file_digests, noise_source, split_of
 from gan_denoise.terminal import program, progress, say
-from options import positive
+from options import WHOLE, Part, sharing
 
 DEFAULT = Path(__file__).resolve().parents[1] / "conf/noise.yaml"
 AUDITED = 50  # utterances per split
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--noise", type=Path, help=f"procedure ({DEFAULT.parent.name}/{DEFAULT.name})"
     )
-    parser.add_argument("--jobs", type=positive, default=1)
+    sharing(parser)
     parser.add_argument(
         "--check", action="store_true", help="only check that the noise is this one"
     )
@@ -92,7 +92,12 @@ def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
         raise InputError(f"{folder}: has no noise yet: run stage 1 first")
     if arguments.check:
         return
-    with owning(folder):
+    part = arguments.part
+    with owning(folder, shared=bool(part)):
+        if part:
+            if not given.is_file():
+                corrupt_all(folder, data, noise, record["fingerprint"], arguments.jobs, part)
+            return
         if given.is_file():
             made = write_noisy(folder, record, datadir.read_scp(given))
         else:
@@ -119,17 +124,18 @@ def write_noisy(folder: Path, record: dict, noisy: dict[str, Path]) -> bool:
 
 
 def corrupt_all(
-    folder: Path, data: DataDir, noise: Path, fingerprint: str, jobs: int
+    folder: Path, data: DataDir, noise: Path, fingerprint: str, jobs: int, part: Part = WHOLE
 ) -> tuple[dict[str, Path], bool]:
-    """Write the noisy files that are not there, or were made from something else; returns all of
-    them (utt_id -> file), and whether there was something to do. Raises InputError if a single one
-    fails.
+    """Write the noisy files of a part that are not there, or were made from something else; returns
+    all of them (utt_id -> file), and whether there was something to do. Raises InputError if a
+    single one fails.
     """
     started = time.monotonic()
     target = (folder / "noisy").resolve()
-    noisy = {utt_id: target / f"{utt_id}.wav" for utt_id in data.utt_ids}
-    known, clean = Provenance(folder / "noisy.made"), file_digests(data.wav, jobs=jobs)
-    wanted = {utt_id: noise_source(fingerprint, folder, clean[utt_id]) for utt_id in data.utt_ids}
+    noisy = {utt_id: target / f"{utt_id}.wav" for utt_id in part.of(data.utt_ids)}
+    known = Provenance(folder / "noisy.made", str(part))
+    clean = file_digests({utt_id: data.wav[utt_id] for utt_id in noisy}, jobs=jobs)
+    wanted = {utt_id: noise_source(fingerprint, folder, clean[utt_id]) for utt_id in noisy}
     due = known.due(wanted, file_digests(noisy, jobs=jobs))
     tasks = [(utt_id, data.wav[utt_id], noisy[utt_id], data.utt2dur[utt_id]) for utt_id in due]
     reasons, work = [], partial(corrupt_one, noise=noise, split=split_of(folder))
@@ -145,8 +151,9 @@ def corrupt_all(
             f"{folder}: {len(reasons)} of {len(tasks)} recordings could not be corrupted, the"
             f" first: {reasons[0]}"
         )
-    if due:
+    if not part and (due or known.scattered):
         known.keep(noisy)
+    if due:
         seconds, duration_s = (
             time.monotonic() - started,
             sum(data.utt2dur[utt_id] for utt_id in due),

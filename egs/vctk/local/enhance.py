@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stage 3: the noisy recordings of data directories, enhanced by a model.
 
-    enhance.py [--jobs N] MODEL DATADIR OUT [DATADIR OUT]...
+    enhance.py [--jobs N] [--part K/N] MODEL DATADIR OUT [DATADIR OUT]...
 
 writes OUT/enhanced/ and OUT/enhanced.scp for each DATADIR.
 
@@ -20,13 +20,13 @@ from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
 from gan_denoise.provenance import Provenance, file_digest, file_digests, made_from
 from gan_denoise.terminal import program, progress, say
-from options import positive
+from options import Part, sharing
 
 
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--jobs", type=positive, default=1)
+    sharing(parser)
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("places", type=Path, nargs="+", metavar="DATADIR OUT")
     arguments = parser.parse_args()
@@ -37,20 +37,22 @@ def main() -> None:
         raise InputError(f"{arguments.model}: holds no finished model: run stage 2 first")
     workers.preload("gan_denoise.enhance")
     for data, out in zip(arguments.places[::2], arguments.places[1::2], strict=True):
-        with owning(out):
-            enhance(arguments.model, weights, data, out, arguments.jobs)
+        with owning(out, shared=bool(arguments.part)):
+            enhance(arguments.model, weights, data, out, arguments.jobs, arguments.part)
 
 
-def enhance(model: Path, weights: str, folder: Path, out: Path, jobs: int) -> None:
-    """Raises InputError where a recording fails, after doing the others."""
+def enhance(model: Path, weights: str, folder: Path, out: Path, jobs: int, part: Part) -> None:
+    """Raises InputError where a recording of this part fails, after doing the others."""
     data = datadir.read(folder, noisy=True)
     target = (out / "enhanced").resolve()
-    files = {key: target / f"{key}{path.suffix}" for key, path in data.noisy.items()}
-    known, noisy = Provenance(out / "enhanced.made"), file_digests(data.noisy, jobs=jobs)
-    wanted = {key: made_from("enhanced", weights, noisy[key]) for key in data.utt_ids}
+    sources = {key: data.noisy[key] for key in part.of(data.utt_ids)}
+    files = {key: target / f"{key}{path.suffix}" for key, path in sources.items()}
+    known = Provenance(out / "enhanced.made", str(part))
+    noisy = file_digests(sources, jobs=jobs)
+    wanted = {key: made_from("enhanced", weights, noisy[key]) for key in sources}
     due = known.due(wanted, file_digests(files, jobs=jobs))
     work = partial(enhance_one, model=model, one_thread=jobs > 1)
-    tasks = [(data.noisy[key], files[key], key) for key in due]
+    tasks = [(sources[key], files[key], key) for key in due]
     label, reasons = f"stage 3: {out}, {folder.name}", []
     outcomes = workers.each(work, tasks, jobs=jobs)
     for outcome in progress(outcomes, total=len(tasks), label=label):
@@ -64,8 +66,11 @@ def enhance(model: Path, weights: str, folder: Path, out: Path, jobs: int) -> No
     if reasons:
         raise InputError(f"{label}: {len(reasons)} of {len(tasks)} failed, the first: {reasons[0]}")
     if due:
-        known.keep(files)
         say(f"{label}: {len(due)} recordings")
+    if part:
+        return
+    if due or known.scattered:
+        known.keep(files)
     scp = out / "enhanced.scp"
     if due or not scp.is_file() or datadir.read_scp(scp) != files:
         datadir.write_table(scp, files)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stage 3: limits to compare with, made with the clean STFT at hand (Hann, 512/128 at 16 kHz).
 
-    oracle.py [--jobs N] DATADIR MAGNITUDE MASK
+    oracle.py [--jobs N] [--part K/N] DATADIR MAGNITUDE MASK
 
 writes enhanced/ and enhanced.scp into the folders MAGNITUDE and MASK.
 
@@ -20,7 +20,7 @@ from gan_denoise.noise import istft, stft
 from gan_denoise.owner import owning
 from gan_denoise.provenance import Provenance, file_digests, made_from
 from gan_denoise.terminal import program, progress
-from options import positive
+from options import Part, sharing
 
 WINDOW_S, HOPS_PER_WINDOW = 0.032, 4
 KINDS = ("magnitude", "mask")
@@ -49,36 +49,38 @@ def work(task: tuple[Path, Path, dict[str, Path]]) -> None:
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--jobs", type=positive, default=1)
+    sharing(parser)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     for kind in KINDS:
         parser.add_argument(kind, type=Path, metavar=kind.upper())
     arguments = parser.parse_args()
     folders = {kind: getattr(arguments, kind) for kind in KINDS}
-    with owning(*folders.values()):
-        write_oracles(arguments.data, folders, arguments.jobs)
+    with owning(*folders.values(), shared=bool(arguments.part)):
+        write_oracles(arguments.data, folders, arguments.jobs, arguments.part)
 
 
-def write_oracles(folder: Path, folders: dict[str, Path], jobs: int) -> None:
-    """Make what is missing, or was made from other recordings. Raises InputError."""
+def write_oracles(folder: Path, folders: dict[str, Path], jobs: int, part: Part) -> None:
+    """Make what is missing of a part, or was made from other recordings. Raises InputError."""
     data = datadir.read(folder, noisy=True)
-    sources = [file_digests(files, jobs=jobs) for files in (data.wav, data.noisy)]
+    utt_ids = part.of(data.utt_ids)
+    sources = [
+        file_digests({utt_id: files[utt_id] for utt_id in utt_ids}, jobs=jobs)
+        for files in (data.wav, data.noisy)
+    ]
     files, known, wanted, due = {}, {}, {}, set()
     for kind, out in folders.items():
-        files[kind] = {
-            utt_id: (out / f"enhanced/{utt_id}.wav").resolve() for utt_id in data.utt_ids
-        }
-        known[kind] = Provenance(out / "enhanced.made")
+        files[kind] = {utt_id: (out / f"enhanced/{utt_id}.wav").resolve() for utt_id in utt_ids}
+        known[kind] = Provenance(out / "enhanced.made", str(part))
         wanted[kind] = {
             utt_id: made_from(
                 "oracle", kind, WINDOW_S, HOPS_PER_WINDOW, *(own[utt_id] for own in sources)
             )
-            for utt_id in data.utt_ids
+            for utt_id in utt_ids
         }
         due |= set(known[kind].due(wanted[kind], file_digests(files[kind], jobs=jobs)))
     tasks = [
         (data.wav[utt_id], data.noisy[utt_id], {kind: files[kind][utt_id] for kind in folders})
-        for utt_id in data.utt_ids
+        for utt_id in utt_ids
         if utt_id in due
     ]
     outcomes = workers.each(work, tasks, jobs=jobs)
@@ -86,9 +88,16 @@ def write_oracles(folder: Path, folders: dict[str, Path], jobs: int) -> None:
         outcome.value()
         for kind, file in outcome.item[2].items():
             known[kind].add(file.stem, wanted[kind][file.stem], file)
+    if part:
+        return
     for kind, out in folders.items():
         scp = out / "enhanced.scp"
-        if due or not scp.is_file() or datadir.read_scp(scp) != files[kind]:
+        if (
+            due
+            or known[kind].scattered
+            or not scp.is_file()
+            or datadir.read_scp(scp) != files[kind]
+        ):
             known[kind].keep(files[kind])
             datadir.write_table(scp, files[kind])
 

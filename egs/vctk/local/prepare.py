@@ -2,7 +2,8 @@
 """Stage 0: from a corpus to Kaldi data directories DATA/train, DATA/dev and DATA/test, with
 speakers of their own each.
 
-    prepare.py --corpus DIR [--split FILE] [--subset N] [--sample-rate HZ] [--jobs N] DATA
+    prepare.py --corpus DIR [--split FILE] [--subset N] [--sample-rate HZ] [--jobs N] [--part K/N]
+               DATA
 
 Recordings that are already mono at the wanted rate are used where they lie; others are converted
 into DATA/local. Bad recordings are reported, listed in DATA/skipped and left out. What was made
@@ -28,7 +29,7 @@ from gan_denoise.files import write_atomically
 from gan_denoise.owner import owning
 from gan_denoise.provenance import FORMAT
 from gan_denoise.terminal import program, say
-from options import positive
+from options import Part, positive, sharing
 from prepared import Recordings, keys
 from splits import decide_split, read_split, select
 
@@ -52,7 +53,7 @@ def main() -> None:
         "--subset", type=positive, help="use at most this many recordings per speaker"
     )
     parser.add_argument("--sample-rate", type=positive)
-    parser.add_argument("--jobs", type=positive, default=1)
+    sharing(parser)
     parser.add_argument(
         "--check", action="store_true", help="only check that DATA was made from what is named here"
     )
@@ -112,13 +113,18 @@ def prepare(
             f"{data}: {arguments.corpus} has other speakers than when it was made: choose another"
             " --data"
         )
-    with owning(data, *(data / name for name in SPLITS)):
-        work = Recordings(data, arguments.corpus, arguments.sample_rate, arguments.jobs)
+    part: Part = arguments.part
+    with owning(data, *(data / name for name in SPLITS), shared=bool(part)):
+        work = Recordings(data, arguments.corpus, arguments.sample_rate, arguments.jobs, part)
         recordings = [recording for listed in chosen.values() for recording in listed]
-        due = work.due(recordings)
+        due = work.due(part.of(recordings))
+        if part:
+            work.prepare(due)
+            return
         if (
             made_before
             and not due
+            and not work.known.scattered
             and all(work.is_written(name, listed) for name, listed in chosen.items())
         ):
             say(f"stage 0: {data} is up to date")

@@ -18,6 +18,7 @@ from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 from gan_denoise.provenance import Provenance, file_digests
 from gan_denoise.terminal import clock, progress, say
+from options import WHOLE, Part
 
 AS_IT_IS, CONVERTED, UNUSABLE = "as_it_is", "converted", "unusable"
 OF_STAGE_1 = ("noisy.scp", "audit.csv")
@@ -38,13 +39,13 @@ class Recordings:
     samples.
     """
 
-    def __init__(self, data: Path, corpus: Path, sample_rate: int, jobs: int):
+    def __init__(self, data: Path, corpus: Path, sample_rate: int, jobs: int, part: Part = WHOLE):
         self._data, self._rate, self._jobs = data, sample_rate, jobs
         self._folder = data / "local" / f"at_{sample_rate}_{digest(str(corpus.resolve()))}"
         self._sources: dict[str, str | None] = {}
         self._due: set[str] = set()
         (data / "local").mkdir(exist_ok=True)
-        self.known = Provenance(data / "local/prepared.made")
+        self.known = Provenance(data / "local/prepared.made", str(part))
 
     def due(self, recordings: list[Recording]) -> list[Recording]:
         """Those that are not prepared, or whose files have changed."""

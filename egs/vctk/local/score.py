@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stage 4: EXPDIR/scores.csv, one row per utterance, from EXPDIR/enhanced.scp.
 
-    score.py [--jobs N] DATADIR EXPDIR...
+    score.py [--jobs N] [--part K/N] DATADIR EXPDIR...
 
 An EXPDIR with a model is scored under its experiment's name and seed; others (noisy, oracle_mag)
 under their own name. EXPDIR/noisy needs no enhanced.scp. scores.yaml says what the scores were made
@@ -23,7 +23,7 @@ from gan_denoise.metrics import lead_metric, metrics_at
 from gan_denoise.owner import owning
 from gan_denoise.provenance import FORMAT, file_digest
 from gan_denoise.terminal import program, progress, say
-from options import positive
+from options import Part, sharing
 
 INCOMPLETE = (
     # Exit status where all was scored that could be, and the columns <metric>_reason say why the
@@ -36,19 +36,21 @@ CONDITION_METRICS = ("estoi", "si_sdr")  # and PESQ
 @program
 def main() -> int:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--jobs", type=positive, default=1)
+    sharing(parser)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("exps", type=Path, nargs="+", metavar="EXPDIR")
     arguments = parser.parse_args()
     data = datadir.read(arguments.data, noisy=True)
     complete = True
     for exp in arguments.exps:
-        complete &= score(arguments.data, data, exp, arguments.jobs)
+        complete &= score(arguments.data, data, exp, arguments.jobs, arguments.part)
     return 0 if complete else INCOMPLETE
 
 
-def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> bool:
-    """Score one system; returns whether every metric of every utterance has a value."""
+def score(folder: Path, data: DataDir, exp: Path, jobs: int, part: Part) -> bool:
+    """Score one system, or a part of it; returns whether every metric of every utterance has a
+    value.
+    """
     condition = folder.name.partition("_")[2]
     own = exp / "conditions" / condition if condition else exp
     enhanced_scp = folder / "noisy.scp" if exp.name == "noisy" else own / "enhanced.scp"
@@ -66,21 +68,21 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> bool:
         wanted = (lead_metric(noise["sample_rate"]), *CONDITION_METRICS)
     pairs = [
         scoring.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id])
-        for utt_id in data.utt_ids
+        for utt_id in part.of(data.utt_ids)
     ]
     rests_on = scoring.identity(pairs, wanted, jobs=jobs)
     record = {"format": FORMAT, "made_from": rests_on, "metrics": list(wanted), **about}
-    with owning(own):
-        target = own / "scores.csv"
+    with owning(own, shared=bool(part)):
+        target = own / (f"scores.{part}.csv" if part else "scores.csv")
         known = {key: kept for key, kept in (read_record(target) or {}).items() if key != "origin"}
         if known == record | {"is": file_digest(target)}:
             say(f"stage 4: {target} is up to date")
             return all(
                 row.get(name) is not None for row in scoring.read_csv(target) for name in wanted
             )
-        rows = list(
-            score_all(pairs, wanted, jobs, label=", ".join(filter(None, (exp.name, condition))))
-        )
+        done = {} if part else scored_in_parts(own, pairs, wanted, jobs)
+        label = ", ".join(filter(None, (exp.name, condition)))
+        rows = score_all(pairs, done, wanted, jobs, label=label)
         first = {"system": about["system"], "seed": about["seed"], "split": folder.name}
         last = {"fingerprint": noise["fingerprint"]}
         scoring.write_csv(
@@ -99,15 +101,46 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int) -> bool:
         ran = origin.program() | {"machine": origin.machine()}
         record |= {"is": file_digest(target), "origin": ran}
         write_atomically(target.with_suffix(".yaml"), dump_yaml(record))
+        for old in () if part else parts(own):
+            old.unlink()
+            old.with_suffix(".yaml").unlink(missing_ok=True)
     return all(row[name] is not None for row in rows for name in wanted)
 
 
+def parts(own: Path) -> list[Path]:
+    """The scores that tasks have left of their parts."""
+    return sorted(own.glob("scores.*-of-*.csv"))
+
+
+def scored_in_parts(
+    own: Path, pairs: list[scoring.Pair], metrics: tuple[str, ...], jobs: int
+) -> dict[str, dict]:
+    """Rows by utt_id, as scoring gives them, of the parts that rest on the files as they are."""
+    by_id, rows = {pair.utt_id: pair for pair in pairs}, {}
+    for path in parts(own):
+        record, listed = read_record(path) or {}, scoring.read_csv(path)
+        theirs = [by_id[row["utt_id"]] for row in listed if row["utt_id"] in by_id]
+        if record.get("made_from") == scoring.identity(theirs, metrics, jobs=jobs):
+            for row in listed:
+                own_keys = {"utt_id", *metrics}
+                reasons = {f"{name}_reason" for name in metrics if row[f"{name}_reason"]}
+                rows[row["utt_id"]] = {key: row[key] for key in row if key in own_keys | reasons}
+    return rows
+
+
 def score_all(
-    pairs: list[scoring.Pair], metrics: tuple[str, ...], jobs: int, *, label: str
+    pairs: list[scoring.Pair],
+    done: dict[str, dict],
+    metrics: tuple[str, ...],
+    jobs: int,
+    label: str,
 ) -> list[dict]:
-    """Rows in the order of the pairs, and a line about them."""
-    scored = scoring.score(pairs, jobs=jobs, metrics=metrics)
-    rows = list(progress(scored, total=len(pairs), label=f"stage 4: {label}", unit="utterances"))
+    """Rows in the order of the pairs, those in `done` as they are, and a line about them."""
+    left = [pair for pair in pairs if pair.utt_id not in done]
+    scored = scoring.score(left, jobs=jobs, metrics=metrics)
+    counted = progress(scored, total=len(left), label=f"stage 4: {label}", unit="utterances")
+    known = done | {row["utt_id"]: row for row in counted}
+    rows = [known[pair.utt_id] for pair in pairs]
     failed = {name: sum(row[name] is None for row in rows) for name in metrics}
     gaps = ", ".join(
         f"{name}: {len(rows) - count} of {len(rows)}" for name, count in failed.items() if count
