@@ -16,6 +16,8 @@
 #   --train-opts "k=v ..."      changes to the experiments, e.g. "precision=bf16 optimizer.lr=1e-3"
 #   --nj N                      processes for stages 0, 1, 3 and 4                                       (all cores)
 #   --ngpu N                    GPUs to train on; 0: one process on whatever there is                            (0)
+#   --cmd local|slurm           where stages run; slurm: as jobs, --nj tasks for each of 0, 1, 3, 4           (local)
+#   --slurm "key=value,..."     sbatch's options, e.g. "partition=gpu,time=8:00:00,gpus=4,nodes=2"
 #
 # Every stage can be repeated; a finished one is cheap to run again. Paths are relative to where you are.
 [ -n "${BASH_VERSION:-}" ] || { echo "error: this is a script for bash: bash egs/vctk/run.sh" >&2; exit 1; }
@@ -27,7 +29,8 @@ die() { echo "error: $*" >&2; exit 1; }
 
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp noise='' split='' subset='' sample_rate=''
 experiments='l1 gan' seeds=0 conditions='clean zero scale add heavy mixed' train_opts='' nj=$(nproc) ngpu=0
-options="stage stop-stage corpus data exp noise split subset sample-rate experiments seeds conditions train-opts nj ngpu"
+cmd=local slurm=''
+options="stage stop-stage corpus data exp noise split subset sample-rate experiments seeds conditions train-opts nj ngpu cmd slurm"
 command="bash egs/vctk/run.sh"
 for word in "$@"; do case $word in *[!A-Za-z0-9_./=,:+-]*) command+=" '$word'" ;; *) command+=" $word" ;; esac; done
 
@@ -63,6 +66,7 @@ for name in $conditions; do
     [ "$name" = clean ] || [ -f "$here/conf/noise_$name.yaml" ] ||
         die "--conditions: unknown condition \"$name\" (there are: clean$(cd "$here/conf" && echo noise_*.yaml | sed 's/noise_\([a-z0-9_]*\)\.yaml/\1/g; s/^/ /'))"
 done
+case $cmd in local) [ -z "$slurm" ] || die "--slurm: is for --cmd slurm" ;; slurm) ;; *) die "--cmd: expected local or slurm, found \"$cmd\"" ;; esac
 absolute() { case $1 in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 data=$(absolute "$data") exp=$(absolute "$exp") noise=$(absolute "$noise") split=$(absolute "$split")
 corpora=("$corpus")
@@ -89,6 +93,18 @@ do_() { # PROGRAM...: as a child that can be stopped; a program that was stopped
     [ -z "$stopped" ] || { [ "$status" -ne 0 ] || status=$((128 + stopped)); exit "$status"; }
     return "$status"
 }
+# How the stages' programs run; slurm.sh has the same words for jobs
+share_() { do_ python "$1" --jobs "$nj" "${@:2}"; }
+alone_() { do_ python "$@"; }
+train_() {
+    local launch=()
+    [ "$ngpu" -eq 0 ] || launch=(-m accelerate.commands.launch --num_processes "$ngpu")
+    do_ python ${launch[@]+"${launch[@]}"} "$@"
+}
+then_() { :; }
+finish_() { :; }
+# shellcheck disable=SC1091
+if [ "$cmd" = slurm ]; then . "$here/local/slurm.sh"; fi
 runs() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
 if runs -1; then
@@ -103,26 +119,31 @@ if [ ${#corpora[@]} -gt 1 ]; then prepare=combine.py from=(); for dir in "${corp
 from+=(${split:+--split "$split"} ${subset:+--subset "$subset"} ${sample_rate:+--sample-rate "$sample_rate"})
 if runs 0; then
     [ -z "$noise" ] || do_ python "$here/local/corrupt.py" --noise "$noise" # a bad one is said before the work
-    if [ "$corpus" = "$data/local/mini" ] && [ ! -f "$data/corpus.yaml" ]; then do_ python "$here/local/make_mini.py" --jobs "$nj" "$corpus"; fi
-    do_ python "$here/local/$prepare" "${from[@]}" --jobs "$nj" "$data"
+    if [ "$corpus" = "$data/local/mini" ] && [ ! -f "$data/corpus.yaml" ]; then alone_ "$here/local/make_mini.py" --jobs "$nj" "$corpus"; fi
+    then_
+    share_ "$here/local/$prepare" "${from[@]}" "$data"
+    then_
 elif [ "$stop_stage" -ge 1 ]; then
     do_ python "$here/local/$prepare" "${from[@]}" --check "$data"
 fi
 
 if runs 1; then
-    do_ python "$here/local/corrupt.py" ${noise:+--noise "$noise"} --jobs "$nj" "$data"/train "$data"/dev "$data"/test
+    share_ "$here/local/corrupt.py" ${noise:+--noise "$noise"} "$data"/train "$data"/dev "$data"/test
+    then_
+    for name in $conditions; do alone_ "$here/local/condition.py" "$data" "$name"; done
+    then_
     for name in $conditions; do
-        do_ python "$here/local/condition.py" "$data" "$name"
-        [ "$name" = clean ] || do_ python "$here/local/corrupt.py" --no-audit --noise "$here/conf/noise_$name.yaml" --jobs "$nj" "$data/test_$name"
+        [ "$name" = clean ] || share_ "$here/local/corrupt.py" --no-audit --noise "$here/conf/noise_$name.yaml" "$data/test_$name"
     done
+    then_
 elif [ "$stop_stage" -ge 2 ] && [ -n "$noise" ]; then
     do_ python "$here/local/corrupt.py" --noise "$noise" --check "$data"/train "$data"/dev "$data"/test
 fi
 
-if [ "$stop_stage" -ge 2 ]; then do_ python "$here/local/check_exp.py" --jobs "$nj" "$data" "$exp"; fi
+if [ "$stop_stage" -ge 2 ]; then alone_ "$here/local/check_exp.py" --jobs "$nj" "$data" "$exp"; then_; fi
 
 # The mini corpus is for a first look: fewer updates, so that it takes minutes
-if grep -qsx 'mini: true' "$data/corpus.yaml"; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
+if grep -qsx 'mini: true' "$data/corpus.yaml" || { runs 0 && [ "$corpus" = "$data/local/mini" ]; }; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
 # Settings are separated by blanks before `key=`: gain_db=[-12.0, 6.0] is one
 mapfile -t settings < <(sed -E 's/[[:space:]]+([A-Za-z_][A-Za-z0-9_.]*=)/\n\1/g; s/^[[:space:]]+|[[:space:]]+$//g' <<<"$train_opts" | sed '/^$/d')
 systems=() first_seeds=() incomplete=''
@@ -131,33 +152,37 @@ for name in $experiments; do
         run=$exp/$name; [ "$seed" = 0 ] || run=$exp/${name}_seed$seed
         systems+=("$run"); [ "$seed" != "${seeds%% *}" ] || first_seeds+=("$run")
         if runs 2; then
-            launch=(python); [ "$ngpu" -eq 0 ] || launch=(python -m accelerate.commands.launch --num_processes "$ngpu")
-            do_ "${launch[@]}" "$root/recipes/train.py" "$root/recipes/experiments/$name.yaml" --data "$data" --exp "$run" --warm-starts "$exp/warm_starts" "seed=$seed" ${settings[@]+"${settings[@]}"}
+            train_ "$root/recipes/train.py" "$root/recipes/experiments/$name.yaml" --data "$data" --exp "$run" --warm-starts "$exp/warm_starts" "seed=$seed" ${settings[@]+"${settings[@]}"}
         fi
     done
 done
 
+then_
+
 if runs 3; then
-    do_ python "$here/local/oracle.py" --jobs "$nj" "$data/test" "$exp/oracle_mag" "$exp/oracle_mask"
+    share_ "$here/local/oracle.py" "$data/test" "$exp/oracle_mag" "$exp/oracle_mask"
     for name in $conditions; do
-        do_ python "$here/local/oracle.py" --jobs "$nj" "$data/test_$name" "$exp"/oracle_{mag,mask}"/conditions/$name"
+        share_ "$here/local/oracle.py" "$data/test_$name" "$exp"/oracle_{mag,mask}"/conditions/$name"
     done
     for run in "${systems[@]}"; do
         places=("$data/test" "$run")
         if [[ " ${first_seeds[*]} " == *" $run "* ]]; then
             for name in $conditions; do places+=("$data/test_$name" "$run/conditions/$name"); done
         fi
-        do_ python "$here/local/enhance.py" --jobs "$nj" "$run/model" "${places[@]}"
+        share_ "$here/local/enhance.py" "$run/model" "${places[@]}"
     done
+    then_
 fi
 
 if runs 4; then
-    score() { do_ python "$here/local/score.py" --jobs "$nj" "$@" || { [ $? -eq 3 ] && incomplete=yes; }; }  # 3: all but what cannot be scored
+    score() { share_ "$here/local/score.py" "$@" || { [ $? -eq 3 ] && incomplete=yes; }; }  # 3: all but what cannot be scored
     score "$data/test" "$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask" "${systems[@]}"
     for name in $conditions; do score "$data/test_$name" "$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask" "${first_seeds[@]}"; done
+    then_
 fi
 
 if runs 5; then
-    do_ python "$root/recipes/report.py" --command "$command" --data "$data" "$exp"
+    alone_ "$root/recipes/report.py" --command "$command" --data "$data" "$exp"
 fi
+finish_
 [ -z "$incomplete" ] || die "stage 4: some metrics have no value: the columns <metric>_reason of $exp/*/scores.csv say why"

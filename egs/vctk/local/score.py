@@ -68,18 +68,19 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int, part: Part) -> bool
         wanted = (lead_metric(noise["sample_rate"]), *CONDITION_METRICS)
     pairs = [
         scoring.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id])
-        for utt_id in part.of(data.utt_ids)
+        for utt_id in data.utt_ids
     ]
-    rests_on = scoring.identity(pairs, wanted, jobs=jobs)
-    record = {"format": FORMAT, "made_from": rests_on, "metrics": list(wanted), **about}
+    record = record_of(pairs, wanted, about, jobs)
     with owning(own, shared=bool(part)):
-        target = own / (f"scores.{part}.csv" if part else "scores.csv")
-        known = {key: kept for key, kept in (read_record(target) or {}).items() if key != "origin"}
-        if known == record | {"is": file_digest(target)}:
+        target = own / "scores.csv"
+        if is_up_to_date(target, record):
             say(f"stage 4: {target} is up to date")
             return all(
                 row.get(name) is not None for row in scoring.read_csv(target) for name in wanted
             )
+        if part:
+            pairs, target = part.of(pairs), own / f"scores.{part}.csv"
+            record = record_of(pairs, wanted, about, jobs)
         done = {} if part else scored_in_parts(own, pairs, wanted, jobs)
         label = ", ".join(filter(None, (exp.name, condition)))
         rows = score_all(pairs, done, wanted, jobs, label=label)
@@ -105,6 +106,18 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int, part: Part) -> bool
             old.unlink()
             old.with_suffix(".yaml").unlink(missing_ok=True)
     return all(row[name] is not None for row in rows for name in wanted)
+
+
+def record_of(pairs: list[scoring.Pair], metrics: tuple[str, ...], about: dict, jobs: int) -> dict:
+    """What scores.yaml says of the scores of these pairs."""
+    rests_on = scoring.identity(pairs, metrics, jobs=jobs)
+    return {"format": FORMAT, "made_from": rests_on, "metrics": list(metrics), **about}
+
+
+def is_up_to_date(scores: Path, record: dict) -> bool:
+    """Whether a scores.csv is what its record says, and this is that record."""
+    known = {key: kept for key, kept in (read_record(scores) or {}).items() if key != "origin"}
+    return known == record | {"is": file_digest(scores)}
 
 
 def parts(own: Path) -> list[Path]:

@@ -1,0 +1,145 @@
+"""run.sh --cmd slurm on a real Slurm of two nodes (slurm.sh), against the same run without."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import LOCAL, ROOT, one_error_line, run
+
+RUN, CLUSTER = ROOT / "egs/vctk/run.sh", Path(__file__).with_name("slurm.sh")
+TINY = (
+    "steps=6 warm_start_steps=3 discriminator_steps=2 batch_size=2 segment_s=0.5 workers=0"
+    " checkpoint_every=2 validate_utterances=1 generator.width=8 generator.blocks=1"
+)
+ON_THE_CLUSTER = ["--cmd", "slurm", "--nj", "2"]
+
+installed = all(shutil.which(name) for name in ("slurmctld", "slurmd", "munged"))
+if not installed and os.environ.get("CI"):
+    pytest.fail(
+        "the tests of Slurm need Debian's packages slurm-wlm and munge, as .ci/run installs"
+    )
+pytestmark = pytest.mark.skipif(
+    not installed or os.geteuid() != 0, reason="needs root, slurm-wlm and munge"
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """The environment of a cluster's user."""
+    folder = tmp_path_factory.mktemp("slurm")
+    started = run("bash", CLUSTER, "start", folder)
+    assert started.returncode == 0, started.stderr
+    yield {"SLURM_CONF": str(folder / "slurm.conf")}
+    run("bash", CLUSTER, "stop", folder)
+
+
+def recipe(*options, **others):
+    return run("bash", RUN, *options, **others)
+
+
+def wait_for(condition, seconds: float = 60.0):
+    """What `condition` says, once it is true."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def queued(cluster, name: str, state: str) -> str:
+    """The id of the job with this name and state, or nothing."""
+    command = ["squeue", "--noheader", f"--name={name}", f"--states={state}", "--format=%A"]
+    return run(*command, env=cluster).stdout.split("\n")[0]
+
+
+def outcome(folder: Path) -> dict[str, bytes]:
+    """All that a run was made for."""
+    names = ("*.wav", "*.csv", "model.safetensors", "*.scp", "*.made")
+    files = [
+        path for name in names for path in folder.rglob(name) if "validation" not in path.parts
+    ]
+    here = str(folder).encode()
+    return {
+        str(path.relative_to(folder)): path.read_bytes().replace(here, b"HERE") for path in files
+    }
+
+
+def test_jobs_do_what_one_machine_does(cluster, plain_corpus, tmp_path):
+    """Also where a training is queued again in its middle, by an administrator."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    options = ["--corpus", plain_corpus, "--conditions", "", "--experiments", "l1"]
+    options += ["--train-opts", f"{TINY} steps=60"]
+    command = [*options, "--data", there / "data", "--exp", there / "exp", *ON_THE_CLUSTER]
+    with subprocess.Popen(
+        ["bash", RUN, "--stage", "0", *map(str, command)],
+        env=os.environ | cluster,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as program:
+        wait_for((there / "exp/l1/checkpoint.pt").exists)
+        training = wait_for(lambda: queued(cluster, "train-l1", "RUNNING"))
+        assert run("scontrol", "requeue", training, env=cluster).returncode == 0
+        said, _ = program.communicate(timeout=200)
+    assert program.returncode == 0, said
+    log = (there / f"exp/slurm/train-l1-{training}.log").read_text()
+    assert "interrupted" in log and "start 2" in log and "finished" in log
+    assert "slurm: train-l1" in said and "| l1" in said
+
+    result = recipe("--stage", 0, *options, "--data", here / "data", "--exp", here / "exp")
+    assert result.returncode == 0, result.stderr
+    wanted, found = outcome(here), outcome(there)
+    assert len(wanted) > 40 and wanted == found
+
+    again = recipe("--stage", 4, "--stop-stage", 4, *command, env=cluster)
+    assert again.returncode == 0 and outcome(there) == found, again.stderr
+    logs = sorted((there / "exp/slurm").glob("score*.log"), key=lambda path: path.stat().st_mtime)
+    assert all("scored" not in log.read_text() for log in logs[-3:])
+
+
+def test_one_that_fails_ends_all_with_its_line(cluster, prepared, tmp_path):
+    folders = ["--data", prepared, "--exp", tmp_path / "exp", "--experiments", "l1"]
+    asked = ["--stage", 2, "--conditions", "", *folders, *ON_THE_CLUSTER]
+    result = recipe(*asked, "--train-opts", f"{TINY} optimizer.lr=1e30", env=cluster)
+    one_error_line(result, "train-l1", "exit status 1", "not finite", "optimizer.lr")
+    wait_for(lambda: not run("squeue", "--noheader", env=cluster).stdout)
+    one_error_line(recipe(*asked, "--slurm", "partition=none", env=cluster), "sbatch refused")
+
+
+def test_a_cancelled_run_is_repeated(cluster, plain_corpus, tmp_path):
+    folders = ["--data", tmp_path / "data", "--exp", tmp_path / "exp"]
+    asked = ["--stage", 0, "--stop-stage", 1, "--corpus", plain_corpus, "--conditions", "clean"]
+    asked += [*folders, *ON_THE_CLUSTER]
+    command = ["bash", RUN, *map(str, asked)]
+    with subprocess.Popen(
+        command, env=os.environ | cluster, stderr=subprocess.PIPE, text=True
+    ) as program:
+        wait_for(lambda: run("squeue", "--noheader", env=cluster).stdout)
+        program.send_signal(signal.SIGTERM)
+        _, said = program.communicate(timeout=30)
+    assert program.returncode == 128 + signal.SIGTERM and "all jobs are cancelled" in said
+    wait_for(lambda: not run("squeue", "--noheader", env=cluster).stdout)
+    assert not (tmp_path / "data/test_clean/noisy.scp").exists()
+    result = recipe(*asked, env=cluster)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "data/test_clean/noisy.scp").exists()
+
+
+def test_a_part_is_every_nth_recording(prepared, tmp_path):
+    data = tmp_path / "data/test"
+    shutil.copytree(prepared / "test", data, ignore=shutil.ignore_patterns("noisy*", "noise.yaml"))
+    corrupt = ["python", LOCAL / "corrupt.py", "--no-audit"]
+    assert run(*corrupt, "--part", "2/3", data).returncode == 0
+    assert len(list(data.rglob("*.wav"))) == 1 and not (data / "noisy.scp").exists()
+    assert run(*corrupt, data).returncode == 0
+    assert (data / "noisy.made").read_bytes() == (prepared / "test/noisy.made").read_bytes()
+    assert not list(data.glob("noisy.made.*"))
+    refused = run(*corrupt, "--part", "4/3", data)
+    assert refused.returncode == 2 and "expected K/N with K from 1 to N" in refused.stderr
