@@ -99,6 +99,7 @@ alone_() { do_ python "$@"; }
 train_() {
     local launch=()
     [ "$ngpu" -eq 0 ] || launch=(-m accelerate.commands.launch --num_processes "$ngpu")
+    [ "$ngpu" -le 1 ] || launch+=(--multi_gpu)
     do_ python ${launch[@]+"${launch[@]}"} "$@"
 }
 then_() { :; }
@@ -106,6 +107,10 @@ finish_() { :; }
 # shellcheck disable=SC1091
 if [ "$cmd" = slurm ]; then . "$here/local/slurm.sh"; fi
 runs() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+if runs 2 && [ "$cmd" = local ] && [ "$ngpu" -gt 1 ] && [ -z "${ACCELERATE_USE_CPU:-}" ]; then
+    gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+    [ "$gpus" -ge "$ngpu" ] || die "--ngpu $ngpu: there are $gpus here: name no more, or set ACCELERATE_USE_CPU=true"
+fi
 
 if runs -1; then
     [ -n "$corpus" ] && [ "$corpus" != mini ] || die "stage -1 downloads VCTK 0.92: name the folder for it with --corpus DIR"

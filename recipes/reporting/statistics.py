@@ -25,8 +25,9 @@ NEEDED = ("noisy", "oracle_mag")
 CONDITIONS = ("clean", "zero", "scale", "add", "heavy", "mixed")  # in this order, others after them
 # PESQ: smaller differences are under the noise of the metric and of the draw of the test speakers
 TIE = 0.03
-# The same without the adversary, where that is not called as the model is and `_l1`
-BASELINES = {"metricgan": "l1_mrstft", "metricgan_l1": "l1"}
+# What a model differs from by one thing, where that is not called as the model is and `_l1`
+BASELINES = {"metricgan": "l1_mrstft", "metricgan_l1": "l1", "mrd": "l1_mrstft"}
+BASELINES |= {"grid": "pmsqe_l1", "grid_aligned": "grid"}
 # The columns of the tables
 SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")
 SI_SDR = "si_sdr"

@@ -48,6 +48,7 @@ train_() {
     local own=() word name=''
     for word in "$@"; do [ "$name" != --exp ] || break; name=$word; done # the folder of the run
     [ "$ngpu" -eq 0 ] || own=(-m accelerate.commands.launch --num_processes "$ngpu")
+    [ "$ngpu" -le 1 ] || own+=(--multi_gpu)
     # Two minutes before its time is over it is asked to save; then it starts again
     submit_ "train-$(basename "$word")" "$slurm_before" --signal=TERM@120 ${slurm_resources[@]+"${slurm_resources[@]}"} -- \
         python ${own[@]+"${own[@]}"} "$@"
