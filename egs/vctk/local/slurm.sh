@@ -59,7 +59,7 @@ cancel_() { [ ${#slurm_all[@]} -eq 0 ] || scancel "${slurm_all[@]}" 2>/dev/null 
 
 finish_() {
     [ ${#slurm_all[@]} -gt 0 ] || return 0
-    local queue id state failed='' log status
+    local queue id state failed='' log status ended=()
     declare -A last=()
     echo "slurm: ${#slurm_all[@]} jobs submitted; their logs are in $slurm_logs"
     while :; do
@@ -72,9 +72,9 @@ finish_() {
             state=${state:-ended}
             if [[ $state != "${last[$id]:-}" && ! $state =~ ^[0-9]+\ pending$ ]]; then echo "slurm: ${slurm_names[$id]} ($id): ${state//,/, }"; fi
             last[$id]=$state
-            for status in "$slurm_logs/${slurm_names[$id]}-$id"*.status; do
-                [ ! -f "$status" ] || [[ $(cat "$status") == [03] ]] || failed=${failed:-$status}
-            done
+            while read -r status; do
+                [[ $(cat "$status") == [03] ]] || failed=${failed:-$status}
+            done < <(ended_ "$id")
         done
         [ -z "$failed" ] && [ -n "$left" ] || break
         wait_ 2
@@ -85,11 +85,18 @@ finish_() {
         die "--cmd slurm: $(basename "${failed%.status}") ended with exit status $(cat "$failed"): $(sed -n 's/^error: //p' "$log" | tail -n 1) ($log)"
     fi
     for id in "${slurm_all[@]}"; do
-        set -- "$slurm_logs/${slurm_names[$id]}-$id"*.status
-        [ -f "$1" ] || die "--cmd slurm: ${slurm_names[$id]} ($id) was cancelled, or never began: the same command goes on from here"
-        ! grep -qx 3 "$@" || incomplete=yes
+        for _ in {1..30}; do # a file system may show late what another node has written
+            mapfile -t ended < <(ended_ "$id")
+            [ ${#ended[@]} -eq 0 ] && [[ $(squeue --noheader --states=all --jobs="$id" --format=%T 2>/dev/null) != *CANCELLED* ]] || break
+            wait_ 2
+        done
+        [ ${#ended[@]} -gt 0 ] || die "--cmd slurm: ${slurm_names[$id]} ($id) was cancelled, or never began: the same command goes on from here"
+        ! grep -qx 3 "${ended[@]}" || incomplete=yes
         [ "${slurm_names[$id]}" != report ] || sed 1d "$slurm_logs/report-$id.log" # the tables
     done
     slurm_all=() slurm_step=() slurm_before=''
+}
+ended_() { # JOB: the files with the exit status of its tasks
+    find "$slurm_logs" -size +0 \( -name "*-$1.status" -o -name "*-$1_*.status" \) 2>/dev/null
 }
 wait_() { sleep "$1" & child=$!; wait "$child" || true; child=''; }
