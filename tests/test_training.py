@@ -1044,7 +1044,10 @@ def test_a_model_leads_back_to_its_inputs(prepared, tiny_experiment, tmp_path, i
     assert "note: 4 of these no longer match" in result.stderr
     assert "✓" not in cli("explain", "--data", tmp_path, model).stdout.split("noise")[0]
     one_error_line(cli("explain", tmp_path), "is no model directory")
-    assert "not noted" in cli("explain", "boxed").stdout
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"origin": None}))
+    assert "not noted" in cli("explain", model).stdout  # one of before this was noted
+    assert "✓ weights" in cli("explain", "boxed").stdout
 
 
 def test_a_teacher_is_followed(
