@@ -254,6 +254,8 @@ def test_help_names_every_option(tmp_path):
         "--seeds",
         "--ngpu",
         "--nj",
+        "--cmd",
+        "--slurm",
     ):
         assert option in result.stdout
 

@@ -27,7 +27,8 @@ _EXPONENT = 0.3  # of the compression of what the network sees
 class Generator(contract.Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    sample_rate: Hz. n_fft, hop_length: of the STFT, in samples. width: channels of a strip.
+    sample_rate: Hz. n_fft, hop_length: of the STFT, in samples. width: channels of a strip, a
+    multiple of 4.
     blocks: of convolution and exchange; the three frames that block i sees lie 2^(i mod dilations)
     apart. reach: bins and frames each side that the filter of an output bin
     holds. level_ms: each side, over which the local level is taken. dropout: share of the hidden
@@ -47,6 +48,8 @@ class Generator(contract.Generator):
         dropout: float = 0.0,
     ):
         super().__init__()
+        if width % 4:  # what a block exchanges is a quarter
+            raise ValueError(f"width must be a multiple of 4, found {width}")
         self.stft = STFT(n_fft, hop_length)
         self.strip, self.reach = n_fft // hop_length, reach
         self.strips = -(-self.stft.bins // self.strip)

@@ -19,6 +19,7 @@ while read -r option; do
 done < <(sed -E 's/,([a-z-]+(=|,|$))/\n\1/g' <<<"$slurm")
 slurm_all=() slurm_step=() slurm_before='' # ids: of all jobs, of this step's, and of the step's before, joined by colons
 declare -A slurm_names=()
+rm -f "$slurm_logs"/*.status # of an earlier run; another cluster counts its jobs from 1 again
 
 submit_() { # NAME WAIT_FOR [SBATCH OPTION...] -- PROGRAM ARGUMENT...: sets $id
     local name=$1 before=$2 options=() log
