@@ -111,6 +111,9 @@ def test_one_that_fails_ends_all_with_its_line(cluster, prepared, tmp_path):
     one_error_line(result, "train-l1", "exit status 1", "not finite", "optimizer.lr")
     wait_for(lambda: not run("squeue", "--noheader", env=cluster).stdout)
     one_error_line(recipe(*asked, "--slurm", "partition=none", env=cluster), "sbatch refused")
+    one_error_line(recipe(*asked, "--slurm", "time=9,nodes=2", env=cluster), "needs --ngpu")
+    nowhere = {"SLURM_CONF": str(tmp_path / "none.conf")}
+    one_error_line(recipe(*asked, env=nowhere), "squeue finds no Slurm", "--cmd local")
 
 
 def test_a_cancelled_run_is_repeated(cluster, plain_corpus, tmp_path):

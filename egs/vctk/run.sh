@@ -109,7 +109,7 @@ if [ "$cmd" = slurm ]; then . "$here/local/slurm.sh"; fi
 runs() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 if runs 2 && [ "$cmd" = local ] && [ "$ngpu" -gt 1 ] && [ -z "${ACCELERATE_USE_CPU:-}" ]; then
     gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
-    [ "$gpus" -ge "$ngpu" ] || die "--ngpu $ngpu: there are $gpus here: name no more, or set ACCELERATE_USE_CPU=true"
+    [ "$gpus" -ge "$ngpu" ] || die "--ngpu $ngpu: there are $gpus GPUs here: set --ngpu $gpus, or ACCELERATE_USE_CPU=true"
 fi
 
 if runs -1; then

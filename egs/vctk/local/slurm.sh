@@ -7,7 +7,9 @@
 #   train_ PROGRAM ARGUMENT...   one job that starts again where it stopped when it was preempted, with --slurm's resources
 #   then_                        what follows begins when all jobs so far have succeeded
 #   finish_                      wait for all of them, and say what becomes of them
+queue_() { squeue --noheader --array --user="$(id -un)" --format='%F %T' 2>/dev/null; }
 command -v sbatch >/dev/null || die "--cmd slurm: there is no sbatch here: start it where Slurm's jobs are submitted"
+queue_ >/dev/null || die "--cmd slurm: squeue finds no Slurm: start it where jobs are submitted, set SLURM_CONF, or use --cmd local"
 slurm_logs=$exp/slurm slurm_options=() slurm_resources=()
 while read -r option; do
     case $option in
@@ -16,7 +18,10 @@ while read -r option; do
         [a-z]*) slurm_options+=("--$option") ;;
         *) die "--slurm: expected KEY=VALUE,KEY=VALUE as sbatch has them, such as partition=gpu,time=8:00:00; found \"$option\"" ;;
     esac
-done < <(sed -E 's/,([a-z-]+(=|,|$))/\n\1/g' <<<"$slurm")
+done < <(sed -E 's/,[[:space:]]*([a-z-]+=|exclusive(,|$))/\n\1/g' <<<"$slurm") # a comma may also be within a value
+several=' --nodes=([2-9]|[1-9][0-9])'
+[[ ! " ${slurm_resources[*]-} " =~ $several || $ngpu -gt 1 ]] ||
+    die "--slurm: nodes=... needs --ngpu with the processes of all nodes together"
 slurm_all=() slurm_step=() slurm_before='' # ids: of all jobs, of this step's, and of the step's before, joined by colons
 declare -A slurm_names=()
 rm -f "$slurm_logs"/*.status # of an earlier run; another cluster counts its jobs from 1 again
@@ -33,7 +38,7 @@ submit_() { # NAME WAIT_FOR [SBATCH OPTION...] -- PROGRAM ARGUMENT...: sets $id
         ${before:+--dependency=afterok:$before} ${slurm_options[@]+"${slurm_options[@]}"} ${options[@]+"${options[@]}"} \
         "$here/local/slurm_job.sh" "$here/local/slurm_job.sh" "$slurm_logs/$name" "$@" 2>"$slurm_logs/sbatch.err") || {
         cancel_
-        die "--cmd slurm: sbatch refused $name: $(head -n 1 "$slurm_logs/sbatch.err")"
+        die "--cmd slurm: sbatch refused $name: $(tail -n 1 "$slurm_logs/sbatch.err")"
     }
     id=${id%%;*} slurm_all+=("$id") slurm_names[$id]=$name
 }
@@ -65,7 +70,7 @@ finish_() {
     echo "slurm: ${#slurm_all[@]} jobs submitted; their logs are in $slurm_logs"
     while :; do
         if [ -n "$stopped" ]; then cancel_; echo "slurm: all jobs are cancelled" >&2; exit $((128 + stopped)); fi
-        queue=$(squeue --noheader --array --user="$(id -un)" --format='%F %T' 2>/dev/null) || { wait_ 5; continue; }
+        queue=$(queue_) || { wait_ 5; continue; } # Slurm may be restarting
         local left=''
         for id in "${slurm_all[@]}"; do
             state=$(awk -v id="$id" '$1 == id {n[tolower($2)]++} END {for (s in n) print n[s], s}' <<<"$queue" | sort -k 2 -r | paste -sd,)
