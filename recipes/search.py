@@ -2,12 +2,14 @@
 """Search the settings of an experiment for the best PESQ on dev, with optuna.
 
     python recipes/search.py SPACE.yaml [--data DIR] [--out DIR] [--workers N] [--storage URL]
+                                        [--cmd local|slurm] [--slurm KEY=VALUE,...]
 
 recipes/searches/ has questions to start from. A trial is train.py in a process and a directory of
 its own; it reports PESQ at every validation, and is stopped where it lies below the median of the
 others. Test data are never read. The same command again goes on, with the trials of a worker that
 was killed first. Any number of workers share a study: on this machine by a file, DIR/study.db; on
-others, which see DIR and DATA, by the database at URL (postgresql://..., mysql://...).
+others, which see DIR and DATA, by the database at URL (postgresql://..., mysql://...). With --cmd
+slurm they are an array job.
 
 It leaves in DIR: best.yaml, an experiment; trials.csv; search.html, with pictures.
 """
@@ -30,13 +32,15 @@ from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.terminal import program, say
+from searching import cluster
 from searching import trial as trials
 from searching.space import Space, names
 
 ROOT = Path(__file__).resolve().parents[1]
 _HEARTBEAT_S, _STALE_S = 10, 40  # a worker that has been silent for so long is dead
 _WAIT_S, _LOOK_S = 5.0, 0.2
-_PLACE = "GAN_DENOISE_SEARCH_WORKER"  # which of --workers this process is
+_PLACE = "GAN_DENOISE_SEARCH_WORKER"  # which of --workers this process is, or that the task says it
+_TASK = "SLURM_ARRAY_TASK_ID"
 _FAILURES = 3  # in a row, from the start, are no bad luck
 
 
@@ -48,27 +52,45 @@ def main() -> int:
         "--data", type=Path, default=ROOT / "egs/vctk/data", help="folder with train and dev"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="egs/vctk/exp/search_NAME")
-    parser.add_argument("--workers", type=int, default=1, help="trials at a time, here (1)")
+    parser.add_argument("--workers", type=int, default=1, help="trials at a time (1)")
     parser.add_argument("--storage", metavar="URL", help="of a database (a file in DIR)")
+    parser.add_argument("--cmd", choices=("local", "slurm"), default="local", help="(local)")
+    parser.add_argument(
+        "--slurm", default="", metavar="KEY=VALUE,...", help="what sbatch shall know of a worker"
+    )
     arguments = parser.parse_args()
     if arguments.workers < 1:
         parser.error("--workers: expected a whole number from 1")
     out = arguments.out or ROOT / "egs/vctk/exp" / f"search_{arguments.space.stem}"
     space = Space.read(arguments.space, ROOT / "recipes/experiments")
-    if _PLACE not in os.environ:
+    place = worker_place()
+    if not place:
         trials.check([str(space.experiment), *space.overrides(space.corner())])
+    options = cluster.sbatch_options(arguments.slurm)
+    if options and arguments.cmd == "local":
+        raise InputError("--slurm: has no effect without --cmd slurm")
     if not (arguments.data / "train").is_dir():
         raise InputError(f"{arguments.data}: has no train: run stages 0 and 1, or name a --data")
     trials.listen()
     out.mkdir(parents=True, exist_ok=True)
     url = arguments.storage or f"sqlite:///{out.resolve()}/study.db"
-    study = open_study(url, arguments.space.stem, space, place=int(os.environ.get(_PLACE, 0)))
-    threads = max(1, len(os.sched_getaffinity(0)) // arguments.workers)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of each training
-    if _PLACE in os.environ:
-        work(study, space, arguments.data, out)
+    study = open_study(url, arguments.space.stem, space, place)
+    if not place and arguments.cmd == "slurm":
+        work_on_the_cluster(study, space, arguments.workers, options, out)
+        finish(study, space, out)
         return 0
-    helpers = [start_worker(place) for place in range(1, arguments.workers)]
+    if _TASK in os.environ and place:
+        threads = int(os.environ.get("SLURM_CPUS_PER_TASK", 1))
+    else:
+        threads = max(1, len(os.sched_getaffinity(0)) // arguments.workers)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of each training
+    if place:
+        try:
+            work(study, space, arguments.data, out)
+        except KeyboardInterrupt:
+            return trials.INTERRUPTED  # slurm_job.sh queues it again
+        return 0
+    helpers = [start_worker(number) for number in range(1, arguments.workers)]
     try:
         work(study, space, arguments.data, out)
         while any(helper.poll() is None for helper in helpers):
@@ -83,12 +105,51 @@ def main() -> int:
     return 0
 
 
+def worker_place() -> int:
+    """Which of the workers this process is, from 1; 0 for the one that was started by hand."""
+    written = os.environ.get(_PLACE, "0")
+    return int(os.environ[_TASK] if written == _TASK else written)
+
+
+def work_on_the_cluster(
+    study: optuna.Study, space: Space, workers: int, options: list[str], out: Path
+) -> None:
+    """Workers as an array job; this process waits, and tells what comes of it. Raises InputError
+    where they end too early.
+    """
+    name, logs = f"search-{study.study_name}", out / "slurm"
+    told = {trial.number for trial in study.get_trials() if is_finished(trial)}
+    if len(told) >= space.trials:
+        return
+    job = cluster.submit(name, workers, options, logs, **{_PLACE: _TASK})
+    say(f"slurm: {workers} workers are the tasks of job {job}; their logs are in {logs}")
+    try:
+        queued = True
+        while queued:
+            queued = cluster.is_queued(job)  # before the last look
+            known = study.get_trials()
+            for trial in known:
+                if is_finished(trial) and trial.number not in told:
+                    told.add(trial.number)
+                    say(progress_line(study, trial, space.trials))
+            if queued and trials.stop.wait(_WAIT_S):
+                raise KeyboardInterrupt
+    finally:
+        cluster.cancel(job)
+    if len(told) < space.trials:
+        raise InputError(
+            f"--cmd slurm: the workers have ended after {len(told)} of {space.trials} trials:"
+            f" {cluster.last_error(logs, name, job)}"
+        )
+
+
 def start_worker(place: int) -> subprocess.Popen:
     """The same command, as a worker that writes no report."""
-    return subprocess.Popen([sys.executable, *sys.argv], env=os.environ | {_PLACE: str(place)})
+    command = [sys.executable, *sys.orig_argv[1:]]
+    return subprocess.Popen(command, env=os.environ | {_PLACE: str(place)})
 
 
-def open_study(url: str, name: str, space: Space, *, place: int) -> optuna.Study:
+def open_study(url: str, name: str, space: Space, place: int) -> optuna.Study:
     """The study at a database's address, made where there is none. Raises InputError."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

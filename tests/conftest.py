@@ -7,8 +7,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +177,38 @@ adversary:
   segment_s: 0.25
 """
     return experiment_file(tmp_path / "tiny_gan.yaml", f"{TINY}{adversary}")
+
+
+def wait_for(condition, seconds: float = 60.0):
+    """What `condition` says, once it is true."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def queued(cluster, name: str, state: str) -> str:
+    """The id of the job with this name and state, or nothing."""
+    command = ["squeue", "--noheader", f"--name={name}", f"--states={state}", "--format=%A"]
+    return run(*command, env=cluster).stdout.split("\n")[0]
+
+
+installed = all(shutil.which(name) for name in ("slurmctld", "slurmd", "munged"))
+if not installed and os.environ.get("CI"):
+    pytest.fail(
+        "the tests of Slurm need Debian's packages slurm-wlm and munge, as .ci/run installs"
+    )
+needs_slurm = pytest.mark.skipif(
+    not installed or os.geteuid() != 0, reason="needs root, slurm-wlm and munge"
+)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """The environment of a cluster's user."""
+    folder = tmp_path_factory.mktemp("slurm")
+    started = run("bash", ROOT / "tests/slurm.sh", "start", folder)
+    assert started.returncode == 0, started.stderr
+    yield {"SLURM_CONF": str(folder / "slurm.conf")}
+    run("bash", ROOT / "tests/slurm.sh", "stop", folder)

@@ -16,7 +16,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from conftest import ROOT, one_error_line, run
+from conftest import ROOT, needs_slurm, one_error_line, queued, run, wait_for
 from gan_denoise.config import dump_yaml, load_experiment
 from gan_denoise.errors import InputError
 from reporting import study as report
@@ -127,6 +127,32 @@ def test_a_trial_whose_worker_ended_is_taken_up_again(search, tmp_path, number):
         ["0000", "0001"],
         ["0000", "0002"],
     )
+
+
+@needs_slurm
+def test_workers_are_an_array_job_of_slurm(search, cluster, tmp_path):
+    """One of which is queued again in the middle of a trial, by an administrator."""
+    path = space(tmp_path / "a.yaml", trials=4, settings={"gain_db": [0.5, 1.0]})
+    command, out = search(path, "--workers", 2, "--cmd", "slurm"), tmp_path / "out"
+    with subprocess.Popen(
+        command, env=os.environ | cluster, stderr=subprocess.PIPE, text=True
+    ) as program:
+        wait_for((out / "trials/0000/log.jsonl").exists)
+        task = queued(cluster, "search-a", "RUNNING")
+        assert run("scontrol", "requeue", task, env=cluster).returncode == 0
+        _, said = program.communicate(timeout=120)
+    assert program.returncode == 0, said
+    assert "2 workers are the tasks of job" in said and "4/4 trials" in said
+    assert len(rows(out)) >= 4 and "resumed" in {row["state"] for row in rows(out)}
+    logs = [path.read_text() for path in (out / "slurm").glob("search-a-*.log")]
+    assert len(logs) == 2 and sum("start 2" in log for log in logs) == 1
+
+    again = run(*command, env=cluster)  # begins no job
+    assert again.returncode == 0 and "slurm: " not in again.stderr
+    bad = search(space(tmp_path / "bad.yaml", seed=7), "--cmd", "slurm")
+    one_error_line(run(*bad, env=cluster), "after 0 of 12 trials", "no such thing", "search-bad-")
+    one_error_line(run(*bad, "--slurm", "partition=none", env=cluster), "sbatch refused search-bad")
+    one_error_line(run(*bad, "--slurm", "nodes=2", env=cluster), "one process on one node")
 
 
 def test_the_page_says_what_matters():

@@ -6,57 +6,22 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
-import pytest
+from conftest import LOCAL, ROOT, needs_slurm, one_error_line, queued, run, wait_for
 
-from conftest import LOCAL, ROOT, one_error_line, run
-
-RUN, CLUSTER = ROOT / "egs/vctk/run.sh", Path(__file__).with_name("slurm.sh")
+RUN = ROOT / "egs/vctk/run.sh"
 TINY = (
     "steps=6 warm_start_steps=3 discriminator_steps=2 batch_size=2 segment_s=0.5 workers=0"
     " checkpoint_every=2 validate_utterances=1 generator.width=8 generator.blocks=1"
 )
 ON_THE_CLUSTER = ["--cmd", "slurm", "--nj", "2"]
 
-installed = all(shutil.which(name) for name in ("slurmctld", "slurmd", "munged"))
-if not installed and os.environ.get("CI"):
-    pytest.fail(
-        "the tests of Slurm need Debian's packages slurm-wlm and munge, as .ci/run installs"
-    )
-pytestmark = pytest.mark.skipif(
-    not installed or os.geteuid() != 0, reason="needs root, slurm-wlm and munge"
-)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """The environment of a cluster's user."""
-    folder = tmp_path_factory.mktemp("slurm")
-    started = run("bash", CLUSTER, "start", folder)
-    assert started.returncode == 0, started.stderr
-    yield {"SLURM_CONF": str(folder / "slurm.conf")}
-    run("bash", CLUSTER, "stop", folder)
+pytestmark = needs_slurm
 
 
 def recipe(*options, **others):
     return run("bash", RUN, *options, **others)
-
-
-def wait_for(condition, seconds: float = 60.0):
-    """What `condition` says, once it is true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
-
-
-def queued(cluster, name: str, state: str) -> str:
-    """The id of the job with this name and state, or nothing."""
-    command = ["squeue", "--noheader", f"--name={name}", f"--states={state}", "--format=%A"]
-    return run(*command, env=cluster).stdout.split("\n")[0]
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
