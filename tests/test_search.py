@@ -150,7 +150,7 @@ def test_workers_are_an_array_job_of_slurm(search, cluster, tmp_path):
     again = run(*command, env=cluster)  # begins no job
     assert again.returncode == 0 and "slurm: " not in again.stderr
     bad = search(space(tmp_path / "bad.yaml", seed=7), "--cmd", "slurm")
-    one_error_line(run(*bad, env=cluster), "after 0 of 12 trials", "no such thing", "search-bad-")
+    one_error_line(run(*bad, env=cluster), "after 3 of 12 trials", "no such thing", "search-bad-")
     one_error_line(run(*bad, "--slurm", "partition=none", env=cluster), "sbatch refused search-bad")
     one_error_line(run(*bad, "--slurm", "nodes=2", env=cluster), "one process on one node")
 
