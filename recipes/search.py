@@ -163,9 +163,8 @@ def open_study(url: str, name: str, space: Space, place: int) -> optuna.Study:
             heartbeat_stale_trial_callback=retry,
         )
     except ImportError as error:
-        raise InputError(
-            f"{shown}: its driver is missing ({error.name}): pip install it"
-        ) from error
+        missing = error.__cause__ or error  # optuna's own names no module
+        raise InputError(f"{shown}: its driver is missing ({missing}): pip install it") from error
     except Exception as error:  # of SQLAlchemy and of each driver
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{shown}: cannot be used as a study's database: {reason}") from error
