@@ -100,6 +100,20 @@ def test_a_cancelled_run_is_repeated(cluster, plain_corpus, tmp_path):
     assert (tmp_path / "data/test_clean/noisy.scp").exists()
 
 
+def test_a_training_that_was_cancelled_does_not_come_back(cluster, prepared, tmp_path):
+    command = ["bash", RUN, "--stage", 2, "--stop-stage", 2, "--conditions", "", "--data", prepared]
+    command += ["--exp", tmp_path, "--experiments", "l1", *ON_THE_CLUSTER]
+    command += ["--train-opts", f"{TINY} steps=100000"]
+    with subprocess.Popen(
+        [*map(str, command)], env=os.environ | cluster, stderr=subprocess.DEVNULL
+    ) as program:
+        wait_for((tmp_path / "l1/checkpoint.pt").exists)
+        program.send_signal(signal.SIGTERM)
+    wait_for(lambda: not run("squeue", "--noheader", env=cluster).stdout)
+    (log,) = (tmp_path / "slurm").glob("train-l1-*.log")
+    assert "interrupted" in log.read_text()
+
+
 def test_a_part_is_every_nth_recording(prepared, tmp_path):
     data = tmp_path / "data/test"
     shutil.copytree(prepared / "test", data, ignore=shutil.ignore_patterns("noisy*", "noise.yaml"))

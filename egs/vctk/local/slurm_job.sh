@@ -36,7 +36,10 @@ wait "$step"
 status=$?
 while kill -0 "$step" 2>/dev/null; do wait "$step"; status=$?; done
 if [ "$status" -eq 75 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
+    # What was cancelled must not come back; what was preempted is queued again by Slurm itself
+    own=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+    own=${own:-$SLURM_JOB_ID} # not the id alone: an array's is that of one of its tasks as well
+    if [ "$(squeue --noheader --jobs="$own" --format=%T)" = RUNNING ]; then scontrol requeue "$own"; fi
     exit 75
 fi
 echo "$status" >"$log.status"
