@@ -6,7 +6,7 @@
 
 The same command again resumes. SIGTERM or Ctrl-C saves and leaves with exit status 75. `init=DIR`
 starts from the weights of a model directory (fine-tuning). Read it from top to bottom: the setup,
-the loop, the small print.
+the loop, an update, the small print.
 """
 
 from __future__ import annotations
@@ -103,7 +103,6 @@ def train(
     stop, leader = StopSignal(accelerator), accelerator.is_main_process
     seed, schedule = experiment.seed, Schedule.of(experiment)
     models = Models(accelerator, experiment, schedule, corpus.sample_rate)
-    generator, adversary, critic = models.generator, models.adversary, models.critic
 
     # Where it stands
     if leader and exp.is_dir():  # a refused command makes none
@@ -125,8 +124,8 @@ def train(
     check_agreement(stands.update, accelerator, exp)
     draws = Draws(corpus, experiment, schedule, accelerator)
     owned.callback(draws.close)
-    if critic:
-        owned.callback(critic.close)
+    if models.critic:
+        owned.callback(models.critic.close)
     if leader:
         owned.enter_context(owning(exp))
         splits = {"train": corpus.train, "dev": corpus.dev}
@@ -157,39 +156,7 @@ def train(
         )
         # For dropout
         torch.manual_seed(random_number(seed, *schedule.draw(update), accelerator.process_index))
-        measures: dict[str, torch.Tensor] = {}
-        rates: dict[str, float] = {}
-
-        # The discriminators; a critic will learn when PESQ is known
-        with torch.set_grad_enabled(phase != "discriminator"):
-            enhanced = (models.bare_generator if phase == "discriminator" else generator)(noisy)
-        if adversary and phase != "reconstruction":
-            shown = adversary.excerpts(update, clean, enhanced, noisy)
-            measures |= adversary.learn(update - schedule.warm_start, *shown)
-            rates["discriminator_lr"] = adversary.optimizer.param_groups[0]["lr"]
-        if critic and phase != "reconstruction":
-            asked = critic.ask(clean, enhanced)
-
-        # The generator
-        if phase != "discriminator":
-            rates["lr"] = set_learning_rate(
-                models.optimizer, step, schedule.steps, experiment.optimizer
-            )
-            terms = models.terms(enhanced, clean, noisy)
-            if adversary and phase == "gan":
-                terms |= adversary.terms(*shown)
-            if critic and phase == "gan":
-                terms |= critic.terms(asked)
-            loss = weighted_sum(terms, models.weights(phase))
-            models.optimizer.zero_grad()
-            accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(generator.parameters(), experiment.clip_norm)
-            models.optimizer.step()
-            models.ema.update_parameters(models.bare_generator)
-            own = {"gradient_norm": norm, "level": level(enhanced, clean)}
-            measures |= {"loss": loss.detach(), **terms, **own}
-        if critic and phase != "reconstruction":
-            measures |= critic.learn(update - schedule.warm_start, asked)
+        measures, rates = learn(accelerator, models, experiment, schedule, update, clean, noisy)
         decisive = [
             value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))
         ]
@@ -232,6 +199,54 @@ def train(
         logbook.save_model("model", models.averaged, schedule.steps)
         logbook.close("finished", schedule.updates)
     return 0
+
+
+def learn(
+    accelerator: Accelerator,
+    models: Models,
+    experiment: Experiment,
+    schedule: Schedule,
+    update: int,
+    clean: torch.Tensor,
+    noisy: torch.Tensor,
+) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """One update, on a batch (B, 1, T): what was measured, and the learning rates."""
+    phase, step = schedule.phase(update), schedule.step(update)
+    generator, adversary, critic = models.generator, models.adversary, models.critic
+    measures: dict[str, torch.Tensor] = {}
+    rates: dict[str, float] = {}
+
+    # The discriminators; a critic will learn when PESQ is known
+    with torch.set_grad_enabled(phase != "discriminator"):
+        enhanced = (models.bare_generator if phase == "discriminator" else generator)(noisy)
+    if adversary and phase != "reconstruction":
+        shown = adversary.excerpts(update, clean, enhanced, noisy)
+        measures |= adversary.learn(update - schedule.warm_start, *shown)
+        rates["discriminator_lr"] = adversary.optimizer.param_groups[0]["lr"]
+    if critic and phase != "reconstruction":
+        asked = critic.ask(clean, enhanced)
+
+    # The generator
+    if phase != "discriminator":
+        rates["lr"] = set_learning_rate(
+            models.optimizer, step, schedule.steps, experiment.optimizer
+        )
+        terms = models.terms(enhanced, clean, noisy)
+        if adversary and phase == "gan":
+            terms |= adversary.terms(*shown)
+        if critic and phase == "gan":
+            terms |= critic.terms(asked)
+        loss = weighted_sum(terms, models.weights(phase))
+        models.optimizer.zero_grad()
+        accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(generator.parameters(), experiment.clip_norm)
+        models.optimizer.step()
+        models.ema.update_parameters(models.bare_generator)
+        own = {"gradient_norm": norm, "level": level(enhanced, clean)}
+        measures |= {"loss": loss.detach(), **terms, **own}
+    if critic and phase != "reconstruction":
+        measures |= critic.learn(update - schedule.warm_start, asked)
+    return measures, rates
 
 
 def open_logbook(

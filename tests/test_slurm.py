@@ -77,7 +77,10 @@ def test_one_that_fails_ends_all_with_its_line(cluster, prepared, tmp_path):
     wait_for(lambda: not run("squeue", "--noheader", env=cluster).stdout)
     one_error_line(recipe(*asked, "--slurm", "partition=none", env=cluster), "sbatch refused")
     one_error_line(recipe(*asked, "--slurm", "time=9,nodes=2", env=cluster), "needs --ngpu")
-    nowhere = {"SLURM_CONF": str(tmp_path / "none.conf")}
+    (tmp_path / "bad.conf").write_text(
+        "no such key\n"
+    )  # where there is none squeue tries for a minute
+    nowhere = {"SLURM_CONF": str(tmp_path / "bad.conf")}
     one_error_line(recipe(*asked, env=nowhere), "squeue finds no Slurm", "--cmd local")
 
 
