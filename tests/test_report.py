@@ -34,7 +34,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
 
 def test_an_estimate_is_a_mean_over_speakers():
     found = estimate({"a": [1.0] * 9, "b": [3.0]})
-    assert found.mean == 2.0 and (found.low, found.high) == (1.0, 3.0)
+    assert found == pytest.approx((2.0, 1.0, 3.0))
     assert estimate({"a": [0.5, 0.5], "b": [0.5]}) == (0.5, 0.5, 0.5)
 
 

@@ -350,7 +350,7 @@ def _values(rows: Iterable[dict], metric: str) -> dict[tuple[str, str], float]:
     for row in rows:
         values.setdefault((row["spk_id"], row["utt_id"]), []).append(row.get(metric))
     known = {key: [value for value in own if value is not None] for key, own in values.items()}
-    return {key: float(np.mean(own)) for key, own in known.items() if len(own) == len(values[key])}
+    return {key: sum(own) / len(own) for key, own in known.items() if len(own) == len(values[key])}
 
 
 def _in_all(values: Iterable[Mapping[tuple[str, str], float]]) -> set[tuple[str, str]]:
