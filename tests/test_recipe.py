@@ -8,6 +8,8 @@ import functools
 import hashlib
 import http.server
 import os
+import subprocess
+import sys
 import threading
 import venv
 import zipfile
@@ -205,6 +207,37 @@ def test_a_moved_repository_mends_its_environment_without_a_network(tmp_path):
     assert result.stdout.splitlines() == [f"{new}/small.py", f"{new}/.venv"], result.stderr
     assert f"was made as {old}/.venv" in result.stderr
     assert not run(*source, cwd=new, env=offline).stderr  # mended once
+
+
+def test_two_first_commands_make_one_environment(tmp_path):
+    """The second waits. A stand-in for python makes environments that hold only itself."""
+    (tmp_path / "egs/vctk").mkdir(parents=True)
+    (tmp_path / "egs/vctk/path.sh").write_bytes((ROOT / "egs/vctk/path.sh").read_bytes())
+    (tmp_path / "requirements.lock").write_text("")
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        f'case "$1 $2" in "- ") exec {sys.executable} - ;; "-m venv") ;; *) exit 0 ;; esac\n'
+        f"echo made >>{tmp_path}/calls && sleep 0.5\n"
+        'mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && : >"$3/bin/activate"\n'
+    )
+    python.chmod(0o755)
+    command = ["bash", "-c", ". egs/vctk/path.sh && echo ready"]
+    both = [
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHON": str(python)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=60) for process in both]
+    assert [output for output, _ in said] == ["ready\n"] * 2, said
+    assert sum("Waiting for another command" in errors for _, errors in said) == 1, said
+    assert (tmp_path / "calls").read_text() == "made\n"
 
 
 def test_bad_noise_is_said_before_the_work(tmp_path):

@@ -2,7 +2,7 @@
 #   PYTHON=python3.12 chooses the interpreter; pip's environment variables (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are honoured.
 
 gan_denoise_environment() {
-    local root venv lock stamp python pip old made_at
+    local root venv lock stamp python old made_at
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." >/dev/null && pwd) || return 1
     venv=$root/.venv lock=$root/requirements.lock
     stamp=$venv/installed-$(cksum <"$lock" | tr ' ' '-') || return 1
@@ -36,23 +36,39 @@ EOF
             echo "error: no C compiler with Python's headers, which the package pesq needs: install them (Debian: gcc python3-dev)" >&2
             return 1
         fi
-        echo "Making the environment $venv with the versions of requirements.lock." >&2
-        echo "  pip will fetch about 0.5 GB with a CPU build of torch; on Linux pip's default is a CUDA build, about 3.5 GB." >&2
-        echo "  For a CPU build, set PIP_EXTRA_INDEX_URL to the CPU index that pytorch.org/get-started names, and start again." >&2
-        "$python" -m venv "$venv" || return 1
-        pip=("$venv/bin/python" -m pip install --disable-pip-version-check)
-        if [ ! -t 2 ]; then pip+=(--quiet); echo "  A few minutes without a word follow." >&2; fi
-        if ! "${pip[@]}" -r "$lock" || ! "${pip[@]}" --no-deps --no-build-isolation -e "$root"; then
-            echo "error: pip could not install requirements.lock (its message is above): is there a network, or a PIP_INDEX_URL?" >&2
-            return 1
-        fi
-        rm -f "$venv"/installed-*
-        printf '%s\n' "$venv" >"$stamp"
+        # the lock outlives the python that takes it: fd 9 is the shell's
+        mkdir -p "$venv" && (
+            "$python" - <<'EOF' || exit 1
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("Waiting for another command, which is making the environment.", file=sys.stderr)
+    fcntl.flock(9, fcntl.LOCK_EX)
+EOF
+            [ -f "$stamp" ] || gan_denoise_made "$python" "$venv" "$root" "$lock" "$stamp"
+        ) 9>"$venv/making" || return 1
     fi
     # shellcheck disable=SC1091
     . "$venv/bin/activate"
     export VIRTUAL_ENV=$venv # a name with quotes is not whole in there
     case $PATH in "$venv/bin:"*) ;; *) PATH=$venv/bin:$PATH ;; esac
+}
+
+# PYTHON VENV ROOT LOCK STAMP: installs what LOCK names; of two first commands the second waits for the first
+gan_denoise_made() {
+    local pip=("$2/bin/python" -m pip install --disable-pip-version-check)
+    echo "Making the environment $2 with the versions of requirements.lock." >&2
+    echo "  pip will fetch about 0.5 GB with a CPU build of torch; on Linux pip's default is a CUDA build, about 3.5 GB." >&2
+    echo "  For a CPU build, set PIP_EXTRA_INDEX_URL to the CPU index that pytorch.org/get-started names, and start again." >&2
+    "$1" -m venv "$2" || return 1
+    if [ ! -t 2 ]; then pip+=(--quiet); echo "  A few minutes without a word follow." >&2; fi
+    if ! "${pip[@]}" -r "$4" || ! "${pip[@]}" --no-deps --no-build-isolation -e "$3"; then
+        echo "error: pip could not install requirements.lock (its message is above): is there a network, or a PIP_INDEX_URL?" >&2
+        return 1
+    fi
+    rm -f "$2"/installed-*
+    printf '%s\n' "$2" >"$5"
 }
 
 # VENV ROOT: activate, the installed programs and the package's own place get the new paths, without a network
