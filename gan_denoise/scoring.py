@@ -60,7 +60,12 @@ def score(
     waiting = iter(pairs)
     pair = next(waiting, None)
     for outcome in workers.each(
-        _score_group, tasks, jobs=jobs, timeout_s=_TIMEOUT_S, always_isolated=True
+        _score_group,
+        tasks,
+        jobs=jobs,
+        timeout_s=_TIMEOUT_S,
+        always_isolated=True,
+        imports_program=False,
     ):
         scored, group = outcome.item
         reason = outcome.reason

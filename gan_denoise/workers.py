@@ -43,7 +43,8 @@ _KILLED = {
 }
 _KILLED |= {255}  # what multiprocessing says when the server is gone, which would know
 
-_PRELOADED = ["__main__"]
+_PRELOADED: list[str] = []
+_hiding = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def each(
     jobs: int,
     timeout_s: float | None = None,
     always_isolated: bool = False,
+    imports_program: bool = True,
 ) -> Iterator[Outcome]:
     """Call function(item) for every item; yields an Outcome per item, in order of completion.
 
@@ -80,6 +82,7 @@ def each(
     the worker and an item that takes longer than timeout_s become reasons, so that the others are
     done. An item whose worker was killed from outside is tried again. function must be importable
     (not a lambda), its items and results picklable. Workers use one thread each for linear algebra.
+    imports_program: see forkserver.
     """
     if jobs == 1 and not always_isolated:
         for item in items:
@@ -89,7 +92,8 @@ def each(
     queue: Iterator[tuple[Any, int]] = ((item, _TRIES) for item in items)
     for _ in range(_POOLS):
         broken: list[tuple[Any, int]] = []
-        pool = ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=forkserver())
+        context = forkserver(imports_program=imports_program)
+        pool = ProcessPool(max_workers=jobs, initializer=_leave_cleanly, context=context)
         yield from _in_a_pool(
             pool, partial(pool.schedule, function, timeout=timeout_s), queue, broken, 4 * jobs
         )
@@ -196,10 +200,45 @@ def preload(*modules: str) -> None:
     _PRELOADED.extend(module for module in modules if module not in _PRELOADED)
 
 
-def forkserver() -> multiprocessing.context.BaseContext:
-    """Workers come from a clean process that has imported the program once: quicker than starting
-    anew, safer than fork.
+class _WithoutProgram(multiprocessing.context.ForkServerProcess):
+    """A worker that does not import the script that asks for it, and torch with it: what it needs
+    is in modules.
     """
+
+    @staticmethod
+    def _Popen(process):
+        with _program_hidden():
+            return multiprocessing.context.ForkServerProcess._Popen(process)
+
+
+class _WithoutProgramContext(multiprocessing.context.ForkServerContext):
+    Process = _WithoutProgram
+
+
+@contextlib.contextmanager
+def _program_hidden() -> Iterator[None]:
+    """Meanwhile multiprocessing finds no script that a worker would have to import as __main__."""
+    main, names = vars(sys.modules["__main__"]), ("__file__", "__spec__")
+    with _hiding:
+        hidden: dict[str, Any] = {
+            name: main[name] for name in ("__file__", "__spec__") if name in main
+        }
+        main.update(dict.fromkeys(hidden))
+        try:
+            yield
+        finally:
+            main.update(hidden)
+
+
+def forkserver(*, imports_program: bool = True) -> multiprocessing.context.BaseContext:
+    """Workers come from a clean process that has imported the modules once: quicker than starting
+    anew, safer than fork.
+
+    imports_program: workers import the running script as well, which they need for functions and
+    items that it defines.
+    """
+    if imports_program:
+        preload("__main__")
     multiprocessing.set_forkserver_preload(_PRELOADED)
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     before = {name: os.environ.get(name) for name in one_thread}
@@ -209,7 +248,8 @@ def forkserver() -> multiprocessing.context.BaseContext:
     # Inherited: Ctrl-C is for the parent
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
     try:
-        with _short_temporary_folder():
+        hiding = contextlib.nullcontext() if imports_program else _program_hidden()
+        with _short_temporary_folder(), hiding:
             multiprocessing.forkserver.ensure_running()
     finally:
         if main:
@@ -219,7 +259,9 @@ def forkserver() -> multiprocessing.context.BaseContext:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-    return multiprocessing.get_context("forkserver")
+    if imports_program:
+        return multiprocessing.get_context("forkserver")
+    return _WithoutProgramContext()
 
 
 @contextlib.contextmanager

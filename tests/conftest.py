@@ -4,7 +4,9 @@ Offline, CPU.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import io
 import os
 import shutil
@@ -30,6 +32,7 @@ CONF = ROOT / "egs/vctk/conf"
 sys.path[:0] = [str(ROOT / "recipes"), str(LOCAL)]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+atexit.register(gc.freeze)  # as gan_denoise.terminal does
 
 
 def speech_like(seed: int, seconds: float = 1.0, sample_rate: int = 16000) -> np.ndarray:

@@ -12,13 +12,14 @@ from pebble import ProcessExpired
 
 from conftest import CONF, ROOT, experiment_file, speech_like
 from gan_denoise.errors import InputError
-from training.critic import Critic, Judged, judge
+from training.critic import Critic
 from training.experiment import (
     AdversarySettings,
     MetricSettings,
     OptimizerSettings,
     read_experiment,
 )
+from training.judge import Judged, judge
 
 
 def critic(**optimizer) -> Critic:

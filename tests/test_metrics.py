@@ -237,6 +237,21 @@ def test_workers_may_die_or_hang_alone():
     assert found["refuse"].reason == "no, thank you"
 
 
+@pytest.mark.parametrize("imported", [1, 2])
+def test_workers_import_the_program_only_where_they_need_it(imported, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from gan_denoise import workers\n"
+        'print("imported", flush=True)\n'
+        'if __name__ == "__main__":\n'
+        f"    options = dict(always_isolated=True, imports_program={imported == 2})\n"
+        '    (outcome,) = workers.each(str.upper, ["done"], jobs=1, **options)\n'
+        "    print(outcome.value(), __file__)\n"
+    )
+    result = run("python", script)
+    assert result.stdout == imported * "imported\n" + f"DONE {script}\n", result.stderr
+
+
 def test_score_from_the_command_line(tmp_path):
     for number in range(3):
         clean = speech_like(number, 1.5)

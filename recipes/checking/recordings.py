@@ -69,7 +69,9 @@ def measure_all(splits: Mapping[str, DataDir], *, jobs: int) -> dict[str, list[R
     for name, data in splits.items():
         tasks = [(key, data.wav[key], data.noisy[key]) for key in data.utt_ids]
         # A process takes as long to start as a hundred recordings to measure
-        outcomes = workers.each(measure, tasks, jobs=min(jobs, 1 + len(tasks) // 100))
+        outcomes = workers.each(
+            measure, tasks, jobs=min(jobs, 1 + len(tasks) // 100), imports_program=False
+        )
         found[name] = [
             outcome.value() for outcome in progress(outcomes, total=len(tasks), label=name)
         ]

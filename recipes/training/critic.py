@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from pebble import ProcessPool
@@ -24,20 +23,11 @@ from torch.func import functional_call
 from gan_denoise import workers
 from gan_denoise.contract import Maps
 from gan_denoise.discriminators import Bank
-from gan_denoise.metrics import ALL, Signals, Unscorable, lead_metric
 from training.experiment import AdversarySettings, MetricSettings
+from training.judge import Judged, judge
 from training.optimizer import build_optimizer, set_learning_rate
 
-LOWEST, IDENTICAL = 1.0, {"pesq_wb": 4.644, "pesq_nb": 4.549}  # MOS-LQO
 _TIMEOUT_S = 60.0  # a segment of 2 s takes 0.03
-
-
-class Judged(NamedTuple):
-    """A pair for PESQ: waveforms (T,) and their rate in Hz."""
-
-    clean: np.ndarray
-    enhanced: np.ndarray
-    sample_rate: int
 
 
 class Asked(NamedTuple):
@@ -81,7 +71,7 @@ class Critic:
     def ask(self, clean: Tensor, enhanced: Tensor) -> Asked:
         """Have the PESQ of (B, 1, T) computed, and go on; `learn` waits for it."""
         if self._pool is None:
-            context = workers.forkserver()
+            context = workers.forkserver(imports_program=False)
             self._pool = ProcessPool(max_workers=self._jobs, context=context)
         references, degraded = (
             wave.detach().float().cpu().numpy()[:, 0] for wave in (clean, enhanced)
@@ -131,7 +121,14 @@ class Critic:
         """
         if not answer.exception():
             return answer.result()
-        again = workers.each(judge, [pair], jobs=1, timeout_s=_TIMEOUT_S, always_isolated=True)
+        again = workers.each(
+            judge,
+            [pair],
+            jobs=1,
+            timeout_s=_TIMEOUT_S,
+            always_isolated=True,
+            imports_program=False,
+        )
         return next(again).result
 
     def close(self) -> None:
@@ -150,17 +147,6 @@ class Critic:
     def load_state_dict(self, state: dict) -> None:
         self.bare_bank.load_state_dict(state["discriminators"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def judge(pair: Judged) -> float | None:
-    """Normalised PESQ, 0 to 1, rounded to 6 decimals; None where there is none."""
-    name = lead_metric(pair.sample_rate)
-    try:
-        signals = Signals(pair.clean, pair.enhanced, None, pair.sample_rate)
-        value = ALL[name].function(signals)
-    except Unscorable:
-        return None
-    return round((value - LOWEST) / (IDENTICAL[name] - LOWEST), 6)
 
 
 def predictions(maps: Maps) -> Tensor:
