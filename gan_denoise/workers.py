@@ -218,11 +218,9 @@ class _WithoutProgramContext(multiprocessing.context.ForkServerContext):
 @contextlib.contextmanager
 def _program_hidden() -> Iterator[None]:
     """Meanwhile multiprocessing finds no script that a worker would have to import as __main__."""
-    main, names = vars(sys.modules["__main__"]), ("__file__", "__spec__")
+    main = vars(sys.modules["__main__"])
     with _hiding:
-        hidden: dict[str, Any] = {
-            name: main[name] for name in ("__file__", "__spec__") if name in main
-        }
+        hidden: dict[str, Any] = {name: main.get(name) for name in ("__file__", "__spec__")}
         main.update(dict.fromkeys(hidden))
         try:
             yield

@@ -6,14 +6,20 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +38,7 @@ from gan_denoise.noise import Procedure
 from gan_denoise.segments import Batches, Segments
 from test_models import SMALL
 from test_owner import holder
-from training import stopping, trackers
+from training import logbook, stopping, trackers
 from training.experiment import OptimizerSettings, read_experiment
 from training.launch import check_environment
 from training.logbook import find_alarms
@@ -211,35 +217,74 @@ def weights(exp: Path) -> tuple[bytes, dict]:
 TWO_PROCESSES = ["torchrun", "--standalone", "--nproc_per_node", 2]
 ON_THE_CPU = {"ACCELERATE_USE_CPU": "true"}
 
-KILLER = """
-import os, runpy, sys
-sys.path.insert(0, os.path.dirname(sys.argv[1]))
-moment, count = sys.argv.pop(2), int(sys.argv.pop(2))
-sys.argv.pop(0)
-def counting(act):
-    def counted(source, target, **options):
-        global count
-        whole = str(target).endswith("checkpoint.pt") and moment != "update"
-        if act is link and os.path.exists(target):  # refused: what is there is replaced
-            whole = False
-        count -= whole
-        if whole and count == 0 and moment == "before": os.kill(os.getpid(), 9)
-        act(source, target, **options)
-        if whole and count == 0 and moment == "after": os.kill(os.getpid(), 9)
-    return counted
-link = os.link
-os.link, os.replace = counting(os.link), counting(os.replace)
-if moment == "update":
-    from training import logbook
-    measure = logbook.Meter.measure
-    def counting_updates(self, *arguments, **values):
-        global count
+
+def forked(call: Callable[[], None], *, processes: int = 1) -> set[int]:
+    """What torchrun would start, without its importing torch anew: forks of this process, the
+    others killed as soon as one fails. Returns their exit statuses.
+    """
+    common = ON_THE_CPU | {"WORLD_SIZE": processes, "TORCHELASTIC_RUN_ID": "forked"}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": server.getsockname()[1]}
+
+    def start(rank: int) -> None:
+        if processes > 1:
+            own = common | {"RANK": rank, "LOCAL_RANK": rank}
+            os.environ.update({name: str(value) for name, value in own.items()})
+        multiprocessing.forkserver._forkserver.__init__()  # its own: the parent's is no child of it
+        call()
+
+    fork = multiprocessing.get_context("fork")
+    running = [fork.Process(target=start, args=[rank]) for rank in range(processes)]
+    statuses: set[int] = set()
+    for process in running:
+        process.start()
+    while running:
+        multiprocessing.connection.wait([process.sentinel for process in running])
+        ended = [process for process in running if not process.is_alive()]
+        running = [process for process in running if process not in ended]
+        statuses |= {process.exitcode for process in ended}
+        if statuses - {0}:
+            for process in running:
+                process.kill()
+    return statuses
+
+
+def dying(moment: str, count: int, call: Callable[[], None]) -> Callable[[], None]:
+    """`call`, killed before or after the count-th time that a checkpoint comes to its place, or in
+    the count-th update. For `forked`: what it changes stays changed.
+    """
+
+    def counted() -> None:
+        nonlocal count
         count -= 1
-        if count == 0: os.kill(os.getpid(), 9)
-        measure(self, *arguments, **values)
-    logbook.Meter.measure = counting_updates
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+        if count == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def saving(act: Callable) -> Callable:
+        def act_and_count(source, target, **options):
+            refused = act is link and os.path.exists(target)  # what is there is replaced
+            counts = str(target).endswith("checkpoint.pt") and not refused
+            if counts and moment == "before":
+                counted()
+            act(source, target, **options)
+            if counts and moment == "after":
+                counted()
+
+        return act_and_count
+
+    def measuring(*arguments, **values) -> None:
+        counted()
+        measure(*arguments, **values)
+
+    def run_until_then() -> None:
+        if moment == "update":
+            logbook.Meter.measure = measuring
+        else:
+            os.link, os.replace = saving(os.link), saving(os.replace)
+        call()
+
+    link, measure = os.link, logbook.Meter.measure
+    return run_until_then
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -283,8 +328,7 @@ def test_killed_and_resumed_equals_uninterrupted(prepared, tiny_experiment, tmp_
         if (broken / "log.jsonl").exists():
             # Half a line
             (broken / "log.jsonl").write_text((broken / "log.jsonl").read_text() + '{"step": 1')
-        result = run("python", "-c", KILLER, TRAIN, moment, count, *command)
-        assert result.returncode == -signal.SIGKILL, result.stderr
+        assert forked(dying(moment, count, partial(in_process, *command))) == {-signal.SIGKILL}
         assert not (broken / "model").exists()
         assert json.loads((broken / "status.json").read_text())["state"] == "running"
         if step is None:
@@ -554,38 +598,23 @@ def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(
     killed. A critic learns beside the discriminators.
     """
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    launch, environment = (["python"], {}) if processes == 1 else (TWO_PROCESSES, ON_THE_CPU)
     critic = "adversary.metric={weight: 0.1, discriminators: {metric: {channels: 2, n_fft: 256}}}"
     command = [tiny_gan, critic, "--data", prepared, "--exp"]
-    if processes == 1:
-        in_process(*command, straight)
-    else:
-        result = run(*launch, TRAIN, *command, straight, env=environment)
-        assert result.returncode == 0, result.stderr
+    assert forked(partial(in_process, *command, straight), processes=processes) == {0}
     assert json.loads((straight / "model/config.json").read_text())["processes"] == processes
-    (tmp_path / "killer.py").write_text(KILLER)
     draw = random.Random(os.getpid())
-    for low, high in ((5, 7), (8, 14)) if processes == 1 else ((8, 14),):
+    for low, high in ((5, 7), (8, 14)):
         state_path, update = broken / "checkpoint.pt", draw.randint(low, high)
         done = checkpoint.load_state(state_path)["update"] if state_path.exists() else 0
-        result = run(
-            *launch,
-            tmp_path / "killer.py",
-            TRAIN,
-            "update",
-            update - done,
-            *command,
-            broken,
-            env=environment,
-        )
-        assert result.returncode != 0 and not (broken / "model").exists(), (
-            update,
-            done,
-            result.stderr,
-        )
+        killed = dying("update", update - done, partial(in_process, *command, broken))
+        assert forked(killed, processes=processes) == {-signal.SIGKILL}
+        assert not (broken / "model").exists(), (update, done)
     assert 0 < checkpoint.load_state(broken / "checkpoint.pt")["update"] < 15
-    result = run(*launch, TRAIN, *command, broken, env=environment)
-    assert result.returncode == 0, result.stderr
+    if processes == 1:
+        in_process(*command, broken)
+    else:
+        result = run(*TWO_PROCESSES, TRAIN, *command, broken, env=ON_THE_CPU)
+        assert result.returncode == 0, result.stderr
     assert_same(straight, broken)
     state = weights(straight)[1]["modules"]
     for opponent in ("adversary", "critic"):
@@ -839,7 +868,9 @@ def test_a_signal_to_any_process_saves_and_leaves(strike, prepared, tiny_experim
     assert not (exp / "model").exists()
 
 
-def test_two_processes_with_a_batch_of_b_equal_one_with_2b(prepared, tiny_gan, tmp_path):
+def test_two_processes_with_a_batch_of_b_equal_one_with_2b(
+    prepared, tiny_gan, tmp_path, in_process
+):
     """Two processes on the CPU (gloo), float64: the same weights after 20 updates of the generator,
     and the same logged losses.
     """
@@ -851,12 +882,9 @@ def test_two_processes_with_a_batch_of_b_equal_one_with_2b(prepared, tiny_gan, t
         "--data",
         prepared,
     ]
-    result = run(
-        *TWO_PROCESSES, TRAIN, tiny_gan, "--exp", tmp_path / "two", *options, env=ON_THE_CPU
-    )
-    assert result.returncode == 0, result.stderr
-    result = train(tiny_gan, "--exp", tmp_path / "one", *options)
-    assert result.returncode == 0, result.stderr
+    for name, processes in (("one", 1), ("two", 2)):
+        call = partial(in_process, tiny_gan, "--exp", tmp_path / name, *options)
+        assert forked(call, processes=processes) == {0}
     one, two = (weights(tmp_path / name)[1]["modules"] for name in ("one", "two"))
     for part in (
         lambda state: state["generator"],
