@@ -339,7 +339,8 @@ def server_killed_at_first(path: Path) -> str:
     return "done"
 
 
-def test_work_goes_on_when_the_server_of_the_workers_was_killed(tmp_path):
+def test_work_goes_on_when_the_server_of_the_workers_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "_PRELOADED", [])  # what the next server need not import
     paths = [tmp_path / str(number) for number in range(12)]
     for path in paths[1:]:
         path.write_text("")
