@@ -22,11 +22,15 @@ from training.experiment import (
 from training.judge import Judged, judge
 
 
-def critic(**optimizer) -> Critic:
+def critic(*, self_correcting: bool = False, **optimizer) -> Critic:
     rates = {"lr": 2e-3, "lr_final": 2e-3, "betas": [0.8, 0.99], "weight_decay": 0.0}
     adversary = AdversarySettings(
         conditional=False,
-        metric=MetricSettings(weight=0.2, discriminators={"metric": {"channels": 4, "n_fft": 256}}),
+        metric=MetricSettings(
+            weight=0.2,
+            discriminators={"metric": {"channels": 4, "n_fft": 256}},
+            self_correcting=self_correcting,
+        ),
         optimizer=OptimizerSettings(warmup_steps=0, **(rates | optimizer)),
         segment_s=0.25,
         pre_emphasis=0.0,
@@ -76,6 +80,32 @@ def test_a_critic_learns_what_pesq_says_and_leads_the_generator_there():
     steps = [clean + share * (noisy.detach() - clean) for share in (1.0, 0.0)]
     worse, best = (float(own.terms(own.ask(clean, wave))["metric"]) for wave in steps)
     assert best < 0.01 < worse
+    own.close()
+
+
+@pytest.mark.parametrize("against", [True, False])
+def test_parts_of_the_loss_do_not_undo_each_other(against):
+    """Of gradients g and h that point against each other what is orthogonal to the other stays:
+    no part grows by the step. Others are added as they are.
+    """
+    own = critic(self_correcting=True)
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    own.bare_bank = torch.nn.ParameterList([parameter])
+    one, other = torch.tensor([1.0, 0.0]), torch.tensor([-3.0 if against else 3.0, 4.0])
+    cosine = own._corrected_backward(parameter @ one, parameter @ other)
+    assert float(cosine) == pytest.approx(-0.6 if against else 0.6)
+    expected = [0.64, 4.48] if against else [4.0, 4.0]
+    assert parameter.grad.tolist() == pytest.approx(expected)
+    assert parameter.grad @ one > 0 and parameter.grad @ other > 0
+
+
+def test_a_self_correcting_critic_learns_as_well():
+    own, (clean, noisy) = critic(self_correcting=True), batch()
+    asked = own.ask(clean, noisy)
+    measures = [own.learn(number, asked) for number in range(1, 61)]
+    first, last = (float(measures[number]["metric_loss"]) for number in (0, -1))
+    assert last < 0.2 * first
+    assert all(abs(float(one["metric_agreement"])) <= 1.0 + 1e-6 for one in measures)
     own.close()
 
 

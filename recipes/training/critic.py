@@ -6,6 +6,10 @@ It is shown (clean, x), and its prediction D shall be the normalised PESQ of x: 
 PESQ)^2, the generator (D(clean, enhanced) - 1)^2. PESQ is C code that can crash or hang: worker
 processes compute it while the generator has its own update, and the critic learns when that is
 done, so nothing waits in vain and nothing depends on who was faster.
+
+A critic that is `self_correcting` (after SCP-GAN: Zadorozhnyy et al. 2023) does not let one part of
+its loss undo the other: where their gradients point against each other, each is first freed of its
+component along the other.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import torch
 from accelerate import Accelerator
 from pebble import ProcessPool
 from torch import Tensor
+from torch.autograd import grad
 from torch.func import functional_call
 
 from gan_denoise import workers
@@ -59,6 +64,7 @@ class Critic:
         dtype: torch.dtype = torch.float32,
     ):
         self._accelerator, self._adversary, self._updates = accelerator, adversary, updates
+        self._self_correcting = settings.self_correcting
         self._sample_rate, self._jobs = sample_rate, jobs
         self._pool: ProcessPool | None = None
         self.weights = {"metric": settings.weight}
@@ -92,7 +98,8 @@ class Critic:
 
     def learn(self, number: int, asked: Asked) -> dict[str, Tensor]:
         """Update number 1, 2, ... of the critic, in place. Returns what is logged: loss, gradient
-        norm, means of what it predicts and of what was so.
+        norm, means of what it predicts and of what was so; of a self-correcting one the cosine
+        between the gradients of its loss's parts.
 
         An item without PESQ (silence, a crash) is left out.
         """
@@ -102,18 +109,45 @@ class Critic:
         truth = asked.clean.new_tensor([truth or 0.0 for truth in truths])
         self.optimizer.zero_grad()
         clean, enhanced = asked.clean, asked.enhanced.detach()
-        maps = self.bank(torch.cat([clean, enhanced]), torch.cat([clean, clean]))
+        bank = self.bare_bank if self._self_correcting else self.bank
+        maps = bank(torch.cat([clean, enhanced]), torch.cat([clean, clean]))
         of_clean, of_enhanced = predictions(maps).chunk(2)
         count = known.sum().clamp_min(1.0)
         error = ((of_enhanced - truth).square() * known).sum() / count
-        loss = (of_clean - 1.0).square().mean() + error
-        self._accelerator.backward(loss)
+        of_identity = (of_clean - 1.0).square().mean()
+        loss = of_identity + error
+        agreement = {}
+        if self._self_correcting:
+            agreement["metric_agreement"] = self._corrected_backward(of_identity, error)
+        else:
+            self._accelerator.backward(loss)
         clip_norm = self._adversary.clip_norm
         norm = self._accelerator.clip_grad_norm_(self.bank.parameters(), clip_norm)
         self.optimizer.step()
         predicted = (of_enhanced.detach() * known).sum() / count
         means = {"metric_predicted": predicted, "metric_true": (truth * known).sum() / count}
-        return {"metric_loss": loss.detach(), "metric_gradient_norm": norm, **means}
+        return {"metric_loss": loss.detach(), "metric_gradient_norm": norm, **means, **agreement}
+
+    def _corrected_backward(self, *parts: Tensor) -> Tensor:
+        """Accumulate the gradients of two parts of the loss as if they did not contradict each
+        other, over all processes. Returns the cosine between them.
+        """
+        parameters = list(self.bare_bank.parameters())
+        one, other = (
+            self._accelerator.reduce(
+                torch.cat([each.flatten() for each in grad(part, parameters, retain_graph=True)]),
+                reduction="mean",
+            )
+            for part in parts
+        )
+        product, tiny = one @ other, torch.finfo(one.dtype).tiny
+        against = product.clamp(max=0.0)
+        corrected = one - against / (other @ other).clamp_min(tiny) * other
+        corrected += other - against / (one @ one).clamp_min(tiny) * one
+        sizes = [parameter.numel() for parameter in parameters]
+        for parameter, own in zip(parameters, corrected.split(sizes), strict=True):
+            parameter.grad = own.view_as(parameter)
+        return product / (one.norm() * other.norm()).clamp_min(tiny)
 
     def _answer(self, pair: Judged, answer: Future) -> float | None:
         """The normalised PESQ, or None. Whatever has befallen the worker, the pair is tried again,

@@ -45,6 +45,7 @@ class MetricSettings:
 
     weight: Annotated[float, From(0)]
     discriminators: dict
+    self_correcting: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
