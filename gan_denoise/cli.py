@@ -171,7 +171,8 @@ def _corrupt(task: Task, *, noise: Path | None, split: str) -> list[str]:
 
 
 def run_enhance(arguments: argparse.Namespace) -> int:
-    workers.preload("gan_denoise.enhance")
+    if arguments.jobs > 1:
+        workers.preload("gan_denoise.enhance")
     one_thread = arguments.jobs > 1  # several jobs share the cores among themselves
     # A wrong model is one message, not one per file
     _denoiser(arguments.model, arguments.device, one_thread=False)

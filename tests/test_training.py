@@ -31,7 +31,7 @@ from accelerate.state import AcceleratorState
 
 import gan_denoise
 from conftest import CONF, ROOT, cli, one_error_line, run, speech_like
-from gan_denoise import audio, checkpoint, datadir, generators, scoring
+from gan_denoise import audio, checkpoint, datadir, generators, scoring, workers
 from gan_denoise.errors import InputError
 from gan_denoise.metrics import Signals, si_sdr
 from gan_denoise.noise import Procedure
@@ -231,6 +231,7 @@ def forked(call: Callable[[], None], *, processes: int = 1) -> set[int]:
             own = common | {"RANK": rank, "LOCAL_RANK": rank}
             os.environ.update({name: str(value) for name, value in own.items()})
         multiprocessing.forkserver._forkserver.__init__()  # its own: the parent's is no child of it
+        workers._PRELOADED.clear()  # what other tests have asked for
         call()
 
     fork = multiprocessing.get_context("fork")
