@@ -137,7 +137,8 @@ def test_workers_are_an_array_job_of_slurm(search, cluster, tmp_path):
     with subprocess.Popen(
         command, env=os.environ | cluster, stderr=subprocess.PIPE, text=True
     ) as program:
-        wait_for((out / "trials/0000/log.jsonl").exists)
+        for trial in ("0000", "0001"):  # both workers are in the middle of one
+            wait_for((out / f"trials/{trial}/log.jsonl").exists)
         task = queued(cluster, "search-a", "RUNNING")
         assert run("scontrol", "requeue", task, env=cluster).returncode == 0
         _, said = program.communicate(timeout=120)

@@ -135,7 +135,8 @@ fi
 if runs 1; then
     share_ "$here/local/corrupt.py" ${noise:+--noise "$noise"} "$data"/train "$data"/dev "$data"/test
     then_
-    for name in $conditions; do alone_ "$here/local/condition.py" "$data" "$name"; done
+    # shellcheck disable=SC2086
+    [ -z "$conditions" ] || alone_ "$here/local/condition.py" "$data" $conditions
     then_
     for name in $conditions; do
         [ "$name" = clean ] || share_ "$here/local/corrupt.py" --no-audit --noise "$here/conf/noise_$name.yaml" "$data/test_$name"
@@ -165,10 +166,9 @@ done
 then_
 
 if runs 3; then
-    share_ "$here/local/oracle.py" "$data/test" "$exp/oracle_mag" "$exp/oracle_mask"
-    for name in $conditions; do
-        share_ "$here/local/oracle.py" "$data/test_$name" "$exp"/oracle_{mag,mask}"/conditions/$name"
-    done
+    places=("$data/test" "$exp/oracle_mag" "$exp/oracle_mask")
+    for name in $conditions; do places+=("$data/test_$name" "$exp"/oracle_{mag,mask}"/conditions/$name"); done
+    share_ "$here/local/oracle.py" "${places[@]}"
     for run in "${systems[@]}"; do
         places=("$data/test" "$run")
         if [[ " ${first_seeds[*]} " == *" $run "* ]]; then
@@ -180,9 +180,10 @@ if runs 3; then
 fi
 
 if runs 4; then
-    score() { share_ "$here/local/score.py" "$@" || { [ $? -eq 3 ] && incomplete=yes; }; }  # 3: all but what cannot be scored
-    score "$data/test" "$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask" "${systems[@]}"
-    for name in $conditions; do score "$data/test_$name" "$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask" "${first_seeds[@]}"; done
+    limits=("$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask") further=()
+    for name in $conditions; do further+=(--then "$data/test_$name" "${limits[@]}" "${first_seeds[@]}"); done
+    # 3: all but what cannot be scored
+    share_ "$here/local/score.py" "$data/test" "${limits[@]}" "${systems[@]}" ${further[@]+"${further[@]}"} || { [ $? -eq 3 ] && incomplete=yes; }
     then_
 fi
 

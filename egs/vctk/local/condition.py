@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Stage 1: a further test condition: the recordings of DATA/test, as DATA/test_NAME, which
+"""Stage 1: further test conditions: the recordings of DATA/test, as DATA/test_NAME, which
 corrupt.py then makes noisy.
 
-    condition.py DATA NAME
+    condition.py DATA NAME...
 
 `clean` is complete as it is: there the "noisy" recordings are the clean ones, for what a model does
 to speech that needs nothing.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gan_denoise import datadir, terminal
 from gan_denoise.config import dump_yaml
+from gan_denoise.datadir import DataDir
 from gan_denoise.files import digest, write_atomically
 from gan_denoise.owner import owning
 from gan_denoise.terminal import program
@@ -26,15 +27,21 @@ OF_ANOTHER_TEST = ("noisy.scp", "audit.csv")  # what an earlier list of recordin
 def main() -> None:
     parser = terminal.parser(__doc__)
     parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("names", nargs="+", metavar="NAME")
     arguments = parser.parse_args()
-    source, target = arguments.data / "test", arguments.data / f"test_{arguments.name}"
+    source = arguments.data / "test"
     data = datadir.read(source)
+    for name in arguments.names:
+        make(source, data, arguments.data / f"test_{name}", clean=name == "clean")
+
+
+def make(source: Path, data: DataDir, target: Path, *, clean: bool) -> None:
+    """The data directory `target`, of the recordings of `source`; whole where they stay clean."""
     with owning(target):
         if copy_tables(source, target):
             for name in OF_ANOTHER_TEST:
                 (target / name).unlink(missing_ok=True)
-        if arguments.name == "clean" and not (target / "noisy.scp").is_file():
+        if clean and not (target / "noisy.scp").is_file():
             sample_rate = datadir.read_noise(source)["sample_rate"]
             fingerprint = digest(["clean", sample_rate])
             record = {"fingerprint": fingerprint, "sample_rate": sample_rate, "procedure": "none"}

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Stage 3: limits to compare with, made with the clean STFT at hand (Hann, 512/128 at 16 kHz).
 
-    oracle.py [--jobs N] [--part K/N] DATADIR MAGNITUDE MASK
+    oracle.py [--jobs N] [--part K/N] DATADIR MAGNITUDE MASK [DATADIR MAGNITUDE MASK]...
 
-writes enhanced/ and enhanced.scp into the folders MAGNITUDE and MASK.
+writes enhanced/ and enhanced.scp into the folders MAGNITUDE and MASK, for each DATADIR.
 
 MAGNITUDE: clean magnitude, noisy phase. MASK: the best gain within [0, 1] on every noisy bin, as
 mask-based denoisers apply.
@@ -50,13 +50,14 @@ def work(task: tuple[Path, Path, dict[str, Path]]) -> None:
 def main() -> None:
     parser = terminal.parser(__doc__)
     sharing(parser)
-    parser.add_argument("data", type=Path, metavar="DATADIR")
-    for kind in KINDS:
-        parser.add_argument(kind, type=Path, metavar=kind.upper())
+    parser.add_argument("places", type=Path, nargs="+", metavar="DATADIR MAGNITUDE MASK")
     arguments = parser.parse_args()
-    folders = {kind: getattr(arguments, kind) for kind in KINDS}
-    with owning(*folders.values(), shared=bool(arguments.part)):
-        write_oracles(arguments.data, folders, arguments.jobs, arguments.part)
+    if len(arguments.places) % 3:
+        parser.error("every DATADIR needs a MAGNITUDE and a MASK behind it")
+    for data, *places in zip(*[iter(arguments.places)] * 3, strict=True):
+        folders = dict(zip(KINDS, places, strict=True))
+        with owning(*places, shared=bool(arguments.part)):
+            write_oracles(data, folders, arguments.jobs, arguments.part)
 
 
 def write_oracles(folder: Path, folders: dict[str, Path], jobs: int, part: Part) -> None:

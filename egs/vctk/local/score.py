@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stage 4: EXPDIR/scores.csv, one row per utterance, from EXPDIR/enhanced.scp.
 
-    score.py [--jobs N] [--part K/N] DATADIR EXPDIR...
+    score.py [--jobs N] [--part K/N] DATADIR EXPDIR... [--then DATADIR EXPDIR...]...
 
 An EXPDIR with a model is scored under its experiment's name and seed; others (noisy, oracle_mag)
 under their own name. EXPDIR/noisy needs no enhanced.scp. scores.yaml says what the scores were made
@@ -39,11 +39,21 @@ def main() -> int:
     sharing(parser)
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("exps", type=Path, nargs="+", metavar="EXPDIR")
+    parser.add_argument(
+        "--then",
+        type=Path,
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("DATADIR", "EXPDIR"),
+        help="another test set, and what to score on it",
+    )
     arguments = parser.parse_args()
-    data = datadir.read(arguments.data, noisy=True)
     complete = True
-    for exp in arguments.exps:
-        complete &= score(arguments.data, data, exp, arguments.jobs, arguments.part)
+    for folder, *exps in [[arguments.data, *arguments.exps], *arguments.then]:
+        data = datadir.read(folder, noisy=True)
+        for exp in exps:
+            complete &= score(folder, data, exp, arguments.jobs, arguments.part)
     return 0 if complete else INCOMPLETE
 
 
