@@ -3,7 +3,8 @@
 An excerpt of clean speech may be played faster or slower and through another filter (these change
 the target too); then comes noise, several sources at once, each through a filter of its own, at an
 SNR drawn from a range; or the data's fixed procedure; both; or nothing. A visit may also be limited
-to a band, as on a telephone. `Segments` asks for one scene a visit; an experiment's `scenes:`
+to a band, as on a telephone, or take place in a room, of which the target keeps the early
+reflections. `Segments` asks for one scene a visit; an experiment's `scenes:`
 describes them.
 """
 
@@ -24,6 +25,7 @@ from gan_denoise.config import check_interval, check_keys, check_number
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 from gan_denoise.noise import Procedure
+from gan_denoise.rooms import simulate
 from gan_denoise.synthetic import SAMPLE_RATE, check_kind, synthesise
 
 SHARES = ("noise", "procedure", "both", "clean")
@@ -31,6 +33,7 @@ SHARES = ("noise", "procedure", "both", "clean")
 _NUMBERS = {"tilt_db": 40.0, "equaliser_db": 40.0, "band_limit": 1.0, "babble": 1.0}
 _LISTS = ("recordings", "held_out")
 _KEYS = (*_NUMBERS, *_LISTS, "shares", "snr_db", "sources", "voices", "speed", "synthetic")
+_ROOMS = ("share", "count", "rt60_s", "distance_m", "early_ms")
 _OCTAVES = 5  # of a filter, 250 Hz to 8 kHz: a knot each
 _QUIET = 1e-9  # mean square of a source that cannot be heard
 
@@ -56,7 +59,9 @@ class Scenes:
     are left out. synthetic: {weight:, kinds:}. babble: share of the sources that are several voices
     at once, voices: [fewest, most] of them. tilt_db, equaliser_db: filters of speech and of each
     source, at most so many dB over the octaves, and up and down in each. speed: [slowest, fastest].
-    band_limit: share of the visits. Raises InputError.
+    band_limit: share of the visits. rooms (none where it is missing): {share: of the visits, count:
+    of rooms, and what gan_denoise/rooms.py is told: rt60_s, distance_m, early_ms}. Raises
+    InputError.
     """
 
     def __init__(
@@ -74,6 +79,9 @@ class Scenes:
         self._weights = np.array([part.weight for part in self._sources])
         if not self._sources and options["babble"] < 1.0 and self._shares[[0, 2]].any():
             raise InputError(f"{source}: neither recordings nor synthetic: there is nothing to mix")
+        settings = dict(options.get("rooms") or {"share": 0.0, "count": 0})
+        self._room_share = settings.pop("share")
+        self._rooms = simulate(**settings, sample_rate=sample_rate) if self._room_share else []
 
     def _load(self, where: str) -> Iterator[Source]:
         held_out = set(self._options["held_out"])
@@ -110,6 +118,11 @@ class Scenes:
             for kind in part.kinds
             for wave in kind
         ]
+        content += [
+            hashlib.sha256(response.tobytes()).hexdigest()
+            for room in self._rooms
+            for response in room
+        ]
         options = {key: value for key, value in self._options.items() if key != "recordings"}
         weights = [[part.weight, len(part.kinds)] for part in self._sources]
         procedure = self._procedure and self._procedure.fingerprint(self._sample_rate)
@@ -142,6 +155,10 @@ class Scenes:
         if band is not None:
             clean = _through(clean, band)
         noisy = clean
+        room = None
+        if self._rooms and draw.random() < self._room_share:
+            room = self._rooms[draw.integers(len(self._rooms))]
+            clean, noisy = _convolved(clean, room.early), _convolved(clean, room.full)
         if kind in ("procedure", "both"):
             assert self._procedure is not None  # or they would have no share
             damaged = self._procedure.apply(noisy, visit, self._sample_rate, split="train")
@@ -150,6 +167,8 @@ class Scenes:
             noise = self._noise(len(clean), draw, voice)
             if band is not None:
                 noise = _through(noise, band)
+            if room is not None:
+                noise = _convolved(noise, room.noise)
             # Pauses do not make speech quiet: the level of the utterance counts, as far as the
             # filter left it
             filtered = (np.mean(clean**2) + _QUIET) / (np.mean(excerpt**2) + _QUIET)
@@ -203,7 +222,7 @@ class Scenes:
 
 def check_scenes(options: Any, where: str) -> None:
     """Refuse an unknown, missing or impossible setting."""
-    check_keys(options, _KEYS, where)
+    check_keys(options, (*_KEYS, "rooms"), where)
     for key in _KEYS:
         if key not in options:
             raise InputError(f'{where}: "{key}" is missing')
@@ -217,6 +236,8 @@ def check_scenes(options: Any, where: str) -> None:
     check_number(options["sources"], f"{where}: sources", low=1, whole=True)
     check_interval(options["snr_db"], f"{where}: snr_db", low=-100.0, high=100.0)
     check_interval(options["speed"], f"{where}: speed", low=0.25, high=4.0)
+    if options.get("rooms") is not None:
+        _check_rooms(options["rooms"], f"{where}: rooms")
     for voices in check_interval(options["voices"], f"{where}: voices"):
         check_number(voices, f"{where}: voices", low=1, whole=True)
     for key in _LISTS:
@@ -232,6 +253,18 @@ def check_scenes(options: Any, where: str) -> None:
     check_number(options["synthetic"].get("weight"), f"{where}: synthetic: weight", low=1e-6)
     for kind in options["synthetic"].get("kinds", ()):
         check_kind(kind, where)
+
+
+def _check_rooms(options: Any, where: str) -> None:
+    check_keys(options, _ROOMS, where)
+    for key in _ROOMS:
+        if key not in options:
+            raise InputError(f'{where}: "{key}" is missing')
+    check_number(options["share"], f"{where}: share", low=0.0, high=1.0)
+    check_number(options["count"], f"{where}: count", low=1, whole=True)
+    check_interval(options["rt60_s"], f"{where}: rt60_s", low=0.05, high=2.0)
+    check_interval(options["distance_m"], f"{where}: distance_m", low=0.1, high=7.0)
+    check_number(options["early_ms"], f"{where}: early_ms", low=0.0, high=1000.0)
 
 
 def _excerpt(wave: np.ndarray, length: int, draw: np.random.Generator) -> np.ndarray:
@@ -255,3 +288,10 @@ def _through(wave: np.ndarray, gains: np.ndarray) -> np.ndarray:
     """(T,) through a filter without phase; gains: at `_frequencies`."""
     spectrum = np.fft.rfft(wave, n=_padded(len(wave))) * gains.astype(np.float32)
     return np.fft.irfft(spectrum, n=_padded(len(wave)))[: len(wave)].astype(np.float32)
+
+
+def _convolved(wave: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """(T,) in a room whose response is (R,): (T,)."""
+    length = _padded(len(wave) + len(response) - 1)
+    spectrum = np.fft.rfft(wave, n=length) * np.fft.rfft(response, n=length)
+    return np.fft.irfft(spectrum, n=length)[: len(wave)].astype(np.float32)

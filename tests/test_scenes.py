@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from conftest import CONF, experiment_file, speech_like, write
+from conftest import CONF, ROOT, experiment_file, speech_like, write
 from gan_denoise import datadir
 from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure, default
@@ -128,6 +129,52 @@ def test_each_setting_does_what_it_says(recordings):
     assert found > 0.7  # a part of the other utterance, repeated
 
 
+ROOMS = {"share": 1.0, "count": 3, "rt60_s": [0.2, 0.4], "distance_m": [0.5, 1.0]}
+
+
+def test_a_room_reverberates_and_its_early_part_is_the_target():
+    click = np.zeros(16000, np.float32)
+    click[4000] = 1.0
+    scenes = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 50.0})
+    heard = [compose(scenes, position, np.tile(click, 2)) for position in range(12)]
+    assert len({clean.tobytes() for clean, _ in heard}) == 3  # rooms
+    for clean, noisy in heard:
+        begins, last = np.flatnonzero(abs(clean) > 0.1)[0], np.flatnonzero(abs(clean) > 1e-6)[-1]
+        direct = begins + np.argmax(np.abs(clean[begins : begins + 5]))
+        assert np.sum(clean[:16000] ** 2) == pytest.approx(1.0, abs=1e-3)
+        assert last - direct == pytest.approx(800, abs=60)  # 50 ms
+        np.testing.assert_allclose(noisy[:last], clean[:last], atol=1e-6)
+        tail = np.sum(noisy[last:] ** 2)
+        assert tail > 1e-4 and np.sum(noisy[direct + 4800 :] ** 2) < 0.1 * tail
+    same = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 50.0})
+    other = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 30.0})
+    assert same.fingerprint() == scenes.fingerprint() != other.fingerprint()
+    np.testing.assert_array_equal(compose(same, 5), compose(scenes, 5))
+    off = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 50.0, "share": 0.0})
+    np.testing.assert_array_equal(compose(off, 5), compose(build(shares={"clean": 1.0}), 5))
+
+
+def test_the_readmes_rooms_are_a_setting():
+    (setting,) = re.findall(r"`(scenes\.rooms=\{.*?\})`", (ROOT / "README.md").read_text())
+    boxed = ROOT / "recipes/experiments/boxed.yaml"
+    assert read_experiment(boxed, [setting], CONF).scenes["rooms"]["count"] == 64
+
+
+def test_noise_in_a_room_keeps_its_snr(recordings):
+    scenes = build(recordings=recordings, rooms=ROOMS | {"early_ms": 50.0})
+    silent = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 50.0})
+    wave = speech_like(0, 2.0).astype(np.float32)
+    for position in range(3):
+        draws = [np.random.default_rng(position) for _ in range(2)]
+        (clean, noisy), (_, heard) = (
+            own.compose(wave, 0.5, 16000, draw, "", lambda draw: wave)
+            for own, draw in zip((scenes, silent), draws, strict=True)
+        )
+        filtered = np.mean(clean**2) / np.mean(wave[8000:24000] ** 2)
+        level = np.mean(wave**2) * filtered / np.mean((noisy - heard) ** 2)
+        assert 10 * np.log10(level) == pytest.approx(6, abs=0.01)
+
+
 def test_segments_in_scenes_are_a_function_of_seed_and_position(prepared, recordings):
     data = datadir.read(prepared / "train", noisy=True)
     varied = {
@@ -142,6 +189,7 @@ def test_segments_in_scenes_are_a_function_of_seed_and_position(prepared, record
         "voices": [1, 3],
     }
     varied |= {"tilt_db": 6.0, "equaliser_db": 3.0, "speed": [0.8, 1.2], "band_limit": 0.3}
+    varied |= {"rooms": ROOMS | {"share": 0.5, "early_ms": 50.0}}
     settings = {"length": 8000, "sample_rate": 16000, "gain_db": [0.0, 0.0]}
     one, other = (
         Segments(data, seed=0, scenes=build(default(), **varied), **settings) for _ in range(2)
@@ -174,6 +222,11 @@ def test_segments_in_scenes_are_a_function_of_seed_and_position(prepared, record
         ({"synthetic": {"weight": 1.0, "kinds": ["whale"]}}, "unknown kind 'whale'"),
         ({}, "neither recordings nor synthetic"),
         ({"shares": {"both": 1}}, "came with the corpus"),
+        ({"rooms": {"share": 0.5}}, 'rooms: "count" is missing'),
+        (
+            {"babble": 1.0, "rooms": ROOMS | {"early_ms": 50.0, "rt60_s": [0.05, 0.05]}},
+            "no room has rt60_s",
+        ),
     ],
 )
 def test_bad_scenes_are_refused(changes, message):

@@ -1,0 +1,85 @@
+"""Rooms for scenes: impulse responses of simulated shoebox rooms, by the image-source method (Allen
+and Berkley 1979, as in pyroomacoustics: Scheibler et al. 2018).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gan_denoise.errors import InputError
+
+_SMALLEST_M, _LARGEST_M = (3.0, 3.0, 2.4), (8.0, 7.0, 3.5)
+_FROM_WALLS_M = 0.3
+_SOUND_M_S = 343.0
+_BEFORE_DIRECT = 40  # samples of the simulation's interpolation, which begins before the sound
+_TRIES = 200  # of a room that has the reverberation time, and a place for the talker
+
+
+class Room(NamedTuple):
+    """Impulse responses (R,) float32 to one microphone. early: the talker's direct sound with the
+    first reflections, of unit energy; full: the talker's with all reflections; noise: of another
+    place in the room.
+    """
+
+    early: np.ndarray
+    full: np.ndarray
+    noise: np.ndarray
+
+
+def simulate(
+    count: int,
+    *,
+    rt60_s: tuple[float, float],
+    distance_m: tuple[float, float],
+    early_ms: float,
+    sample_rate: int,
+) -> list[Room]:
+    """The same rooms everywhere; each takes 0.02 to 0.6 s to compute, longer for more
+    reverberation.
+
+    rt60_s: reverberation times, [low, high]. distance_m: from talker to microphone. early_ms: of
+    the response after the direct sound. Raises InputError.
+    """
+    try:
+        import pyroomacoustics
+    except ImportError as error:
+        raise InputError(
+            f'rooms need more packages ({error.name}): pip install "gan_denoise[rooms]"'
+        ) from error
+    draw = np.random.default_rng(0)
+    rooms: list[Room] = []
+    for _ in range(_TRIES * count):
+        size = draw.uniform(_SMALLEST_M, _LARGEST_M)
+        rt60, distance, angle = draw.uniform(*rt60_s), draw.uniform(*distance_m), draw.uniform(0, 1)
+        lowest, highest = np.full(3, _FROM_WALLS_M), size - _FROM_WALLS_M
+        microphone, noise = draw.uniform(lowest, highest), draw.uniform(lowest, highest)
+        direction = [np.cos(2 * np.pi * angle), np.sin(2 * np.pi * angle), 0.0]
+        talker = microphone + distance * np.array(direction)
+        if (talker < lowest).any() or (talker > highest).any():
+            continue
+        try:
+            absorption, order = pyroomacoustics.inverse_sabine(rt60, size)
+        except ValueError:  # so large a room reverberates longer
+            continue
+        material = pyroomacoustics.Material(absorption)
+        room = pyroomacoustics.ShoeBox(size, sample_rate, materials=material, max_order=order)
+        room.add_source(talker)
+        room.add_source(noise)
+        room.add_microphone(microphone)
+        room.compute_rir()
+        direct = round(distance / _SOUND_M_S * sample_rate)  # where the interpolation begins
+        length = direct + 2 * _BEFORE_DIRECT + round(rt60 * sample_rate)
+        full, other = (np.asarray(response[:length]) for response in room.rir[0])
+        full = full[direct:]
+        early = full[: 2 * _BEFORE_DIRECT + round(1e-3 * early_ms * sample_rate)]
+        scale = 1.0 / np.sqrt(np.sum(early**2))
+        early, full, other = ((scale * wave).astype(np.float32) for wave in (early, full, other))
+        rooms.append(Room(early, full, other))
+        if len(rooms) == count:
+            return rooms
+    raise InputError(
+        f"rooms: no room has rt60_s {list(rt60_s)} and distance_m {list(distance_m)}: try 0.2 to"
+        " 0.6 s, and up to 2 m"
+    )
