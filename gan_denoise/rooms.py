@@ -10,6 +10,7 @@ import numpy as np
 
 from gan_denoise.errors import InputError
 
+LONGEST_S = 0.8  # reverberation; a room of 1 s takes 5 s and 1.8 GB
 _SMALLEST_M, _LARGEST_M = (3.0, 3.0, 2.4), (8.0, 7.0, 3.5)
 _FROM_WALLS_M = 0.3
 _SOUND_M_S = 343.0
@@ -39,8 +40,8 @@ def simulate(
     """The same rooms everywhere; each takes 0.02 to 0.6 s to compute, longer for more
     reverberation.
 
-    rt60_s: reverberation times, [low, high]. distance_m: from talker to microphone. early_ms: of
-    the response after the direct sound. Raises InputError.
+    rt60_s: reverberation times, [low, high], at most LONGEST_S. distance_m: from talker to
+    microphone. early_ms: of the response after the direct sound. Raises InputError.
     """
     try:
         import pyroomacoustics
@@ -48,6 +49,7 @@ def simulate(
         raise InputError(
             f'rooms need more packages ({error.name}): pip install "gan_denoise[rooms]"'
         ) from error
+    pyroomacoustics.constants.set("num_threads", 1)  # sums differ between numbers of threads
     draw = np.random.default_rng(0)
     rooms: list[Room] = []
     for _ in range(_TRIES * count):
@@ -80,6 +82,6 @@ def simulate(
         if len(rooms) == count:
             return rooms
     raise InputError(
-        f"rooms: no room has rt60_s {list(rt60_s)} and distance_m {list(distance_m)}: try 0.2 to"
-        " 0.6 s, and up to 2 m"
+        f"rooms: {len(rooms)} of {count} rooms have rt60_s {list(rt60_s)} and distance_m"
+        f" {list(distance_m)}: try 0.2 to 0.6 s, and up to 2 m"
     )

@@ -25,7 +25,7 @@ from gan_denoise.config import check_interval, check_keys, check_number
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 from gan_denoise.noise import Procedure
-from gan_denoise.rooms import simulate
+from gan_denoise.rooms import LONGEST_S, Room, simulate
 from gan_denoise.synthetic import SAMPLE_RATE, check_kind, synthesise
 
 SHARES = ("noise", "procedure", "both", "clean")
@@ -147,28 +147,29 @@ class Scenes:
         speed = draw.uniform(*options["speed"])
         wanted = min(len(utterance), int(length * speed))
         start = int(where * (len(utterance) - wanted + 1))
-        excerpt = utterance[start : start + wanted]
+        room = self._room(draw)
+        lead = min(len(room.full), int(start / speed)) if room else 0  # what reverberates into it
+        excerpt = utterance[start - int(lead * speed) : start + wanted]
         if speed != 1.0:
-            excerpt = soxr.resample(excerpt, speed, 1.0, quality="MQ")[:length]
-        clean = self._filtered(excerpt, draw)
+            excerpt = soxr.resample(excerpt, speed, 1.0, quality="MQ")[: lead + length]
+        clean = noisy = self._filtered(excerpt, draw)
+        if room:
+            clean, noisy = (_convolved(clean, own)[lead:] for own in (room.early, room.full))
+            excerpt = excerpt[lead:]
         band = self._band(len(clean), draw) if draw.random() < options["band_limit"] else None
         if band is not None:
-            clean = _through(clean, band)
-        noisy = clean
-        room = None
-        if self._rooms and draw.random() < self._room_share:
-            room = self._rooms[draw.integers(len(self._rooms))]
-            clean, noisy = _convolved(clean, room.early), _convolved(clean, room.full)
+            clean, noisy = _through(clean, band), _through(noisy, band)
         if kind in ("procedure", "both"):
             assert self._procedure is not None  # or they would have no share
             damaged = self._procedure.apply(noisy, visit, self._sample_rate, split="train")
             noisy = damaged.astype(np.float32)
         if kind in ("noise", "both"):
-            noise = self._noise(len(clean), draw, voice)
+            lead = len(room.noise) if room else 0
+            noise = self._noise(lead + len(clean), draw, voice)
+            if room:
+                noise = _convolved(noise, room.noise)[lead:]
             if band is not None:
                 noise = _through(noise, band)
-            if room is not None:
-                noise = _convolved(noise, room.noise)
             # Pauses do not make speech quiet: the level of the utterance counts, as far as the
             # filter left it
             filtered = (np.mean(clean**2) + _QUIET) / (np.mean(excerpt**2) + _QUIET)
@@ -176,6 +177,12 @@ class Scenes:
             power = np.mean(utterance**2) * filtered / snr
             noisy = noisy + noise * np.float32(np.sqrt(power / (np.mean(noise**2) + _QUIET)))
         return clean, noisy
+
+    def _room(self, draw: np.random.Generator) -> Room | None:
+        """Where this visit takes place; None: in the open."""
+        if not self._rooms or draw.random() >= self._room_share:
+            return None
+        return self._rooms[draw.integers(len(self._rooms))]
 
     def _noise(self, length: int, draw: np.random.Generator, voice: Callable) -> np.ndarray:
         """One or more sources, each up to 10 dB quieter than the one before: (length,)."""
@@ -262,7 +269,7 @@ def _check_rooms(options: Any, where: str) -> None:
             raise InputError(f'{where}: "{key}" is missing')
     check_number(options["share"], f"{where}: share", low=0.0, high=1.0)
     check_number(options["count"], f"{where}: count", low=1, whole=True)
-    check_interval(options["rt60_s"], f"{where}: rt60_s", low=0.05, high=2.0)
+    check_interval(options["rt60_s"], f"{where}: rt60_s", low=0.05, high=LONGEST_S)
     check_interval(options["distance_m"], f"{where}: distance_m", low=0.1, high=7.0)
     check_number(options["early_ms"], f"{where}: early_ms", low=0.0, high=1000.0)
 

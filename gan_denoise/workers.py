@@ -44,7 +44,7 @@ _KILLED = {
 _KILLED |= {255}  # what multiprocessing says when the server is gone, which would know
 
 _PRELOADED: list[str] = []
-_hiding = threading.Lock()
+_hiding, _PLACES = threading.Lock(), ("__file__", "__spec__")
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _program_hidden() -> Iterator[None]:
     """Meanwhile multiprocessing finds no script that a worker would have to import as __main__."""
     main = vars(sys.modules["__main__"])
     with _hiding:
-        hidden: dict[str, Any] = {name: main.get(name) for name in ("__file__", "__spec__")}
+        hidden: dict[str, Any] = {name: main[name] for name in _PLACES if name in main}
         main.update(dict.fromkeys(hidden))
         try:
             yield

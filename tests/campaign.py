@@ -337,6 +337,7 @@ def campaign(
             if hit is None:
                 hurry /= 2
                 break  # it had nothing left to do: the lap is over
+            hurry = 1.0
             figures.hits[hit[0]] += 1
             figures.done[hit[1]] += 1
         last = recipe.start(log)

@@ -136,6 +136,7 @@ def test_what_has_no_pesq_is_left_out_and_a_worker_that_died_changes_nothing():
         (["adversary.metric.weigth=1"], 'unknown key "weigth" \\(did you mean "weight"'),
         (["adversary.metric.weight=-1"], "adversary: metric: weight: expected a number from 0"),
         (["adversary.metric=3"], "adversary: metric"),
+        (["adversary.metric.self_correcting=no"], "self_correcting: expected true or false"),
     ],
 )
 def test_bad_settings_are_refused(changes, expected):

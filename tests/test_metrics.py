@@ -250,6 +250,12 @@ def test_workers_import_the_program_only_where_they_need_it(imported, tmp_path):
     )
     result = run("python", script)
     assert result.stdout == imported * "imported\n" + f"DONE {script}\n", result.stderr
+    program = (
+        "import __main__, gan_denoise.workers\n"
+        "with gan_denoise.workers._program_hidden(): pass\n"
+        "assert not hasattr(__main__, '__file__')"
+    )
+    assert run("python", "-c", program).returncode == 0
 
 
 def test_score_from_the_command_line(tmp_path):

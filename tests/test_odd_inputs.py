@@ -344,6 +344,8 @@ def cases(place: Path) -> list[Case]:
         Case(("condition", place / "absent", "clean"), ("no such data directory",)),
         Case(("oracle", place / "absent", place / "m", place / "k"), ("no such data directory",)),
         Case(("score.py", place / "absent", place / "exp"), ("no such data directory",)),
+        Case(("score.py", data, "x", "--then", data), ("--then: every DATADIR",), 2),
+        Case(("oracle", data, place / "m"), ("every DATADIR needs",), 2),
         Case(("report", place / "absent"), ("--data",), 2),
         Case(
             ("train", "--data", place / "absent", "--exp", place / "exp"),

@@ -240,6 +240,14 @@ def test_two_first_commands_make_one_environment(tmp_path):
     assert (tmp_path / "calls").read_text() == "made\n"
 
 
+def test_a_stage_that_fails_ends_the_run(prepared, tmp_path):
+    """Also the fourth, of which one exit status means that it went on."""
+    asked = ["--stage", 4, "--data", prepared, "--exp", tmp_path, "--experiments", "l1"]
+    result = recipe(*asked, "--conditions", " ")
+    one_error_line(result, "oracle_mag/enhanced.scp: is missing: run stage 3 first")
+    assert "stage 5" not in result.stdout + result.stderr
+
+
 def test_bad_noise_is_said_before_the_work(tmp_path):
     (tmp_path / "noise.yaml").write_text("seed: 0\nstft: {n_fft: 1024}\nmanipulations: []\n")
     result = recipe("--noise", "noise.yaml", "--data", "data", "--exp", "exp", cwd=tmp_path)

@@ -6,6 +6,7 @@ import copy
 import re
 
 import numpy as np
+import pyroomacoustics
 import pytest
 import torch
 
@@ -133,10 +134,10 @@ ROOMS = {"share": 1.0, "count": 3, "rt60_s": [0.2, 0.4], "distance_m": [0.5, 1.0
 
 
 def test_a_room_reverberates_and_its_early_part_is_the_target():
-    click = np.zeros(16000, np.float32)
-    click[4000] = 1.0
+    click = np.zeros(32000, np.float32)
+    click[20000] = 1.0
     scenes = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 50.0})
-    heard = [compose(scenes, position, np.tile(click, 2)) for position in range(12)]
+    heard = [compose(scenes, position, click) for position in range(12)]
     assert len({clean.tobytes() for clean, _ in heard}) == 3  # rooms
     for clean, noisy in heard:
         begins, last = np.flatnonzero(abs(clean) > 0.1)[0], np.flatnonzero(abs(clean) > 1e-6)[-1]
@@ -152,6 +153,32 @@ def test_a_room_reverberates_and_its_early_part_is_the_target():
     np.testing.assert_array_equal(compose(same, 5), compose(scenes, 5))
     off = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 50.0, "share": 0.0})
     np.testing.assert_array_equal(compose(off, 5), compose(build(shares={"clean": 1.0}), 5))
+
+
+def test_rooms_are_the_same_on_any_number_of_cores(monkeypatch):
+    settings = ROOMS | {"early_ms": 50.0}
+    prints = set()
+    for threads in (1, 4):
+        pyroomacoustics.constants.set("num_threads", threads)
+        prints.add(build(shares={"clean": 1.0}, rooms=settings).fingerprint())
+    assert len(prints) == 1
+
+
+def test_what_was_said_before_reverberates_into_an_excerpt():
+    """As if the room had heard the whole utterance."""
+    scenes = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 50.0})
+    wave = torch.randn(40000, generator=torch.Generator().manual_seed(0)).numpy()
+    for position in range(3):
+        clean, noisy = compose(scenes, position, wave)
+        heard = {
+            np.convolve(wave, room.full)[12000:28000].astype(np.float32).tobytes(): room
+            for room in scenes._rooms
+        }
+        whole = [np.frombuffer(one, np.float32) for one in heard]
+        errors = [np.max(np.abs(noisy - one)) for one in whole]
+        assert min(errors) < 1e-4
+        room = list(heard.values())[int(np.argmin(errors))]
+        np.testing.assert_allclose(clean, np.convolve(wave, room.early)[12000:28000], atol=1e-4)
 
 
 def test_the_readmes_rooms_are_a_setting():
@@ -223,9 +250,10 @@ def test_segments_in_scenes_are_a_function_of_seed_and_position(prepared, record
         ({}, "neither recordings nor synthetic"),
         ({"shares": {"both": 1}}, "came with the corpus"),
         ({"rooms": {"share": 0.5}}, 'rooms: "count" is missing'),
+        ({"rooms": ROOMS | {"early_ms": 50.0, "rt60_s": [0.5, 2.0]}}, "rt60_s: expected a number"),
         (
             {"babble": 1.0, "rooms": ROOMS | {"early_ms": 50.0, "rt60_s": [0.05, 0.05]}},
-            "no room has rt60_s",
+            "0 of 3 rooms have rt60_s",
         ),
     ],
 )

@@ -222,11 +222,12 @@ def forked(call: Callable[[], None], *, processes: int = 1) -> set[int]:
     """What torchrun would start, without its importing torch anew: forks of this process, the
     others killed as soon as one fails. Returns their exit statuses.
     """
-    common = ON_THE_CPU | {"WORLD_SIZE": processes, "TORCHELASTIC_RUN_ID": "forked"}
+    common = {"WORLD_SIZE": processes, "TORCHELASTIC_RUN_ID": "forked"}
     with socket.create_server(("127.0.0.1", 0)) as server:
         common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": server.getsockname()[1]}
 
     def start(rank: int) -> None:
+        os.environ.update(ON_THE_CPU)
         if processes > 1:
             own = common | {"RANK": rank, "LOCAL_RANK": rank}
             os.environ.update({name: str(value) for name, value in own.items()})

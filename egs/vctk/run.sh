@@ -136,7 +136,7 @@ if runs 1; then
     share_ "$here/local/corrupt.py" ${noise:+--noise "$noise"} "$data"/train "$data"/dev "$data"/test
     then_
     # shellcheck disable=SC2086
-    [ -z "$conditions" ] || alone_ "$here/local/condition.py" "$data" $conditions
+    [ -z "${conditions// /}" ] || alone_ "$here/local/condition.py" "$data" $conditions
     then_
     for name in $conditions; do
         [ "$name" = clean ] || share_ "$here/local/corrupt.py" --no-audit --noise "$here/conf/noise_$name.yaml" "$data/test_$name"
@@ -183,7 +183,8 @@ if runs 4; then
     limits=("$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask") further=()
     for name in $conditions; do further+=(--then "$data/test_$name" "${limits[@]}" "${first_seeds[@]}"); done
     # 3: all but what cannot be scored
-    share_ "$here/local/score.py" "$data/test" "${limits[@]}" "${systems[@]}" ${further[@]+"${further[@]}"} || { [ $? -eq 3 ] && incomplete=yes; }
+    share_ "$here/local/score.py" "$data/test" "${limits[@]}" "${systems[@]}" ${further[@]+"${further[@]}"} ||
+        { status=$?; [ $status -eq 3 ] || exit $status; incomplete=yes; }
     then_
 fi
 

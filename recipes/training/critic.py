@@ -129,16 +129,16 @@ class Critic:
         return {"metric_loss": loss.detach(), "metric_gradient_norm": norm, **means, **agreement}
 
     def _corrected_backward(self, *parts: Tensor) -> Tensor:
-        """Accumulate the gradients of two parts of the loss as if they did not contradict each
-        other, over all processes. Returns the cosine between them.
+        """Give the parameters the gradients of two parts of the loss, over all processes, without
+        what contradicts the other part. Returns the cosine between the two.
         """
         parameters = list(self.bare_bank.parameters())
         one, other = (
             self._accelerator.reduce(
-                torch.cat([each.flatten() for each in grad(part, parameters, retain_graph=True)]),
+                torch.cat([own.flatten() for own in grad(part, parameters, retain_graph=more)]),
                 reduction="mean",
             )
-            for part in parts
+            for part, more in zip(parts, (True, False), strict=True)
         )
         product, tiny = one @ other, torch.finfo(one.dtype).tiny
         against = product.clamp(max=0.0)

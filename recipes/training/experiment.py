@@ -194,6 +194,11 @@ def _adversary(written: dict, where: str, longest_s: float) -> AdversarySettings
     parts: dict[str, Any] = {"optimizer": optimizer}
     if "metric" in written:
         _check(MetricSettings, written["metric"], f"{where}: metric")
+        correcting = written["metric"].get("self_correcting", False)
+        if not isinstance(correcting, bool):
+            raise InputError(
+                f"{where}: metric: self_correcting: expected true or false, found {correcting!r}"
+            )
         parts["metric"] = MetricSettings(**written["metric"])
         if written.get("losses") and not written.get("discriminators"):
             raise InputError(

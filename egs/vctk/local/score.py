@@ -49,6 +49,8 @@ def main() -> int:
         help="another test set, and what to score on it",
     )
     arguments = parser.parse_args()
+    if any(len(places) < 2 for places in arguments.then):
+        parser.error("--then: every DATADIR needs an EXPDIR behind it")
     complete = True
     for folder, *exps in [[arguments.data, *arguments.exps], *arguments.then]:
         data = datadir.read(folder, noisy=True)
