@@ -57,6 +57,7 @@ def test_jobs_do_what_one_machine_does(cluster, plain_corpus, tmp_path):
     log = (there / f"exp/slurm/train-l1-{training}.log").read_text()
     assert "interrupted" in log and "start 2" in log and "finished" in log
     assert "slurm: train-l1" in said and "| l1" in said
+    assert " --conditions '' " in (there / "exp/RESULTS.md").read_text()
 
     result = recipe("--stage", 0, *options, "--data", here / "data", "--exp", here / "exp")
     assert result.returncode == 0, result.stderr

@@ -32,7 +32,7 @@ experiments='l1 gan' seeds=0 conditions='clean zero scale add heavy mixed' train
 cmd=local slurm=''
 options="stage stop-stage corpus data exp noise split subset sample-rate experiments seeds conditions train-opts nj ngpu cmd slurm"
 command="bash egs/vctk/run.sh"
-for word in "$@"; do case $word in *[!A-Za-z0-9_./=,:+-]*) command+=" '$word'" ;; *) command+=" $word" ;; esac; done
+for word in "$@"; do case $word in '' | *[!A-Za-z0-9_./=,:+-]*) command+=" '${word//\'/\'\\\'\'}'" ;; *) command+=" $word" ;; esac; done
 
 while [ $# -gt 0 ]; do
     case $1 in
