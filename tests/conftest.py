@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
 
 from gan_denoise import scoring
 from gan_denoise.config import dump_yaml
@@ -31,8 +30,14 @@ LOCAL = ROOT / "egs/vctk/local"
 CONF = ROOT / "egs/vctk/conf"
 sys.path[:0] = [str(ROOT / "recipes"), str(LOCAL)]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-torch.set_num_threads(1)
 atexit.register(gc.freeze)  # as gan_denoise.terminal does
+
+
+def pytest_collection_finish() -> None:
+    """Where tests run: the process that hands them out does without torch."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def speech_like(seed: int, seconds: float = 1.0, sample_rate: int = 16000) -> np.ndarray:

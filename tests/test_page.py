@@ -71,11 +71,8 @@ def page_file(prepared, tmp_path_factory):
     return exp / "report.html"
 
 
-@pytest.fixture
-def page(page_file):
-    """The page, opened; fails where the console has an error or anything but the page itself is
-    asked for.
-    """
+@pytest.fixture(scope="module")
+def browser():
     playwright = pytest.importorskip("playwright.sync_api")
     if BROWSER is None:
         if os.environ.get("CI"):
@@ -85,21 +82,30 @@ def page(page_file):
             " page"
         )
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
+        chromium = started.chromium.launch(
             executable_path=BROWSER,
             args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
         )
-        page = browser.new_page()
-        errors, requests = [], []
-        page.on(
-            "console",
-            lambda message: errors.append(message.text) if message.type == "error" else None,
-        )
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(page_file.as_uri())
-        yield page
-        browser.close()
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, page_file):
+    """The page, opened; fails where the console has an error or anything but the page itself is
+    asked for.
+    """
+    page = browser.new_page()
+    errors, requests = [], []
+    page.on(
+        "console",
+        lambda message: errors.append(message.text) if message.type == "error" else None,
+    )
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(page_file.as_uri())
+    yield page
+    page.close()
     assert errors == []
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [
         page_file.as_uri()
