@@ -82,6 +82,6 @@ def simulate(
         if len(rooms) == count:
             return rooms
     raise InputError(
-        f"rooms: {len(rooms)} of {count} rooms have rt60_s {list(rt60_s)} and distance_m"
+        f"rooms: {len(rooms)} of {count} have rt60_s {list(rt60_s)} and distance_m"
         f" {list(distance_m)}: try 0.2 to 0.6 s, and up to 2 m"
     )

@@ -79,9 +79,13 @@ class Scenes:
         self._weights = np.array([part.weight for part in self._sources])
         if not self._sources and options["babble"] < 1.0 and self._shares[[0, 2]].any():
             raise InputError(f"{source}: neither recordings nor synthetic: there is nothing to mix")
-        settings = dict(options.get("rooms") or {"share": 0.0, "count": 0})
-        self._room_share = settings.pop("share")
-        self._rooms = simulate(**settings, sample_rate=sample_rate) if self._room_share else []
+        rooms = dict(options.get("rooms") or {})
+        self._room_share, self._rooms = rooms.pop("share", 0.0), []
+        if self._room_share:
+            try:
+                self._rooms = simulate(**rooms, sample_rate=sample_rate)
+            except InputError as error:
+                raise InputError(f"{source}: {error}") from error
 
     def _load(self, where: str) -> Iterator[Source]:
         held_out = set(self._options["held_out"])

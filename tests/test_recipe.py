@@ -4,10 +4,12 @@ download.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import http.server
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -238,6 +240,16 @@ def test_two_first_commands_make_one_environment(tmp_path):
     assert [output for output, _ in said] == ["ready\n"] * 2, said
     assert sum("Waiting for another command" in errors for _, errors in said) == 1, said
     assert (tmp_path / "calls").read_text() == "made\n"
+
+    (tmp_path / "requirements.lock").write_text("another")
+    with (tmp_path / ".venv/making").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = subprocess.Popen(
+            command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert "Waiting for another command" in waiting.stderr.readline()
+        os.killpg(waiting.pid, signal.SIGINT)  # Ctrl-C, which does not go on without the lock
+        assert "Making" not in waiting.communicate(timeout=60)[1] and waiting.returncode != 0
 
 
 def test_a_stage_that_fails_ends_the_run(prepared, tmp_path):

@@ -9,8 +9,7 @@ gan_denoise_environment() {
     if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$venv" ]; then
         # the lock outlives the python that takes it: fd 9 is the shell's
         mkdir -p "$venv" && (
-            gan_denoise_alone
-            gan_denoise_mended "$venv" "$root" && { [ -f "$stamp" ] || gan_denoise_made "$venv" "$root" "$lock" "$stamp"; }
+            gan_denoise_alone && gan_denoise_mended "$venv" "$root" && { [ -f "$stamp" ] || gan_denoise_made "$venv" "$root" "$lock" "$stamp"; }
         ) 9>"$venv/making" || return 1
     fi
     # shellcheck disable=SC1091
@@ -19,9 +18,9 @@ gan_denoise_environment() {
     case $PATH in "$venv/bin:"*) ;; *) PATH=$venv/bin:$PATH ;; esac
 }
 
-# Of two first commands the second waits for the first, where the file system knows locks
+# Of two first commands the second waits for the first, where the file system knows locks; fails when interrupted
 gan_denoise_alone() {
-    "${PYTHON:-python3}" - 2>/dev/null <<'EOF' || true
+    "${PYTHON:-python3}" - 2>/dev/null <<'EOF' || [ $? -lt 128 ]
 import fcntl, os, signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 try:
