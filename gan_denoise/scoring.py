@@ -29,7 +29,6 @@ _DIED_IN_PESQ = "PESQ does so with more than 50 utterances in a file: score shor
 # PESQ apart: when its C code takes the process along, the other metrics of that utterance still
 # stand
 _WITH_PESQ = ("pesq_wb", "pesq_nb", "csig", "cbak", "covl")
-workers.preload("pesq", "pystoi", "mir_eval.separation")  # half a second each, of every worker
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,13 @@ class Pair:
     noisy: Path | None = None
 
 
+def preload() -> None:
+    """For those who start worker processes before they score: what takes each of these a second to
+    import is there.
+    """
+    workers.preload(__name__, "pesq", "pystoi", "mir_eval.separation")
+
+
 def score(
     pairs: Sequence[Pair], *, jobs: int, metrics: Iterable[str] = tuple(METRICS)
 ) -> Iterator[Row]:
@@ -52,6 +58,7 @@ def score(
     A row: utt_id, then each metric's value (float or None) and, for None, its reason under
     `<metric>_reason`.
     """
+    preload()
     metrics = list(metrics)
     apart = tuple(name for name in metrics if name in _WITH_PESQ)
     wanted = [apart, tuple(name for name in metrics if name not in _WITH_PESQ)]

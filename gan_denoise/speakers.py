@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.fft import dct
 
 _BANDS, _COEFFICIENTS = 40, 20
 _RANGE_DB = 30.0  # frames further below the loudest one count as pauses
@@ -24,6 +23,8 @@ def embedding(wave: np.ndarray, sample_rate: int) -> np.ndarray | None:
     25 ms Hamming windows every 10 ms, 40 mel bands from 60 Hz to 7.6 kHz or 0.475 of the rate. None
     under 0.2 s of activity.
     """
+    from scipy.fft import dct  # as long to import as all that most programs need of this package
+
     length, hop = round(0.025 * sample_rate), round(0.01 * sample_rate)
     if len(wave) < length:
         return None

@@ -88,7 +88,12 @@ def each(
         for item in items:
             yield _outcome(item, lambda item=item: function(item))
         return
-    jobs = min(jobs, max(1, len(items))) if isinstance(items, Sized) else jobs
+    if isinstance(items, Sized):
+        jobs = min(jobs, len(items))
+        if not jobs:  # nor a process that imports what they would have needed
+            return
+    called = getattr(function, "func", function)  # of a partial
+    preload(getattr(called, "__module__", None) or "builtins")
     queue: Iterator[tuple[Any, int]] = ((item, _TRIES) for item in items)
     for _ in range(_POOLS):
         broken: list[tuple[Any, int]] = []

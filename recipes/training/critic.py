@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.func import functional_call
 
-from gan_denoise import workers
+from gan_denoise import scoring, workers
 from gan_denoise.contract import Maps
 from gan_denoise.discriminators import Bank
 from training.experiment import AdversarySettings, MetricSettings
@@ -77,6 +77,8 @@ class Critic:
     def ask(self, clean: Tensor, enhanced: Tensor) -> Asked:
         """Have the PESQ of (B, 1, T) computed, and go on; `learn` waits for it."""
         if self._pool is None:
+            scoring.preload()  # for validations, whose workers come from the same process
+            workers.preload(judge.__module__)
             context = workers.forkserver(imports_program=False)
             self._pool = ProcessPool(max_workers=self._jobs, context=context)
         references, degraded = (

@@ -54,6 +54,8 @@ def main() -> None:
     if not arguments.datadirs:
         # Which reads the recordings of its `mix`
         load_once(arguments.noise or DEFAULT).fingerprint(16000)
+    if not (arguments.no_audit or arguments.part):
+        scoring.preload()
     for folder in arguments.datadirs:
         corrupt(folder, arguments)
 

@@ -16,7 +16,6 @@ import contextlib
 import ctypes
 import hashlib
 import io
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ import numpy as np
 import soundfile as sf
 
 from corpora import MINI
-from gan_denoise import audio, terminal
+from gan_denoise import audio, terminal, workers
 from gan_denoise.datadir import read_table
 from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
@@ -190,9 +189,7 @@ def make(corpus: Path, voices: int, sentences: int, jobs: int) -> dict[str, str]
     """
     tasks = [(corpus, index, sentences) for index in range(voices)]
     digests: dict[str, str] = {}
-    with ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1
-    ) as pool:
+    with ProcessPoolExecutor(jobs, workers.forkserver(), max_tasks_per_child=1) as pool:
         try:
             for made in progress(
                 pool.map(make_speaker, tasks), total=voices, label="mini corpus", unit="voices"
