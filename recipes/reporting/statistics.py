@@ -54,6 +54,9 @@ class Run:
     _estimates: dict[tuple[str, str, str], Estimate | None] = field(
         init=False, default_factory=dict, repr=False
     )
+    _means: dict[tuple[str, str, frozenset | None], dict[tuple[str, str], float]] = field(
+        init=False, default_factory=dict, repr=False
+    )
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -141,9 +144,12 @@ class Run:
         """(spk_id, utt_id) -> mean over the seeds (all, or these); an utterance that one of them
         failed is left out.
         """
-        return _values(
-            (row for row in self.systems[name] if seeds is None or row.get("seed") in seeds), metric
-        )
+        key = name, metric, None if seeds is None else frozenset(seeds)
+        if key not in self._means:
+            rows = self.systems[name]
+            own = [row for row in rows if seeds is None or row.get("seed") in seeds]
+            self._means[key] = _values(own, metric)
+        return self._means[key]
 
     def common(self, name: str, metric: str) -> dict[tuple[str, str], float]:
         """As `values`, of those utterances that every system has which has any: what stands side by
