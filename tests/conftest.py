@@ -7,12 +7,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import importlib
 import io
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ CONF = ROOT / "egs/vctk/conf"
 sys.path[:0] = [str(ROOT / "recipes"), str(LOCAL)]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 atexit.register(gc.freeze)  # as gan_denoise.terminal does
+scoring.preload()  # whichever test starts the first worker
 
 
 def pytest_collection_finish() -> None:
@@ -69,22 +72,32 @@ def run(*command, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
     )
 
 
-def cli(*arguments) -> subprocess.CompletedProcess:
-    """gan-denoise in this process, which spares its start: what `run` returns for it."""
-    from gan_denoise.__main__ import main
-
-    command, status = ["gan-denoise", *map(str, arguments)], 0
+def here(main: Callable, *command) -> subprocess.CompletedProcess:
+    """A program in this process, which spares its start: what `run` returns for it."""
+    words, status = [str(word) for word in command], 0
     with (
         contextlib.redirect_stdout(io.StringIO()) as out,
         contextlib.redirect_stderr(io.StringIO()) as err,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(sys, "argv", command)
+        patch.setattr(sys, "argv", words)
         try:
             main()
         except SystemExit as left:
             status = left.code or 0
-    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+
+
+def cli(*arguments) -> subprocess.CompletedProcess:
+    """gan-denoise in this process."""
+    from gan_denoise.__main__ import main
+
+    return here(main, "gan-denoise", *arguments)
+
+
+def local(name: str, *arguments) -> subprocess.CompletedProcess:
+    """A program of egs/vctk/local in this process."""
+    return here(importlib.import_module(name).main, LOCAL / f"{name}.py", *arguments)
 
 
 def one_error_line(result: subprocess.CompletedProcess, *expected: str, status: int = 1) -> None:
@@ -133,13 +146,9 @@ def plain_corpus(tmp_path_factory) -> Path:
 def prepared(plain_corpus, tmp_path_factory) -> Path:
     """Stages 0 and 1 on the plain corpus, without the audit."""
     data = tmp_path_factory.mktemp("prepared") / "data"
-    result = run(
-        "python", LOCAL / "prepare.py", "--corpus", plain_corpus, "--sample-rate", 16000, data
-    )
+    result = local("prepare", "--corpus", plain_corpus, "--sample-rate", 16000, data)
     assert result.returncode == 0, result.stderr
-    result = run(
-        "python", LOCAL / "corrupt.py", "--no-audit", data / "train", data / "dev", data / "test"
-    )
+    result = local("corrupt", "--no-audit", data / "train", data / "dev", data / "test")
     assert result.returncode == 0, result.stderr
     return data
 

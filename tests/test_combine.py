@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from conftest import LOCAL, ROOT, one_error_line, run, speech_like, write
+from conftest import ROOT, local, one_error_line, run, speech_like, write
 from gan_denoise import datadir
 from gan_denoise.config import dump_yaml, read_yaml
 from reporting import tables
@@ -26,7 +26,7 @@ def second_corpus(tmp_path_factory):
 
 def combined(data, *corpora, options=()):
     named = [word for corpus in corpora for word in ("--corpus", corpus)]
-    return run("python", LOCAL / "combine.py", *named, "--sample-rate", 16000, *options, data)
+    return local("combine", *named, "--sample-rate", 16000, *options, data)
 
 
 def test_several_corpora_stay_apart(plain_corpus, second_corpus, tmp_path):

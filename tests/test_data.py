@@ -11,16 +11,14 @@ import pytest
 import soundfile as sf
 import yaml
 
-from conftest import CONF, LOCAL, ROOT, one_error_line, run, speech_like, write
+from conftest import CONF, LOCAL, ROOT, local, one_error_line, run, speech_like, write
 from gan_denoise import datadir
 from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
 
 
 def prepare(corpus: Path, data: Path, *options):
-    return run(
-        "python", LOCAL / "prepare.py", "--corpus", corpus, "--sample-rate", 16000, *options, data
-    )
+    return local("prepare", "--corpus", corpus, "--sample-rate", 16000, *options, data)
 
 
 def kaldi_accepts(folder: Path) -> None:
@@ -178,19 +176,14 @@ def test_parallel_corpus_brings_its_noise(tmp_path):
     assert "p226_009.wav: has no counterpart" in result.stderr
     assert "p227_009.wav: has 14400 samples, its clean counterpart 16000" in result.stderr
     assert speakers(data)["test"] == {"p232"}
-    result = run(
-        "python",
-        LOCAL / "corrupt.py",
-        "--no-audit",
-        *(data / split for split in ("train", "dev", "test")),
-    )
+    result = corrupt(data, "train", "dev", "test")
     assert result.returncode == 0, result.stderr
     test = datadir.read(data / "test", noisy=True)
     assert test.noisy["p232_001"] == corpus / "noisy_testset_wav/p232_001.wav"
     assert (
         yaml.safe_load((data / "test/noise.yaml").read_text())["procedure"] == "given by the corpus"
     )
-    result = run("python", LOCAL / "corrupt.py", "--noise", CONF / "noise.yaml", data / "test")
+    result = local("corrupt", "--noise", CONF / "noise.yaml", data / "test")
     one_error_line(result, "brings its own noise", "--noise")
 
 
@@ -306,7 +299,7 @@ def test_a_large_corpus_is_announced_and_a_small_disk_refused(
 
 
 def corrupt(data: Path, *names: str):
-    return run("python", LOCAL / "corrupt.py", "--no-audit", *(data / name for name in names))
+    return local("corrupt", "--no-audit", *(data / name for name in names))
 
 
 def test_what_changed_in_a_corpus_is_made_anew_and_nothing_else(plain_corpus, tmp_path):
@@ -410,7 +403,7 @@ def test_data_from_something_else_is_refused(plain_corpus, prepared, tmp_path):
     one_error_line(prepare(plain_corpus, prepared, "--subset", 2), "--subset none, not 2")
     split = write_split(tmp_path, dev=["ann"], test=["zoe"])
     one_error_line(prepare(plain_corpus, prepared, "--split", split), "another split", "--split")
-    result = run("python", LOCAL / "prepare.py", "--check", "--sample-rate", 48000, prepared)
+    result = local("prepare", "--check", "--sample-rate", 48000, prepared)
     one_error_line(result, "--sample-rate 16000, not 48000")
 
 
@@ -496,9 +489,7 @@ def test_every_recording_of_the_mini_corpus_is_always_the_same(tmp_path):
 
 
 def test_a_mini_corpus_that_differs_is_said(tmp_path):
-    result = run(
-        "python", LOCAL / "make_mini.py", "--voices", 1, "--sentences", 1, tmp_path / "mini"
-    )
+    result = local("make_mini", "--voices", 1, "--sentences", 1, tmp_path / "mini")
     assert result.returncode == 0 and "WARNING" not in result.stderr
     changed = (
         (LOCAL / "make_mini.py")

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from conftest import CONF, LOCAL, ROOT, cli, one_error_line, run, speech_like, write
+from conftest import CONF, ROOT, cli, local, one_error_line, run, speech_like, write
 from gan_denoise import audio, noise
 from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
@@ -375,9 +375,9 @@ def test_the_audit_warns_where_speech_is_wiped_out(prepared, tmp_path):
     data.mkdir()
     for name in ("wav.scp", "utt2spk", "spk2utt", "utt2dur"):
         (data / name).write_text((prepared / "test" / name).read_text())
-    result = run("python", LOCAL / "corrupt.py", "--noise", procedure_path, data)
+    result = local("corrupt", "--noise", procedure_path, data)
     assert result.returncode == 0, result.stderr
     assert "WARNING: STOI is under 0.6" in result.stderr
     assert (data / "audit.csv").is_file()
-    result = run("python", LOCAL / "corrupt.py", "--noise", CONF / "noise.yaml", data)
+    result = local("corrupt", "--noise", CONF / "noise.yaml", data)
     one_error_line(result, "was corrupted by another procedure", "--noise")

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import CONF, LOCAL, ROOT, one_error_line, run, speech_like, write
+from conftest import CONF, ROOT, local, one_error_line, run, speech_like, write
 from gan_denoise.scoring import read_csv
 
 RUN = ROOT / "egs/vctk/run.sh"
@@ -39,7 +39,7 @@ def recipe(*options, **others):
 def small_mini(tmp_path_factory):
     """A corpus made as stage 0 makes it, with 4 voices and 5 sentences."""
     folder = tmp_path_factory.mktemp("recipe")
-    result = run("python", LOCAL / "make_mini.py", "--voices", 4, "--sentences", 5, folder / "mini")
+    result = local("make_mini", "--voices", 4, "--sentences", 5, folder / "mini")
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -119,7 +119,7 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
         "run stages 3 and 4 again",
     )
     model = exp / "l1/model"
-    assert run("python", LOCAL / "enhance.py", model, data / "test", exp / "l1").returncode == 0
+    assert local("enhance", model, data / "test", exp / "l1").returncode == 0
     assert enhanced[0].read_bytes() == kept  # what was spoiled is made anew
     assert yaml.safe_load((data / "corpus.yaml").read_text())["mini"] is True
 
@@ -269,28 +269,28 @@ def test_bad_noise_is_said_before_the_work(tmp_path):
 
 def test_a_run_that_was_started_with_wrong_data_does_not_claim_its_exp(prepared, tmp_path):
     """Only a finished model does; that of other data is named."""
-    check = ["python", LOCAL / "check_exp.py", prepared, tmp_path / "exp"]
+    check = "check_exp", prepared, tmp_path / "exp"
     (tmp_path / "exp/l1").mkdir(parents=True)
     (tmp_path / "exp/l1/checkpoint.pt").write_text("of a run that was stopped at once")
-    assert run(*check).returncode == 0
+    assert local(*check).returncode == 0
     (tmp_path / "exp/l1/model").mkdir()
     (tmp_path / "exp/l1/model/config.json").write_text(
         '{"data": {"train": "0", "dev": "0"}, "noise": "0"}'
     )
-    one_error_line(run(*check), "exp/l1: was made from other data", "--data", "--exp")
+    one_error_line(local(*check), "exp/l1: was made from other data", "--data", "--exp")
 
 
 @pytest.mark.parametrize(
     ("script", "options"),
     [
-        ("corrupt.py", ["--jobs", "0", "x"]),
-        ("oracle.py", ["--jobs", "-1", "x", "y", "z"]),
-        ("prepare.py", ["--sample-rate", "0", "x"]),
-        ("prepare.py", ["--subset", "-1", "x"]),
+        ("corrupt", ["--jobs", "0", "x"]),
+        ("oracle", ["--jobs", "-1", "x", "y", "z"]),
+        ("prepare", ["--sample-rate", "0", "x"]),
+        ("prepare", ["--subset", "-1", "x"]),
     ],
 )
 def test_counts_are_from_one(script, options):
-    result = run("python", LOCAL / script, *options)
+    result = local(script, *options)
     assert result.returncode == 2 and "expected a whole number from 1" in result.stderr
 
 
@@ -403,15 +403,7 @@ def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(server, tmp_p
     good = hashlib.sha256(archive.read_bytes()).hexdigest()
 
     def download(checksum: str, folder: str):
-        return run(
-            "python",
-            LOCAL / "download_vctk.py",
-            "--url",
-            url,
-            "--checksum",
-            checksum,
-            tmp_path / folder,
-        )
+        return local("download_vctk", "--url", url, "--checksum", checksum, tmp_path / folder)
 
     one_error_line(download(good, "vctk"), "closed early", "goes on where it stopped")
     result = download(good, "vctk")

@@ -6,9 +6,10 @@ import os
 import shutil
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
-from conftest import LOCAL, ROOT, needs_slurm, one_error_line, queued, run, wait_for
+from conftest import ROOT, local, needs_slurm, one_error_line, queued, run, wait_for
 
 RUN = ROOT / "egs/vctk/run.sh"
 TINY = (
@@ -121,11 +122,11 @@ def test_a_training_that_was_cancelled_does_not_come_back(cluster, prepared, tmp
 def test_a_part_is_every_nth_recording(prepared, tmp_path):
     data = tmp_path / "data/test"
     shutil.copytree(prepared / "test", data, ignore=shutil.ignore_patterns("noisy*", "noise.yaml"))
-    corrupt = ["python", LOCAL / "corrupt.py", "--no-audit"]
-    assert run(*corrupt, "--part", "2/3", data).returncode == 0
+    corrupt = partial(local, "corrupt", "--no-audit")
+    assert corrupt("--part", "2/3", data).returncode == 0
     assert len(list(data.rglob("*.wav"))) == 1 and not (data / "noisy.scp").exists()
-    assert run(*corrupt, data).returncode == 0
+    assert corrupt(data).returncode == 0
     assert (data / "noisy.made").read_bytes() == (prepared / "test/noisy.made").read_bytes()
     assert not list(data.glob("noisy.made.*"))
-    refused = run(*corrupt, "--part", "4/3", data)
+    refused = corrupt("--part", "4/3", data)
     assert refused.returncode == 2 and "expected K/N with K from 1 to N" in refused.stderr
