@@ -16,10 +16,8 @@ import time
 import numpy as np
 import psutil
 import pytest
-import schemathesis
 import soundfile as sf
 from hypothesis import HealthCheck, given, settings
-from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 import gan_denoise
 from conftest import ROOT, run, speech_like, write
@@ -94,6 +92,9 @@ def test_the_readmes_curl_line(service, noisy, tmp_path):
 
 
 def test_openapi_holds(service):
+    import schemathesis  # a second, of every process that collects tests
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
+
     schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
     assert {operation.ok().path for operation in schema.get_all_operations()} == {
         "/v1/models",

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import wilcoxon
 
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
@@ -234,6 +233,8 @@ class Run:
         found = self._paired(name, other, self.lead)
         if not _enough(found):
             return None
+        from scipy.stats import wilcoxon  # half a second, which reading scores need not spend
+
         paired = list(found.values())
         return float(wilcoxon(paired).pvalue) if any(paired) else 1.0
 
