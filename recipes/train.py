@@ -102,6 +102,7 @@ def train(
 ) -> int:
     stop, leader = StopSignal(accelerator), accelerator.is_main_process
     seed, schedule = experiment.seed, Schedule.of(experiment)
+    models = Models(accelerator, experiment, schedule, corpus.sample_rate)
 
     # Where it stands
     if leader and exp.is_dir():  # a refused command makes none
@@ -116,7 +117,6 @@ def train(
         if leader:
             say_finished(accelerator, schedule, exp, stands)
         return 0
-    models = Models(accelerator, experiment, schedule, corpus.sample_rate)
     stands.restore(models.states)
     if experiment.init and not stands.path:
         start, options = Path(experiment.init), experiment.generator
