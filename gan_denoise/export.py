@@ -160,46 +160,41 @@ def _whole(step: bytes, generator: StreamingGenerator, config: dict) -> bytes:
     """The graph of whole signals around that of a step, as StreamingGenerator.forward has it: the
     exporter takes ten seconds for each that it makes.
     """
-    import onnx
+    from onnx import compose, helper, load_from_string, numpy_helper
 
-    model = onnx.compose.add_prefix(onnx.load_from_string(step), "step_")
-    graph, state = model.graph, generator.initial_state()
-    delay, hop = generator.latency - generator.hop_length, generator.hop_length
-    begins = "\n".join(
-        f"""{name}_sizes = Constant <value_ints = {list(first.shape[1:])}> ()
-        {name}_shape = Concat <axis = 0> (batch, {name}_sizes)
-        step_{name} = Expand (first_{name}, {name}_shape)"""
-        for name, first in state.items()
-    )
-    around = onnx.parser.parse_graph(
-        f"""whole (float[batch, samples] noisy) => (float[batch, samples] enhanced) {{
-        batch = Shape <start = 0, end = 1> (noisy)
-        length = Shape <start = 1, end = 2> (noisy)
-        delay = Constant <value_ints = [{delay}]> ()
-        hop = Constant <value_ints = [{hop}]> ()
-        late = Add (length, delay)
-        minus = Neg (late)
-        rest = Mod (minus, hop)
-        behind = Add (delay, rest)
-        before = Constant <value_ints = [0, 0, 0]> ()
-        pads = Concat <axis = 0> (before, behind)
-        step_noisy = Pad (noisy, pads)
-        {begins}
-        time = Constant <value_ints = [1]> ()
-        enhanced = Slice (step_enhanced, delay, late, time)
-        }}"""
-    )
-    *before, after = around.node
-    nodes = [*before, *graph.node, after]
-    first = [
-        onnx.numpy_helper.from_array(own.numpy(), f"first_{name}") for name, own in state.items()
+    model, node = compose.add_prefix(load_from_string(step), "step_"), helper.make_node
+    graph, hop = model.graph, generator.hop_length
+    delay = generator.latency - hop
+    constants: dict[str, Any] = {"delay": [delay], "hop": [hop], "time": [1], "before": [0, 0, 0]}
+    before = [
+        node("Shape", ["noisy"], ["batch"], start=0, end=1),
+        node("Shape", ["noisy"], ["length"], start=1, end=2),
+        node("Add", ["length", "delay"], ["late"]),
+        node("Neg", ["late"], ["missing"]),
+        node("Mod", ["missing", "hop"], ["rest"]),
+        node("Add", ["delay", "rest"], ["behind"]),
+        node("Concat", ["before", "behind"], ["pads"], axis=0),
+        node("Pad", ["noisy", "pads"], ["step_noisy"]),
     ]
-    for field, values in (("node", nodes), ("input", around.input), ("output", around.output)):
-        del getattr(graph, field)[:]
+    for number, (name, first) in enumerate(generator.initial_state().items()):
+        constants |= {f"first{number}": first.numpy(), f"sizes{number}": first.shape[1:]}
+        sizes, shape = ["batch", f"sizes{number}"], f"shape{number}"
+        before.append(node("Concat", sizes, [shape], axis=0))
+        before.append(node("Expand", [f"first{number}", shape], [f"step_{name}"]))
+    after = node("Slice", ["step_enhanced", "delay", "late", "time"], ["enhanced"])
+    for name, value in constants.items():
+        array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype=np.int64)
+        graph.initializer.append(numpy_helper.from_array(array, name))
+    ends = [
+        helper.make_tensor_value_info(name, 1, ["batch", "samples"])  # 1: float32
+        for name in ("noisy", "enhanced")
+    ]
+    parts = {"node": [*before, *graph.node, after], "input": ends[:1], "output": ends[1:]}
+    for field, values in parts.items():
+        graph.ClearField(field)
         getattr(graph, field).extend(values)
-    graph.initializer.extend(first)
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, _metadata(generator, config))
+    model.ClearField("metadata_props")
+    helper.set_model_props(model, _metadata(generator, config))
     return model.SerializeToString()
 
 

@@ -89,9 +89,9 @@ def each(
             yield _outcome(item, lambda item=item: function(item))
         return
     if isinstance(items, Sized):
-        jobs = min(jobs, len(items))
-        if not jobs:  # nor a process that imports what they would have needed
+        if not len(items):  # nor a process that imports what they would have needed
             return
+        jobs = min(jobs, len(items))
     called = getattr(function, "func", function)  # of a partial
     preload(getattr(called, "__module__", None) or "builtins")
     queue: Iterator[tuple[Any, int]] = ((item, _TRIES) for item in items)
@@ -243,10 +243,15 @@ def forkserver(*, imports_program: bool = True) -> multiprocessing.context.BaseC
     if imports_program:
         preload("__main__")
     multiprocessing.set_forkserver_preload(_PRELOADED)
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    before = {name: os.environ.get(name) for name in one_thread}
-    # Read by those libraries when they are imported, hence before the process starts
-    os.environ.update(one_thread)
+    # One thread: read by those libraries when they are imported, hence before the process starts.
+    given = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    # Modules come from where this process has them from, not from its working directory: Python
+    # 3.11 does not tell the server, which gets workers their modules
+    folders = (os.path.abspath(folder) for folder in sys.path)
+    known = os.pathsep.join(folder for folder in folders if os.pathsep not in folder)
+    given |= {"PYTHONPATH": known, "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     main = threading.current_thread() is threading.main_thread()
     # Inherited: Ctrl-C is for the parent
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None

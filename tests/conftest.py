@@ -11,6 +11,7 @@ import importlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +76,7 @@ def run(*command, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
 def here(main: Callable, *command) -> subprocess.CompletedProcess:
     """A program in this process, which spares its start: what `run` returns for it."""
     words, status = [str(word) for word in command], 0
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     with (
         contextlib.redirect_stdout(io.StringIO()) as out,
         contextlib.redirect_stderr(io.StringIO()) as err,
@@ -85,6 +87,9 @@ def here(main: Callable, *command) -> subprocess.CompletedProcess:
             main()
         except SystemExit as left:
             status = left.code or 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
 
 

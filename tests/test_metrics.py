@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_toeplitz
 
+import gan_denoise
 from conftest import cli, one_error_line, run, speech_like, write
 from gan_denoise import metrics, quality, scoring, speakers, workers
 from gan_denoise.errors import InputError
@@ -256,6 +257,24 @@ def test_workers_import_the_program_only_where_they_need_it(imported, tmp_path):
         "assert not hasattr(__main__, '__file__')"
     )
     assert run("python", "-c", program).returncode == 0
+
+
+def test_workers_find_modules_where_the_program_does(tmp_path):
+    """Whatever lies in the working directory."""
+    program, other = tmp_path / "program", tmp_path / "other"
+    program.mkdir()
+    for name in ("tool", "gan_denoise"):
+        (other / name).mkdir(parents=True)
+    (program / "tool.py").write_text(
+        "import gan_denoise\ndef where(item): return __file__, gan_denoise.__file__\n"
+    )
+    (program / "script.py").write_text(
+        "import tool\nfrom gan_denoise import workers\n"
+        'if __name__ == "__main__":\n'
+        "    print(*next(workers.each(tool.where, [0], jobs=1, always_isolated=True)).value())\n"
+    )
+    result = run("python", program / "script.py", cwd=other)
+    assert result.stdout == f"{program / 'tool.py'} {gan_denoise.__file__}\n", result.stderr
 
 
 def test_score_from_the_command_line(tmp_path):
