@@ -22,6 +22,7 @@ if __name__ == "__main__":  # while the libraries are imported there is nothing 
 import contextlib
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,10 @@ def train(
 ) -> int:
     stop, leader = StopSignal(accelerator), accelerator.is_main_process
     seed, schedule = experiment.seed, Schedule.of(experiment)
-    models = Models(accelerator, experiment, schedule, corpus.sample_rate)
+    finished = exp / "model/model.safetensors"
+    build = partial(Models, accelerator, experiment, schedule, corpus.sample_rate)
+    # What cannot be built is refused before anything is touched; a finished run builds nothing
+    models = None if finished.is_file() else build()
 
     # Where it stands
     if leader and exp.is_dir():  # a refused command makes none
@@ -113,10 +117,11 @@ def train(
     own_path = exp / "checkpoint.pt"
     warm_path = warm_starts / f"{warm_start_key(identity, accelerator)}.pt" if warm_starts else None
     stands = standing(own_path, warm_path, identity)
-    if stands.update == schedule.updates and (exp / "model/model.safetensors").is_file():
+    if stands.update == schedule.updates and finished.is_file():
         if leader:
             say_finished(accelerator, schedule, exp, stands)
         return 0
+    models = models or build()
     stands.restore(models.states)
     if experiment.init and not stands.path:
         start, options = Path(experiment.init), experiment.generator
