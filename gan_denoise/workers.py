@@ -243,7 +243,7 @@ def forkserver(*, imports_program: bool = True) -> multiprocessing.context.BaseC
     if imports_program:
         preload("__main__")
     multiprocessing.set_forkserver_preload(_PRELOADED)
-    # One thread: read by those libraries when they are imported, hence before the process starts.
+    # Read by those libraries when they are imported, hence before the process starts
     given = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     # Modules come from where this process has them from, not from its working directory: Python
     # 3.11 does not tell the server, which gets workers their modules

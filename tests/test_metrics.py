@@ -252,9 +252,11 @@ def test_workers_import_the_program_only_where_they_need_it(imported, tmp_path):
     result = run("python", script)
     assert result.stdout == imported * "imported\n" + f"DONE {script}\n", result.stderr
     program = (
-        "import __main__, gan_denoise.workers\n"
+        "import __main__, multiprocessing.forkserver, gan_denoise.workers\n"
         "with gan_denoise.workers._program_hidden(): pass\n"
-        "assert not hasattr(__main__, '__file__')"
+        "assert not hasattr(__main__, '__file__')\n"
+        "assert not list(gan_denoise.workers.each(len, [], jobs=2))\n"  # for which none is started
+        "assert multiprocessing.forkserver._forkserver._forkserver_pid is None"
     )
     assert run("python", "-c", program).returncode == 0
 

@@ -25,8 +25,8 @@ CONDITIONS = ("clean", "zero", "scale", "add", "heavy", "mixed")  # in this orde
 # PESQ: smaller differences are under the noise of the metric and of the draw of the test speakers
 TIE = 0.03
 # What a model differs from by one thing, where that is not called as the model is and `_l1`
-BASELINES = {"metricgan": "l1_mrstft", "metricgan_l1": "l1", "mrd": "l1_mrstft"}
-BASELINES |= {"metricgan_corrected": "l1_mrstft"}
+BASELINES = dict.fromkeys(("metricgan", "metricgan_corrected", "mrd"), "l1_mrstft")
+BASELINES |= {"metricgan_l1": "l1"}
 BASELINES |= {"grid": "pmsqe_l1", "grid_aligned": "grid", "stream_distilled": "stream_l1_mrstft"}
 # The columns of the tables
 SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")

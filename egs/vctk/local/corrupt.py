@@ -54,7 +54,7 @@ def main() -> None:
     if not arguments.datadirs:
         # Which reads the recordings of its `mix`
         load_once(arguments.noise or DEFAULT).fingerprint(16000)
-    if not (arguments.no_audit or arguments.part):
+    if not (arguments.no_audit or arguments.part):  # whose workers score afterwards
         scoring.preload()
     for folder in arguments.datadirs:
         corrupt(folder, arguments)
