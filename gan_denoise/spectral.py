@@ -111,19 +111,18 @@ def drop_channels(hidden: Tensor, share: float, *, dim: int) -> Tensor:
     return hidden * F.dropout(torch.ones_like(hidden.narrow(dim, 0, 1)), share)
 
 
-def recent_level(
-    real: Tensor, imaginary: Tensor, past: Tensor, age: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def recent_level(spectrum: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The causal level: RMS magnitude over the last frames that there are, at most 1 more than
     `past` holds.
 
-    real, imaginary (B, N, F); past (B, frames - 1, 1): powers of the frames before; age (B, 1, 1):
-    how many there have been, at most `frames`. Returns the level (B, N, 1), and past and age for
-    what follows.
+    spectrum (B, N, 2, F); past (B, frames - 1, 1): powers of the frames before; age (B, 1, 1): how
+    many there have been, at most `frames`. Returns the level (B, N, 1), and past and age for what
+    follows.
     """
-    count, frames = real.shape[1], past.shape[1] + 1
-    power = (real.square() + imaginary.square()).mean(dim=-1, keepdim=True)
+    frames = past.shape[1] + 1
+    power = spectrum.square().sum(dim=2).mean(dim=-1, keepdim=True)
     powers = torch.cat([past, power], dim=1)
     mean = F.avg_pool1d(powers.transpose(1, 2), frames, stride=1).transpose(1, 2)
     ages = (age + torch.ones_like(power).cumsum(dim=1)).clamp_max(frames)
-    return (mean * frames / ages).sqrt(), powers[:, count:], ages[:, -1:]
+    recent = powers[:, 1 - frames :] if frames > 1 else past
+    return (mean * frames / ages).sqrt(), recent, ages[:, -1:]

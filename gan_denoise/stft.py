@@ -134,24 +134,28 @@ class StreamingSTFT(nn.Module):
     def bins(self) -> int:
         return self.n_fft // 2 + 1
 
-    def analyse(self, hops: Tensor, past: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """hops (B, N, hop), past (B, overlap, hop) -> real and imaginary part (B, N, bins) each,
-        and the new past.
+    def analyse(self, hops: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """hops (B, N, hop), past (B, overlap, hop) -> real and imaginary parts (B, N, 2, bins), and
+        the new past.
         """
-        count, hops = hops.shape[1], torch.cat([past, hops], dim=1)
-        frames = torch.cat(
-            [hops[:, shift : shift + count] for shift in range(self.overlap + 1)], dim=-1
-        )
-        real, imaginary = (frames @ self.analysis).chunk(2, dim=-1)
-        return real, imaginary, hops[:, count:]
+        hops = torch.cat([past, hops], dim=1)
+        frames = torch.cat(successive(hops, self.overlap + 1), dim=-1)
+        return (frames @ self.analysis).unflatten(-1, (2, -1)), hops[:, -self.overlap :]
 
-    def synthesise(self, real: Tensor, imaginary: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, bins) twice, tail (B, overlap, hop) of the frames before -> finished hops (B, N,
+    def synthesise(self, spectrum: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, 2, bins), tail (B, overlap, hop) of the frames before -> finished hops (B, N,
         hop), and the new tail.
         """
-        frames = torch.cat([real, imaginary], dim=-1) @ self.synthesis
-        parts = frames.unflatten(-1, (self.overlap + 1, self.hop_length)).unbind(dim=2)
-        summed = F.pad(tail, (0, 0, 0, frames.shape[1]))
-        for shift, part in enumerate(parts):
-            summed = summed + F.pad(part, (0, 0, shift, self.overlap - shift))
-        return summed[:, : frames.shape[1]], summed[:, frames.shape[1] :]
+        parts = (spectrum.flatten(2) @ self.synthesis).split(self.hop_length, dim=-1)
+        summed = parts[-1]  # what the last parts of frames add comes latest
+        after: list[Tensor] = []
+        for part, before in zip(parts[-2::-1], reversed(tail.split(1, dim=1)), strict=True):
+            late = torch.cat([before, summed], dim=1)
+            summed, after = part + late[:, :-1], [late[:, -1:], *after]
+        return summed, torch.cat(after, dim=1)
+
+
+def successive(frames: Tensor, count: int) -> list[Tensor]:
+    """(B, N + count - 1, ...) -> `count` views (B, N, ...), each a frame after the one before."""
+    # No sum of sizes: an exporter would make nodes of it
+    return [frames[:, shift : shift + 1 - count or None] for shift in range(count)]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from gan_denoise import contract
 from gan_denoise.contract import State
 from gan_denoise.spectral import recent_level, start_at_the_identity
-from gan_denoise.stft import StreamingSTFT
+from gan_denoise.stft import StreamingSTFT, successive
 
 _EXPONENT = 0.3  # of the compression
 _STRIDE = 4  # bins from one fine band to the next, each of which sees twice as many
@@ -88,16 +88,13 @@ class Generator(contract.StreamingGenerator):
         # Eight bits of mantissa would be heard: bf16 is for the network alone
         with torch.autocast(noisy.device.type, enabled=False):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
-            real, imaginary, past = self.stft.analyse(hops, state["past"])
-            level, power, age = recent_level(real, imaginary, state["power"], state["age"])
+            spectrum, past = self.stft.analyse(hops, state["past"])
+            level, power, age = recent_level(spectrum, state["power"], state["age"])
             level = level[..., None]
-            parts = torch.cat([real, imaginary], dim=-1).unflatten(-1, (2, -1))  # (B, N, 2, F)
-            parts, magnitude = _power_law(parts / level.clamp_min(1e-7), _EXPONENT)
+            parts, magnitude = _power_law(spectrum / level.clamp_min(1e-7), _EXPONENT)
             seen = torch.cat([state["seen"], torch.cat([parts, magnitude], dim=2)], dim=1)
-            count = parts.shape[1]
-            frames = [seen[:, shift : shift + count] for shift in range(_FRAMES)]
-            recent = torch.cat(frames, dim=2)  # (B, N, 3 frames, F)
-        after = {"past": past, "power": power, "age": age, "seen": seen[:, count:]}
+            recent = torch.cat(successive(seen, _FRAMES), dim=2)  # (B, N, 3 frames, F)
+        after = {"past": past, "power": power, "age": age, "seen": seen[:, 1 - _FRAMES :]}
         out, memory = self._network(recent.permute(1, 0, 3, 2), state)
         with torch.autocast(noisy.device.type, enabled=False):
             mask_real, mask_imag, residual = out.split([_FRAMES, _FRAMES, 2], dim=2)
@@ -106,8 +103,7 @@ class Generator(contract.StreamingGenerator):
             out_imag = (mask_real * imaginary + mask_imag * real).sum(dim=2, keepdim=True)
             cleaned = torch.cat([out_real, out_imag], dim=2) + parts + residual
             expanded = _power_law(cleaned, 1.0 / _EXPONENT)[0] * level  # silence stays silence
-            real, imaginary = expanded.unbind(dim=2)
-            enhanced, after["tail"] = self.stft.synthesise(real, imaginary, state["tail"])
+            enhanced, after["tail"] = self.stft.synthesise(expanded, state["tail"])
         return enhanced.flatten(1), after | memory
 
     def _network(self, features: Tensor, state: State) -> tuple[Tensor, State]:
@@ -117,7 +113,8 @@ class Generator(contract.StreamingGenerator):
         """
         bins = self.stft.bins
         above = (self.fine + 1) * _STRIDE - _BELOW - bins
-        strips = F.pad(features, (0, 0, _BELOW, above)).unflatten(2, (-1, _STRIDE)).flatten(3)
+        padded = F.pad(features, (0, 0, _BELOW, above))
+        strips = padded.reshape(*features.shape[:2], self.fine + 1, -1)  # of _STRIDE bins each
         embedded = F.silu(self.embed(torch.cat([strips[:, :, :-1], strips[:, :, 1:]], dim=-1)))
         hidden = self.widen(self.down(embedded))
         memory: State = {}
@@ -130,7 +127,7 @@ class Generator(contract.StreamingGenerator):
         with torch.autocast(features.device.type, enabled=False):
             lower, upper = self.head(hidden.to(features.dtype)).chunk(2, dim=-1)
             strips = F.pad(lower, (0, 0, 0, 1)) + F.pad(upper, (0, 0, 1, 0))
-            out = strips.unflatten(-1, (_STRIDE, -1)).flatten(2, 3)
+            out = strips.reshape(*features.shape[:2], (self.fine + 1) * _STRIDE, -1)
             return out[:, :, _BELOW : _BELOW + bins].permute(1, 0, 3, 2), memory
 
 
@@ -185,7 +182,7 @@ class Block(nn.Module):
         self, hidden: Tensor, before: Tensor, cell: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """before, cell: (B, bands, width), what the recurrence remembers, as is what comes back."""
-        memory = before.flatten(0, 1)[None], cell.flatten(0, 1)[None]
+        memory = before.reshape(1, -1, self.width), cell.reshape(1, -1, self.width)
         update, memory = self.recurrence(self.time_norm(hidden).flatten(1, 2), memory)
         hidden = hidden + update.reshape(hidden.shape)
         value, gate = self.value_and_gate(self.band_norm(hidden)).chunk(2, dim=-1)

@@ -84,8 +84,9 @@ class Generator(contract.StreamingGenerator):
         # Eight bits of mantissa would be heard
         with torch.autocast(noisy.device.type, enabled=False):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
-            real, imaginary, past = self.stft.analyse(hops, state["past"])
-            level, power, age = recent_level(real, imaginary, state["power"], state["age"])
+            spectrum, past = self.stft.analyse(hops, state["past"])
+            level, power, age = recent_level(spectrum, state["power"], state["age"])
+            real, imaginary = spectrum.unbind(dim=2)
             real, imaginary, features = compressed(real, imaginary, level, dim=-1)
         hidden, after = self.embed(features), {"past": past, "power": power, "age": age}
         for index, block in enumerate(self.blocks):
@@ -93,8 +94,8 @@ class Generator(contract.StreamingGenerator):
         hidden = self.norm(hidden)
         with torch.autocast(noisy.device.type, enabled=False):
             out = self.head(hidden.to(real.dtype))
-            out_real, out_imag = masked(real, imaginary, out, level, dim=-1)
-            enhanced, after["tail"] = self.stft.synthesise(out_real, out_imag, state["tail"])
+            cleaned = torch.stack(masked(real, imaginary, out, level, dim=-1), dim=2)
+            enhanced, after["tail"] = self.stft.synthesise(cleaned, state["tail"])
         return enhanced.flatten(1), after
 
 

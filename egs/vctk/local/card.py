@@ -76,9 +76,9 @@ def choose(folder: Path, recordings: Path, count: int) -> list[Task]:
     if not found:
         raise InputError(f"{recordings}: holds no WAV or FLAC file: name a folder of recordings")
     corpora = read_yaml(folder.parent / "corpus.yaml").get("corpora")
-    speakers = {name: set(own["test"]) for name, own in corpora.items()} if corpora else {}
+    speakers = {name: set().union(*own.values()) for name, own in (corpora or {}).items()}
     tasks: list[Task] = []
-    for corpus, own in (speakers or {"test": set(data.spk2utt)}).items():
+    for corpus, own in (speakers or {folder.name: set(data.spk2utt)}).items():
         utt_ids = [utt_id for utt_id in data.utt_ids if data.utt2spk[utt_id] in own]
         for place in datadir.spread(len(utt_ids), count):
             utt_id, number = utt_ids[place], len(tasks)
