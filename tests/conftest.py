@@ -33,6 +33,9 @@ LOCAL = ROOT / "egs/vctk/local"
 CONF = ROOT / "egs/vctk/conf"
 sys.path[:0] = [str(ROOT / "recipes"), str(LOCAL)]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hundreds of programs start here: what they import is compiled once
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 atexit.register(gc.freeze)  # as gan_denoise.terminal does
 gc.set_threshold(100_000, 50, 50)  # looking through all that torch holds takes longer than it frees
 scoring.preload()  # whichever test starts the first worker

@@ -71,6 +71,12 @@ def page_file(prepared, tmp_path_factory):
     return exp / "report.html"
 
 
+def test_every_picture_is_there(page_file):
+    page = page_file.read_text()
+    for heading in ("Gain of every utterance", "Against the input", "Training", "t-SNE"):
+        assert heading in page
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")

@@ -195,8 +195,6 @@ def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str
     """t-SNE of speaker embeddings. files: system -> utt_id -> file; a marker per system, a colour
     and a label per speaker.
     """
-    from sklearn.manifold import TSNE
-
     found = []
     for place, (system, own) in enumerate(files.items()):
         for utt_id, speaker in speaker_of.items():
@@ -208,8 +206,10 @@ def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str
             )
             if embedding is not None:
                 found.append((place, system, speaker, embedding))
-    if len(found) < 6:
+    if len(found) < 10:  # too few to lie in groups
         return None
+    from sklearn.manifold import TSNE
+
     points = np.stack([row[3] for row in found])
     points = (points - points.mean(axis=0)) / (points.std(axis=0) + 1e-9)
     flat = TSNE(
