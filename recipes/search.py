@@ -131,7 +131,7 @@ def work_on_the_cluster(
             for trial in known:
                 if is_finished(trial) and trial.number not in told:
                     told.add(trial.number)
-                    say(progress_line(study, trial, space.trials))
+                    say(progress_line(study, trial, len(told), space.trials))
             if queued and trials.stop.wait(_WAIT_S):
                 raise KeyboardInterrupt
     finally:
@@ -227,7 +227,8 @@ def work(study: optuna.Study, space: Space, data: Path, out: Path) -> None:
             for number in begun:
                 retry(study, study.trials[number])  # by whoever comes next
             raise
-        say(progress_line(study, study.trials[begun[0]], space.trials))
+        done = sum(is_finished(trial) for trial in study.get_trials(deepcopy=False))
+        say(progress_line(study, study.trials[begun[0]], done, space.trials))
 
 
 def retry(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
@@ -246,9 +247,10 @@ def is_finished(trial: optuna.trial.FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "reason" in trial.user_attrs
 
 
-def progress_line(study: optuna.Study, trial: optuna.trial.FrozenTrial, total: int) -> str:
-    """What became of a trial, and the best so far."""
-    finished = sum(is_finished(each) for each in study.get_trials(deepcopy=False))
+def progress_line(
+    study: optuna.Study, trial: optuna.trial.FrozenTrial, finished: int, total: int
+) -> str:
+    """What became of a trial, how many are finished, and the best so far."""
     own = trials.last_score(trial)
     line = f"{study.study_name}: {finished}/{total} trials; {trial.number}: "
     line += f"PESQ {own:.3f}" if own is not None else "no PESQ"
