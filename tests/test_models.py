@@ -235,6 +235,22 @@ def test_compressed_spectra_weigh_quiet_bins():
     assert half == pytest.approx((1 - 0.5**0.3) ** 2 * 192**0.3 * 0.8975, rel=0.02)
 
 
+def test_harm_is_what_the_input_did_not_have():
+    draw = torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn(1, 1, 32000, generator=draw) for _ in range(2))
+    noisy = clean + 0.1 * noise
+    assert value("harm", noisy, clean, noisy) == value("harm", clean, clean, noisy) == 0.0
+    assert value("harm", clean + 0.05 * noise, clean, noisy) == 0.0
+    gone = clean.clone()
+    gone[..., 8000:9600] = 0.0  # a twentieth of it
+    lost = value("harm", gone, clean, noisy)
+    assert value("compressed", gone, clean, clean) > lost > 0.9 * value("harm", gone, clean, clean)
+    # What is gained elsewhere does not make up for it, and where noise covered it nothing is lost
+    elsewhere = torch.where(gone == 0.0, 0.0, noisy)
+    assert value("harm", elsewhere, clean, noisy) == pytest.approx(lost, rel=0.1)
+    assert value("harm", gone, clean, clean + 10.0 * noise) == 0.0
+
+
 def test_pmsqe_orders_signals_as_pesq_does():
     from pesq import pesq
 
