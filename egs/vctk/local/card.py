@@ -53,7 +53,8 @@ def main() -> None:
         partial(measure, model=arguments.model), tasks, jobs=arguments.jobs, always_isolated=True
     )
     outcomes = progress(outcomes, total=len(tasks), label="card", unit="utterances")
-    for task, outcome in zip(tasks, outcomes, strict=True):
+    for outcome in outcomes:  # in the order of their completion
+        task = outcome.item
         for condition, values in outcome.value().items():
             snr = f"{task.snr_db} dB"
             groups = (snr, task.corpus, "all") if condition == "noise" else (task.corpus, "all")
