@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gan_denoise import scoring
+from conftest import local, speech_like, write
+from gan_denoise import scoring, workers
 from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
 from reporting import tables
@@ -223,3 +224,24 @@ def test_tables_that_are_none_are_refused(results):
     (results / "l1.csv").write_bytes(b"utt_id\n\xff\n")
     with pytest.raises(InputError, match="l1.csv: is no table of scores"):
         Run.read(results)
+
+
+def test_a_cards_rows_are_of_their_own_mixtures(prepared, tmp_path, monkeypatch):
+    """In whatever order they come back."""
+
+    def backwards(work, tasks, **options):
+        for task in reversed(tasks):
+            before, after = [1.5, 0.5, float(task.snr_db)], [2.5, 0.75, task.snr_db + 4.0]
+            every = dict.fromkeys(("noise", "default", "clean"), np.array([before, after]))
+            yield workers.Outcome(task, every)
+
+    monkeypatch.setattr(workers, "each", backwards)
+    noise = write(tmp_path / "noise/rain.wav", speech_like(0)).parent
+    for split in ("train", "test"):
+        result = local("card", "--utterances", 5, "model", prepared / split, noise)
+        assert result.returncode == 0, result.stderr
+        table = dict(line[2:].split(" |", 1) for line in result.stdout.splitlines()[2:])
+        for snr in (0, 5):
+            row = f"| {snr}.00 → {snr + 4}.00 (+4.00) |"
+            assert table[f"noise, {snr} dB"].endswith(row)
+        assert f"clean, {split}" in table
