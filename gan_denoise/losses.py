@@ -184,7 +184,9 @@ class Harm(CompressedSpectrum):
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
         after, before = self.errors(enhanced, noisy, clean=clean)
-        return F.relu(F.avg_pool2d(after - before, self.TILE)).mean()
+        bins, frames = self.TILE
+        tile = bins, min(frames, after.shape[-1])  # of a shorter signal, all that there is
+        return F.relu(F.avg_pool2d(after - before, tile)).mean()
 
 
 LOSSES: dict[str, Callable[[], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {

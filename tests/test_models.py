@@ -249,6 +249,7 @@ def test_harm_is_what_the_input_did_not_have():
     elsewhere = torch.where(gone == 0.0, 0.0, noisy)
     assert value("harm", elsewhere, clean, noisy) == pytest.approx(lost, rel=0.1)
     assert value("harm", gone, clean, clean + 10.0 * noise) == 0.0
+    assert value("harm", gone[..., 8000:8100], *[clean[..., 8000:8100]] * 2) > 0.0
 
 
 def test_pmsqe_orders_signals_as_pesq_does():
