@@ -183,10 +183,21 @@ class Block(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """before, cell: (B, bands, width), what the recurrence remembers, as is what comes back."""
         memory = before.reshape(1, -1, self.width), cell.reshape(1, -1, self.width)
-        update, memory = self.recurrence(self.time_norm(hidden).flatten(1, 2), memory)
+        update, memory = self._over_time(self.time_norm(hidden).flatten(1, 2), memory)
         hidden = hidden + update.reshape(hidden.shape)
         value, gate = self.value_and_gate(self.band_norm(hidden)).chunk(2, dim=-1)
         value = value.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
         mixed = torch.matmul(self.mixing, value).transpose(-3, -2).flatten(-2)
         after = tuple(part.reshape(before.shape).to(before.dtype) for part in memory)
         return hidden + self.project(mixed * F.silu(gate)), after
+
+    def _over_time(
+        self, frames: Tensor, memory: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(N, B bands, width) -> same; memory: (1, B bands, width) twice."""
+        kind = frames.device.type
+        if kind != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+            return self.recurrence(frames, memory)
+        # oneDNN has LSTMs in bf16 for AVX-512 alone: elsewhere they stay in float32
+        with torch.autocast(kind, enabled=False):
+            return self.recurrence(frames.to(memory[0].dtype), memory)
