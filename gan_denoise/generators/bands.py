@@ -180,9 +180,9 @@ class Block(nn.Module):
 
     def forward(
         self, hidden: Tensor, before: Tensor, cell: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """before, cell: (B, bands, width), what the recurrence remembers, as is what comes back."""
-        memory = before.reshape(1, -1, self.width), cell.reshape(1, -1, self.width)
+        memory = tuple(part.reshape(1, -1, self.width) for part in (before, cell))
         update, memory = self._over_time(self.time_norm(hidden).flatten(1, 2), memory)
         hidden = hidden + update.reshape(hidden.shape)
         value, gate = self.value_and_gate(self.band_norm(hidden)).chunk(2, dim=-1)
@@ -192,7 +192,7 @@ class Block(nn.Module):
         return hidden + self.project(mixed * F.silu(gate)), after
 
     def _over_time(
-        self, frames: Tensor, memory: tuple[Tensor, Tensor]
+        self, frames: Tensor, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(N, B bands, width) -> same; memory: (1, B bands, width) twice."""
         kind = frames.device.type
