@@ -22,7 +22,7 @@ from gan_denoise.config import check_keys, check_number
 from gan_denoise.contract import Maps
 from gan_denoise.errors import InputError
 from gan_denoise.pmsqe import PerceptualDisturbance
-from gan_denoise.stft import STFT
+from gan_denoise.stft import STFT, transform
 
 _EPSILON = 1e-8
 
@@ -108,22 +108,17 @@ class MultiResolutionSTFT(nn.Module):
 
 
 def _magnitude(resolution: STFTLoss, wave: Tensor) -> tuple[Tensor, None]:
-    """auraloss's STFTLoss.stft without its phase: (B, T) -> (B, n_fft / 2 + 1, N)."""
+    """auraloss's STFTLoss.stft without its phase: (B, T) -> (B, N, n_fft / 2 + 1)."""
     resolution.window = resolution.window.to(wave)
-    spectrum = torch.stft(
-        wave,
-        resolution.fft_size,
-        resolution.hop_size,
-        resolution.win_length,
-        resolution.window,
-        return_complex=True,
-    )
-    power = spectrum.real.square() + spectrum.imag.square()
+    half = resolution.fft_size // 2
+    wave = F.pad(wave, (half, half), mode="reflect")
+    real, imaginary = transform(wave, resolution.window, resolution.hop_size)
+    power = real.square() + imaginary.square()
     return power.clamp_min(resolution.eps).sqrt(), None
 
 
 class SpectralConvergence(nn.Module):
-    """|| |Y| - |X| || / || |Y| || in the Frobenius norm, per item, mean over items: (B, F, N)
+    """|| |Y| - |X| || / || |Y| || in the Frobenius norm, per item, mean over items: (B, N, F)
     magnitudes, clamped above 0.
     """
 

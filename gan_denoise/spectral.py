@@ -53,14 +53,18 @@ class SpectralGenerator(Generator):
 
     def forward(self, noisy: Tensor) -> Tensor:
         real, imaginary = self.stft(noisy[:, 0])
-        level = local_level(real, imaginary, self.level_frames)
-        real, imaginary, features = compressed(real, imaginary, level, dim=1)
-        hidden = self.norm(self.body(features.transpose(1, 2)))
+        level = local_level(real, imaginary, self.level_frames).transpose(1, 2)
+        # From here to the inverse bins come last, as they lie in memory
+        real, imaginary, features = compressed(
+            real.transpose(1, 2), imaginary.transpose(1, 2), level
+        )
+        hidden = self.norm(self.body(features))
         # Eight bits of mantissa would be heard
         with torch.autocast(hidden.device.type, enabled=False):
-            out = self.head(hidden.to(self.head.weight.dtype)).transpose(1, 2)
-        out_real, out_imag = masked(real, imaginary, out, level, dim=1)
-        return self.stft.inverse(out_real, out_imag, noisy.shape[-1])[:, None]
+            out = self.head(hidden.to(self.head.weight.dtype))
+        real, imaginary = masked(real, imaginary, out, level)
+        real, imaginary = real.transpose(1, 2), imaginary.transpose(1, 2)
+        return self.stft.inverse(real, imaginary, noisy.shape[-1])[:, None]
 
 
 def local_level(real: Tensor, imaginary: Tensor, reach: int) -> Tensor:
@@ -77,28 +81,24 @@ def start_at_the_identity(head: nn.Linear) -> None:
         head.bias.zero_()
 
 
-def compressed(
-    real: Tensor, imaginary: Tensor, level: Tensor, *, dim: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Bins along `dim`, divided by the level, and the features made of them: magnitude, real and
-    imaginary part under power-law compression (exponent 0.3), which brings quiet bins into a range
-    that a network sees.
+def compressed(real: Tensor, imaginary: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Bins (B, N, F) divided by the level (B, N, 1), and the features (B, N, 3 F) made of them:
+    magnitude, real and imaginary part under power-law compression (exponent 0.3), which brings
+    quiet bins into a range that a network sees.
     """
     scale = 1.0 / level.clamp_min(1e-7)
     real, imaginary = real * scale, imaginary * scale
     magnitude = (real.square() + imaginary.square()).clamp_min(1e-10).sqrt()
     compression = magnitude.pow(-0.7)
     parts = [magnitude * compression, real * compression, imaginary * compression]
-    return real, imaginary, torch.cat(parts, dim=dim)
+    return real, imaginary, torch.cat(parts, dim=-1)
 
 
-def masked(
-    real: Tensor, imaginary: Tensor, out: Tensor, level: Tensor, *, dim: int
-) -> tuple[Tensor, Tensor]:
-    """What a head's output (four times the bins along `dim`) makes of the bins that `compressed`
-    returned: a complex product with the mask, plus the residual, at their level again.
+def masked(real: Tensor, imaginary: Tensor, out: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """What a head's output (B, N, 4 F) makes of the bins that `compressed` returned: a complex
+    product with the mask, plus the residual, at their level again.
     """
-    mask_real, mask_imag, residual_real, residual_imag = out.chunk(4, dim=dim)
+    mask_real, mask_imag, residual_real, residual_imag = out.chunk(4, dim=-1)
     mask_real = 1.0 + mask_real
     # The level comes last, so that silence stays silence
     out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level

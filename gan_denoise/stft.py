@@ -33,24 +33,85 @@ class STFT(nn.Module):
     def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T) -> real and imaginary part, (B, n_fft / 2 + 1, 1 + ceil(T / hop)) each."""
         wave = wave.to(torch.promote_types(wave.dtype, torch.float32))
-        wave = F.pad(wave, (0, -wave.shape[-1] % self.hop_length))
-        spectrum = torch.stft(
-            wave,
-            self.n_fft,
-            self.hop_length,
-            window=self.window.to(wave.dtype),
-            pad_mode="constant",
-            return_complex=True,
-        )
-        return spectrum.real, spectrum.imag
+        half = self.n_fft // 2
+        wave = F.pad(wave, (half, half + -wave.shape[-1] % self.hop_length))
+        real, imaginary = transform(wave, self.window.to(wave.dtype), self.hop_length)
+        return real.transpose(1, 2), imaginary.transpose(1, 2)
 
     def inverse(self, real: Tensor, imaginary: Tensor, length: int) -> Tensor:
         """(B, n_fft / 2 + 1, N) twice -> (B, length), the inverse of `forward` for T = length."""
-        spectrum, padded = torch.complex(real, imaginary), (real.shape[-1] - 1) * self.hop_length
-        window = self.window.to(real.dtype)
-        return torch.istft(
-            spectrum, self.n_fft, self.hop_length, window=window, length=max(padded, 1)
-        )[..., :length]
+        window, half = self.window.to(real.dtype), self.n_fft // 2
+        parts = real.transpose(1, 2), imaginary.transpose(1, 2)
+        wave = _Synthesis.apply(*parts, window, self.hop_length)
+        weight = overlap_add(window.square().expand(1, real.shape[-1], -1), self.hop_length)
+        return wave[:, half : half + length] / weight[:, half : half + length]
+
+
+def transform(wave: Tensor, window: Tensor, hop_length: int) -> tuple[Tensor, Tensor]:
+    """DFT of all frames that lie within (B, T): real and imaginary parts, (B, N, n_fft / 2 + 1)
+    each, n_fft the window's length and a multiple of hop_length.
+    """
+    real, imaginary = _Transform.apply(wave, window, hop_length)
+    return real, imaginary
+
+
+def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
+    """Sum of frames (B, N, n_fft), each hop_length after the one before: (B, T)."""
+    parts = frames.unflatten(-1, (-1, hop_length))
+    batch, count, overlap, _ = parts.shape
+    total = frames.new_zeros(batch, count + overlap - 1, hop_length)
+    for index, part in enumerate(parts.unbind(dim=2)):
+        total[:, index : index + count] += part
+    return total.flatten(1)
+
+
+class _Transform(torch.autograd.Function):
+    """Frames, window and real DFT. torch's own derivative of the last is a complex transform of
+    both halves of the spectrum; the adjoint of a real one is real, in half of the time.
+    """
+
+    @staticmethod
+    def forward(ctx, wave: Tensor, window: Tensor, hop_length: int) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(window)
+        ctx.hop_length, ctx.length = hop_length, wave.shape[-1]
+        spectrum = torch.fft.rfft(wave.unfold(-1, len(window), hop_length) * window)
+        return spectrum.real, spectrum.imag
+
+    @staticmethod
+    def backward(ctx, real: Tensor, imaginary: Tensor) -> tuple[Tensor, None, None]:
+        (window,) = ctx.saved_tensors
+        counts = _counts(window)
+        wave = _Synthesis.apply(real * counts, imaginary * counts, window, ctx.hop_length)
+        return F.pad(wave, (0, ctx.length - wave.shape[-1])), None, None
+
+
+class _Synthesis(torch.autograd.Function):
+    """Inverse DFT, window and overlap-add: (B, N, n_fft / 2 + 1) twice -> (B, T), to the end of the
+    last frame.
+    """
+
+    @staticmethod
+    def forward(ctx, real: Tensor, imaginary: Tensor, window: Tensor, hop_length: int) -> Tensor:
+        ctx.save_for_backward(window)
+        ctx.hop_length = hop_length
+        frames = torch.fft.irfft(torch.complex(real, imaginary), len(window)) * window
+        return overlap_add(frames, hop_length)
+
+    @staticmethod
+    def backward(ctx, wave: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (window,) = ctx.saved_tensors
+        real, imaginary = _Transform.apply(wave, window, ctx.hop_length)
+        counts = _counts(window)
+        return real / counts, imaginary / counts, None, None
+
+
+def _counts(window: Tensor) -> Tensor:
+    """Per bin, by what the adjoint of a real DFT is more than its inverse: that divides by n_fft,
+    and counts the bins between the first and the last for both halves.
+    """
+    counts = window.new_full((len(window) // 2 + 1,), len(window) / 2)
+    counts[0] = counts[-1] = len(window)
+    return counts
 
 
 class ExportedSTFT(nn.Module):

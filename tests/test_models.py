@@ -194,6 +194,24 @@ def test_stft_inverts(length):
     assert torch.allclose(stft.inverse(real, imaginary, length), wave, atol=1e-12)
 
 
+def test_stft_and_its_derivatives_are_torchs():
+    stft, window = STFT(16, 4), torch.hann_window(16).double()
+    wave = torch.randn(2, 40, dtype=torch.float64, requires_grad=True)
+    ours = torch.complex(*stft(wave))
+    theirs = torch.stft(wave, 16, 4, window=window, pad_mode="constant", return_complex=True)
+    assert torch.allclose(ours, theirs, atol=1e-12)
+    # With a phase, the parts' slopes differ; torch's way through them is another one
+    slopes = [
+        torch.autograd.grad((x * (2 + 1j)).real.pow(3).sum(), wave)[0] for x in (ours, theirs)
+    ]
+    assert torch.allclose(*slopes, atol=1e-10)
+    parts = [torch.randn(2, 9, 11, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    back = torch.istft(torch.complex(*parts), 16, 4, window=window, length=40)
+    assert torch.allclose(stft.inverse(*parts, 40), back, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda *parts: stft.inverse(*parts, 37), parts)
+    assert torch.autograd.gradgradcheck(stft, (wave,))
+
+
 def value(name: str, *waves: torch.Tensor) -> float:
     return float(LOSSES[name]()(*waves))
 

