@@ -28,13 +28,16 @@ class From(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """AdamW, and its learning rate over the steps (training/optimizer.py)."""
+    """AdamW, and its learning rate over the steps; muon: the momentum of weight matrices between
+    the first and the last layer, where Muon moves them (training/optimizer.py).
+    """
 
     lr: Annotated[float, From(0)]
     lr_final: Annotated[float, From(0)]
     weight_decay: Annotated[float, From(0)]
     warmup_steps: Annotated[int, From(0)]
     betas: list[float]
+    muon: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +182,8 @@ def read_experiment(path: Path, overrides: Iterable[str], procedures: Path) -> E
 def _optimizer(written: dict, where: str) -> OptimizerSettings:
     _check(OptimizerSettings, written, where)
     check_interval(written["betas"], f"{where}: betas", low=0.0, high=0.9999)
+    if "muon" in written:
+        check_number(written["muon"], f"{where}: muon", low=0.0, high=0.9999)
     return OptimizerSettings(**written)
 
 
