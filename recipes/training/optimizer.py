@@ -17,7 +17,7 @@ from training.experiment import OptimizerSettings
 
 # Whose weights see or make signals, by the names that they have in generators/
 _OUTER = "embed", "head"
-# Of the fifth-degree polynomial that brings singular values of 0.05 to 1 near 1 (Jordan 2024)
+# Of the fifth-degree polynomial (Jordan et al. 2024), and how often it is taken
 _POLYNOMIAL, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 _LIKE_ADAMW = 0.2  # the size of a weight's step, as AdamW's are (Liu et al. 2025, section 2.2)
 
@@ -95,8 +95,8 @@ def _wide(matrix: Tensor) -> Tensor:
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """(K, M, N), M <= N -> the same with singular values of about 0.7 to 1.2 in place of all that
-    are above a twentieth of their matrix's norm.
+    """(K, M, N), M <= N -> the same with singular values of 0.68 to 1.16 in place of all that are
+    above 0.005 of their matrix's Frobenius norm.
     """
     first, third, fifth = _POLYNOMIAL
     matrices = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
