@@ -25,7 +25,9 @@ CONDITIONS = ("clean", "zero", "scale", "add", "heavy", "mixed")  # in this orde
 # PESQ: smaller differences are under the noise of the metric and of the draw of the test speakers
 TIE = 0.03
 # What a model differs from by one thing, where that is not called as the model is and `_l1`
-BASELINES = dict.fromkeys(("metricgan", "metricgan_corrected", "mrd"), "l1_mrstft")
+BASELINES = dict.fromkeys(
+    ("l1_mrstft_muon", "metricgan", "metricgan_corrected", "mrd"), "l1_mrstft"
+)
 BASELINES |= {"metricgan_l1": "l1"}
 BASELINES |= {"grid": "pmsqe_l1", "grid_aligned": "grid", "stream_distilled": "stream_l1_mrstft"}
 # The columns of the tables
