@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import logging
 import warnings
@@ -149,11 +150,36 @@ def _graph(module: Whole | Step, config: dict) -> bytes:
         # torch's idea of an LSTM's memory has one axis too many
         for value in node.outputs if node.op_type == "LSTM" else ():
             value.shape = None
+    _constant_shapes(program.model)
     program.model.metadata_props.update(metadata)
     graph = io.BytesIO()
     saved: Any = program  # whose stub knows paths alone
     saved.save(graph)
     return graph.getvalue()
+
+
+def _constant_shapes(model: Any) -> None:
+    """Reshape to sizes that stand in the graph, 0 for one that stays and -1 for one more, where the
+    exporter has nodes that work them out anew at every hop.
+    """
+    import onnx_ir as ir
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    for node in model.graph:
+        if node.op_type != "Reshape" or node.inputs[1].const_value is not None:
+            continue
+        before, after = (value.shape or () for value in (node.inputs[0], node.outputs[0]))
+        sizes = [
+            size if isinstance(size, int) else 0 if size.value and size == other else -1
+            for size, other in itertools.zip_longest(after, before[: len(after)])
+        ]
+        if sizes and sizes.count(-1) < 2:
+            name = f"{node.outputs[0].name}_sizes"
+            value = ir.Value(name=name, const_value=ir.tensor(sizes, name=name))
+            model.graph.initializers[name] = value
+            node.replace_input_with(1, value)
+            node.attributes.pop("allowzero", None)
+    RemoveUnusedNodesPass()(model)
 
 
 def _whole(step: bytes, generator: StreamingGenerator, config: dict) -> bytes:

@@ -111,18 +111,17 @@ def drop_channels(hidden: Tensor, share: float, *, dim: int) -> Tensor:
     return hidden * F.dropout(torch.ones_like(hidden.narrow(dim, 0, 1)), share)
 
 
-def recent_level(spectrum: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def recent_level(spectrum: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
     """The causal level: RMS magnitude over the last frames that there are, at most 1 more than
-    `past` holds.
+    `heard` holds.
 
-    spectrum (B, N, 2, F); past (B, frames - 1, 1): powers of the frames before; age (B, 1, 1): how
-    many there have been, at most `frames`. Returns the level (B, N, 1), and past and age for what
-    follows.
+    spectrum (B, 2, N, F); heard (B, 2, frames - 1): of the frames before, their power and over how
+    many bins that is a sum, 0 where there was no frame. Returns the level (B, 1, N), and heard for
+    what follows.
     """
-    frames = past.shape[1] + 1
-    power = spectrum.square().sum(dim=2).mean(dim=-1, keepdim=True)
-    powers = torch.cat([past, power], dim=1)
-    mean = F.avg_pool1d(powers.transpose(1, 2), frames, stride=1).transpose(1, 2)
-    ages = (age + torch.ones_like(power).cumsum(dim=1)).clamp_max(frames)
-    recent = powers[:, 1 - frames :] if frames > 1 else past
-    return (mean * frames / ages).sqrt(), recent, ages[:, -1:]
+    frames = heard.shape[2] + 1
+    power = spectrum.square().sum(dim=(1, 3))[:, None]
+    now = F.pad(power, (0, 0, 0, 1), value=spectrum.shape[-1])
+    both = torch.cat([heard, now], dim=2)
+    total, bins = F.avg_pool1d(both, frames, stride=1).split(1, dim=1)
+    return (total / bins).sqrt(), both[:, :, 1 - frames :] if frames > 1 else heard

@@ -196,18 +196,20 @@ class StreamingSTFT(nn.Module):
         return self.n_fft // 2 + 1
 
     def analyse(self, hops: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """hops (B, N, hop), past (B, overlap, hop) -> real and imaginary parts (B, N, 2, bins), and
+        """hops (B, N, hop), past (B, overlap, hop) -> real and imaginary parts (B, 2, N, bins), and
         the new past.
         """
         hops = torch.cat([past, hops], dim=1)
-        frames = torch.cat(successive(hops, self.overlap + 1), dim=-1)
-        return (frames @ self.analysis).unflatten(-1, (2, -1)), hops[:, -self.overlap :]
+        frames = torch.cat(successive(hops, self.overlap + 1, dim=1), dim=-1)
+        parts = (frames @ self.analysis).split(self.bins, dim=-1)
+        return torch.stack(parts, dim=1), hops[:, -self.overlap :]
 
     def synthesise(self, spectrum: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, 2, bins), tail (B, overlap, hop) of the frames before -> finished hops (B, N,
+        """(B, 2, N, bins), tail (B, overlap, hop) of the frames before -> finished hops (B, N,
         hop), and the new tail.
         """
-        parts = (spectrum.flatten(2) @ self.synthesis).split(self.hop_length, dim=-1)
+        both = spectrum.transpose(1, 2).flatten(2)
+        parts = (both @ self.synthesis).split(self.hop_length, dim=-1)
         summed = parts[-1]  # what the last parts of frames add comes latest
         after: list[Tensor] = []
         for part, before in zip(parts[-2::-1], reversed(tail.split(1, dim=1)), strict=True):
@@ -216,7 +218,10 @@ class StreamingSTFT(nn.Module):
         return summed, torch.cat(after, dim=1)
 
 
-def successive(frames: Tensor, count: int) -> list[Tensor]:
-    """(B, N + count - 1, ...) -> `count` views (B, N, ...), each a frame after the one before."""
-    # No sum of sizes: an exporter would make nodes of it
-    return [frames[:, shift : shift + 1 - count or None] for shift in range(count)]
+def successive(frames: Tensor, count: int, *, dim: int) -> list[Tensor]:
+    """N + count - 1 frames along `dim` -> `count` views of N, each a frame after the one before."""
+    return [
+        # No sum of sizes: an exporter would make nodes of it
+        frames[(slice(None),) * dim + (slice(shift, shift + 1 - count or None),)]
+        for shift in range(count)
+    ]

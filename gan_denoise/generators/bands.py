@@ -72,70 +72,73 @@ class Generator(contract.StreamingGenerator):
 
     def initial_state(self, batch: int = 1) -> State:
         like, stft = self.stft.analysis, self.stft
-        state = {
+        return {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
-            "power": like.new_zeros(batch, self.level_frames - 1, 1),
-            "age": like.new_zeros(batch, 1, 1),
-            "seen": like.new_zeros(batch, _FRAMES - 1, 3, stft.bins),
+            "heard": like.new_zeros(batch, 2, self.level_frames - 1),
+            "seen": like.new_zeros(batch, 3, _FRAMES - 1, stft.bins),
+            "memory": like.new_zeros(batch, 2 * len(self.blocks), *self.coarse),
         }
-        for index in range(len(self.blocks)):
-            for name in ("hidden", "cell"):
-                state[f"{name}{index}"] = like.new_zeros(batch, *self.coarse)
-        return state
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
         # Eight bits of mantissa would be heard: bf16 is for the network alone
         with torch.autocast(noisy.device.type, enabled=False):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             spectrum, past = self.stft.analyse(hops, state["past"])
-            level, power, age = recent_level(spectrum, state["power"], state["age"])
+            level, heard = recent_level(spectrum, state["heard"])
             level = level[..., None]
             parts, magnitude = _power_law(spectrum / level.clamp_min(1e-7), _EXPONENT)
-            seen = torch.cat([state["seen"], torch.cat([parts, magnitude], dim=2)], dim=1)
-            recent = torch.cat(successive(seen, _FRAMES), dim=2)  # (B, N, 3 frames, F)
-        after = {"past": past, "power": power, "age": age, "seen": seen[:, 1 - _FRAMES :]}
-        out, memory = self._network(recent.permute(1, 0, 3, 2), state)
+            seen = torch.cat([state["seen"], torch.cat([parts, magnitude], dim=1)], dim=2)
+        out, memory = self._network(seen, state["memory"])
         with torch.autocast(noisy.device.type, enabled=False):
-            mask_real, mask_imag, residual = out.split([_FRAMES, _FRAMES, 2], dim=2)
-            real, imaginary = recent[:, :, 0::3], recent[:, :, 1::3]
-            out_real = (mask_real * real - mask_imag * imaginary).sum(dim=2, keepdim=True)
-            out_imag = (mask_real * imaginary + mask_imag * real).sum(dim=2, keepdim=True)
-            cleaned = torch.cat([out_real, out_imag], dim=2) + parts + residual
+            *mask, residual = out.split([_FRAMES, _FRAMES, 2], dim=1)
+            recent = torch.stack(successive(seen[:, :2], _FRAMES, dim=2), dim=1)
+            straight, crossed = ((part[:, :, None] * recent).sum(dim=1) for part in mask)
+            crossed = torch.cat([-crossed[:, 1:], crossed[:, :1]], dim=1)  # times i
+            cleaned = straight + crossed + parts + residual
             expanded = _power_law(cleaned, 1.0 / _EXPONENT)[0] * level  # silence stays silence
-            enhanced, after["tail"] = self.stft.synthesise(expanded, state["tail"])
-        return enhanced.flatten(1), after | memory
+            enhanced, tail = self.stft.synthesise(expanded, state["tail"])
+        seen = seen[:, :, 1 - _FRAMES :]
+        after = {"past": past, "tail": tail, "heard": heard, "seen": seen, "memory": memory}
+        return enhanced.flatten(1), after
 
-    def _network(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """(N, B, F, 3 frames) -> (B, N, 2 frames + 2, F) in float32, and what recurrences remember.
+    def _network(self, seen: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, N + 2, F) -> (B, 2 frames + 2, N, F) in float32, and what recurrences remember.
 
-        Time comes first in between, as recurrences want it.
+        In between time comes first, as recurrences want it, and channels last.
         """
-        bins = self.stft.bins
-        above = (self.fine + 1) * _STRIDE - _BELOW - bins
-        padded = F.pad(features, (0, 0, _BELOW, above))
-        strips = padded.reshape(*features.shape[:2], self.fine + 1, -1)  # of _STRIDE bins each
-        embedded = F.silu(self.embed(torch.cat([strips[:, :, :-1], strips[:, :, 1:]], dim=-1)))
-        hidden = self.widen(self.down(embedded))
-        memory: State = {}
+        above = (self.fine + 1) * _STRIDE - _BELOW - self.stft.bins
+        kernel = self.embed.weight.view(-1, 2 * _STRIDE, _FRAMES, 3).permute(0, 3, 2, 1)
+        padded = F.pad(seen, (_BELOW, above))
+        embedded = F.conv2d(padded, kernel, self.embed.bias, stride=(1, _STRIDE))
+        embedded = F.silu(embedded.permute(0, 2, 3, 1))  # (B, N, fine, channels)
+        hidden = self.widen(self.down(embedded)).transpose(0, 1).flatten(1, 2)
+        memories = memory.transpose(0, 1).flatten(1, 2).split(1)
+        after: list[Tensor] = []
         for index, block in enumerate(self.blocks):
-            names = f"hidden{index}", f"cell{index}"
-            hidden, after = block(hidden, *(state[name] for name in names))
-            memory |= zip(names, after, strict=True)
-        hidden = self.join(torch.cat([self.up(self.narrow(hidden)), embedded], dim=-1))
-        hidden = self.norm(self.decoder(hidden))
-        with torch.autocast(features.device.type, enabled=False):
-            lower, upper = self.head(hidden.to(features.dtype)).chunk(2, dim=-1)
-            strips = F.pad(lower, (0, 0, 0, 1)) + F.pad(upper, (0, 0, 1, 0))
-            out = strips.reshape(*features.shape[:2], (self.fine + 1) * _STRIDE, -1)
-            return out[:, :, _BELOW : _BELOW + bins].permute(1, 0, 3, 2), memory
+            hidden, own = block(hidden, memories[2 * index : 2 * index + 2])
+            after += [part.reshape(1, -1, *self.coarse) for part in own]
+        hidden = self.narrow(hidden).unflatten(1, (-1, self.coarse[0])).transpose(0, 1)
+        hidden = self.join(torch.cat([self.up(hidden), embedded], dim=-1))
+        hidden = self.norm(self.decoder(hidden)).permute(0, 3, 1, 2)
+        with torch.autocast(seen.device.type, enabled=False):
+            out = self._spread(hidden.to(seen.dtype), self.head.weight)
+            out = out + self._spread(seen.new_ones(1, 1, 1, self.fine), self.head.bias[:, None])
+        return out, torch.cat(after).transpose(0, 1).to(memory.dtype)
+
+    def _spread(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        """Fine bands (B, C, N, fine) -> bins (B, 2 frames + 2, N, F): a transposed convolution."""
+        kernel = weight.view(2 * _STRIDE, -1, 1, weight.shape[1]).permute(3, 1, 2, 0)
+        spread = F.conv_transpose2d(hidden, kernel, stride=(1, _STRIDE), padding=(0, _BELOW))
+        return spread[..., : self.stft.bins]
 
 
 def _power_law(parts: Tensor, exponent: float) -> tuple[Tensor, Tensor]:
-    """Bins (B, N, 2, F) with their magnitudes to a power, and these magnitudes (B, N, 1, F)."""
+    """Bins (B, 2, N, F) with their magnitudes to a power, and these magnitudes (B, 1, N, F)."""
     # Not a sum: the ONNX exporter takes adding 1e-10 for adding nothing, and silence becomes NaN
-    squares = parts.square().sum(dim=2, keepdim=True).clamp_min(1e-10)
-    return parts * squares ** ((exponent - 1) / 2), squares ** (exponent / 2)
+    squares = parts.square().sum(dim=1, keepdim=True).clamp_min(1e-10)
+    factor = squares ** ((exponent - 1) / 2)
+    return parts * factor, squares.sqrt() * factor
 
 
 class Neighbours(nn.Module):
@@ -148,9 +151,11 @@ class Neighbours(nn.Module):
         self.project = nn.Linear(channels, channels)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        padded = F.pad(self.norm(hidden), (0, 0, 1, 1))
-        near = torch.cat([padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]], dim=-1)
-        return hidden + self.project(F.silu(self.gather(near)))
+        channels = hidden.shape[-1]
+        kernel = self.gather.weight.view(channels, 1, 3, channels).permute(0, 3, 1, 2)
+        normed = self.norm(hidden).permute(0, 3, 1, 2)
+        near = F.conv2d(normed, kernel, self.gather.bias, padding=(0, 1))
+        return hidden + self.project(F.silu(near.permute(0, 2, 3, 1)))
 
 
 class BandMap(nn.Module):
@@ -167,7 +172,7 @@ class BandMap(nn.Module):
 
 
 class Block(nn.Module):
-    """Recurrence over time in each band, then mixing of a frame's: (N, B, bands, width) -> same."""
+    """Recurrence over time in each band, then mixing of a frame's: (N, B bands, width) -> same."""
 
     def __init__(self, bands: int, width: int, heads: int):
         super().__init__()
@@ -179,17 +184,15 @@ class Block(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(
-        self, hidden: Tensor, before: Tensor, cell: Tensor
+        self, hidden: Tensor, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """before, cell: (B, bands, width), what the recurrence remembers, as is what comes back."""
-        memory = tuple(part.reshape(1, -1, self.width) for part in (before, cell))
-        update, memory = self._over_time(self.time_norm(hidden).flatten(1, 2), memory)
+        """memory, and what comes back beside: (1, B bands, width) twice, of the recurrence."""
+        update, memory = self._over_time(self.time_norm(hidden), memory)
         hidden = hidden + update.reshape(hidden.shape)
         value, gate = self.value_and_gate(self.band_norm(hidden)).chunk(2, dim=-1)
-        value = value.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
-        mixed = torch.matmul(self.mixing, value).transpose(-3, -2).flatten(-2)
-        after = tuple(part.reshape(before.shape).to(before.dtype) for part in memory)
-        return hidden + self.project(mixed * F.silu(gate)), after
+        value = value.reshape(hidden.shape[0], -1, self.bands, self.heads, self.width // self.heads)
+        mixed = torch.matmul(self.mixing, value.transpose(-3, -2)).transpose(-3, -2)
+        return hidden + self.project(mixed.reshape(hidden.shape) * F.silu(gate)), memory
 
     def _over_time(
         self, frames: Tensor, memory: tuple[Tensor, ...]

@@ -72,8 +72,7 @@ class Generator(contract.StreamingGenerator):
         state = {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
-            "power": like.new_zeros(batch, self.level_frames - 1, 1),
-            "age": like.new_zeros(batch, 1, 1),
+            "heard": like.new_zeros(batch, 2, self.level_frames - 1),
         }
         return state | {
             f"block{index}": like.new_zeros(batch, span, self.width)
@@ -85,16 +84,17 @@ class Generator(contract.StreamingGenerator):
         with torch.autocast(noisy.device.type, enabled=False):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             spectrum, past = self.stft.analyse(hops, state["past"])
-            level, power, age = recent_level(spectrum, state["power"], state["age"])
-            real, imaginary = spectrum.unbind(dim=2)
+            level, heard = recent_level(spectrum, state["heard"])
+            level = level.mT
+            real, imaginary = spectrum.unbind(dim=1)
             real, imaginary, features = compressed(real, imaginary, level)
-        hidden, after = self.embed(features), {"past": past, "power": power, "age": age}
+        hidden, after = self.embed(features), {"past": past, "heard": heard}
         for index, block in enumerate(self.blocks):
             hidden, after[f"block{index}"] = block(hidden, state[f"block{index}"])
         hidden = self.norm(hidden)
         with torch.autocast(noisy.device.type, enabled=False):
             out = self.head(hidden.to(real.dtype))
-            cleaned = torch.stack(masked(real, imaginary, out, level), dim=2)
+            cleaned = torch.stack(masked(real, imaginary, out, level), dim=1)
             enhanced, after["tail"] = self.stft.synthesise(cleaned, state["tail"])
         return enhanced.flatten(1), after
 
