@@ -132,6 +132,7 @@ def test_it_plays_and_switches_at_the_same_instant(page):
     page.wait_for_function("parseFloat(document.querySelector('.room i').style.left) > 0")
     page.keyboard.press("1")
     page.wait_for_function(f"{room}.system === 0")
+    page.evaluate(f"{room}.seek(0.3)")  # where it has not come to its end on a slow machine
     page.keyboard.press(" ")
     page.wait_for_function(f"!{room}.sources && {room}.offset > 0")
     page.locator(".room .system").nth(1).focus()
