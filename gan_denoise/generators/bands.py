@@ -56,6 +56,8 @@ class Generator(contract.StreamingGenerator):
         self.stft = StreamingSTFT(hop_length * round(window_ms / hop_ms), hop_length)
         self.level_frames = max(1, round(level_ms / hop_ms))
         self.fine = -(-(self.stft.bins + _BELOW) // _STRIDE)
+        # The first and last layer, as Neighbours', are convolutions whose kernels lie as in a linear
+        # layer over what they reach: models are saved so
         self.embed = nn.Linear(2 * _STRIDE * 3 * _FRAMES, channels)
         self.down = BandMap(self.fine, bands)
         self.widen = nn.Linear(channels, width)
@@ -105,7 +107,7 @@ class Generator(contract.StreamingGenerator):
     def _network(self, seen: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, N + 2, F) -> (B, 2 frames + 2, N, F) in float32, and what recurrences remember.
 
-        In between time comes first, as recurrences want it, and channels last.
+        In between channels come last; within the blocks time comes first, as recurrences want it.
         """
         above = (self.fine + 1) * _STRIDE - _BELOW - self.stft.bins
         kernel = self.embed.weight.view(-1, 2 * _STRIDE, _FRAMES, 3).permute(0, 3, 2, 1)
@@ -142,7 +144,7 @@ def _power_law(parts: Tensor, exponent: float) -> tuple[Tensor, Tensor]:
 
 
 class Neighbours(nn.Module):
-    """Residual convolution over three bands, as one matrix product: (N, B, F, C) -> same."""
+    """Residual convolution over three bands: (B, N, F, C) -> same."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -159,7 +161,7 @@ class Neighbours(nn.Module):
 
 
 class BandMap(nn.Module):
-    """Bands as sums of others, weighted alike in all channels: (N, B, F, C) -> (N, B, bands, C)."""
+    """Bands as sums of others, weighted alike in all channels: (B, N, F, C) -> (B, N, bands, C)."""
 
     def __init__(self, before: int, after: int):
         super().__init__()
