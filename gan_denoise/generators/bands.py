@@ -56,8 +56,8 @@ class Generator(contract.StreamingGenerator):
         self.stft = StreamingSTFT(hop_length * round(window_ms / hop_ms), hop_length)
         self.level_frames = max(1, round(level_ms / hop_ms))
         self.fine = -(-(self.stft.bins + _BELOW) // _STRIDE)
-        # The first and last layer, as Neighbours', are convolutions whose kernels lie as in a linear
-        # layer over what they reach: models are saved so
+        # The first and last layer, as Neighbours', are convolutions whose kernels lie as those of a
+        # linear layer over what they reach: models are saved so
         self.embed = nn.Linear(2 * _STRIDE * 3 * _FRAMES, channels)
         self.down = BandMap(self.fine, bands)
         self.widen = nn.Linear(channels, width)
