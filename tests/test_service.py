@@ -433,6 +433,16 @@ def test_a_microphone_that_is_denied_is_said_in_words(page):
     assert page.text_content("#speak") == "Start the microphone"
 
 
+def test_a_file_may_come_before_the_models_are_known(page, noisy):
+    asked = []
+    page.route("**/v1/models", lambda route: asked.append(route))  # answered when continued
+    page.reload()
+    page.set_input_files("#files", [str(noisy)])
+    page.wait_for_selector(".ready:not([hidden])")
+    asked[0].continue_()
+    until(page, "document.getElementById('model').options.length")
+
+
 def test_it_fits_a_phone_and_the_dark(page, noisy):
     page.set_input_files("#files", [str(noisy)])
     page.wait_for_selector(".ready:not([hidden])")

@@ -35,8 +35,9 @@ class Card {
         id,
         name: this.file.name,
         high_band: $("keep").checked ? "keep" : "drop",
-        model: $("model").value,
       });
+    // Before it is known which there are, nobody has chosen one: the server takes its first
+    if ($("model").value) query.set("model", $("model").value);
     this.wait("sending", 0);
     return new Promise((resolve, reject) => {
       const request = (this.request = new XMLHttpRequest());
