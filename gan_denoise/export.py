@@ -151,6 +151,10 @@ def _graph(module: Whole | Step, config: dict) -> bytes:
         for value in node.outputs if node.op_type == "LSTM" else ():
             value.shape = None
     _constant_shapes(program.model)
+    for value in [*program.model.graph.inputs, *program.model.graph.outputs]:
+        assert value.shape is not None
+        fixed = [size if isinstance(size, int) else "samples" for size in value.shape[1:]]
+        value.shape = type(value.shape)(["batch", *fixed])
     program.model.metadata_props.update(metadata)
     graph = io.BytesIO()
     saved: Any = program  # whose stub knows paths alone

@@ -166,10 +166,12 @@ class StreamingSTFT(nn.Module):
     """The same transform for causal use: hop by hop, with what was heard so far as explicit state,
     and no complex numbers.
 
-    The DFT is a matrix product, which any exporter knows; a frame is the last n_fft samples.
-    `analyse` turns N new hops into N frames, `synthesise` N frames into N finished hops, which are
-    n_fft - hop_length samples behind the input. Whatever the window, the pair is the identity
-    (weighted overlap-add). n_fft, hop_length: samples, n_fft a multiple of hop_length.
+    The DFT is matrix products, which any exporter knows: of a frame's even part with cosines and of
+    its odd part with sines, half as much to read and to multiply as with both for the whole frame.
+    A frame is the last n_fft samples. `analyse` turns N new hops into N frames, `synthesise` N
+    frames into N finished hops, which are n_fft - hop_length samples behind the input. Whatever the
+    hop, the pair is the identity (weighted overlap-add). n_fft, hop_length: samples, n_fft a
+    multiple of hop_length.
     """
 
     analysis: Tensor
@@ -186,10 +188,13 @@ class StreamingSTFT(nn.Module):
         window = torch.hann_window(n_fft, dtype=torch.float64).sqrt()  # on the way in and out
         weight = window.square().view(-1, hop_length).sum(dim=0).repeat(self.overlap + 1)
         basis, inverse_basis = fourier_basis(n_fft)
-        self.register_buffer("analysis", (basis * window[:, None]).float(), persistent=False)
-        self.register_buffer(
-            "synthesis", (inverse_basis * (window / weight)).float(), persistent=False
-        )
+        # Sample n mirrors sample n_fft - n, window included, which leaves nothing of sample 0
+        analysis = (basis * window[:, None])[1 : n_fft // 2 + 1]
+        analysis[-1] /= 2  # whose mirror image is itself
+        synthesis = (inverse_basis * (window / weight))[:, : n_fft // 2 + 1]
+        analysis, synthesis = analysis.unflatten(1, (2, -1)), synthesis.unflatten(0, (2, -1))
+        self.register_buffer("analysis", analysis.transpose(0, 1).float(), persistent=False)
+        self.register_buffer("synthesis", synthesis.float(), persistent=False)
 
     @property
     def bins(self) -> int:
@@ -201,15 +206,17 @@ class StreamingSTFT(nn.Module):
         """
         hops = torch.cat([past, hops], dim=1)
         frames = torch.cat(successive(hops, self.overlap + 1, dim=1), dim=-1)
-        parts = (frames @ self.analysis).split(self.bins, dim=-1)
+        early, late = frames[..., 1 : self.bins], frames[..., self.bins - 1 :].flip(-1)
+        parts = (early + late) @ self.analysis[0], (early - late) @ self.analysis[1]
         return torch.stack(parts, dim=1), hops[:, -self.overlap :]
 
     def synthesise(self, spectrum: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 2, N, bins), tail (B, overlap, hop) of the frames before -> finished hops (B, N,
         hop), and the new tail.
         """
-        both = spectrum.transpose(1, 2).flatten(2)
-        parts = (both @ self.synthesis).split(self.hop_length, dim=-1)
+        even, odd = spectrum[:, 0] @ self.synthesis[0], spectrum[:, 1] @ self.synthesis[1]
+        frames = torch.cat([even + odd, (even - odd)[..., 1:-1].flip(-1)], dim=-1)
+        parts = frames.split(self.hop_length, dim=-1)
         summed = parts[-1]  # what the last parts of frames add comes latest
         after: list[Tensor] = []
         for part, before in zip(parts[-2::-1], reversed(tail.split(1, dim=1)), strict=True):

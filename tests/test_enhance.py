@@ -391,6 +391,9 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
     steps = onnx.load(tmp_path / "denoise.stream.onnx").graph.node
     assert "Shape" not in {node.op_type for node in steps}  # nothing is worked out anew at each hop
     session = onnxruntime.InferenceSession(tmp_path / "denoise.stream.onnx")
+    ends = {end.name: end.shape for end in [*session.get_inputs(), *session.get_outputs()]}
+    assert ends["noisy"] == ends["enhanced"] == ["batch", "samples"]
+    assert ends["memory"] == ends["memory_after"] == ["batch", 4, 24, 64]
     about = session.get_modelmeta().custom_metadata_map
     assert (about["sample_rate"], about["latency"], about["hop_length"]) == ("16000", "512", "256")
     assert (

@@ -37,6 +37,8 @@ class Generator(contract.StreamingGenerator):
     level_ms: past over which the level is taken.
     """
 
+    unit: Tensor
+
     def __init__(
         self,
         sample_rate: int = 16000,
@@ -70,6 +72,9 @@ class Generator(contract.StreamingGenerator):
         self.norm = nn.LayerNorm(channels)
         self.head = nn.Linear(channels, 2 * _STRIDE * 2 * (_FRAMES + 1))
         start_at_the_identity(self.head)
+        unit = torch.zeros(2 * _STRIDE, 2 * _FRAMES + 2)
+        unit[:_STRIDE, _FRAMES - 1] = 1.0  # of this frame: half of a kernel reaches every bin once
+        self.register_buffer("unit", unit, persistent=False)
         self.hop_length, self.latency = hop_length, self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
@@ -93,11 +98,9 @@ class Generator(contract.StreamingGenerator):
             seen = torch.cat([state["seen"], torch.cat([parts, magnitude], dim=1)], dim=2)
         out, memory = self._network(seen, state["memory"])
         with torch.autocast(noisy.device.type, enabled=False):
-            *mask, residual = out.split([_FRAMES, _FRAMES, 2], dim=1)
-            recent = torch.stack(successive(seen[:, :2], _FRAMES, dim=2), dim=1)
-            straight, crossed = ((part[:, :, None] * recent).sum(dim=1) for part in mask)
-            crossed = torch.cat([-crossed[:, 1:], crossed[:, :1]], dim=1)  # times i
-            cleaned = straight + crossed + parts + residual
+            recent = torch.cat(successive(seen[:, :2], _FRAMES, dim=2), dim=1)
+            mask, residual = out.split([4 * _FRAMES, 2], dim=1)
+            cleaned = (mask.unflatten(1, (2, -1)) * recent[:, None]).sum(dim=2) + residual
             expanded = _power_law(cleaned, 1.0 / _EXPONENT)[0] * level  # silence stays silence
             enhanced, tail = self.stft.synthesise(expanded, state["tail"])
         seen = seen[:, :, 1 - _FRAMES :]
@@ -105,7 +108,7 @@ class Generator(contract.StreamingGenerator):
         return enhanced.flatten(1), after
 
     def _network(self, seen: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, N + 2, F) -> (B, 2 frames + 2, N, F) in float32, and what recurrences remember.
+        """(B, 3, N + 2, F) -> (B, 4 frames + 2, N, F) in float32, and what recurrences remember.
 
         In between channels come last; within the blocks time comes first, as recurrences want it.
         """
@@ -124,13 +127,25 @@ class Generator(contract.StreamingGenerator):
         hidden = self.join(torch.cat([self.up(hidden), embedded], dim=-1))
         hidden = self.norm(self.decoder(hidden)).permute(0, 3, 1, 2)
         with torch.autocast(seen.device.type, enabled=False):
-            out = self._spread(hidden.to(seen.dtype), self.head.weight)
-            out = out + self._spread(seen.new_ones(1, 1, 1, self.fine), self.head.bias[:, None])
+            weight = self.head.weight.unflatten(0, self.unit.shape)
+            bias = (self.head.bias.view_as(self.unit) + self.unit)[..., None]
+            out = self._spread(hidden.to(seen.dtype), weight)
+            out = out + self._spread(seen.new_ones(1, 1, 1, self.fine), bias)
         return out, torch.cat(after).transpose(0, 1).to(memory.dtype)
 
     def _spread(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        """Fine bands (B, C, N, fine) -> bins (B, 2 frames + 2, N, F): a transposed convolution."""
-        kernel = weight.view(2 * _STRIDE, -1, 1, weight.shape[1]).permute(3, 1, 2, 0)
+        """Fine bands (B, C, N, fine) -> bins (B, 4 frames + 2, N, F), by a transposed convolution.
+
+        weight: (bins of a kernel, 2 frames + 2, C), complex factors and a complex residual. The
+        factors come out as what a sum of products with real and imaginary parts of these frames
+        takes to be the real part of the complex products' sum, and then the imaginary part.
+        """
+        real, imaginary = weight[:, :_FRAMES], weight[:, _FRAMES : 2 * _FRAMES]
+        rows = [
+            torch.stack(pair, dim=2).flatten(1, 2)
+            for pair in ((real, -imaginary), (imaginary, real))
+        ]
+        kernel = torch.cat([*rows, weight[:, 2 * _FRAMES :]], dim=1).permute(2, 1, 0)[:, :, None]
         spread = F.conv_transpose2d(hidden, kernel, stride=(1, _STRIDE), padding=(0, _BELOW))
         return spread[..., : self.stft.bins]
 
