@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 import gan_denoise
 from conftest import ROOT, run, speech_like, write
 from gan_denoise import audio
-from test_page import BROWSER
+from test_page import BROWSER, lengthen
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PATH = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
@@ -314,6 +314,7 @@ def test_a_file_is_enhanced_heard_and_saved(page, noisy, tmp_path):
             ".getImageData(0, 0, canvas.width, canvas.height).data.reduce((sum, one) => sum + one))"
         )
         assert drawn[0] > 1.02 * drawn[1] > 0
+    lengthen(page, room)
     page.click(".play")
     until(page, f"{room}.sources && {room}.position() > 0.1")
     started = page.evaluate(f"{room}.started")
