@@ -85,16 +85,14 @@ def main() -> int:
     corpus = Corpus.read(arguments.data, experiment, PROCEDURES)
     try:
         with contextlib.ExitStack() as owned:
-            return train(
-                accelerator, path.stem, experiment, corpus, exp, arguments.warm_starts, owned
-            )
+            return train(accelerator, path, experiment, corpus, exp, arguments.warm_starts, owned)
     finally:
         accelerator.end_training()
 
 
 def train(
     accelerator: Accelerator,
-    name: str,
+    path: Path,
     experiment: Experiment,
     corpus: Corpus,
     exp: Path,
@@ -105,8 +103,10 @@ def train(
     seed, schedule = experiment.seed, Schedule.of(experiment)
     finished = exp / "model/model.safetensors"
     build = partial(Models, accelerator, experiment, schedule, corpus.sample_rate)
-    # What cannot be built is refused before anything is touched; a finished run builds nothing
-    models = None if finished.is_file() else build()
+    try:  # what cannot be built is refused before anything is touched; what is finished builds none
+        models = None if finished.is_file() else build()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
     # Where it stands
     if leader and exp.is_dir():  # a refused command makes none
@@ -135,7 +135,7 @@ def train(
         owned.enter_context(owning(exp))
         splits = {"train": corpus.train, "dev": corpus.dev}
         about = identity | {
-            "name": name,
+            "name": path.stem,
             "origin": origin.program() | {"split": origin.who(splits)},
         }
         logbook = open_logbook(accelerator, experiment, schedule, exp, stands, about)

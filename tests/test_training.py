@@ -1026,6 +1026,7 @@ def test_two_processes_with_a_batch_of_b_equal_one_with_2b(
         (["generator.dropout=1.5"], "generator convnext"),
         (["generator={name: segan, channels: []}"], "channels: expected a list of whole numbers"),
         (["generator={name: hifigan, scales: 0}"], "scales: expected a whole number from 1"),
+        (["optimizer.muon=0.95", "generator={name: segan, channels: [8]}"], "no weight matrices"),
     ],
 )
 def test_bad_settings_are_one_line(
@@ -1036,6 +1037,7 @@ def test_bad_settings_are_one_line(
         in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "exp", *arguments)
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert left.value.code == 1 and len(errors) == 1 and expected in errors[0], errors
+    assert errors[0].startswith((f"error: {tiny_gan}: ", "error: nowhere: "))
     assert not (tmp_path / "exp").exists()
 
 
