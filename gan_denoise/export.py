@@ -147,9 +147,11 @@ def _graph(module: Whole | Step, config: dict) -> bytes:
     assert program is not None  # since dynamo exports it
     for node in program.model.graph:
         node.metadata_props.clear()  # stack traces, with the paths of whoever exports
-        # torch's idea of an LSTM's memory has one axis too many
-        for value in node.outputs if node.op_type == "LSTM" else ():
-            value.shape = None
+        # torch's idea of an LSTM's memory has one axis too many, and so has what is made of it
+        sources = [node, *(value.producer() for value in node.inputs if value is not None)]
+        if any(source is not None and source.op_type == "LSTM" for source in sources):
+            for value in node.outputs:
+                value.shape = None
     _constant_shapes(program.model)
     for value in [*program.model.graph.inputs, *program.model.graph.outputs]:
         assert value.shape is not None

@@ -115,13 +115,13 @@ def recent_level(spectrum: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
     """The causal level: RMS magnitude over the last frames that there are, at most 1 more than
     `heard` holds.
 
-    spectrum (B, 2, N, F); heard (B, 2, frames - 1): of the frames before, their power and over how
-    many bins that is a sum, 0 where there was no frame. Returns the level (B, 1, N), and heard for
-    what follows.
+    spectrum (B, 2, N, F); heard (B, 2, frames - 1, 1): of the frames before, their power and over
+    how many bins that is a sum, 0 where there was no frame. Returns the level (B, 1, N, 1), and
+    heard for what follows.
     """
     frames = heard.shape[2] + 1
-    power = spectrum.square().sum(dim=(1, 3))[:, None]
-    now = F.pad(power, (0, 0, 0, 1), value=spectrum.shape[-1])
+    power = spectrum.square().sum(dim=(1, 3), keepdim=True)
+    now = F.pad(power, (0, 0, 0, 0, 0, 1), value=spectrum.shape[-1])
     both = torch.cat([heard, now], dim=2)
-    total, bins = F.avg_pool1d(both, frames, stride=1).split(1, dim=1)
+    total, bins = F.avg_pool2d(both, (frames, 1), stride=1).split(1, dim=1)
     return (total / bins).sqrt(), both[:, :, 1 - frames :] if frames > 1 else heard

@@ -205,18 +205,18 @@ class StreamingSTFT(nn.Module):
         the new past.
         """
         hops = torch.cat([past, hops], dim=1)
-        frames = torch.cat(successive(hops, self.overlap + 1, dim=1), dim=-1)
+        frames = torch.cat(successive(hops, self.overlap + 1, dim=1), dim=-1)[:, None]
         early, late = frames[..., 1 : self.bins], frames[..., self.bins - 1 :].flip(-1)
         parts = (early + late) @ self.analysis[0], (early - late) @ self.analysis[1]
-        return torch.stack(parts, dim=1), hops[:, -self.overlap :]
+        return torch.cat(parts, dim=1), hops[:, -self.overlap :]
 
     def synthesise(self, spectrum: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 2, N, bins), tail (B, overlap, hop) of the frames before -> finished hops (B, N,
         hop), and the new tail.
         """
-        even, odd = spectrum[:, 0] @ self.synthesis[0], spectrum[:, 1] @ self.synthesis[1]
+        even, odd = spectrum[:, :1] @ self.synthesis[0], spectrum[:, 1:] @ self.synthesis[1]
         frames = torch.cat([even + odd, (even - odd)[..., 1:-1].flip(-1)], dim=-1)
-        parts = frames.split(self.hop_length, dim=-1)
+        parts = frames.squeeze(1).split(self.hop_length, dim=-1)
         summed = parts[-1]  # what the last parts of frames add comes latest
         after: list[Tensor] = []
         for part, before in zip(parts[-2::-1], reversed(tail.split(1, dim=1)), strict=True):

@@ -399,7 +399,7 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
     assert (
         about["licence"]
         and about["procedure"]
-        and json.loads(about["state"])["heard"] == ["batch", 2, 63]
+        and json.loads(about["state"])["heard"] == ["batch", 2, 63, 1]
     )
 
     noisy = speech_like(0, 3.0).astype(np.float32)

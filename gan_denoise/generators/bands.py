@@ -82,7 +82,7 @@ class Generator(contract.StreamingGenerator):
         return {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
-            "heard": like.new_zeros(batch, 2, self.level_frames - 1),
+            "heard": like.new_zeros(batch, 2, self.level_frames - 1, 1),
             "seen": like.new_zeros(batch, 3, _FRAMES - 1, stft.bins),
             "memory": like.new_zeros(batch, 2 * len(self.blocks), *self.coarse),
         }
@@ -93,7 +93,6 @@ class Generator(contract.StreamingGenerator):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             spectrum, past = self.stft.analyse(hops, state["past"])
             level, heard = recent_level(spectrum, state["heard"])
-            level = level[..., None]
             parts, magnitude = _power_law(spectrum / level.clamp_min(1e-7), _EXPONENT)
             seen = torch.cat([state["seen"], torch.cat([parts, magnitude], dim=1)], dim=2)
         out, memory = self._network(seen, state["memory"])
@@ -122,7 +121,7 @@ class Generator(contract.StreamingGenerator):
         after: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             hidden, own = block(hidden, memories[2 * index : 2 * index + 2])
-            after += [part.reshape(1, -1, *self.coarse) for part in own]
+            after += own
         hidden = self.narrow(hidden).unflatten(1, (-1, self.coarse[0])).transpose(0, 1)
         hidden = self.join(torch.cat([self.up(hidden), embedded], dim=-1))
         hidden = self.norm(self.decoder(hidden)).permute(0, 3, 1, 2)
@@ -131,7 +130,8 @@ class Generator(contract.StreamingGenerator):
             bias = (self.head.bias.view_as(self.unit) + self.unit)[..., None]
             out = self._spread(hidden.to(seen.dtype), weight)
             out = out + self._spread(seen.new_ones(1, 1, 1, self.fine), bias)
-        return out, torch.cat(after).transpose(0, 1).to(memory.dtype)
+        kept = torch.cat(after).reshape(len(after), -1, *self.coarse).transpose(0, 1)
+        return out, kept.to(memory.dtype)
 
     def _spread(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """Fine bands (B, C, N, fine) -> bins (B, 4 frames + 2, N, F), by a transposed convolution.
@@ -205,7 +205,7 @@ class Block(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """memory, and what comes back beside: (1, B bands, width) twice, of the recurrence."""
         update, memory = self._over_time(self.time_norm(hidden), memory)
-        hidden = hidden + update.reshape(hidden.shape)
+        hidden = hidden + update
         value, gate = self.value_and_gate(self.band_norm(hidden)).chunk(2, dim=-1)
         value = value.reshape(hidden.shape[0], -1, self.bands, self.heads, self.width // self.heads)
         mixed = torch.matmul(self.mixing, value.transpose(-3, -2)).transpose(-3, -2)

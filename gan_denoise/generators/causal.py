@@ -72,7 +72,7 @@ class Generator(contract.StreamingGenerator):
         state = {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
-            "heard": like.new_zeros(batch, 2, self.level_frames - 1),
+            "heard": like.new_zeros(batch, 2, self.level_frames - 1, 1),
         }
         return state | {
             f"block{index}": like.new_zeros(batch, span, self.width)
@@ -85,7 +85,7 @@ class Generator(contract.StreamingGenerator):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             spectrum, past = self.stft.analyse(hops, state["past"])
             level, heard = recent_level(spectrum, state["heard"])
-            level = level.mT
+            level = level[:, 0]
             real, imaginary = spectrum.unbind(dim=1)
             real, imaginary, features = compressed(real, imaginary, level)
         hidden, after = self.embed(features), {"past": past, "heard": heard}
