@@ -1,6 +1,6 @@
 """Audio files and sample rates (soundfile, soxr): whatever a user hands over is read here, with all
 checks, and what is made for users is written here. headers.py and decoding.py are its two tools;
-segments.py reads excerpts of files that the recipe itself has written, without these checks.
+segments.py reads excerpts of files that the recipe has checked or written, without these checks.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""gan-denoise: the library from the command line. The only module that talks to people; __main__.py
-starts it.
+"""gan-denoise: the library from the command line. It and serve/ talk to people, the rest of
+the library does not; __main__.py starts it.
 """
 
 from __future__ import annotations

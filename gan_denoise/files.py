@@ -1,5 +1,5 @@
-"""Files that are either whole or absent: every output of the project goes through `writing` or
-`write_atomically`.
+"""Files that are either whole or absent: every result goes through `writing` or `write_atomically`;
+what grows line by line (logs, lists of what is done) is appended to.
 """
 
 from __future__ import annotations

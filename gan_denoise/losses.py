@@ -87,7 +87,7 @@ class MultiResolutionSTFT(nn.Module):
     every magnitude, and the phase, which has no weight, is not computed (a sixth of its time).
     """
 
-    FLOOR_DB = -80.0  # of the signal's RMS
+    FLOOR_DB = -80.0  # of a signal whose RMS is 1
     LONGEST = 2048  # window, samples; a shorter signal is followed by zeros
 
     def __init__(self):
@@ -134,12 +134,12 @@ class CompressedSpectrum(nn.Module):
     bins (Braun and Tashev 2021, eq. 3).
 
     Each pair is divided by the clean signal's RMS first, so that quiet items count as much as loud
-    ones. The exponent makes a bin 20 dB down a quarter as large instead of a tenth: what is left of
+    ones. The exponent makes a bin 20 dB down half as large instead of a tenth: what is left of
     the noise between words counts too.
     """
 
     EXPONENT, COMPLEX_SHARE = 0.3, 0.3
-    FLOOR = 1e-4  # of the power of a bin, under which compression stops; full scale is some 200
+    FLOOR = 1e-4  # of the power of a bin, under which compression stops; their mean is some 200
 
     def __init__(self):
         super().__init__()

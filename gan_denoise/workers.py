@@ -31,11 +31,11 @@ from gan_denoise.errors import InputError, os_error_line
 # Bytes; what follows it takes about 40
 _LONGEST_TEMPORARY, _SYSTEMS_OWN = 60, ("/dev/shm", "/tmp", "/var/tmp")
 
-# Exit codes of a worker that somebody has ended: a batch system, a user, the kernel for want of
-# memory
 _TRIES = 3  # of an item
 # Are tried, one after the other, when somebody ends all workers or the server that makes them
 _POOLS = 5
+# Exit codes of a worker that somebody has ended: a batch system, a user, the kernel for want of
+# memory
 _KILLED = {
     sign * number + base
     for number in (signal.SIGTERM, signal.SIGKILL)

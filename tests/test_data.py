@@ -162,7 +162,7 @@ def test_parallel_corpus_brings_its_noise(tmp_path):
     ):
         for number in (1, 2):
             wave = speech_like(10 * index + number, 0.6)
-            name = f"{speaker}_{number:03d}.wav"
+            name = f"{speaker}_{number:03d}{'_mic1' if folder == 'testset' else ''}.wav"
             write(corpus / f"clean_{folder}_wav" / name, wave, subtype="PCM_16")
             noisy = wave + np.random.default_rng(number).standard_normal(len(wave)) / 50
             write(corpus / f"noisy_{folder}_wav" / name, noisy, subtype="PCM_16")
@@ -179,7 +179,7 @@ def test_parallel_corpus_brings_its_noise(tmp_path):
     result = corrupt(data, "train", "dev", "test")
     assert result.returncode == 0, result.stderr
     test = datadir.read(data / "test", noisy=True)
-    assert test.noisy["p232_001"] == corpus / "noisy_testset_wav/p232_001.wav"
+    assert test.noisy["p232_001"] == corpus / "noisy_testset_wav/p232_001_mic1.wav"
     assert (
         yaml.safe_load((data / "test/noise.yaml").read_text())["procedure"] == "given by the corpus"
     )

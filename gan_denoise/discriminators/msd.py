@@ -15,10 +15,10 @@ class Discriminator(contract.Discriminator):
     """(B, C, T) -> one list of maps per scale: the wave itself, averaged to half the rate, to a
     quarter, and so on.
 
-    channels: of the first layer (the paper's 128), a multiple of 4; the widest layers have 8 times
-    as many. groups: of the grouped convolutions (the paper's 16). Deviation: weight normalisation
-    at every scale, while the paper's first has spectral normalisation, whose power iteration moves
-    with every pass, so that a joint pass would differ from two.
+    channels: of the first layer (the paper's 128), a multiple of groups; the widest layers have 8
+    times as many. groups: of the grouped convolutions (the paper's 16). Deviation: weight
+    normalisation at every scale, while the paper's first has spectral normalisation, whose power
+    iteration moves with every pass, so that a joint pass would differ from two.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gan_denoise import audio
 from gan_denoise.errors import InputError
-from gan_denoise.ids import utt_id_in_folder
+from gan_denoise.ids import utt_id_in_folder, utt_id_of_file
 
 _SHARED_BY_ALL = 24  # VCTK's sentences 001 to 024 are read by every speaker
 _SUFFIXES = (".wav", ".flac")
@@ -224,7 +224,7 @@ def _parallel(folder: Path, pairs: list[tuple[Path, Path]]) -> tuple[list[Record
                     utt_id_in_folder(clean, clean_folder / relative.parts[0]),
                 )
             else:
-                speaker, utt_id = clean.stem.split("_")[0], clean.stem
+                speaker, utt_id = clean.stem.split("_")[0], utt_id_of_file(clean)
             split = "test" if "test" in clean_folder.name else None
             recordings.append(
                 Recording(utt_id, speaker, clean, noisy=noisy, text=None, split=split)
