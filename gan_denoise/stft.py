@@ -187,10 +187,12 @@ class StreamingSTFT(nn.Module):
         self.n_fft, self.hop_length, self.overlap = n_fft, hop_length, n_fft // hop_length - 1
         window = torch.hann_window(n_fft, dtype=torch.float64).sqrt()  # on the way in and out
         weight = window.square().view(-1, hop_length).sum(dim=0).repeat(self.overlap + 1)
+        self._mirror = n_fft - n_fft // 2  # from where samples mirror earlier ones
         basis, inverse_basis = fourier_basis(n_fft)
         # Sample n mirrors sample n_fft - n, window included, which leaves nothing of sample 0
         analysis = (basis * window[:, None])[1 : n_fft // 2 + 1]
-        analysis[-1] /= 2  # whose mirror image is itself
+        if n_fft % 2 == 0:
+            analysis[-1] /= 2  # whose mirror image is itself
         synthesis = (inverse_basis * (window / weight))[:, : n_fft // 2 + 1]
         analysis, synthesis = analysis.unflatten(1, (2, -1)), synthesis.unflatten(0, (2, -1))
         self.register_buffer("analysis", analysis.transpose(0, 1).float(), persistent=False)
@@ -206,7 +208,7 @@ class StreamingSTFT(nn.Module):
         """
         hops = torch.cat([past, hops], dim=1)
         frames = torch.cat(successive(hops, self.overlap + 1, dim=1), dim=-1)[:, None]
-        early, late = frames[..., 1 : self.bins], frames[..., self.bins - 1 :].flip(-1)
+        early, late = frames[..., 1 : self.bins], frames[..., self._mirror :].flip(-1)
         parts = (early + late) @ self.analysis[0], (early - late) @ self.analysis[1]
         return torch.cat(parts, dim=1), hops[:, -self.overlap :]
 
@@ -215,7 +217,7 @@ class StreamingSTFT(nn.Module):
         hop), and the new tail.
         """
         even, odd = spectrum[:, :1] @ self.synthesis[0], spectrum[:, 1:] @ self.synthesis[1]
-        frames = torch.cat([even + odd, (even - odd)[..., 1:-1].flip(-1)], dim=-1)
+        frames = torch.cat([even + odd, (even - odd)[..., 1 : self._mirror].flip(-1)], dim=-1)
         parts = frames.squeeze(1).split(self.hop_length, dim=-1)
         summed = parts[-1]  # what the last parts of frames add comes latest
         after: list[Tensor] = []

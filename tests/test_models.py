@@ -18,7 +18,7 @@ from conftest import speech_like
 from gan_denoise import checkpoint, generators
 from gan_denoise.errors import InputError
 from gan_denoise.losses import LOSSES, Losses, weighted_sum
-from gan_denoise.stft import STFT
+from gan_denoise.stft import STFT, StreamingSTFT
 
 SMALL = {
     "bands": {
@@ -192,6 +192,26 @@ def test_stft_inverts(length):
     real, imaginary = stft(wave)
     assert real.shape == imaginary.shape == (2, 257, 1 - (-length // 128))
     assert torch.allclose(stft.inverse(real, imaginary, length), wave, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(512, 256), (64, 16), (33, 11)])
+def test_streaming_stft_is_the_dft_of_frames_and_inverts_piece_by_piece(n_fft, hop_length):
+    stft, window = StreamingSTFT(n_fft, hop_length), torch.hann_window(n_fft).sqrt()
+    wave = torch.randn(2, 7 * hop_length, generator=torch.Generator().manual_seed(0))
+    past = tail = torch.zeros(2, stft.overlap, hop_length)
+    spectra, pieces = [], []
+    for hops in wave.unflatten(1, (-1, hop_length)).split([1, 4, 2], dim=1):
+        spectrum, past = stft.analyse(hops, past)
+        finished, tail = stft.synthesise(spectrum, tail)
+        spectra.append(spectrum)
+        pieces.append(finished.flatten(1))
+    behind = stft.overlap * hop_length
+    frames = torch.nn.functional.pad(wave, (behind, 0)).unfold(1, n_fft, hop_length)
+    real, imaginary = torch.cat(spectra, dim=2).unbind(dim=1)
+    expected = torch.fft.rfft(frames * window)
+    assert torch.allclose(torch.complex(real, imaginary), expected, atol=1e-4)
+    back = torch.cat(pieces, dim=1)
+    assert torch.allclose(back[:, behind:], wave[:, :-behind], atol=1e-5)
 
 
 def test_stft_and_its_derivatives_are_torchs():
