@@ -24,7 +24,7 @@ from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import Generator, StreamingGenerator, streams
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
-from gan_denoise.stft import STFT, ExportedSTFT
+from gan_denoise.stft import STFT, StreamingSTFT
 
 TOLERANCE = 1e-4  # between onnxruntime and torch, for signals within full scale
 
@@ -99,7 +99,7 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
 
 
 def _plain(generator: Generator) -> Generator:
-    """Weights become plain tensors, every STFT a convolution. Not of a deep copy: it would share
+    """Weights become plain tensors, every STFT sums of products. Not of a deep copy: it would share
     the classes that weight norm makes.
     """
     for module in [module for module in generator.modules() if parametrize.is_parametrized(module)]:
@@ -107,8 +107,8 @@ def _plain(generator: Generator) -> Generator:
             parametrize.remove_parametrizations(module, name)
     for parent in list(generator.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, STFT):
-                setattr(parent, name, ExportedSTFT(child))
+            if isinstance(child, (STFT, StreamingSTFT)):
+                setattr(parent, name, child.exported())
     return generator.requires_grad_(False)
 
 

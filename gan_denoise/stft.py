@@ -4,6 +4,8 @@ use.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,6 +47,10 @@ class STFT(nn.Module):
         wave = _Synthesis.apply(*parts, window, self.hop_length)
         weight = overlap_add(window.square().expand(1, real.shape[-1], -1), self.hop_length)
         return wave[:, half : half + length] / weight[:, half : half + length]
+
+    def exported(self) -> nn.Module:
+        """The same without complex numbers."""
+        return ExportedSTFT(self)
 
 
 def transform(wave: Tensor, window: Tensor, hop_length: int) -> tuple[Tensor, Tensor]:
@@ -107,10 +113,12 @@ class _Synthesis(torch.autograd.Function):
 
 def _counts(window: Tensor) -> Tensor:
     """Per bin, by what the adjoint of a real DFT is more than its inverse: that divides by n_fft,
-    and counts the bins between the first and the last for both halves.
+    and counts all bins but the first, and an even size's last, for both halves.
     """
     counts = window.new_full((len(window) // 2 + 1,), len(window) / 2)
-    counts[0] = counts[-1] = len(window)
+    counts[0] *= 2
+    if len(window) % 2 == 0:
+        counts[-1] *= 2
     return counts
 
 
@@ -163,19 +171,15 @@ def fourier_basis(n_fft: int) -> tuple[Tensor, Tensor]:
 
 
 class StreamingSTFT(nn.Module):
-    """The same transform for causal use: hop by hop, with what was heard so far as explicit state,
-    and no complex numbers.
+    """The same transform for causal use: hop by hop, with what was heard so far as explicit state.
 
-    The DFT is matrix products, which any exporter knows: of a frame's even part with cosines and of
-    its odd part with sines, half as much to read and to multiply as with both for the whole frame.
     A frame is the last n_fft samples. `analyse` turns N new hops into N frames, `synthesise` N
     frames into N finished hops, which are n_fft - hop_length samples behind the input. Whatever the
     hop, the pair is the identity (weighted overlap-add). n_fft, hop_length: samples, n_fft a
     multiple of hop_length.
     """
 
-    analysis: Tensor
-    synthesis: Tensor
+    windows: Tensor
 
     def __init__(self, n_fft: int, hop_length: int):
         super().__init__()
@@ -187,16 +191,8 @@ class StreamingSTFT(nn.Module):
         self.n_fft, self.hop_length, self.overlap = n_fft, hop_length, n_fft // hop_length - 1
         window = torch.hann_window(n_fft, dtype=torch.float64).sqrt()  # on the way in and out
         weight = window.square().view(-1, hop_length).sum(dim=0).repeat(self.overlap + 1)
-        self._mirror = n_fft - n_fft // 2  # from where samples mirror earlier ones
-        basis, inverse_basis = fourier_basis(n_fft)
-        # Sample n mirrors sample n_fft - n, window included, which leaves nothing of sample 0
-        analysis = (basis * window[:, None])[1 : n_fft // 2 + 1]
-        if n_fft % 2 == 0:
-            analysis[-1] /= 2  # whose mirror image is itself
-        synthesis = (inverse_basis * (window / weight))[:, : n_fft // 2 + 1]
-        analysis, synthesis = analysis.unflatten(1, (2, -1)), synthesis.unflatten(0, (2, -1))
-        self.register_buffer("analysis", analysis.transpose(0, 1).float(), persistent=False)
-        self.register_buffer("synthesis", synthesis.float(), persistent=False)
+        windows = torch.stack([window, window / weight]).float()
+        self.register_buffer("windows", windows, persistent=False)
 
     @property
     def bins(self) -> int:
@@ -207,23 +203,70 @@ class StreamingSTFT(nn.Module):
         the new past.
         """
         hops = torch.cat([past, hops], dim=1)
-        frames = torch.cat(successive(hops, self.overlap + 1, dim=1), dim=-1)[:, None]
-        early, late = frames[..., 1 : self.bins], frames[..., self._mirror :].flip(-1)
-        parts = (early + late) @ self.analysis[0], (early - late) @ self.analysis[1]
-        return torch.cat(parts, dim=1), hops[:, -self.overlap :]
+        parts = transform(hops.flatten(1), self.windows[0], self.hop_length)
+        return torch.stack(parts, dim=1), hops[:, -self.overlap :]
 
     def synthesise(self, spectrum: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 2, N, bins), tail (B, overlap, hop) of the frames before -> finished hops (B, N,
         hop), and the new tail.
         """
-        even, odd = spectrum[:, :1] @ self.synthesis[0], spectrum[:, 1:] @ self.synthesis[1]
-        frames = torch.cat([even + odd, (even - odd)[..., 1 : self._mirror].flip(-1)], dim=-1)
-        parts = frames.squeeze(1).split(self.hop_length, dim=-1)
+        wave = _Synthesis.apply(*spectrum.unbind(dim=1), self.windows[1], self.hop_length)
+        hops = wave.unflatten(1, (-1, self.hop_length))
+        hops = torch.cat([hops[:, : self.overlap] + tail, hops[:, self.overlap :]], dim=1)
+        return hops[:, : -self.overlap], hops[:, -self.overlap :]
+
+    def exported(self) -> nn.Module:
+        """The same without complex numbers."""
+        return ExportedStreamingSTFT(self)
+
+
+class ExportedStreamingSTFT(nn.Module):
+    """A StreamingSTFT as matrix products, float32, which any runtime knows: takes the place of
+    `stft` in a model to be exported.
+
+    Pieces of a frame share one matrix, the DFT of a piece at the frame's start; for those that lie
+    later each bin is turned by a phase of its own (the shift theorem). A CPU that hears one frame
+    at a time waits for memory, and reads a quarter of a whole frame's matrix so.
+    """
+
+    windows: Tensor
+    analysis: Tensor
+    synthesis: Tensor
+    turn: Tensor
+
+    def __init__(self, stft: StreamingSTFT):
+        super().__init__()
+        self.n_fft, self.hop_length, self.overlap = stft.n_fft, stft.hop_length, stft.overlap
+        self.bins, self.pieces = stft.bins, math.gcd(stft.n_fft, 4)
+        length = stft.n_fft // self.pieces
+        basis, inverse_basis = fourier_basis(stft.n_fft)
+        cosine, minus_sine = basis[::length].unflatten(1, (2, -1)).unbind(dim=1)
+        # To real and imaginary part (2, 1), from both parts of each piece (2 pieces, bins)
+        rows = torch.stack([cosine, -minus_sine], dim=1), torch.stack([minus_sine, cosine], dim=1)
+        turn = torch.stack(rows).flatten(1, 2)[:, None]
+        self.register_buffer("windows", stft.windows)
+        self.register_buffer("analysis", basis[:length].float())
+        self.register_buffer("synthesis", inverse_basis[:, :length].float())
+        self.register_buffer("turn", turn.float())
+
+    def analyse(self, hops: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """As StreamingSTFT.analyse."""
+        hops = torch.cat([past, hops], dim=1)
+        frames = torch.cat(successive(hops, self.overlap + 1, dim=1), dim=-1) * self.windows[0]
+        pieces = frames.unflatten(-1, (self.pieces, -1)) @ self.analysis
+        pieces = pieces.view(pieces.shape[0], 1, -1, 2 * self.pieces, self.bins)
+        return (pieces * self.turn).sum(dim=3), hops[:, -self.overlap :]
+
+    def synthesise(self, spectrum: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """As StreamingSTFT.synthesise."""
+        pieces = (spectrum[:, :, :, None] * self.turn).sum(dim=1)  # (B, N, 2 pieces, bins)
+        pieces = pieces.view(*pieces.shape[:2], self.pieces, -1) @ self.synthesis
+        parts = (pieces.flatten(2) * self.windows[1]).split(self.hop_length, dim=-1)
         summed = parts[-1]  # what the last parts of frames add comes latest
         after: list[Tensor] = []
-        for part, before in zip(parts[-2::-1], reversed(tail.split(1, dim=1)), strict=True):
-            late = torch.cat([before, summed], dim=1)
-            summed, after = part + late[:, :-1], [late[:, -1:], *after]
+        for index in range(self.overlap - 1, -1, -1):
+            late = torch.cat([tail[:, index : index + 1], summed], dim=1)
+            summed, after = parts[index] + late[:, :-1], [late[:, -1:], *after]
         return summed, torch.cat(after, dim=1)
 
 

@@ -194,9 +194,14 @@ def test_stft_inverts(length):
     assert torch.allclose(stft.inverse(real, imaginary, length), wave, atol=1e-12)
 
 
+@pytest.mark.parametrize("exported", [False, True])
 @pytest.mark.parametrize(("n_fft", "hop_length"), [(512, 256), (64, 16), (33, 11)])
-def test_streaming_stft_is_the_dft_of_frames_and_inverts_piece_by_piece(n_fft, hop_length):
+def test_streaming_stft_is_the_dft_of_frames_and_inverts_piece_by_piece(
+    n_fft, hop_length, exported
+):
     stft, window = StreamingSTFT(n_fft, hop_length), torch.hann_window(n_fft).sqrt()
+    if exported:
+        stft = stft.exported()
     wave = torch.randn(2, 7 * hop_length, generator=torch.Generator().manual_seed(0))
     past = tail = torch.zeros(2, stft.overlap, hop_length)
     spectra, pieces = [], []
@@ -212,6 +217,22 @@ def test_streaming_stft_is_the_dft_of_frames_and_inverts_piece_by_piece(n_fft, h
     assert torch.allclose(torch.complex(real, imaginary), expected, atol=1e-4)
     back = torch.cat(pieces, dim=1)
     assert torch.allclose(back[:, behind:], wave[:, :-behind], atol=1e-5)
+
+
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(8, 4), (12, 3), (9, 3)])
+def test_derivatives_of_the_streaming_stft_are_those_of_its_matrices(n_fft, hop_length):
+    stft = StreamingSTFT(n_fft, hop_length)
+    hops = torch.randn(2, 5, hop_length, requires_grad=True)
+    state = torch.randn(2, stft.overlap, hop_length)
+    spectrum = torch.randn(2, 2, 5, stft.bins, requires_grad=True)
+    slopes = []
+    for form in (stft, stft.exported()):
+        heard, _ = form.analyse(hops, state)
+        finished, tail = form.synthesise(spectrum, state)
+        total = heard.pow(3).sum() + finished.pow(3).sum() + tail.pow(3).sum()
+        slopes.append(torch.autograd.grad(total, [hops, spectrum]))
+    for ours, theirs in zip(*slopes, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
 
 
 def test_stft_and_its_derivatives_are_torchs():

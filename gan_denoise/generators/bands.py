@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from gan_denoise import contract
 from gan_denoise.contract import State
 from gan_denoise.spectral import recent_level, start_at_the_identity
-from gan_denoise.stft import StreamingSTFT, successive
+from gan_denoise.stft import StreamingSTFT
 
 _EXPONENT = 0.3  # of the compression
 _STRIDE = 4  # bins from one fine band to the next, each of which sees twice as many
@@ -38,6 +38,8 @@ class Generator(contract.StreamingGenerator):
     """
 
     unit: Tensor
+    recent: Tensor
+    one: Tensor
 
     def __init__(
         self,
@@ -75,10 +77,15 @@ class Generator(contract.StreamingGenerator):
         unit = torch.zeros(2 * _STRIDE, 2 * _FRAMES + 2)
         unit[:_STRIDE, _FRAMES - 1] = 1.0  # of this frame: half of a kernel reaches every bin once
         self.register_buffer("unit", unit, persistent=False)
+        # Of what the network sees, what the mask weighs: both parts of each frame, and 1
+        recent = torch.eye(3 * _FRAMES).view(_FRAMES, 3, _FRAMES, 3)[:, :2].flatten(0, 1)
+        recent = F.pad(recent.transpose(1, 2), (0, 0, 0, 0, 0, 1))[..., None]
+        self.register_buffer("recent", recent, persistent=False)
+        self.register_buffer("one", F.pad(torch.zeros(2 * _FRAMES), (0, 1), value=1.0), False)
         self.hop_length, self.latency = hop_length, self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
-        like, stft = self.stft.analysis, self.stft
+        like, stft = self.stft.windows, self.stft
         return {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
@@ -97,9 +104,8 @@ class Generator(contract.StreamingGenerator):
             seen = torch.cat([state["seen"], torch.cat([parts, magnitude], dim=1)], dim=2)
         out, memory = self._network(seen, state["memory"])
         with torch.autocast(noisy.device.type, enabled=False):
-            recent = torch.cat(successive(seen[:, :2], _FRAMES, dim=2), dim=1)
-            mask, residual = out.split([4 * _FRAMES, 2], dim=1)
-            cleaned = (mask.unflatten(1, (2, -1)) * recent[:, None]).sum(dim=2) + residual
+            recent = F.conv2d(seen, self.recent, self.one)
+            cleaned = (out.unflatten(1, (2, -1)) * recent[:, None]).sum(dim=2)
             expanded = _power_law(cleaned, 1.0 / _EXPONENT)[0] * level  # silence stays silence
             enhanced, tail = self.stft.synthesise(expanded, state["tail"])
         seen = seen[:, :, 1 - _FRAMES :]
@@ -122,9 +128,8 @@ class Generator(contract.StreamingGenerator):
         for index, block in enumerate(self.blocks):
             hidden, own = block(hidden, memories[2 * index : 2 * index + 2])
             after += own
-        hidden = self.narrow(hidden).unflatten(1, (-1, self.coarse[0])).transpose(0, 1)
-        hidden = self.join(torch.cat([self.up(hidden), embedded], dim=-1))
-        hidden = self.norm(self.decoder(hidden)).permute(0, 3, 1, 2)
+        hidden = hidden.unflatten(1, (-1, self.coarse[0])).transpose(0, 1)
+        hidden = self.norm(self.decoder(self._join(hidden, embedded))).permute(0, 3, 1, 2)
         with torch.autocast(seen.device.type, enabled=False):
             weight = self.head.weight.unflatten(0, self.unit.shape)
             bias = (self.head.bias.view_as(self.unit) + self.unit)[..., None]
@@ -133,19 +138,36 @@ class Generator(contract.StreamingGenerator):
         kept = torch.cat(after).reshape(len(after), -1, *self.coarse).transpose(0, 1)
         return out, kept.to(memory.dtype)
 
+    def _join(self, hidden: Tensor, embedded: Tensor) -> Tensor:
+        """`join` of up(narrow(hidden)), from coarse bands (B, N, bands, width), and embedded (B, N,
+        fine, channels): (B, N, fine, channels), in half of the products.
+
+        Channels and bands mix in any order, so that `narrow` and the first half of `join`, which
+        models are saved with, are one matrix.
+        """
+        weight, channels = self.join.weight, embedded.shape[-1]
+        both = weight[:, :channels] @ self.narrow.weight
+        bias = weight[:, :channels] @ self.narrow.bias * self.up.weight.sum(dim=1, keepdim=True)
+        joined = self.up(F.linear(hidden, both)) + F.linear(embedded, weight[:, channels:])
+        return joined + (bias + self.join.bias)
+
     def _spread(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """Fine bands (B, C, N, fine) -> bins (B, 4 frames + 2, N, F), by a transposed convolution.
 
-        weight: (bins of a kernel, 2 frames + 2, C), complex factors and a complex residual. The
-        factors come out as what a sum of products with real and imaginary parts of these frames
-        takes to be the real part of the complex products' sum, and then the imaginary part.
+        weight: (bins of a kernel, 2 frames + 2, C), complex factors and a complex residual. What
+        comes out has two sums to be made with it, one for the real part of the complex products'
+        sum and one for the imaginary: real and imaginary part of each frame, and 1, are to be
+        multiplied by half of the channels each.
         """
         real, imaginary = weight[:, :_FRAMES], weight[:, _FRAMES : 2 * _FRAMES]
         rows = [
-            torch.stack(pair, dim=2).flatten(1, 2)
-            for pair in ((real, -imaginary), (imaginary, real))
+            torch.cat([torch.stack(pair, dim=2).flatten(1, 2), weight[:, rest : rest + 1]], dim=1)
+            for pair, rest in (
+                ((real, -imaginary), 2 * _FRAMES),
+                ((imaginary, real), 2 * _FRAMES + 1),
+            )
         ]
-        kernel = torch.cat([*rows, weight[:, 2 * _FRAMES :]], dim=1).permute(2, 1, 0)[:, :, None]
+        kernel = torch.cat(rows, dim=1).permute(2, 1, 0)[:, :, None]
         spread = F.conv_transpose2d(hidden, kernel, stride=(1, _STRIDE), padding=(0, _BELOW))
         return spread[..., : self.stft.bins]
 

@@ -68,7 +68,7 @@ class Generator(contract.StreamingGenerator):
         ) * hop_length + 2 * self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
-        like, stft = self.stft.analysis, self.stft
+        like, stft = self.stft.windows, self.stft
         state = {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
