@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from gan_denoise import contract
 from gan_denoise.contract import State
 from gan_denoise.spectral import recent_level, start_at_the_identity
-from gan_denoise.stft import StreamingSTFT
+from gan_denoise.stft import StreamingSTFT, successive
 
 _EXPONENT = 0.3  # of the compression
 _STRIDE = 4  # bins from one fine band to the next, each of which sees twice as many
@@ -38,8 +38,6 @@ class Generator(contract.StreamingGenerator):
     """
 
     unit: Tensor
-    recent: Tensor
-    one: Tensor
 
     def __init__(
         self,
@@ -77,11 +75,6 @@ class Generator(contract.StreamingGenerator):
         unit = torch.zeros(2 * _STRIDE, 2 * _FRAMES + 2)
         unit[:_STRIDE, _FRAMES - 1] = 1.0  # of this frame: half of a kernel reaches every bin once
         self.register_buffer("unit", unit, persistent=False)
-        # Of what the network sees, what the mask weighs: both parts of each frame, and 1
-        recent = torch.eye(3 * _FRAMES).view(_FRAMES, 3, _FRAMES, 3)[:, :2].flatten(0, 1)
-        recent = F.pad(recent.transpose(1, 2), (0, 0, 0, 0, 0, 1))[..., None]
-        self.register_buffer("recent", recent, persistent=False)
-        self.register_buffer("one", F.pad(torch.zeros(2 * _FRAMES), (0, 1), value=1.0), False)
         self.hop_length, self.latency = hop_length, self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
@@ -104,8 +97,9 @@ class Generator(contract.StreamingGenerator):
             seen = torch.cat([state["seen"], torch.cat([parts, magnitude], dim=1)], dim=2)
         out, memory = self._network(seen, state["memory"])
         with torch.autocast(noisy.device.type, enabled=False):
-            recent = F.conv2d(seen, self.recent, self.one)
-            cleaned = (out.unflatten(1, (2, -1)) * recent[:, None]).sum(dim=2)
+            recent = torch.cat(successive(seen[:, :2], _FRAMES, dim=2), dim=1)
+            mask, residual = out.split([4 * _FRAMES, 2], dim=1)
+            cleaned = (mask.unflatten(1, (2, -1)) * recent[:, None]).sum(dim=2) + residual
             expanded = _power_law(cleaned, 1.0 / _EXPONENT)[0] * level  # silence stays silence
             enhanced, tail = self.stft.synthesise(expanded, state["tail"])
         seen = seen[:, :, 1 - _FRAMES :]
@@ -154,20 +148,16 @@ class Generator(contract.StreamingGenerator):
     def _spread(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """Fine bands (B, C, N, fine) -> bins (B, 4 frames + 2, N, F), by a transposed convolution.
 
-        weight: (bins of a kernel, 2 frames + 2, C), complex factors and a complex residual. What
-        comes out has two sums to be made with it, one for the real part of the complex products'
-        sum and one for the imaginary: real and imaginary part of each frame, and 1, are to be
-        multiplied by half of the channels each.
+        weight: (bins of a kernel, 2 frames + 2, C), complex factors and a complex residual. The
+        factors come out as what a sum of products with real and imaginary parts of these frames
+        takes to be the real part of the complex products' sum, and then the imaginary part.
         """
         real, imaginary = weight[:, :_FRAMES], weight[:, _FRAMES : 2 * _FRAMES]
         rows = [
-            torch.cat([torch.stack(pair, dim=2).flatten(1, 2), weight[:, rest : rest + 1]], dim=1)
-            for pair, rest in (
-                ((real, -imaginary), 2 * _FRAMES),
-                ((imaginary, real), 2 * _FRAMES + 1),
-            )
+            torch.stack(pair, dim=2).flatten(1, 2)
+            for pair in ((real, -imaginary), (imaginary, real))
         ]
-        kernel = torch.cat(rows, dim=1).permute(2, 1, 0)[:, :, None]
+        kernel = torch.cat([*rows, weight[:, 2 * _FRAMES :]], dim=1).permute(2, 1, 0)[:, :, None]
         spread = F.conv_transpose2d(hidden, kernel, stride=(1, _STRIDE), padding=(0, _BELOW))
         return spread[..., : self.stft.bins]
 
