@@ -134,10 +134,10 @@ class Generator(contract.StreamingGenerator):
 
     def _join(self, hidden: Tensor, embedded: Tensor) -> Tensor:
         """`join` of up(narrow(hidden)), from coarse bands (B, N, bands, width), and embedded (B, N,
-        fine, channels): (B, N, fine, channels), in half of the products.
+        fine, channels): (B, N, fine, channels).
 
-        Channels and bands mix in any order, so that `narrow` and the first half of `join`, which
-        models are saved with, are one matrix.
+        Channels and bands mix in any order. So `narrow` and the first half of `join`, which models
+        are saved with, can be one matrix before `up`, where there are fewer bands to multiply.
         """
         weight, channels = self.join.weight, embedded.shape[-1]
         both = weight[:, :channels] @ self.narrow.weight
