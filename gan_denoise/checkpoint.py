@@ -108,10 +108,16 @@ def initialise(
     """Start from the weights of a model directory. options: `generator:` of the experiment. Raises
     InputError.
 
-    The directory must hold the same generator at the same rate.
+    The directory must hold the same generator at the same rate, with weights of the same shapes.
+    Options that shape none, such as a hop or dropout, may differ.
     """
     source, config = load_model(folder)
-    if (config["generator"], config["sample_rate"]) != (options, sample_rate):
+    theirs, ours = (
+        {name: tensor.shape for name, tensor in model.state_dict().items()}
+        for model in (source, generator)
+    )
+    same_kind = config["generator"]["name"] == options["name"]
+    if not same_kind or config["sample_rate"] != sample_rate or theirs != ours:
         raise InputError(
             f"init={folder}: holds {config['generator']} at {config['sample_rate']} Hz, needed:"
             f" {options} at {sample_rate} Hz"

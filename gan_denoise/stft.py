@@ -55,19 +55,21 @@ class STFT(nn.Module):
 
 def transform(wave: Tensor, window: Tensor, hop_length: int) -> tuple[Tensor, Tensor]:
     """DFT of all frames that lie within (B, T): real and imaginary parts, (B, N, n_fft / 2 + 1)
-    each, n_fft the window's length and a multiple of hop_length.
+    each, n_fft the window's length.
     """
     real, imaginary = _Transform.apply(wave, window, hop_length)
     return real, imaginary
 
 
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
-    """Sum of frames (B, N, n_fft), each hop_length after the one before: (B, T)."""
-    parts = frames.unflatten(-1, (-1, hop_length))
-    batch, count, overlap, _ = parts.shape
-    total = frames.new_zeros(batch, count + overlap - 1, hop_length)
-    for index, part in enumerate(parts.unbind(dim=2)):
-        total[:, index : index + count] += part
+    """Sum of frames (B, N, n_fft), each hop_length after the one before: (B, T), T the first
+    multiple of hop_length that holds them.
+    """
+    parts = frames.split(hop_length, dim=-1)
+    batch, count, _ = frames.shape
+    total = frames.new_zeros(batch, count + len(parts) - 1, hop_length)
+    for index, part in enumerate(parts):
+        total[:, index : index + count, : part.shape[-1]] += part
     return total.flatten(1)
 
 
@@ -92,8 +94,8 @@ class _Transform(torch.autograd.Function):
 
 
 class _Synthesis(torch.autograd.Function):
-    """Inverse DFT, window and overlap-add: (B, N, n_fft / 2 + 1) twice -> (B, T), to the end of the
-    last frame.
+    """Inverse DFT, window and overlap-add: (B, N, n_fft / 2 + 1) twice -> (B, T), T as that of
+    `overlap_add`.
     """
 
     @staticmethod
@@ -175,22 +177,21 @@ class StreamingSTFT(nn.Module):
 
     A frame is the last n_fft samples. `analyse` turns N new hops into N frames, `synthesise` N
     frames into N finished hops, which are n_fft - hop_length samples behind the input. Whatever the
-    hop, the pair is the identity (weighted overlap-add). n_fft, hop_length: samples, n_fft a
-    multiple of hop_length.
+    hop, the pair is the identity (weighted overlap-add). n_fft, hop_length: samples, hop_length the
+    smaller; overlap: hops before the last that a frame reaches into, if only with their end.
     """
 
     windows: Tensor
 
     def __init__(self, n_fft: int, hop_length: int):
         super().__init__()
-        if n_fft % hop_length or n_fft < 2 * hop_length:
-            raise ValueError(
-                f"n_fft {n_fft} is not twice hop_length {hop_length}, or another multiple from"
-                " there"
-            )
-        self.n_fft, self.hop_length, self.overlap = n_fft, hop_length, n_fft // hop_length - 1
+        if not 0 < hop_length < n_fft:
+            raise ValueError(f"hop_length {hop_length} is not from 1 to below n_fft {n_fft}")
+        self.n_fft, self.hop_length, self.overlap = n_fft, hop_length, (n_fft - 1) // hop_length
+        self.unused = (self.overlap + 1) * hop_length - n_fft  # of the hops that a frame reaches
         window = torch.hann_window(n_fft, dtype=torch.float64).sqrt()  # on the way in and out
-        weight = window.square().view(-1, hop_length).sum(dim=0).repeat(self.overlap + 1)
+        weight = overlap_add(window.square().view(1, 1, -1), hop_length).view(-1, hop_length)
+        weight = weight.sum(dim=0).repeat(self.overlap + 1)[:n_fft]
         windows = torch.stack([window, window / weight]).float()
         self.register_buffer("windows", windows, persistent=False)
 
@@ -203,7 +204,8 @@ class StreamingSTFT(nn.Module):
         the new past.
         """
         hops = torch.cat([past, hops], dim=1)
-        parts = transform(hops.flatten(1), self.windows[0], self.hop_length)
+        reached = hops.flatten(1)[:, self.unused :]
+        parts = transform(reached, self.windows[0], self.hop_length)
         return torch.stack(parts, dim=1), hops[:, -self.overlap :]
 
     def synthesise(self, spectrum: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
@@ -237,7 +239,7 @@ class ExportedStreamingSTFT(nn.Module):
     def __init__(self, stft: StreamingSTFT):
         super().__init__()
         self.n_fft, self.hop_length, self.overlap = stft.n_fft, stft.hop_length, stft.overlap
-        self.bins, self.pieces = stft.bins, math.gcd(stft.n_fft, 4)
+        self.unused, self.bins, self.pieces = stft.unused, stft.bins, math.gcd(stft.n_fft, 4)
         length = stft.n_fft // self.pieces
         basis, inverse_basis = fourier_basis(stft.n_fft)
         cosine, minus_sine = basis[::length].unflatten(1, (2, -1)).unbind(dim=1)
@@ -252,7 +254,8 @@ class ExportedStreamingSTFT(nn.Module):
     def analyse(self, hops: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """As StreamingSTFT.analyse."""
         hops = torch.cat([past, hops], dim=1)
-        frames = torch.cat(successive(hops, self.overlap + 1, dim=1), dim=-1) * self.windows[0]
+        first, *rest = successive(hops, self.overlap + 1, dim=1)
+        frames = torch.cat([first[..., self.unused :], *rest], dim=-1) * self.windows[0]
         pieces = frames.unflatten(-1, (self.pieces, -1)) @ self.analysis
         pieces = pieces.view(pieces.shape[0], 1, -1, 2 * self.pieces, self.bins)
         return (pieces * self.turn).sum(dim=3), hops[:, -self.overlap :]
@@ -261,7 +264,8 @@ class ExportedStreamingSTFT(nn.Module):
         """As StreamingSTFT.synthesise."""
         pieces = (spectrum[:, :, :, None] * self.turn).sum(dim=1)  # (B, N, 2 pieces, bins)
         pieces = pieces.view(*pieces.shape[:2], self.pieces, -1) @ self.synthesis
-        parts = (pieces.flatten(2) * self.windows[1]).split(self.hop_length, dim=-1)
+        frames = F.pad(pieces.flatten(2) * self.windows[1], (0, self.unused))
+        parts = frames.split(self.hop_length, dim=-1)
         summed = parts[-1]  # what the last parts of frames add comes latest
         after: list[Tensor] = []
         for index in range(self.overlap - 1, -1, -1):

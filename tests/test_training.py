@@ -445,6 +445,11 @@ def test_a_finished_run_stays_and_another_is_refused(
     # Fine-tuning
     in_process(*command, tmp_path / "tuned", f"init={exp / 'model'}", "steps=1", "optimizer.lr=0")
     assert weights(tmp_path / "tuned")[0] == model
+    start = [tmp_path / "other", f"init={exp / 'model'}", "steps=1", "optimizer.lr=0"]
+    line = refused(*command, *start, "generator.kernel_size=3")
+    assert "holds {'name': 'convnext'" in line and "'kernel_size': 3" in line
+    in_process(*command, *start, "generator.level_ms=512")  # of another option with these weights
+    assert weights(tmp_path / "other")[0] == model
     (exp / "checkpoint.pt").write_bytes(b"PK but no zip")
     line = refused(*command, exp)
     assert "checkpoint.pt" in line and "remove it" in line

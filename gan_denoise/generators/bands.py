@@ -55,7 +55,7 @@ class Generator(contract.StreamingGenerator):
         if width % heads:
             raise ValueError(f"heads {heads} does not divide width {width}")
         hop_length = round(sample_rate * hop_ms / 1000)
-        self.stft = StreamingSTFT(hop_length * round(window_ms / hop_ms), hop_length)
+        self.stft = StreamingSTFT(2 * round(sample_rate * window_ms / 2000), hop_length)
         self.level_frames = max(1, round(level_ms / hop_ms))
         self.fine = -(-(self.stft.bins + _BELOW) // _STRIDE)
         # The first and last layer, as Neighbours', are convolutions whose kernels lie as those of a
