@@ -395,11 +395,11 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
     assert ends["noisy"] == ends["enhanced"] == ["batch", "samples"]
     assert ends["memory"] == ends["memory_after"] == ["batch", 4, 24, 64]
     about = session.get_modelmeta().custom_metadata_map
-    assert (about["sample_rate"], about["latency"], about["hop_length"]) == ("16000", "512", "256")
+    assert (about["sample_rate"], about["latency"], about["hop_length"]) == ("16000", "512", "384")
     assert (
         about["licence"]
         and about["procedure"]
-        and json.loads(about["state"])["heard"] == ["batch", 2, 63, 1]
+        and json.loads(about["state"])["heard"] == ["batch", 2, 42, 1]
     )
 
     noisy = speech_like(0, 3.0).astype(np.float32)

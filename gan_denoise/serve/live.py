@@ -1,7 +1,7 @@
 """The WebSocket: raw samples in, as many enhanced samples out.
 
     server  {"model": "boxed", "sample_rate": 16000, "format": "s16le",
-             "hop_length": 256, "latency": 512}
+             "hop_length": 384, "latency": 512}
     client  binary: any number of samples
     server  binary: those that are finished by now, perhaps none; one answer each
     client  text: end
