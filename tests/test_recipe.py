@@ -154,6 +154,8 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
         (["--stages", "0"], ["unknown option --stages (did you mean --stage?)"]),
         (["--stage"], ["--stage needs a value"]),
         (["--stage", "two"], ["--stage: expected a whole number"]),
+        (["--stage", "9"], ["--stage 9", "from -1 to 5"]),
+        (["--stage", "3", "--stop-stage", "2"], ["nothing to do"]),
         (["--seeds", "0 00"], ['--seeds: expected whole numbers, found "00"']),
         (["--seeds", "1 0 1"], ["--seeds: 1 is listed twice"]),
         (["--nj", "0"], ["--nj: expected a whole number from 1"]),

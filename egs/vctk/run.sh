@@ -49,6 +49,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 for name in stage stop_stage ngpu; do [[ ${!name} =~ ^-?[0-9]+$ ]] || die "--${name//_/-}: expected a whole number, found \"${!name}\""; done
+[ "$stage" -le "$stop_stage" ] && [ "$stage" -le 5 ] && [ "$stop_stage" -ge -1 ] || die "--stage $stage, --stop-stage $stop_stage: there is nothing to do: stages go from -1 to 5"
 for name in nj subset sample_rate; do
     [[ ${!name} =~ ^([1-9][0-9]*)?$ ]] || die "--${name//_/-}: expected a whole number from 1, found \"${!name}\""
 done
