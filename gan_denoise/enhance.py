@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-from gan_denoise import audio
+from gan_denoise import audio, graph
 from gan_denoise.arrays import as_columns, as_rate, check_channels
 from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import Generator, StreamingGenerator, streams
@@ -33,13 +33,20 @@ os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 class Denoiser:
     """A generator with the sample rate it was trained at. `denoiser(wave, sample_rate)` returns the
     enhanced wave.
+
+    folder: the model directory, where a graph for live use may lie (on the CPU).
     """
 
     def __init__(
-        self, generator: Generator, sample_rate: int, *, device: str | torch.device = "cpu"
+        self,
+        generator: Generator,
+        sample_rate: int,
+        *,
+        device: str | torch.device = "cpu",
+        folder: Path | None = None,
     ):
         self.generator = generator.to(device=device, dtype=torch.float32).eval()
-        self.sample_rate = sample_rate
+        self.sample_rate, self._folder = sample_rate, folder
 
     @classmethod
     def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:
@@ -51,10 +58,12 @@ class Denoiser:
                 'model "": an empty name: name a model directory, or none for the model in the'
                 " package"
             )
-        generator, config = load_model(BOXED if model_dir is None else model_dir)
+        folder = BOXED if model_dir is None else Path(model_dir)
+        generator, config = load_model(folder)
+        generator.requires_grad_(False)  # else torch chooses slower products of small matrices
+        graphs = folder if device == "cpu" else None
         try:
-            # Weights that may be trained make torch choose slower products of many small matrices
-            denoiser = cls(generator.requires_grad_(False), config["sample_rate"], device=device)
+            denoiser = cls(generator, config["sample_rate"], device=device, folder=graphs)
             if device != "cpu":  # some only show when they work
                 denoiser(np.zeros(64), denoiser.sample_rate)
         except (RuntimeError, AssertionError) as error:
@@ -144,15 +153,18 @@ class Denoiser:
         """Whether the generator is causal, with a stated latency: then `stream` works."""
         return streams(self.generator)
 
-    @property
+    @cached_property
     def live_generator(self) -> StreamingGenerator:
-        """The generator, which works hop by hop. Raises InputError for one that does not."""
+        """The generator, which works hop by hop: as a graph in onnxruntime where there is one.
+        Raises InputError for one that does not, and for a graph of another model.
+        """
         if not streams(self.generator):
             raise InputError(
                 "this model looks into the future and cannot stream: train the experiment"
                 " stream, say"
             )
-        return self.generator
+        found = graph.beside(self._folder, self.generator) if self._folder else None
+        return found or self.generator
 
     def stream(self, sample_rate: int | None = None, channels: int = 1) -> Live:
         """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest.

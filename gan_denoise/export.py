@@ -24,6 +24,7 @@ from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import Generator, StreamingGenerator, streams
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
+from gan_denoise.provenance import file_digest
 from gan_denoise.stft import STFT, StreamingSTFT
 
 TOLERANCE = 1e-4  # between onnxruntime and torch, for signals within full scale
@@ -63,9 +64,10 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
     about each.
 
     Inputs and outputs have dynamic batch and length. metadata_props holds sample_rate, hop_length,
-    latency, receptive_field, the state's shapes, licence, procedure (its fingerprint) and the
-    generator. Raises InputError for what is no model, a file that exists, a generator that has no
-    ONNX form, and a graph that differs from torch by more than TOLERANCE; then nothing is written.
+    latency, receptive_field, the state's shapes, licence, procedure (its fingerprint), the
+    generator and the digest of its weights. Raises InputError for what is no model, a file that
+    exists, a generator that has no ONNX form, and a graph that differs from torch by more than
+    TOLERANCE; then nothing is written.
     """
     path = Path(path)
     if path.suffix != ".onnx" or path.name.endswith(".stream.onnx"):
@@ -74,6 +76,7 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
             f" {path.with_suffix('').with_suffix('.onnx').name}"
         )
     generator, config = load_model(folder)
+    config["weights"] = file_digest(Path(folder) / "model.safetensors")  # whatever it says
     targets = [path, path.with_suffix(".stream.onnx")] if streams(generator) else [path]
     for target in targets:
         if target.exists() and not overwrite:
@@ -256,6 +259,7 @@ def _metadata(generator: Generator, config: dict) -> dict[str, str]:
         "licence": config.get("licence", "not stated: that of whoever trained it"),
         "procedure": config.get("noise", ""),
         "generator": json.dumps(config["generator"]),
+        "weights": config["weights"],
         "made_by": f"gan_denoise {gan_denoise.__version__}",
     }
 
@@ -266,7 +270,9 @@ def _check(graph: bytes, reference: Whole | Step) -> float:
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # more would wait busily
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     draw, hop, differs = torch.Generator().manual_seed(0), reference.generator.hop_length, 0.0
     lengths = [1, hop - 1, hop, hop + 1, 40 * hop + 7]
     if isinstance(reference, Step):

@@ -78,7 +78,6 @@ class Stream:
 
     def __init__(self, generator: StreamingGenerator, channels: int, sample_rate: int):
         self._generator, self._channels, self._hop = generator, channels, generator.hop_length
-        self._device = next(generator.parameters()).device
         self._at_once = max(1, round(_STEP_S * sample_rate / self._hop)) * self._hop
         self.reset()
 
@@ -86,6 +85,7 @@ class Stream:
         """Forget what was received."""
         with torch.inference_mode():
             self._state = self._generator.initial_state(self._channels)
+        self._device = next(iter(self._state.values())).device
         self._waiting = np.zeros((0, self._channels), dtype=np.float32)
         # Samples from before the signal's start, to be dropped
         self._early = self._generator.latency - self._hop

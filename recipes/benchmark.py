@@ -7,7 +7,8 @@ benchmark.py corrupt [--seconds N]
 benchmark.py enhance [--model DIR]
     every generator, or one, on one thread: real-time factor, against one FFT pass of the same audio
 benchmark.py stream [--model DIR]
-    a streaming model (the one in the package) chunk by chunk on one thread: torch, and onnxruntime
+    a streaming model (the one in the package) chunk by chunk on one thread: its graph in
+    onnxruntime, the library's live stream, and torch
 benchmark.py quality [--data DIR] [--experiment FILE]
     CPU minutes, validations included, until an experiment has a dev PESQ-WB of 2.40: the one that
     is quickest with the generator and losses of l1_mrstft (l1_mrstft_muon), or another
@@ -44,6 +45,7 @@ from benchmarks.variants import (
 )
 from gan_denoise import datadir, generators, terminal
 from gan_denoise.checkpoint import load_model
+from gan_denoise.contract import streams
 from gan_denoise.enhance import BOXED, Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.export import export
@@ -170,10 +172,12 @@ def stream(model: Path) -> None:
     import onnxruntime
 
     torch.set_num_threads(1)
-    generator = Denoiser.load(model).live_generator
+    denoiser = Denoiser.load(model)
+    generator, live = denoiser.generator, denoiser.stream()
+    assert streams(generator)  # or there were no `live`
     hop, chunks = generator.hop_length, 12000
     noisy = 0.05 * np.random.default_rng(0).standard_normal((chunks, hop)).astype(np.float32)
-    live = Stream(generator, 1, SAMPLE_RATE)
+    in_torch = Stream(generator, 1, SAMPLE_RATE)
     with tempfile.TemporaryDirectory() as name:
         list(export(model, Path(name) / "model.onnx"))
         options = onnxruntime.SessionOptions()
@@ -190,7 +194,8 @@ def stream(model: Path) -> None:
         ("onnxruntime", 1, step),
         ("onnxruntime", 2, step),
         ("onnxruntime", 4, step),
-        ("torch", 1, lambda samples: live.push(samples[:, None])),
+        ("stream()", 1, lambda samples: live.push(samples[:, None])),
+        ("torch", 1, lambda samples: in_torch.push(samples[:, None])),
     ):
         each_s = []
         for samples in noisy.reshape(-1, hops * hop):

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -16,7 +18,8 @@ import torch
 
 import gan_denoise
 from conftest import ROOT, cli, one_error_line, run, speech_like, write
-from gan_denoise import audio, export, generators, streaming
+from gan_denoise import audio, export, generators, graph, streaming
+from gan_denoise.checkpoint import load_model, save_model
 from gan_denoise.enhance import BOXED, Denoiser, enhance_file
 from gan_denoise.errors import InputError
 from gan_denoise.files import writing
@@ -390,6 +393,8 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
         assert str(ROOT).encode() not in (tmp_path / name).read_bytes()
     steps = onnx.load(tmp_path / "denoise.stream.onnx").graph.node
     assert "Shape" not in {node.op_type for node in steps}  # nothing is worked out anew at each hop
+    ours = onnx.load(BOXED / graph.NAME)  # what live use runs: as the code makes it today
+    assert [node.op_type for node in ours.graph.node] == [node.op_type for node in steps]
     session = onnxruntime.InferenceSession(tmp_path / "denoise.stream.onnx")
     ends = {end.name: end.shape for end in [*session.get_inputs(), *session.get_outputs()]}
     assert ends["noisy"] == ends["enhanced"] == ["batch", "samples"]
@@ -414,6 +419,35 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
     exec(compile(example, "CARD.md", "exec"), {})
     live = audio.read_mono(tmp_path / "enhanced.wav")[0]
     np.testing.assert_allclose(live[: len(noisy)], denoiser(noisy, 16000)[: len(live)], atol=1e-3)
+
+
+def test_live_use_runs_the_graph_beside_the_weights(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    denoiser, draw = gan_denoise.load(), np.random.default_rng(0)
+    assert isinstance(denoiser.live_generator, graph.GraphGenerator)
+    wave = np.stack([speech_like(i, 2.0) for i in range(2)], axis=1).astype(np.float32)
+    live = np.concatenate(in_pieces(denoiser.stream(channels=2), wave, draw))
+    np.testing.assert_allclose(live, whole(denoiser.generator, wave), rtol=0.0, atol=1e-5)
+
+    folder = shutil.copytree(BOXED, tmp_path / "model")
+    about = json.loads((folder / "config.json").read_text())
+    generator = load_model(folder)[0]
+    save_model(folder, generator, about)
+    assert isinstance(Denoiser.load(folder).live_generator, graph.GraphGenerator)
+    with torch.no_grad():
+        generator.head.bias.add_(1e-3)
+    save_model(folder, generator, about)  # as another training does
+    with pytest.raises(InputError, match=r"model\.stream\.onnx: is of another model .*--overwrite"):
+        Denoiser.load(folder).stream()
+    (folder / graph.NAME).write_bytes((folder / graph.NAME).read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"model\.stream\.onnx: is no ONNX graph"):
+        Denoiser.load(folder).stream()
+    Denoiser.load(folder)(wave, 16000)  # files do without
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    denoiser = gan_denoise.load()
+    assert denoiser.live_generator is denoiser.generator
+    assert Denoiser.load(folder).stream().push(wave[:, :1]).shape[1] == 1
 
 
 @pytest.mark.parametrize("name", ["hifigan", "segan"])
