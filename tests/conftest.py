@@ -44,6 +44,7 @@ scoring.preload()  # whichever test starts the first worker
 def pytest_collection_finish() -> None:
     """Where tests run: the process that hands them out does without torch."""
     import torch
+    import torch._dynamo  # two seconds, which the first optimizer of every fork would take
 
     torch.set_num_threads(1)
 

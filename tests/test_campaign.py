@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import campaign
 
-OPTIONS = ("--stop-stage", "1", "--subset", "1", "--nj", "2", "--conditions", "")
+OPTIONS = ("--stop-stage", "1", "--nj", "2", "--conditions", "")
 
 
-def test_killed_and_repeated_stages_end_as_if_nothing_had_been(tmp_path):
+def test_killed_and_repeated_stages_end_as_if_nothing_had_been(plain_corpus, tmp_path):
     terminate = campaign.Terminate()
 
     def strike(process, draw):
@@ -17,7 +17,9 @@ def test_killed_and_repeated_stages_end_as_if_nothing_had_been(tmp_path):
             process, draw
         )
 
-    figures = campaign.campaign(tmp_path, OPTIONS, 2, 0, strike=strike)
+    figures = campaign.campaign(
+        tmp_path, (*OPTIONS, "--corpus", str(plain_corpus)), 2, 0, strike=strike
+    )
     assert figures.bad == [] and figures.hits.total() == 2, figures.show()
     assert figures.compared > 40 and campaign.KILL in figures.done
 

@@ -177,11 +177,12 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path):
     pairs += [Pair("no_clean", None, good.enhanced), Pair("no_enhanced", good.clean, None)]
     burst = np.concatenate([speech_like(0, 0.6), np.zeros(8000)])
     many = write(tmp_path / "many.wav", np.tile(burst, 64))
-    pairs.append(Pair("many", many, many, many))
     rows = list(scoring.score(pairs, jobs=2))
-    assert [row["utt_id"] for row in rows] == [*cases, "no_clean", "no_enhanced", "many"]
+    assert [row["utt_id"] for row in rows] == [*cases, "no_clean", "no_enhanced"]
     assert rows[:6] == list(scoring.score(pairs[:6], jobs=1))
-    found = {row["utt_id"]: row for row in rows}
+    some = ("pesq_wb", "covl", "si_sdr")  # all of them take long for a minute
+    long = scoring.score([Pair("many", many, many, many)], jobs=1, metrics=some)
+    found = {row["utt_id"]: row for row in [*rows, *long]}
     assert all(found["good"][name] is not None for name in metrics.METRICS)
     for utt_id, reason in {
         "silent_clean": "the clean signal is silent",
