@@ -7,6 +7,12 @@ everything else is imported from the module that has the subject (`gan_denoise.n
 
 from __future__ import annotations
 
+import os
+
+# onnxruntime tells its makers what it runs, and keeps a device's id in the home folder, unless this
+# is set before it is imported. Recordings are private: whoever wants that sets it to 0
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __version__ = "0.1.0"
 __all__ = ["load"]
 

@@ -450,6 +450,16 @@ def test_live_use_runs_the_graph_beside_the_weights(tmp_path, monkeypatch):
     assert Denoiser.load(folder).stream().push(wave[:, :1]).shape[1] == 1
 
 
+def test_live_use_tells_nobody(tmp_path):
+    """Onnxruntime would, and leaves traces in these folders."""
+    pytest.importorskip("onnxruntime")
+    places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(tmp_path))
+    program = "import gan_denoise; print(type(gan_denoise.load().live_generator).__name__)"
+    result = run("python", "-c", program, env=places, cwd=tmp_path)
+    assert result.stdout == "GraphGenerator\n", result.stderr
+    assert list(tmp_path.rglob("*")) == []
+
+
 @pytest.mark.parametrize("name", ["hifigan", "segan"])
 def test_every_kind_of_generator_exports(name, tmp_path):
     pytest.importorskip("onnxruntime")
