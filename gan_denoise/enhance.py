@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -47,6 +47,10 @@ class Denoiser:
     ):
         self.generator = generator.to(device=device, dtype=torch.float32).eval()
         self.sample_rate, self._folder = sample_rate, folder
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and other processes, which open the graph anew."""
+        return {name: value for name, value in vars(self).items() if name != "live_generator"}
 
     @classmethod
     def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:

@@ -54,6 +54,7 @@ def beside(folder: Path, generator: StreamingGenerator) -> StreamingGenerator | 
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # a hop is too little to share
+    options.log_severity_level = 3  # errors: standard error is the caller's
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         about = session.get_modelmeta().custom_metadata_map

@@ -4,7 +4,9 @@ processes too.
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -204,7 +206,19 @@ def test_several_threads_at_once(denoise, expected):
 
 
 def _in_a_child(queue, denoise):
-    queue.put((denoise or gan_denoise.load())(WAVE, 16000))
+    denoise = denoise or gan_denoise.load()
+    queue.put((denoise(WAVE, 16000), live(denoise)))
+
+
+def live(denoise) -> np.ndarray:
+    stream = denoise.stream()
+    return np.concatenate([stream.push(WAVE[:, None]), stream.flush()])[:, 0]
+
+
+def test_a_copy_streams_too(denoise):
+    stream = live(denoise)
+    for copied in (copy.deepcopy(denoise), pickle.loads(pickle.dumps(denoise))):
+        np.testing.assert_array_equal(live(copied), stream)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -216,13 +230,15 @@ def test_in_child_processes(denoise, expected, method):
     torch.set_num_threads(2)
     try:
         denoise(np.tile(WAVE, 20), 16000)
+        live(denoise)
         context = multiprocessing.get_context(method)
         queue = context.Queue()
         child = context.Process(
             target=_in_a_child, args=(queue, denoise if method == "fork" else None)
         )
         child.start()
-        np.testing.assert_allclose(queue.get(timeout=120), expected, atol=1e-6)
+        for enhanced in queue.get(timeout=120):
+            np.testing.assert_allclose(enhanced, expected, atol=1e-6)
         child.join()
         assert child.exitcode == 0
     finally:
