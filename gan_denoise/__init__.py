@@ -11,7 +11,7 @@ import os
 
 # onnxruntime tells its makers what it runs, and keeps a device's id in the home folder, unless this
 # is set before it is imported. Recordings are private: whoever wants that sets it to 0
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
 
 __version__ = "0.1.0"
 __all__ = ["load"]

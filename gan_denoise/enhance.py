@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-from gan_denoise import audio, graph
+from gan_denoise import audio
 from gan_denoise.arrays import as_columns, as_rate, check_channels
 from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import Generator, StreamingGenerator, streams
 from gan_denoise.errors import InputError, nearest
+from gan_denoise.graph import Beside
 from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed
 
 # The model that comes with the package; its CARD.md says what it can do
@@ -34,7 +35,7 @@ class Denoiser:
     """A generator with the sample rate it was trained at. `denoiser(wave, sample_rate)` returns the
     enhanced wave.
 
-    folder: the model directory, where a graph for live use may lie (on the CPU).
+    beside: a graph of the generator for live use, on the CPU.
     """
 
     def __init__(
@@ -43,14 +44,11 @@ class Denoiser:
         sample_rate: int,
         *,
         device: str | torch.device = "cpu",
-        folder: Path | None = None,
+        beside: Beside | None = None,
     ):
         self.generator = generator.to(device=device, dtype=torch.float32).eval()
-        self.sample_rate, self._folder = sample_rate, folder
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and other processes, which open the graph anew."""
-        return {name: value for name, value in vars(self).items() if name != "live_generator"}
+        self.sample_rate, self._beside = sample_rate, beside
+        self._live: StreamingGenerator | None = None
 
     @classmethod
     def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:
@@ -65,10 +63,11 @@ class Denoiser:
         folder = BOXED if model_dir is None else Path(model_dir)
         generator, config = load_model(folder)
         generator.requires_grad_(False)  # else torch chooses slower products of small matrices
-        graphs = folder if device == "cpu" else None
         try:
-            denoiser = cls(generator, config["sample_rate"], device=device, folder=graphs)
-            if device != "cpu":  # some only show when they work
+            on_cpu = torch.device(device).type == "cpu"
+            beside = Beside(folder, config) if on_cpu else None
+            denoiser = cls(generator, config["sample_rate"], device=device, beside=beside)
+            if not on_cpu:  # some only show when they work
                 denoiser(np.zeros(64), denoiser.sample_rate)
         except (RuntimeError, AssertionError) as error:
             raise InputError(
@@ -157,18 +156,21 @@ class Denoiser:
         """Whether the generator is causal, with a stated latency: then `stream` works."""
         return streams(self.generator)
 
-    @cached_property
+    @property
     def live_generator(self) -> StreamingGenerator:
         """The generator, which works hop by hop: as a graph in onnxruntime where there is one.
-        Raises InputError for one that does not, and for a graph of another model.
+        Raises InputError for one that does not, and for a graph of another model, OSError for one
+        that cannot be read.
         """
         if not streams(self.generator):
             raise InputError(
                 "this model looks into the future and cannot stream: train the experiment"
                 " stream, say"
             )
-        found = graph.beside(self._folder, self.generator) if self._folder else None
-        return found or self.generator
+        if self._live is None:
+            graph = self._beside.open(self.generator) if self._beside else None
+            self._live = graph or self.generator
+        return self._live
 
     def stream(self, sample_rate: int | None = None, channels: int = 1) -> Live:
         """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest.

@@ -24,7 +24,7 @@ from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import Generator, StreamingGenerator, streams
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
-from gan_denoise.provenance import file_digest
+from gan_denoise.graph import identity
 from gan_denoise.stft import STFT, StreamingSTFT
 
 TOLERANCE = 1e-4  # between onnxruntime and torch, for signals within full scale
@@ -76,7 +76,7 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
             f" {path.with_suffix('').with_suffix('.onnx').name}"
         )
     generator, config = load_model(folder)
-    config["weights"] = file_digest(Path(folder) / "model.safetensors")  # whatever it says
+    config |= {"identity": identity(folder, config)}
     targets = [path, path.with_suffix(".stream.onnx")] if streams(generator) else [path]
     for target in targets:
         if target.exists() and not overwrite:
@@ -252,14 +252,12 @@ def _lstm(wave, memory, weights, has_biases, layers, dropout, train, both_ways, 
 
 def _metadata(generator: Generator, config: dict) -> dict[str, str]:
     return {
-        "sample_rate": str(config["sample_rate"]),
+        **config["identity"],
         "hop_length": str(generator.hop_length),
         "latency": str(getattr(generator, "latency", "")),
         "receptive_field": str(generator.receptive_field),
         "licence": config.get("licence", "not stated: that of whoever trained it"),
         "procedure": config.get("noise", ""),
-        "generator": json.dumps(config["generator"]),
-        "weights": config["weights"],
         "made_by": f"gan_denoise {gan_denoise.__version__}",
     }
 

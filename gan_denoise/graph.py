@@ -4,6 +4,10 @@ installed, in an eighth of the time that torch takes for one hop, most of it bet
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +19,47 @@ from gan_denoise.errors import InputError
 from gan_denoise.provenance import file_digest
 
 NAME = "model.stream.onnx"  # as `gan-denoise export MODEL MODEL/model.onnx` names it
+_HOPS_AT_ONCE = 64  # onnxruntime keeps the memory that its longest step took
 
 
 class GraphGenerator(StreamingGenerator):
     """A generator whose step is a graph in onnxruntime, on one thread of the CPU.
 
-    generator: whose graph it is. session: onnxruntime's.
+    generator: whose graph it is. content: the graph. Copies and other processes open it anew.
+    Raises what onnxruntime raises where it cannot open it.
     """
 
-    def __init__(self, generator: StreamingGenerator, session: Any):
+    def __init__(self, generator: StreamingGenerator, content: bytes):
         super().__init__()
-        self._session, self._first = session, generator.initial_state()
+        self._content, self._first = content, generator.initial_state()
         self.hop_length, self.latency = generator.hop_length, generator.latency
+        self._open()
+
+    def _open(self) -> None:
+        from onnxruntime import InferenceSession, SessionOptions
+
+        options = SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # a hop is little to share
+        options.log_severity_level = 3  # errors: standard error is the caller's
+        providers = ["CPUExecutionProvider"]
+        # By process: a fork has the locks of threads that it does not have
+        self._sessions = {os.getpid(): InferenceSession(self._content, options, providers)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_sessions": {}}
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """What the graph says about itself; see gan_denoise/export.py."""
+        return self._session.get_modelmeta().custom_metadata_map
+
+    @property
+    def _session(self) -> Any:
+        if os.getpid() not in self._sessions:
+            inherited = self._sessions
+            self._open()
+            self._sessions |= inherited  # never closed here
+        return self._sessions[os.getpid()]
 
     def initial_state(self, batch: int = 1) -> State:
         return {
@@ -35,41 +68,55 @@ class GraphGenerator(StreamingGenerator):
         }
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
-        given = {name: tensor.numpy() for name, tensor in state.items()}
-        enhanced, *after = self._session.run(None, {"noisy": noisy.numpy(), **given})
-        moved = dict(zip(state, map(torch.from_numpy, after), strict=True))
-        return torch.from_numpy(enhanced), moved
+        session, pieces = self._session, []
+        memory = {name: tensor.numpy() for name, tensor in state.items()}
+        for piece in noisy.split(_HOPS_AT_ONCE * self.hop_length, dim=1):
+            enhanced, *after = session.run(None, {"noisy": piece.numpy(), **memory})
+            pieces.append(torch.from_numpy(enhanced))
+            memory = dict(zip(state, after, strict=True))
+        moved = {name: torch.from_numpy(values) for name, values in memory.items()}
+        return torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0], moved
 
 
-def beside(folder: Path, generator: StreamingGenerator) -> StreamingGenerator | None:
-    """The graph in the model directory of this generator, None without one or onnxruntime. Raises
-    InputError for a graph of another model.
+class Beside:
+    """The place of a model directory's graph, and what it must say to be this model's: taken when
+    the weights are loaded, looked at when they are used live.
     """
-    path = folder / NAME
-    if not path.is_file():
-        return None
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a hop is too little to share
-    options.log_severity_level = 3  # errors: standard error is the caller's
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        about = session.get_modelmeta().custom_metadata_map
-    except Exception as error:  # onnxruntime's own types of errors have no common base
-        raise InputError(
-            f"{path}: is no ONNX graph: remove it, or export the model again"
-        ) from error
-    wanted = {
-        "weights": file_digest(folder / "model.safetensors"),
-        "hop_length": str(generator.hop_length),
-        "latency": str(generator.latency),
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]):
+        self._path = folder.absolute() / NAME
+        self._expected = identity(folder, config)
+
+    def open(self, generator: StreamingGenerator) -> GraphGenerator | None:
+        """None without a graph or onnxruntime. Raises InputError for a graph of another model, and
+        for what is none; OSError where it cannot be read.
+        """
+        if not self._path.is_file():
+            return None
+        try:
+            import onnxruntime
+        except ImportError:
+            return None
+        content, folder = self._path.read_bytes(), self._path.parent
+        names = shlex.quote(str(folder)), shlex.quote(str(folder / "model.onnx"))
+        remedy = f"remove it, or write it anew: gan-denoise export --overwrite {' '.join(names)}"
+        try:
+            graph = GraphGenerator(generator, content)
+        except Exception as error:  # of onnxruntime's types, which have no base of their own
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"{self._path}: onnxruntime {onnxruntime.__version__} cannot open it ({reason}):"
+                f" {remedy}"
+            ) from error
+        if any(graph.about.get(key) != value for key, value in self._expected.items()):
+            raise InputError(f"{self._path}: is of another model than the weights: {remedy}")
+        return graph
+
+
+def identity(folder: str | Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """What tells the graph of a model directory from others."""
+    return {
+        "weights": str(file_digest(Path(folder) / "model.safetensors")),
+        "generator": json.dumps(config["generator"]),
+        "sample_rate": str(config["sample_rate"]),
     }
-    if any(about.get(key) != value for key, value in wanted.items()):
-        raise InputError(
-            f"{path}: is of another model than the weights beside it: remove it, or write it anew"
-            f" with `gan-denoise export --overwrite {folder} {folder / 'model.onnx'}`"
-        )
-    return GraphGenerator(generator, session)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -219,6 +220,38 @@ def test_a_copy_streams_too(denoise):
     stream = live(denoise)
     for copied in (copy.deepcopy(denoise), pickle.loads(pickle.dumps(denoise))):
         np.testing.assert_array_equal(live(copied), stream)
+
+
+def test_a_fork_while_others_stream(denoise, expected):
+    """A session's lock may be held by a thread that the child does not have."""
+    ended = threading.Event()
+    live(denoise)  # opens the graph
+
+    def stream():
+        own, hop = denoise.stream(), np.zeros((denoise.generator.hop_length, 1))
+        while not ended.is_set():
+            own.push(hop)
+
+    threads = [threading.Thread(target=stream) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        children = [
+            context.Process(target=_in_a_child, args=(queue, denoise), daemon=True)
+            for _ in range(8)
+        ]
+        for child in children:
+            child.start()
+        for _ in children:
+            np.testing.assert_allclose(queue.get(timeout=120)[1], expected, atol=1e-6)
+        for child in children:
+            child.join()
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -171,6 +171,7 @@ class LiveStream:
         if self._seat is not None:
             self._batch.leave_seat(self._seat)
             self._seat = None
+            del self._down, self._up  # or soxr complains of those whose owner is collected late
 
     async def push(self, samples: np.ndarray) -> np.ndarray:
         """(n,) -> (m,) float32.
