@@ -24,7 +24,7 @@ from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import Generator, StreamingGenerator, streams
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
-from gan_denoise.graph import identity
+from gan_denoise.graph import identity, session
 from gan_denoise.stft import STFT, StreamingSTFT
 
 TOLERANCE = 1e-4  # between onnxruntime and torch, for signals within full scale
@@ -266,11 +266,7 @@ def _check(graph: bytes, reference: Whole | Step) -> float:
     """The largest difference from torch over several lengths, 1 and whole hops among them. Raises
     InputError beyond TOLERANCE.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # more would wait busily
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    run = session(graph).run
     draw, hop, differs = torch.Generator().manual_seed(0), reference.generator.hop_length, 0.0
     lengths = [1, hop - 1, hop, hop + 1, 40 * hop + 7]
     if isinstance(reference, Step):
@@ -281,7 +277,7 @@ def _check(graph: bytes, reference: Whole | Step) -> float:
         for length in lengths:
             noisy = 0.3 * torch.rand(batch, max(1, length), generator=draw) - 0.15
             noisy[:, length // 4 : length // 2] = 0.0  # digital silence too
-            theirs, *after = session.run(None, {"noisy": noisy.numpy(), **own_state})
+            theirs, *after = run(None, {"noisy": noisy.numpy(), **own_state})
             own_state = dict(zip(own_state, after, strict=True))
             with torch.inference_mode():
                 if isinstance(reference, Step):

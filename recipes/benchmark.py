@@ -49,6 +49,7 @@ from gan_denoise.contract import streams
 from gan_denoise.enhance import BOXED, Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.export import export
+from gan_denoise.graph import session
 from gan_denoise.origin import machine
 from gan_denoise.stft import STFT
 from gan_denoise.streaming import Stream
@@ -169,8 +170,6 @@ def stream(model: Path) -> None:
     """Chunk by chunk, as a caller hears it: the time of each, resampling and files apart. A chunk
     is the model's own hop; whoever can wait for longer ones calls less often.
     """
-    import onnxruntime
-
     torch.set_num_threads(1)
     denoiser = Denoiser.load(model)
     generator, live = denoiser.generator, denoiser.stream()
@@ -180,14 +179,12 @@ def stream(model: Path) -> None:
     in_torch = Stream(generator, 1, SAMPLE_RATE)
     with tempfile.TemporaryDirectory() as name:
         list(export(model, Path(name) / "model.onnx"))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(Path(name) / "model.stream.onnx", options)
+        run = session((Path(name) / "model.stream.onnx").read_bytes()).run
     state = {key: value.numpy() for key, value in generator.initial_state().items()}
 
     def step(samples: np.ndarray) -> None:
         nonlocal state
-        _, *after = session.run(None, {"noisy": samples[None], **state})
+        _, *after = run(None, {"noisy": samples[None], **state})
         state = dict(zip(state, after, strict=True))
 
     for what, hops, function in (
