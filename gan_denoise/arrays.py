@@ -73,6 +73,8 @@ def as_float32(samples: Any) -> np.ndarray:
         raise InputError(f"no array of samples ({error})") from error
     if isinstance(samples, (list, tuple)) and array.dtype.kind == "i":
         array = array.astype(np.float64)  # whole numbers among floats, not an integer format
+    if array.dtype == np.float32:
+        return array
     with np.errstate(over="ignore"):  # beyond float32 it is infinite, which is said
         return to_float(array).astype(np.float32, copy=False)
 

@@ -6,7 +6,7 @@ It stands outside their folders, since every file in these is one generator or o
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,6 +58,19 @@ class StreamingGenerator(Generator):
         wave = F.pad(noisy[:, 0], (0, delay + -(length + delay) % self.hop_length))
         enhanced, _ = self.step(wave, self.initial_state(noisy.shape[0]))
         return enhanced[:, None, delay : delay + length]
+
+
+class Steps(Protocol):
+    """What live use asks of a streaming generator, and a graph of one has as well; each makes and
+    reads its own kind of state, in which the batch is first in every tensor or array.
+    """
+
+    hop_length: int
+    latency: int
+
+    def initial_state(self, batch: int = 1) -> dict[str, Any]: ...
+
+    def step(self, noisy: Tensor, state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]: ...
 
 
 def streams(generator: nn.Module) -> TypeGuard[StreamingGenerator]:

@@ -16,7 +16,7 @@ import torch
 from gan_denoise import audio
 from gan_denoise.arrays import as_columns, as_rate, check_channels
 from gan_denoise.checkpoint import load_model
-from gan_denoise.contract import Generator, StreamingGenerator, streams
+from gan_denoise.contract import Generator, Steps, streams
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.graph import Beside
 from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed
@@ -48,7 +48,7 @@ class Denoiser:
     ):
         self.generator = generator.to(device=device, dtype=torch.float32).eval()
         self.sample_rate, self._beside = sample_rate, beside
-        self._live: StreamingGenerator | None = None
+        self._live: Steps | None = None
 
     @classmethod
     def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:
@@ -157,7 +157,7 @@ class Denoiser:
         return streams(self.generator)
 
     @property
-    def live_generator(self) -> StreamingGenerator:
+    def live_generator(self) -> Steps:
         """The generator, which works hop by hop: as a graph in onnxruntime where there is one.
         Raises InputError for one that does not, and for a graph of another model, OSError for one
         that cannot be read.

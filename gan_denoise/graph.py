@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gan_denoise.contract import State, StreamingGenerator
+from gan_denoise.contract import StreamingGenerator
 from gan_denoise.errors import InputError
 from gan_denoise.provenance import file_digest
 
@@ -34,16 +35,17 @@ def session(content: bytes) -> Any:
     return InferenceSession(content, options, ["CPUExecutionProvider"])
 
 
-class GraphGenerator(StreamingGenerator):
-    """A generator whose step is a graph in onnxruntime.
+class Graph:
+    """A generator's step as a graph in onnxruntime, its state in numpy's arrays: a hop is too
+    short to make tensors of them.
 
     generator: whose graph it is. content: the graph. Copies and other processes open it anew.
     Raises what onnxruntime raises where it cannot open it.
     """
 
     def __init__(self, generator: StreamingGenerator, content: bytes):
-        super().__init__()
-        self._content, self._first = content, generator.initial_state()
+        self._content = content
+        self._first = {name: own.numpy() for name, own in generator.initial_state().items()}
         self.hop_length, self.latency = generator.hop_length, generator.latency
         self._open()
 
@@ -67,21 +69,22 @@ class GraphGenerator(StreamingGenerator):
             self._sessions |= inherited  # never closed here
         return self._sessions[os.getpid()]
 
-    def initial_state(self, batch: int = 1) -> State:
-        return {
-            name: tensor.expand(batch, *tensor.shape[1:]).clone()
-            for name, tensor in self._first.items()
-        }
+    def initial_state(self, batch: int = 1) -> dict[str, np.ndarray]:
+        """As StreamingGenerator.initial_state."""
+        return {name: np.repeat(first, batch, axis=0) for name, first in self._first.items()}
 
-    def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
-        run, pieces = self._session.run, []
-        memory = {name: tensor.numpy() for name, tensor in state.items()}
-        for piece in noisy.split(_HOPS_AT_ONCE * self.hop_length, dim=1):
-            enhanced, *after = run(None, {"noisy": piece.numpy(), **memory})
-            pieces.append(torch.from_numpy(enhanced))
-            memory = dict(zip(state, after, strict=True))
-        moved = {name: torch.from_numpy(values) for name, values in memory.items()}
-        return torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0], moved
+    def step(
+        self, noisy: Tensor, state: dict[str, np.ndarray]
+    ) -> tuple[Tensor, dict[str, np.ndarray]]:
+        """As StreamingGenerator.step."""
+        run, wave, pieces = self._session.run, noisy.numpy(), []
+        at_once = _HOPS_AT_ONCE * self.hop_length
+        for start in range(0, wave.shape[1], at_once):
+            piece, *after = run(None, {"noisy": wave[:, start : start + at_once], **state})
+            pieces.append(piece)
+            state = dict(zip(state, after, strict=True))
+        enhanced = np.concatenate(pieces, axis=1) if len(pieces) > 1 else pieces[0]
+        return torch.from_numpy(enhanced), state
 
 
 class Beside:
@@ -93,7 +96,7 @@ class Beside:
         self._path = folder.absolute() / NAME
         self._expected = identity(folder, config)
 
-    def open(self, generator: StreamingGenerator) -> GraphGenerator | None:
+    def open(self, generator: StreamingGenerator) -> Graph | None:
         """None without a graph or onnxruntime. Raises InputError for a graph of another model, and
         for what is none; OSError where it cannot be read.
         """
@@ -107,7 +110,7 @@ class Beside:
         names = shlex.quote(str(folder)), shlex.quote(str(folder / "model.onnx"))
         remedy = f"remove it, or write it anew: gan-denoise export --overwrite {' '.join(names)}"
         try:
-            graph = GraphGenerator(generator, content)
+            graph = Graph(generator, content)
         except Exception as error:  # of onnxruntime's types, which have no base of their own
             reason = str(error).strip().splitlines()[0]
             raise InputError(

@@ -15,7 +15,7 @@ import soxr
 import torch
 
 from gan_denoise.arrays import as_float32
-from gan_denoise.contract import Generator, StreamingGenerator
+from gan_denoise.contract import Generator, Steps
 from gan_denoise.errors import InputError
 
 _STEP_S, _CHUNK_S = 8.0, 30.0  # handed to the network at once: to a streaming one, to any other
@@ -76,7 +76,7 @@ class Stream:
     of its own.
     """
 
-    def __init__(self, generator: StreamingGenerator, channels: int, sample_rate: int):
+    def __init__(self, generator: Steps, channels: int, sample_rate: int):
         self._generator, self._channels, self._hop = generator, channels, generator.hop_length
         self._at_once = max(1, round(_STEP_S * sample_rate / self._hop)) * self._hop
         self.reset()
@@ -85,7 +85,8 @@ class Stream:
         """Forget what was received."""
         with torch.inference_mode():
             self._state = self._generator.initial_state(self._channels)
-        self._device = next(iter(self._state.values())).device
+        first = next(iter(self._state.values()))
+        self._device = first.device if isinstance(first, torch.Tensor) else torch.device("cpu")
         self._waiting = np.zeros((0, self._channels), dtype=np.float32)
         # Samples from before the signal's start, to be dropped
         self._early = self._generator.latency - self._hop
@@ -94,25 +95,25 @@ class Stream:
     def push(self, samples: np.ndarray) -> np.ndarray:
         """(n, channels) -> (m, channels), n >= 0: all whole hops that there are."""
         self._received += len(samples)
-        self._waiting = np.concatenate([self._waiting, samples])
-        whole = len(self._waiting) // self._hop * self._hop
+        if len(self._waiting):  # a caller who pushes whole hops is spared the copy
+            samples = np.concatenate([self._waiting, samples])
+        whole = len(samples) // self._hop * self._hop
         pieces = [
-            self._step(self._waiting[start : start + self._at_once])
+            self._step(samples[start : min(start + self._at_once, whole)])
             for start in range(0, whole, self._at_once)
         ]
-        pieces = [piece for piece in pieces if len(piece)]
-        self._waiting = self._waiting[whole:].copy()
-        out = np.concatenate(pieces) if pieces else self._waiting[:0]
+        self._waiting = samples[whole:].copy()
+        out = pieces[0] if len(pieces) == 1 else np.concatenate([self._waiting[:0], *pieces])
         self._emitted += len(out)
         return out
 
     def _step(self, samples: np.ndarray) -> np.ndarray:
-        samples = samples[: len(samples) // self._hop * self._hop]
+        """Whole hops."""
         with torch.inference_mode():
             enhanced, self._state = self._generator.step(
                 torch.from_numpy(samples.T.copy()).to(self._device), self._state
             )
-        out = enhanced.T.cpu().numpy()
+        out = enhanced.cpu().numpy().T
         early = min(self._early, len(out))
         self._early -= early
         return out[early:]

@@ -424,7 +424,7 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
 def test_live_use_runs_the_graph_beside_the_weights():
     pytest.importorskip("onnxruntime")
     denoiser, draw = gan_denoise.load(device=torch.device("cpu")), np.random.default_rng(0)
-    assert isinstance(denoiser.live_generator, graph.GraphGenerator)
+    assert isinstance(denoiser.live_generator, graph.Graph)
     wave = np.stack([speech_like(i, 4.0) for i in range(2)], axis=1).astype(np.float32)
     expected = whole(denoiser.generator, wave)
     for largest in (2000, len(wave)):  # of pieces that it takes at once, and of longer ones
@@ -442,7 +442,7 @@ def test_a_graph_is_that_of_the_weights_that_were_loaded(tmp_path, monkeypatch):
         generator.head.bias.add_(1e-3)
     save_model(folder, generator, about)  # as another training does
     monkeypatch.chdir(tmp_path.parent)
-    assert isinstance(before.live_generator, graph.GraphGenerator)
+    assert isinstance(before.live_generator, graph.Graph)
     remedy = f"--overwrite '{folder}' '{folder}/model.onnx'"
     with pytest.raises(InputError, match=f"model.stream.onnx: is of another model .*{remedy}"):
         Denoiser.load(folder).stream()
@@ -467,7 +467,7 @@ def test_live_use_tells_nobody(tmp_path):
     places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(tmp_path))
     program = "import gan_denoise; print(type(gan_denoise.load().live_generator).__name__)"
     result = run("python", "-c", program, env=places, cwd=tmp_path)
-    assert result.stdout == "GraphGenerator\n", result.stderr
+    assert result.stdout == "Graph\n", result.stderr
     assert list(tmp_path.rglob("*")) == []
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import psutil
 import pytest
 import soundfile as sf
-import torch
 from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
@@ -277,20 +276,6 @@ def test_a_step_that_fails_is_told_to_those_who_wait(denoiser, monkeypatch):
     failed, after = asyncio.run(scene())
     assert [type(error) for error in failed] == [ZeroDivisionError] * 2
     assert [len(samples) for samples in after] == [256, 256]
-
-
-A, B = torch.arange(6.0).reshape(3, 2), torch.arange(12.0).reshape(3, 1, 4)
-
-
-@pytest.mark.parametrize(
-    "state, leaves", [(A, 1), ({"a": A, "b": B}, 2), ((A, [B, A]), 3), ({"a": (A, {"b": B})}, 2)]
-)
-def test_states_of_any_form_are_taken_apart_and_put_together(state, leaves):
-    rows, found = torch.tensor([2, 0]), []
-    some = batching.each_tensor(lambda tensor: tensor.index_select(0, rows), state)
-    batching.each_tensor(lambda old, new: found.append((old[rows], new)), state, some)
-    assert len(found) == leaves and type(some) is type(state)
-    assert all(torch.equal(old, new) for old, new in found)
 
 
 def talk(served, samples, query="", size=1000):

@@ -118,30 +118,16 @@ class Batch:
 
     def _enhance(self, seats: list[int], noisy: Tensor) -> Tensor:
         """(B, n) -> (B, n) on the CPU, with the seats' states moved on."""
-        rows = torch.tensor(seats, device=self._device)
         with torch.inference_mode():
-            state = each_tensor(lambda tensor: tensor.index_select(0, rows), self._state)
+            state = {name: rows[seats] for name, rows in self._state.items()}
             enhanced, after = self.generator.step(noisy, state)
             self._put(seats, after)
             return enhanced.cpu()
 
-    def _put(self, seats: list[int], state: Any) -> None:
-        rows = torch.tensor(seats, device=self._device)
+    def _put(self, seats: list[int], state: dict[str, Any]) -> None:
         with torch.inference_mode():
-            each_tensor(lambda old, new: old.index_copy_(0, rows, new), self._state, state)
-
-
-def each_tensor(function: Callable[..., Tensor], *states: Any) -> Any:
-    """`function` of the tensors at the same place in states of the same form.
-
-    A state is a tensor, or a dict, list or tuple of states.
-    """
-    first = states[0]
-    if isinstance(first, Tensor):
-        return function(*states)
-    if isinstance(first, dict):
-        return {name: each_tensor(function, *(state[name] for state in states)) for name in first}
-    return type(first)(each_tensor(function, *parts) for parts in zip(*states, strict=True))
+            for name, rows in self._state.items():
+                rows[seats] = state[name]
 
 
 class LiveStream:
