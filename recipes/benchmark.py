@@ -7,8 +7,8 @@ benchmark.py corrupt [--seconds N]
 benchmark.py enhance [--model DIR]
     every generator, or one, on one thread: real-time factor, against one FFT pass of the same audio
 benchmark.py stream [--model DIR]
-    a streaming model (the one in the package) chunk by chunk on one thread: its graph in
-    onnxruntime, the library's live stream, and torch
+    a streaming model (the one in the package) chunk by chunk on one thread, its graph in
+    onnxruntime, the library's live stream, and torch, each against products of matrices
 benchmark.py quality [--data DIR] [--experiment FILE]
     CPU minutes, validations included, until an experiment has a dev PESQ-WB of 2.40: the one that
     is quickest with the generator and losses of l1_mrstft (l1_mrstft_muon), or another
