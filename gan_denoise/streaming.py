@@ -85,8 +85,7 @@ class Stream:
         """Forget what was received."""
         with torch.inference_mode():
             self._state = self._generator.initial_state(self._channels)
-        first = next(iter(self._state.values()))
-        self._device = first.device if isinstance(first, torch.Tensor) else torch.device("cpu")
+        self._device = torch.as_tensor(next(iter(self._state.values()))).device
         self._waiting = np.zeros((0, self._channels), dtype=np.float32)
         # Samples from before the signal's start, to be dropped
         self._early = self._generator.latency - self._hop
@@ -95,15 +94,14 @@ class Stream:
     def push(self, samples: np.ndarray) -> np.ndarray:
         """(n, channels) -> (m, channels), n >= 0: all whole hops that there are."""
         self._received += len(samples)
-        if len(self._waiting):  # a caller who pushes whole hops is spared the copy
-            samples = np.concatenate([self._waiting, samples])
-        whole = len(samples) // self._hop * self._hop
+        self._waiting = np.concatenate([self._waiting, samples])
+        whole = len(self._waiting) // self._hop * self._hop
         pieces = [
-            self._step(samples[start : min(start + self._at_once, whole)])
+            self._step(self._waiting[start : min(start + self._at_once, whole)])
             for start in range(0, whole, self._at_once)
         ]
-        self._waiting = samples[whole:].copy()
-        out = pieces[0] if len(pieces) == 1 else np.concatenate([self._waiting[:0], *pieces])
+        out = np.concatenate([self._waiting[:0], *pieces])
+        self._waiting = self._waiting[whole:].copy()
         self._emitted += len(out)
         return out
 

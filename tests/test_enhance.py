@@ -432,6 +432,17 @@ def test_live_use_runs_the_graph_beside_the_weights():
         np.testing.assert_allclose(live, expected, rtol=0.0, atol=1e-5)
 
 
+def test_a_step_that_fails_loses_no_samples(monkeypatch):
+    """A device that is out of memory, say: the caller may go on."""
+    denoiser, wave = gan_denoise.load(), speech_like(0)[:, None].astype(np.float32)
+    expected, live = denoiser.stream().push(wave), denoiser.stream()
+    with monkeypatch.context() as patch:
+        patch.setattr(denoiser.live_generator, "step", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            live.push(wave[:5000].copy())
+    np.testing.assert_array_equal(live.push(wave[5000:]), expected)
+
+
 def test_a_graph_is_that_of_the_weights_that_were_loaded(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     folder = shutil.copytree(BOXED, tmp_path / "a model")
