@@ -73,10 +73,11 @@ def shifted(by: float) -> dict[str, float]:
     return {key: value + by for key, value in UTTERANCES.items()}
 
 
-def about(folder, **models) -> None:
+def about(folder, corpora: dict | None = None, **models) -> None:
+    corpus = {"layout": "plain", "sample_rate": 16000, "speakers": {"train": []}}
     record = {
         "command": "",
-        "corpus": {"layout": "plain", "sample_rate": 16000, "speakers": {"train": []}},
+        "corpus": corpus | ({"corpora": corpora} if corpora else {}),
         "noise": {"fingerprint": "f"},
         "models": models,
     }
@@ -134,6 +135,27 @@ def test_means_side_by_side_are_over_the_same_utterances(results):
     assert set(run.values("twin", "pesq_wb")) == {
         (key[0], key) for key in UTTERANCES if key != "b_5"
     }
+
+
+def test_a_condition_has_its_own_differences_of_each_corpus_too(results):
+    """Those of the whole, of the systems that were tested there, on the noise of that test."""
+    (results / "loud").mkdir()
+    for name, gain in {"noisy": 0.0, "l1": 0.4, "gan": 0.1}.items():
+        heard = {key: value - (key[0] == "b") for key, value in shifted(gain).items()}
+        write_results(results / "loud", name, name, 0, heard, fingerprint="louder")
+    write_results(results, "other", "other", 0, shifted(0.2))
+    about(results, {"both": ["a", "b"], "one": ["a"]})
+    run = Run.read(results)
+    assert tables.conditions(run)[1:] == [
+        ["noisy", "1.50 / 5.0"],
+        ["l1", "1.90 / 5.0"],
+        ["gan", "1.60 / 5.0"],
+    ]
+    (row,) = tables.condition_differences(run)[1:]
+    assert row[:4] == ["gan - l1", "loud", "1", "-0.300 [-0.300, -0.300]"] and "worse" in row
+    both, one = (tables.condition_differences(own)[1:] for own in run.by_corpus().values())
+    assert both == [row] and one[0][:4] == ["gan - l1", "loud", "1", "-"]  # of one speaker
+    assert tables.section(run).count("| gan - l1   | loud |") == 3
 
 
 @pytest.mark.parametrize(

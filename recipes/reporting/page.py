@@ -61,6 +61,7 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
         utterances=len(data),
         differences=table("differences", tables.differences(run)),
         conditions=table("conditions", tables.conditions(run)),
+        further=table("further", tables.condition_differences(run)) if run.conditions else "",
         gains=table("gains", tables.gains(run)),
         pictures="".join(
             f"<figure><figcaption>{title}</figcaption>{svg}</figure>"

@@ -24,12 +24,14 @@ NEEDED = ("noisy", "oracle_mag")
 CONDITIONS = ("clean", "zero", "scale", "add", "heavy", "mixed")  # in this order, others after them
 # PESQ: smaller differences are under the noise of the metric and of the draw of the test speakers
 TIE = 0.03
-# What a model differs from by one thing, where that is not called as the model is and `_l1`
+# What a model differs from by one thing, where that is not called as the model is, and `_l1` or
+# `_l1_mrstft`
 BASELINES = dict.fromkeys(
     ("l1_mrstft_muon", "metricgan", "metricgan_corrected", "mrd"), "l1_mrstft"
 )
 BASELINES |= {"metricgan_l1": "l1"}
-BASELINES |= {"grid": "pmsqe_l1", "grid_aligned": "grid", "stream_distilled": "stream_l1_mrstft"}
+BASELINES |= {"grid": "pmsqe_l1", "grid_aligned": "grid"}
+BASELINES |= dict.fromkeys(("stream_distilled", "stream_metricgan"), "stream_l1_mrstft")
 # The columns of the tables
 SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")
 SI_SDR = "si_sdr"
@@ -44,13 +46,14 @@ class Run:
     """The scores of one experiment folder, noisy and oracle magnitude first.
 
     systems: name -> its rows, of all seeds. folders: name -> the folders that they come from, one
-    per seed. conditions: name of a further test condition -> system -> its rows.
+    per seed. conditions: name of a further test condition -> the scores there, of those systems
+    that have any.
     """
 
     about: dict
     systems: dict[str, list[dict]]
     folders: dict[str, list[str]]
-    conditions: dict[str, dict[str, list[dict]]]
+    conditions: dict[str, Run]
     # A bootstrap takes a while, and RESULTS.md, the page and the terminal show the same ones
     _estimates: dict[tuple[str, str, str], Estimate | None] = field(
         init=False, default_factory=dict, repr=False
@@ -82,24 +85,23 @@ class Run:
                 by_condition.setdefault(path.parent.name, {})[path.stem] = path
         order = {name: place for place, name in enumerate(CONDITIONS)}
         conditions = {
-            name: _read_systems(folder / name, by_condition[name], settings)[0]
+            name: cls(about, *_read_systems(folder / name, by_condition[name], settings), {})
             for name in sorted(by_condition, key=lambda name: (order.get(name, len(order)), name))
         }
         return cls(about, systems, folders, conditions)
 
     def by_corpus(self) -> dict[str, Run]:
         """The same systems on the test speakers of each corpus, where there are several."""
-        return {
-            name: replace(
-                self,
-                systems={
-                    system: [row for row in rows if row["spk_id"] in speakers]
-                    for system, rows in self.systems.items()
-                },
-                conditions={},
-            )
-            for name, speakers in self.about["corpus"].get("corpora", {}).items()
+        corpora = self.about["corpus"].get("corpora", {})
+        return {name: self._of(set(speakers)) for name, speakers in corpora.items()}
+
+    def _of(self, speakers: set[str]) -> Run:
+        systems = {
+            name: [row for row in rows if row["spk_id"] in speakers]
+            for name, rows in self.systems.items()
         }
+        conditions = {name: run._of(speakers) for name, run in self.conditions.items()}
+        return replace(self, systems=systems, conditions=conditions)
 
     @cached_property
     def models(self) -> list[str]:
@@ -207,12 +209,14 @@ class Run:
         return {key: own[key] - others[key] for key in own if key in others}
 
     def differences(self) -> list[tuple[str, str]]:
-        """The pairs that are compared: every model with its own baseline or l1, and gan with every
+        """The pairs that are compared: every model with its own baselines or l1, and gan with every
         other model.
         """
-        models = self.models
-        own = {name: BASELINES.get(name, f"{name}_l1") for name in models if name != "l1"}
-        pairs = [(name, other if other in models else "l1") for name, other in own.items()]
+        models, pairs = self.models, []
+        for name in models:
+            known = [BASELINES[name]] if name in BASELINES else [f"{name}_l1", f"{name}_l1_mrstft"]
+            own = [other for other in known if other in models]
+            pairs += [(name, other) for other in own or ["l1"] if other != name]
         if "gan" in models:
             pairs += [("gan", name) for name in models if name not in ("gan", "l1")]
         return [pair for pair in pairs if pair[1] in models]
@@ -239,34 +243,6 @@ class Run:
 
         paired = list(found.values())
         return float(wilcoxon(paired).pvalue) if any(paired) else 1.0
-
-    def condition_means(self) -> dict[str, dict[str, tuple[float, float] | None]]:
-        """condition -> system -> PESQ and SI-SDR, means over the utterances that all systems of
-        this condition have; None where there is no such utterance. The systems are those that have
-        scores for any condition.
-        """
-        names = [
-            name
-            for name in self.systems
-            if any(name in systems for systems in self.conditions.values())
-        ]
-        return {
-            condition: self._condition_means(systems, names)
-            for condition, systems in self.conditions.items()
-        }
-
-    def _condition_means(
-        self, systems: dict[str, list[dict]], names: list[str]
-    ) -> dict[str, tuple[float, float] | None]:
-        means: dict[str, list[float]] = {name: [] for name in names}
-        for metric in self.gaps:
-            values = {name: _values(systems.get(name, []), metric) for name in names}
-            shared = _in_all(values.values())
-            for name, own in values.items():
-                speakers = by_speaker({key: value for key, value in own.items() if key in shared})
-                if speakers:
-                    means[name].append(_mean_of_means(speakers))
-        return {name: (own[0], own[1]) if len(own) == 2 else None for name, own in means.items()}
 
     def gains(self) -> dict[str, dict[str, float | None]]:
         """system -> speaker, or third of the input's SI-SDR -> mean gain over noisy in PESQ, over

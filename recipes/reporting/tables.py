@@ -63,19 +63,28 @@ def differences(run: Run, metrics: tuple[str, ...] = ()) -> Cells:
 
 
 def conditions(run: Run) -> Cells:
-    """PESQ and SI-SDR on further test conditions; nothing where there are none."""
-    columns = run.condition_means()
-    if not columns:
-        return []
-    cells = [[f"{ALL[run.lead].heading} / SI-SDR dB", *columns]]
-    for name in next(iter(columns.values())):
-        found = [means[name] for means in columns.values()]
-        cells.append(
-            [
-                REFERENCES.get(name, name),
-                *(f"{own[0]:.2f} / {own[1]:.1f}" if own else "-" for own in found),
-            ]
-        )
+    """PESQ and SI-SDR on further test conditions; a heading alone where there are none."""
+    cells = [[f"{ALL[run.lead].heading} / SI-SDR dB", *run.conditions]]
+    for name in run.systems:
+        if any(name in own.systems for own in run.conditions.values()):
+            found = (_both(own, name, run.gaps) for own in run.conditions.values())
+            cells.append([REFERENCES.get(name, name), *found])
+    return cells
+
+
+def _both(run: Run, name: str, metrics: tuple[str, str]) -> str:
+    means = run.means(name) if name in run.systems else {}
+    lead, si_sdr = (means.get(metric) for metric in metrics)
+    return "-" if lead is None or si_sdr is None else f"{lead:.2f} / {si_sdr:.1f}"
+
+
+def condition_differences(run: Run) -> Cells:
+    """As `differences`, on each further test condition; a heading alone where there are none."""
+    scored = {metric for own in run.conditions.values() for metric in own.metrics}
+    metrics = tuple(metric for metric in run.shown if metric in scored)
+    cells = [["difference", "on", *differences(run, metrics)[0][1:]]]
+    for name, own in run.conditions.items():
+        cells += [[pair, name, *row] for pair, *row in differences(own, metrics)[1:]]
     return cells
 
 
@@ -152,16 +161,16 @@ def section(run: Run) -> str:
             f"A tie: under {TIE} PESQ, or an interval that holds 0. p: Wilcoxon's over"
             " utterances, a description only.\n"
         )
-    for name, own in run.by_corpus().items():
-        lines.append(f"### {name}\n\n{markdown(systems(own))}")
-        if paired := markdown(differences(own)):
-            lines.append(paired)
     if further := markdown(conditions(run)):
         lines.append(
             "The same models (of the first seed) on other damage than they were trained on;"
             " clean: input that needs nothing:\n"
         )
-        lines.append(further)
+        lines += [further, markdown(condition_differences(run))]
+    for name, own in run.by_corpus().items():
+        lines.append(f"### {name}\n\n{markdown(systems(own))}")
+        tested = differences(own), conditions(own), condition_differences(own)
+        lines += filter(None, map(markdown, tested))
     lines.append("Gain over noisy by speaker, and by third of the input's SI-SDR:\n")
     lines.append(markdown(gains(run)))
     lines.append(
