@@ -104,7 +104,7 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
         path: path.stat().st_mtime_ns
         for path in [*data.rglob("*.wav"), *exp.rglob("scores.csv"), *exp.rglob("enhanced.scp")]
     }
-    again = recipe("--stage", 0, *options, cwd=small_mini)
+    again = recipe("--stage", 0, "--stop-stage", 4, *options, cwd=small_mini)
     assert again.returncode == 0, again.stderr
     # A finished stage does nothing again
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

@@ -60,7 +60,8 @@ def test_jobs_do_what_one_machine_does(cluster, plain_corpus, tmp_path):
     assert "slurm: train-l1" in said and "| l1" in said
     assert " --conditions '' " in (there / "exp/RESULTS.md").read_text()
 
-    result = recipe("--stage", 0, *options, "--data", here / "data", "--exp", here / "exp")
+    folders = ["--data", here / "data", "--exp", here / "exp"]
+    result = recipe("--stage", 0, "--stop-stage", 4, *options, *folders)
     assert result.returncode == 0, result.stderr
     wanted, found = outcome(here), outcome(there)
     assert len(wanted) > 40 and wanted == found
