@@ -166,7 +166,7 @@ def section(run: Run) -> str:
             "The same models (of the first seed) on other damage than they were trained on;"
             " clean: input that needs nothing:\n"
         )
-        lines += [further, markdown(condition_differences(run))]
+        lines += filter(None, (further, markdown(condition_differences(run))))
     for name, own in run.by_corpus().items():
         lines.append(f"### {name}\n\n{markdown(systems(own))}")
         tested = differences(own), conditions(own), condition_differences(own)
