@@ -50,6 +50,8 @@ def main() -> None:
 
 
 def report(exp: Path, data: Path, command: str) -> None:
+    if not exp.is_dir():
+        raise InputError(f"{exp}: there is no such folder: name the one that stage 4 scored")
     with owning(exp):
         check_scores(exp, data)
         about = describe(exp, data, command)

@@ -9,6 +9,7 @@ from conftest import local, speech_like, write
 from gan_denoise import scoring, workers
 from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
+from report import report
 from reporting import tables
 from reporting.bootstrap import estimate
 from reporting.page import verdict
@@ -267,3 +268,9 @@ def test_a_cards_rows_are_of_their_own_mixtures(prepared, tmp_path, monkeypatch)
             row = f"| {snr}.00 → {snr + 4}.00 (+4.00) |"
             assert table[f"noise, {snr} dB"].endswith(row)
         assert f"clean, {split}" in table
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(InputError, match="there is no such folder"):
+        report(tmp_path / "exp", tmp_path / "data", "")
+    assert not list(tmp_path.iterdir())
