@@ -87,21 +87,25 @@ class Stream:
             self._state = self._generator.initial_state(self._channels)
         self._device = torch.as_tensor(next(iter(self._state.values()))).device
         self._waiting = np.zeros((0, self._channels), dtype=np.float32)
+        self._finished: list[np.ndarray] = []  # more than nothing only after a step that failed
         # Samples from before the signal's start, to be dropped
         self._early = self._generator.latency - self._hop
         self._received = self._emitted = 0
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """(n, channels) -> (m, channels), n >= 0: all whole hops that there are."""
+        """(n, channels) -> (m, channels), n >= 0: all whole hops that there are.
+
+        Where a step raises, nothing is lost: the next call goes on from there.
+        """
         self._received += len(samples)
         self._waiting = np.concatenate([self._waiting, samples])
-        whole = len(self._waiting) // self._hop * self._hop
-        pieces = [
-            self._step(self._waiting[start : min(start + self._at_once, whole)])
-            for start in range(0, whole, self._at_once)
-        ]
-        out = np.concatenate([self._waiting[:0], *pieces])
-        self._waiting = self._waiting[whole:].copy()
+        while whole := len(self._waiting) // self._hop * self._hop:
+            taken = min(whole, self._at_once)
+            self._finished.append(self._step(self._waiting[:taken]))
+            self._waiting = self._waiting[taken:]
+        self._waiting = self._waiting.copy()  # of a hop at most, and no longer of what was pushed
+        out = np.concatenate([self._waiting[:0], *self._finished])
+        self._finished = []
         self._emitted += len(out)
         return out
 

@@ -4,6 +4,7 @@ export.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -441,6 +442,22 @@ def test_a_step_that_fails_loses_no_samples(monkeypatch):
         with pytest.raises(ZeroDivisionError):
             live.push(wave[:5000].copy())
     np.testing.assert_array_equal(live.push(wave[5000:]), expected)
+
+
+def test_a_push_that_fails_at_its_second_step_repeats_nothing(monkeypatch):
+    denoiser, step_s = gan_denoise.load(), 0.5
+    monkeypatch.setattr(streaming, "_STEP_S", step_s)
+    wave = speech_like(0, 4 * step_s)[:, None].astype(np.float32)
+    expected, live = denoiser.stream().push(wave), denoiser.stream()
+    real, calls = denoiser.live_generator.step, itertools.count()
+
+    def step(*inputs):
+        return 1 / 0 if next(calls) == 1 else real(*inputs)
+
+    monkeypatch.setattr(denoiser.live_generator, "step", step)
+    with pytest.raises(ZeroDivisionError):
+        live.push(wave[:-5000])
+    np.testing.assert_array_equal(live.push(wave[-5000:]), expected)
 
 
 def test_a_graph_is_that_of_the_weights_that_were_loaded(tmp_path, monkeypatch):
