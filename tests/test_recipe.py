@@ -122,6 +122,11 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
     model = exp / "l1/model"
     assert local("enhance", model, data / "test", exp / "l1").returncode == 0
     assert enhanced[0].read_bytes() == kept  # what was spoiled is made anew
+    command = yaml.safe_load((exp / "about.yaml").read_text())["command"]
+    (exp / "RESULTS.md").unlink()
+    again = run("python", REPORT, "--command", command, "--data", data, exp)
+    assert again.returncode == 0, again.stderr
+    assert (exp / "RESULTS.md").read_text() == results  # stage 5 repeated says the same
     assert yaml.safe_load((data / "corpus.yaml").read_text())["mini"] is True
 
     for stage in ("2", "3", "5"):  # an exp folder belongs to one data folder
