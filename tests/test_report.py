@@ -115,6 +115,18 @@ def test_seeds_are_pooled_and_differences_paired(results):
     assert tables.missing(run) == []
 
 
+def test_the_page_says_what_the_adversary_adds_with_l1_and_without(results):
+    write_results(results, "l1_mrstft", "l1_mrstft", 0, shifted(0.55))
+    itself = "adversary itself: +0.050 PESQ-WB [+0.050, +0.050], better."
+    assert verdict(Run.read(results)).endswith(
+        f"The GAN is better than L1 alone: +0.10 PESQ-WB [+0.10, +0.10]. Of that, the {itself}"
+    )
+    (results / "l1.csv").unlink()
+    assert verdict(Run.read(results)).endswith(f" dB. The {itself}")
+    (results / "l1_mrstft.csv").unlink()
+    assert "adversary" not in verdict(Run.read(results))
+
+
 def test_means_side_by_side_are_over_the_same_utterances(results):
     """One value less in one of two equal systems: the same means and gaps, and what is missing is
     named.

@@ -116,23 +116,24 @@ def verdict(run: Run) -> str:
     if None not in (noisy[SI_SDR], own[SI_SDR]):
         sentence += f" and SI-SDR from {noisy[SI_SDR]:.1f} to {own[SI_SDR]:.1f} dB"
     sentence += "."
-    found = run.difference("gan", "l1", run.lead) if {"gan", "l1"} <= set(models) else None
-    if found is None:
-        return sentence
-    reading = run.verdict("gan", "l1")
-    says = (
-        f"The GAN is {reading} than"
-        if reading != "tie"
-        else f"A tie (under {TIE} PESQ, or not sure) between the GAN and"
+    whole, added = (
+        run.difference("gan", other, run.lead) if {"gan", other} <= set(models) else None
+        for other in ("l1", "l1_mrstft")
     )
-    sentence += (
-        f" {says} L1 alone: {found.mean:+.2f} {heading} [{found.low:+.2f}, {found.high:+.2f}]."
-    )
-    added = run.difference("gan", "l1_mrstft", run.lead) if "l1_mrstft" in models else None
+    if whole:
+        reading = run.verdict("gan", "l1")
+        says = (
+            f"The GAN is {reading} than"
+            if reading != "tie"
+            else f"A tie (under {TIE} PESQ, or not sure) between the GAN and"
+        )
+        sentence += (
+            f" {says} L1 alone: {whole.mean:+.2f} {heading} [{whole.low:+.2f}, {whole.high:+.2f}]."
+        )
     if added:
         sentence += (
-            f" Of that, the adversary itself: {added.mean:+.3f}"
-            f" [{added.low:+.3f}, {added.high:+.3f}], {run.verdict('gan', 'l1_mrstft')}."
+            f" {'Of that, the' if whole else 'The'} adversary itself: {added.mean:+.3f}"
+            f" {heading} [{added.low:+.3f}, {added.high:+.3f}], {run.verdict('gan', 'l1_mrstft')}."
         )
     return sentence
 
