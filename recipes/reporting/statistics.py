@@ -242,7 +242,8 @@ class Run:
         from scipy.stats import wilcoxon  # half a second, which reading scores need not spend
 
         paired = list(found.values())
-        return float(wilcoxon(paired).pvalue) if any(paired) else 1.0
+        # The default permutes a few utterances with ties one by one, seconds for each pair
+        return float(wilcoxon(paired, method="asymptotic").pvalue) if any(paired) else 1.0
 
     def gains(self) -> dict[str, dict[str, float | None]]:
         """system -> speaker, or third of the input's SI-SDR -> mean gain over noisy in PESQ, over
