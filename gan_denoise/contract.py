@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 State = dict[str, Tensor]
+BALANCED = 0.5  # the strength that is taken where none is asked for
 Maps = list[list[Tensor]]
 
 
@@ -43,7 +44,8 @@ class StreamingGenerator(Generator):
 
     def initial_state(self, batch: int = 1) -> State:
         """What the first step starts from: silence. Every tensor has the batch first; the names are
-        those of the ONNX graph.
+        those of the ONNX graph. Where the generator takes a strength, it is the state's "strength"
+        (B, 1), which may be set between two steps.
         """
         raise NotImplementedError
 
@@ -53,10 +55,13 @@ class StreamingGenerator(Generator):
         """
         raise NotImplementedError
 
-    def forward(self, noisy: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, strength: Tensor | None = None) -> Tensor:
         length, delay = noisy.shape[-1], self.latency - self.hop_length
         wave = F.pad(noisy[:, 0], (0, delay + -(length + delay) % self.hop_length))
-        enhanced, _ = self.step(wave, self.initial_state(noisy.shape[0]))
+        state = self.initial_state(noisy.shape[0])
+        if strength is not None:
+            state["strength"] = strength[:, None]
+        enhanced, _ = self.step(wave, state)
         return enhanced[:, None, delay : delay + length]
 
 

@@ -12,19 +12,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any, cast
 
 import torch
 from auraloss.freq import MultiResolutionSTFTLoss, STFTLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_denoise.config import check_keys, check_number
-from gan_denoise.contract import Maps
+from gan_denoise.config import check_interval, check_keys, check_number
+from gan_denoise.contract import BALANCED, Maps
 from gan_denoise.errors import InputError
 from gan_denoise.pmsqe import PerceptualDisturbance
 from gan_denoise.stft import STFT, transform
 
 _EPSILON = 1e-8
+_FAINT = 0.01  # of the input's power: a target that has less is judged as if it had so much
+
+
+def _reference_power(clean: Tensor, noisy: Tensor) -> Tensor:
+    """Mean square by which an item's errors are judged, (B, 1, 1): the clean signal's, unless that
+    is fainter than anything that noise would leave of it.
+    """
+    power, heard = (wave.square().mean(dim=(1, 2), keepdim=True) for wave in (clean, noisy))
+    return torch.maximum(power, _FAINT * heard)
 
 
 def l1(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
@@ -57,11 +67,10 @@ def snr(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
     1), finite for silence.
 
     Unlike SI-SDR a wrong gain counts, and items that are all but perfect do not outweigh the
-    others.
+    others. Where nothing but noise is heard, this is by how many dB it is lowered, less 20.
     """
-    power, error = (
-        wave.flatten(1).square().sum(1) + _EPSILON for wave in (clean, enhanced - clean)
-    )
+    error = (enhanced - clean).flatten(1).square().sum(1) + _EPSILON
+    power = _reference_power(clean, noisy)[:, 0, 0] * clean.shape[-1] + _EPSILON
     return -10.0 * torch.log10(power / (error + 10.0**-3.5 * power)).mean()
 
 
@@ -146,12 +155,12 @@ class CompressedSpectrum(nn.Module):
         self.stft = STFT(512, 128)
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-        return self.errors(enhanced, clean=clean)[0].mean()
+        return self.errors(enhanced, clean=clean, noisy=noisy)[0].mean()
 
-    def errors(self, *waves: Tensor, clean: Tensor) -> list[Tensor]:
+    def errors(self, *waves: Tensor, clean: Tensor, noisy: Tensor) -> list[Tensor]:
         """Of each of the waves (B, 1, T), bin by bin: (B, F, N)."""
         self.stft.to(clean.device)
-        scale = 1.0 / (clean.square().mean(dim=-1, keepdim=True).sqrt() + 1e-4)
+        scale = 1.0 / (_reference_power(clean, noisy).sqrt() + 1e-4)
         (target, target_parts), *pairs = (
             self._compress((wave * scale).flatten(0, 1)) for wave in (clean, *waves)
         )
@@ -178,10 +187,13 @@ class Harm(CompressedSpectrum):
     TILE = 16, 4  # bins of 31 Hz, frames of 8 ms
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-        after, before = self.errors(enhanced, noisy, clean=clean)
+        return self.items(*self.errors(enhanced, noisy, clean=clean, noisy=noisy)).mean()
+
+    def items(self, after: Tensor, before: Tensor) -> Tensor:
+        """Of each item (B,), from the errors (B, F, N) of output and input."""
         bins, frames = self.TILE
         tile = bins, min(frames, after.shape[-1])  # of a shorter signal, all that there is
-        return F.relu(F.avg_pool2d(after - before, tile)).mean()
+        return F.relu(F.avg_pool2d(after - before, tile)).mean(dim=(1, 2))
 
 
 LOSSES: dict[str, Callable[[], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
@@ -247,20 +259,50 @@ ADVERSARIAL = {"lsgan": (lsgan, lsgan_discriminator), "hinge": (hinge, hinge_dis
 
 
 class Losses:
-    """Reconstruction losses. weights: name -> weight. Raises InputError for an unknown name or a
-    weight that is none.
+    """Reconstruction losses. weights: name -> weight. That of `harm` may be [gentle, strong]: its
+    weights at a strength of 0 and of 1, with equal ratios between (a loss-conditional model:
+    Dosovitskiy and Djolonga 2020). Raises InputError for an unknown name or a weight that is none.
     """
 
-    def __init__(self, weights: Mapping[str, float]):
-        self.weights = check_weights(weights, LOSSES, "losses")
+    def __init__(self, weights: Mapping[str, Any]):
+        weights, where = dict(weights), "losses"
+        self._harm: tuple[float, float] | None = None
+        if isinstance(weights.get("harm"), list):
+            gentle, strong = check_interval(weights["harm"][::-1], f"{where}: harm", low=1e-6)[::-1]
+            self._harm, weights["harm"] = (gentle, strong), 1.0
+        self.weights = check_weights(weights, LOSSES, where)
         self.functions = {name: LOSSES[name]() for name in self.weights}
 
-    def __call__(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
-        """Waveforms (B, 1, T) -> {name: unweighted value}."""
+    @property
+    def take_strength(self) -> bool:
+        """Whether a weight depends on the strength that the generator was told."""
+        return self._harm is not None
+
+    def __call__(
+        self, enhanced: Tensor, clean: Tensor, noisy: Tensor, strength: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Waveforms (B, 1, T) -> {name: unweighted value}; `harm` by a strength (B,) is weighted
+        already. strength: BALANCED where it is None.
+        """
+        enhanced = enhanced.to(clean.dtype)
+        shared = self._spectral(enhanced, clean, noisy, strength) if "harm" in self.weights else {}
         return {
-            name: function(enhanced.to(clean.dtype), clean, noisy)
+            name: shared[name] if name in shared else function(enhanced, clean, noisy)
             for name, function in self.functions.items()
         }
+
+    def _spectral(
+        self, enhanced: Tensor, clean: Tensor, noisy: Tensor, strength: Tensor | None
+    ) -> dict[str, Tensor]:
+        """`harm`, and `compressed` from the same spectra."""
+        harm = cast(Harm, self.functions["harm"])
+        after, before = harm.errors(enhanced, noisy, clean=clean, noisy=noisy)
+        items = harm.items(after, before)
+        if self._harm:
+            gentle, strong = self._harm
+            place = items.new_full(items.shape, BALANCED) if strength is None else strength
+            items = items * gentle * (strong / gentle) ** place
+        return {"harm": items.mean(), "compressed": after.mean()}
 
 
 class AdversarialLosses:

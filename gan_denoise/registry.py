@@ -71,6 +71,9 @@ def _check_size(value: Any, kind: Any, where: str, *, low: int) -> None:
             raise InputError(f"{where}: expected a list of whole numbers, found {value!r}")
         for item in value:
             check_number(item, where, low=1, whole=True)
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise InputError(f"{where}: expected true or false, found {value!r}")
     elif kind is int:
         check_number(value, where, low=low, whole=True)
     elif kind is float:

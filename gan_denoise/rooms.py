@@ -1,13 +1,15 @@
-"""Rooms for scenes: impulse responses of simulated shoebox rooms, by the image-source method (Allen
-and Berkley 1979, as in pyroomacoustics: Scheibler et al. 2018).
+"""Rooms for scenes: measured impulse responses, and those of simulated shoebox rooms, by the
+image-source method (Allen and Berkley 1979, as in pyroomacoustics: Scheibler et al. 2018).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from gan_denoise import audio
 from gan_denoise.errors import InputError
 
 LONGEST_S = 0.8  # reverberation; a room of 1 s takes 5 s and 1.8 GB
@@ -15,6 +17,8 @@ _SMALLEST_M, _LARGEST_M = (3.0, 3.0, 2.4), (8.0, 7.0, 3.5)
 _FROM_WALLS_M = 0.3
 _SOUND_M_S = 343.0
 _BEFORE_DIRECT = 40  # samples of the simulation's interpolation, which begins before the sound
+_LONGEST_MEASURED_S = 1.5  # of a measured response that is used
+_ELSEWHERE = 0.3  # of a measured response's early part, for noise: it comes from farther away
 _TRIES = 200  # of a room that has the reverberation time, and a place for the talker
 
 
@@ -27,6 +31,27 @@ class Room(NamedTuple):
     early: np.ndarray
     full: np.ndarray
     noise: np.ndarray
+
+
+def measured(folder: Path, *, early_ms: float, sample_rate: int) -> list[list[Room]]:
+    """Rooms of the impulse responses in a folder (mono): the positions in one room, whose names
+    differ after the last `_` alone, beside each other. Raises InputError.
+    """
+    rooms: dict[str, list[Room]] = {}
+    for path in audio.find(folder):
+        response, _ = audio.read_mono(path, sample_rate=sample_rate)
+        direct = max(0, int(np.argmax(np.abs(response))) - _BEFORE_DIRECT)
+        full = response[direct : direct + round(_LONGEST_MEASURED_S * sample_rate)]
+        early_length = 2 * _BEFORE_DIRECT + round(1e-3 * early_ms * sample_rate)
+        early = full[:early_length]
+        full = full / np.sqrt(np.sum(early.astype(np.float64) ** 2)).astype(np.float32)
+        noise = full.copy()
+        noise[:early_length] *= _ELSEWHERE
+        room = Room(full[:early_length], full, noise)
+        rooms.setdefault(path.stem.rpartition("_")[0], []).append(room)
+    if not rooms:
+        raise InputError(f"rooms: {folder}: holds no recordings: name a folder of room responses")
+    return list(rooms.values())
 
 
 def simulate(

@@ -2,10 +2,11 @@
 
 An excerpt of clean speech may be played faster or slower and through another filter (these change
 the target too); then comes noise, several sources at once, each through a filter of its own, at an
-SNR drawn from a range; or the data's fixed procedure; both; or nothing. A visit may also be limited
-to a band, as on a telephone, or take place in a room, of which the target keeps the early
-reflections. `Segments` asks for one scene a visit; an experiment's `scenes:`
-describes them.
+SNR drawn from a range; or the data's fixed procedure; both; nothing; or the noise alone. A visit may
+take place in a room, of which the target keeps the early reflections, and what is heard may have
+been through a channel (gan_denoise/channel.py). What the target keeps of a clean recording is told
+in gan_denoise/targets.py. `Segments` asks for one scene a visit; an experiment's `scenes:` describes
+them.
 """
 
 from __future__ import annotations
@@ -15,25 +16,28 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soxr
 
-from gan_denoise import audio
+from gan_denoise import audio, channel, targets
 from gan_denoise.config import check_interval, check_keys, check_number
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 from gan_denoise.noise import Procedure
-from gan_denoise.rooms import LONGEST_S, Room, simulate
+from gan_denoise.rooms import LONGEST_S, Room, measured, simulate
 from gan_denoise.synthetic import SAMPLE_RATE, check_kind, synthesise
 
-SHARES = ("noise", "procedure", "both", "clean")
+SHARES = ("noise", "procedure", "both", "clean", "alone")
 # Their highest values; 0 switches off
 _NUMBERS = {"tilt_db": 40.0, "equaliser_db": 40.0, "band_limit": 1.0, "babble": 1.0}
+# The same, of what may be left out
+_OPTIONAL = {"changes": 1.0, "mutes": 1.0, "offset": 1.0, "codec": 1.0}
 _LISTS = ("recordings", "held_out")
 _KEYS = (*_NUMBERS, *_LISTS, "shares", "snr_db", "sources", "voices", "speed", "synthetic")
 _ROOMS = ("share", "count", "rt60_s", "distance_m", "early_ms")
+_RUMBLE, _TARGET = ("share", "snr_db"), ("high_pass_hz", "background_db", "quiet_first")
 _OCTAVES = 5  # of a filter, 250 Hz to 8 kHz: a knot each
 _QUIET = 1e-9  # mean square of a source that cannot be heard
 
@@ -49,6 +53,13 @@ class Source:
     kinds: list[list[np.ndarray]]
 
 
+class Speech(NamedTuple):
+    """An utterance (T,) float32: heard, what is damaged; wanted, what the target is made of."""
+
+    heard: np.ndarray
+    wanted: np.ndarray
+
+
 class Scenes:
     """options: an experiment's `scenes:`. procedure: the data's fixed one. voice: draw -> samples
     of some training utterance.
@@ -59,9 +70,14 @@ class Scenes:
     are left out. synthetic: {weight:, kinds:}. babble: share of the sources that are several voices
     at once, voices: [fewest, most] of them. tilt_db, equaliser_db: filters of speech and of each
     source, at most so many dB over the octaves, and up and down in each. speed: [slowest, fastest].
-    band_limit: share of the visits. rooms (none where it is missing): {share: of the visits, count:
-    of rooms, and what gan_denoise/rooms.py is told: rt60_s, distance_m, early_ms}. Raises
-    InputError.
+    band_limit: share of the visits that a narrower channel has passed.
+
+    These may be left out. rooms: {share: of the visits, count: of rooms, and what
+    gan_denoise/rooms.py is told: rt60_s, distance_m, early_ms, folder: of measured responses, which
+    come as often as the others}. target: {high_pass_hz:, background_db:, quiet_first: visits of the
+    quieter half of the recordings} (gan_denoise/targets.py). rumble: {share: of the visits, snr_db:}.
+    Shares of the visits: changes (the noise starts, stops and jumps), mutes, offset (DC), codec.
+    Raises InputError.
     """
 
     def __init__(
@@ -80,21 +96,27 @@ class Scenes:
         if not self._sources and options["babble"] < 1.0 and self._shares[[0, 2]].any():
             raise InputError(f"{source}: neither recordings nor synthetic: there is nothing to mix")
         rooms = dict(options.get("rooms") or {})
-        self._room_share, self._rooms = rooms.pop("share", 0.0), []
-        if self._room_share:
-            try:
-                self._rooms = simulate(**rooms, sample_rate=sample_rate)
-            except InputError as error:
-                raise InputError(f"{source}: {error}") from error
+        self._room_share = rooms.pop("share", 0.0)
+        self._rooms: list[list[Room]] = []  # by room: positions in it
+        self._codecs: list[channel.Codec] = []
+        try:
+            if self._room_share:
+                self._rooms = _rooms(rooms, sample_rate)
+            if options.get("codec"):
+                self._codecs = [channel.Codec(name, sample_rate) for name in channel.CODECS]
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+        if options.get("rumble"):
+            wave = audio.resample(synthesise("rumble"), SAMPLE_RATE, sample_rate)
+            self._rumble = wave.astype(np.float32)
 
     def _load(self, where: str) -> Iterator[Source]:
         held_out = set(self._options["held_out"])
         for entry in self._options["recordings"]:
-            folder = Path(os.path.expandvars(entry["folder"]))
-            if "$" in str(folder) or not folder.is_dir():
-                raise InputError(
-                    f"{where}: recordings: {folder}: no such folder: name that of your noise"
-                )
+            try:
+                folder = _folder(entry["folder"])
+            except InputError as error:
+                raise InputError(f"{where}: recordings: {error}") from error
             kinds: dict[str, list[np.ndarray]] = {}
             for path in audio.find(folder):
                 kind = path.stem.split("_")[0] if entry["by_kind"] else path.stem
@@ -124,7 +146,8 @@ class Scenes:
         ]
         content += [
             hashlib.sha256(response.tobytes()).hexdigest()
-            for room in self._rooms
+            for positions in self._rooms
+            for room in positions
             for response in room
         ]
         options = {key: value for key, value in self._options.items() if key != "recordings"}
@@ -132,61 +155,138 @@ class Scenes:
         procedure = self._procedure and self._procedure.fingerprint(self._sample_rate)
         return digest([options, weights, content, procedure, self._sample_rate])
 
+    def prepare(self, utterance: np.ndarray) -> Speech:
+        """An utterance (T,) float32 as `compose` wants it; the same at every visit."""
+        target = self._options.get("target")
+        if target is None:
+            return Speech(utterance, utterance)
+        heard = targets.high_pass(utterance, self._sample_rate, target["high_pass_hz"])
+        lowered = targets.lower_background(heard, self._sample_rate, target["background_db"])
+        return Speech(heard, lowered)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether an epoch visits some utterances more often than others."""
+        return (self._options.get("target") or {}).get("quiet_first", 1) > 1
+
+    def visits(self, utterances: Mapping[str, np.ndarray]) -> list[str]:
+        """utt_ids as often as an epoch visits them: the half with the deepest pauses `quiet_first`
+        times, the others once.
+        """
+        often = self._options["target"]["quiet_first"]
+        depth_db = {
+            utt_id: targets.pause_depth_db(wave, self._sample_rate)
+            for utt_id, wave in utterances.items()
+        }
+        middle = float(np.median(list(depth_db.values())))
+        return [
+            utt_id
+            for utt_id, depth in depth_db.items()
+            for _ in range(often if depth >= middle else 1)
+        ]
+
     def compose(
         self,
-        utterance: np.ndarray,
+        speech: Speech,
         where: float,
         length: int,
         draw: np.random.Generator,
         visit: str,
         voice: Callable[[np.random.Generator], np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """An excerpt of an utterance (T,), and what is heard of it: clean and noisy, (length,)
-        float32 or shorter.
+        """An excerpt of an utterance that `prepare` has made, and what is heard of it: clean and
+        noisy, (length,) float32 or shorter.
 
         where: 0 to 1, the excerpt's place. visit: a name for the procedure's draws. The procedure's
         grid starts with the excerpt, as it does with a file.
         """
         options, kind = self._options, SHARES[int(draw.choice(len(SHARES), p=self._shares))]
         speed = draw.uniform(*options["speed"])
+        utterance = speech.heard
         wanted = min(len(utterance), int(length * speed))
         start = int(where * (len(utterance) - wanted + 1))
         room = self._room(draw)
         lead = min(len(room.full), int(start / speed)) if room else 0  # what reverberates into it
-        excerpt = utterance[start - int(lead * speed) : start + wanted]
+        span = slice(start - int(lead * speed), start + wanted)
+        noisy, clean = (wave[span] for wave in speech)
         if speed != 1.0:
-            excerpt = soxr.resample(excerpt, speed, 1.0, quality="MQ")[: lead + length]
-        clean = noisy = self._filtered(excerpt, draw)
+            noisy, clean = (
+                soxr.resample(wave, speed, 1.0, quality="MQ")[: lead + length]
+                for wave in (noisy, clean)
+            )
+        excerpt = noisy[lead:]
+        gains = self._filter(len(noisy), draw)
+        noisy, clean = _through(noisy, gains), _through(clean, gains)
         if room:
-            clean, noisy = (_convolved(clean, own)[lead:] for own in (room.early, room.full))
-            excerpt = excerpt[lead:]
-        band = self._band(len(clean), draw) if draw.random() < options["band_limit"] else None
-        if band is not None:
-            clean, noisy = _through(clean, band), _through(noisy, band)
+            noisy, clean = _convolved(noisy, room.full)[lead:], _convolved(clean, room.early)[lead:]
+        # Pauses do not make speech quiet: the level of the utterance counts, as far as the filter
+        # left it
+        filtered = (np.mean(clean**2) + _QUIET) / (np.mean(excerpt**2) + _QUIET)
+        power = np.mean(utterance**2) * filtered
+        if kind == "alone":
+            noisy, clean = np.zeros_like(noisy), np.zeros_like(clean)
         if kind in ("procedure", "both"):
             assert self._procedure is not None  # or they would have no share
             damaged = self._procedure.apply(noisy, visit, self._sample_rate, split="train")
             noisy = damaged.astype(np.float32)
-        if kind in ("noise", "both"):
-            lead = len(room.noise) if room else 0
-            noise = self._noise(lead + len(clean), draw, voice)
-            if room:
-                noise = _convolved(noise, room.noise)[lead:]
-            if band is not None:
-                noise = _through(noise, band)
-            # Pauses do not make speech quiet: the level of the utterance counts, as far as the
-            # filter left it
-            filtered = (np.mean(clean**2) + _QUIET) / (np.mean(excerpt**2) + _QUIET)
-            snr = 10 ** (draw.uniform(*options["snr_db"]) / 10)
-            power = np.mean(utterance**2) * filtered / snr
-            noisy = noisy + noise * np.float32(np.sqrt(power / (np.mean(noise**2) + _QUIET)))
+        if kind in ("noise", "both", "alone"):
+            noisy = noisy + self._around(len(noisy), power, room, draw, voice)
+        return self._channel(clean, noisy, power, draw)
+
+    def _around(
+        self,
+        length: int,
+        power: float,
+        room: Room | None,
+        draw: np.random.Generator,
+        voice: Callable,
+    ) -> np.ndarray:
+        """The noise around speech of a mean square `power`: (length,)."""
+        lead = len(room.noise) if room else 0
+        noise = self._noise(lead + length, draw, voice)
+        if room:
+            noise = _convolved(noise, room.noise)[lead:]
+        noise = _at_snr(noise, power, draw.uniform(*self._options["snr_db"]))
+        if self._happens("changes", draw):
+            noise = noise * channel.coming_and_going(length, self._sample_rate, draw)
+        return noise
+
+    def _channel(
+        self, clean: np.ndarray, noisy: np.ndarray, power: float, draw: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the microphone and the way from it do. What is narrowed, coded or muted is so in the
+        target too: nothing is to be invented.
+        """
+        length, rumble = len(noisy), self._options.get("rumble")
+        if rumble and draw.random() < rumble["share"]:
+            wave = _excerpt(self._rumble, length, draw)
+            noisy = noisy + _at_snr(wave, power, draw.uniform(*rumble["snr_db"]))
+        if self._happens("band_limit", draw):
+            hz = _frequencies(length, self._sample_rate)
+            band = channel.band_gains(hz, draw, lowest_hz=3000.0)
+            clean, noisy = _through(clean, band), _through(noisy, band)
+        if self._happens("offset", draw):
+            size = np.sqrt(power) * 10.0 ** draw.uniform(-1.0, 0.7)
+            noisy = noisy + np.float32(size * draw.choice([-1.0, 1.0]))
+        if self._happens("codec", draw):
+            codec, worse = self._codecs[draw.integers(len(self._codecs))], draw.random()
+            clean, noisy = codec(clean, worse), codec(noisy, worse)
+        if self._happens("mutes", draw):
+            gains = channel.mutes(noisy, self._sample_rate, draw)
+            clean, noisy = clean * gains, noisy * gains
         return clean, noisy
+
+    def _happens(self, name: str, draw: np.random.Generator) -> bool:
+        """Whether a visit has what an option gives the share of."""
+        share = self._options.get(name, 0.0)
+        return share > 0.0 and bool(draw.random() < share)
 
     def _room(self, draw: np.random.Generator) -> Room | None:
         """Where this visit takes place; None: in the open."""
         if not self._rooms or draw.random() >= self._room_share:
             return None
-        return self._rooms[draw.integers(len(self._rooms))]
+        positions = self._rooms[draw.integers(len(self._rooms))]
+        return positions[draw.integers(len(positions))] if len(positions) > 1 else positions[0]
 
     def _noise(self, length: int, draw: np.random.Generator, voice: Callable) -> np.ndarray:
         """One or more sources, each up to 10 dB quieter than the one before: (length,)."""
@@ -199,7 +299,7 @@ class Scenes:
                 part = self._sources[draw.choice(len(self._sources), p=shares)]
                 kind = part.kinds[draw.integers(len(part.kinds))]
                 wave = _excerpt(kind[draw.integers(len(kind))], length, draw)
-            wave = self._filtered(wave, draw)
+            wave = _through(wave, self._filter(length, draw))
             total += np.float32(level) * wave / np.sqrt(np.mean(wave**2) + _QUIET)
             level *= 10 ** (-draw.uniform(0.0, 10.0) / 20)
         return total
@@ -214,26 +314,20 @@ class Scenes:
             one / np.sqrt(np.mean(one**2) + _QUIET) * draw.uniform(0.3, 1.0) for one in voices
         )
 
-    def _filtered(self, wave: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-        """Through a random filter: a slope over all octaves, and a gain in each."""
+    def _filter(self, length: int, draw: np.random.Generator) -> np.ndarray | None:
+        """Gains of a random filter: a slope over all octaves, and a gain in each."""
         tilt, equaliser = self._options["tilt_db"], self._options["equaliser_db"]
         if not tilt and not equaliser:
-            return wave
+            return None
         gains = draw.uniform(-tilt, tilt) * np.linspace(-0.5, 0.5, _OCTAVES + 1)
         gains = gains + draw.uniform(-equaliser, equaliser, _OCTAVES + 1)
-        octave = np.log2(np.maximum(_frequencies(len(wave), self._sample_rate), 1.0) / 250.0)
-        return _through(wave, 10 ** (np.interp(octave, np.arange(_OCTAVES + 1), gains) / 20))
-
-    def _band(self, length: int, draw: np.random.Generator) -> np.ndarray:
-        """What lets a band pass, from up to 300 Hz to 3 kHz or more."""
-        hz = _frequencies(length, self._sample_rate)
-        low, high = draw.uniform(20.0, 300.0), draw.uniform(3000.0, 0.5 * self._sample_rate)
-        return 1.0 / np.sqrt((1.0 + (low / np.maximum(hz, 1.0)) ** 8) * (1.0 + (hz / high) ** 40))
+        octave = np.log2(np.maximum(_frequencies(length, self._sample_rate), 1.0) / 250.0)
+        return 10 ** (np.interp(octave, np.arange(_OCTAVES + 1), gains) / 20)
 
 
 def check_scenes(options: Any, where: str) -> None:
     """Refuse an unknown, missing or impossible setting."""
-    check_keys(options, (*_KEYS, "rooms"), where)
+    check_keys(options, (*_KEYS, *_OPTIONAL, "rooms", "rumble", "target"), where)
     for key in _KEYS:
         if key not in options:
             raise InputError(f'{where}: "{key}" is missing')
@@ -242,13 +336,19 @@ def check_scenes(options: Any, where: str) -> None:
         check_number(share, f"{where}: shares: {name}", low=0.0)
     if not any(options["shares"].values()):
         raise InputError(f"{where}: shares: none is above 0")
-    for key, high in _NUMBERS.items():
-        check_number(options[key], f"{where}: {key}", low=0.0, high=high)
+    for key, high in (_NUMBERS | _OPTIONAL).items():
+        check_number(options.get(key, 0.0), f"{where}: {key}", low=0.0, high=high)
     check_number(options["sources"], f"{where}: sources", low=1, whole=True)
     check_interval(options["snr_db"], f"{where}: snr_db", low=-100.0, high=100.0)
     check_interval(options["speed"], f"{where}: speed", low=0.25, high=4.0)
     if options.get("rooms") is not None:
         _check_rooms(options["rooms"], f"{where}: rooms")
+    if options.get("rumble") is not None:
+        _check_whole(options["rumble"], _RUMBLE, f"{where}: rumble")
+        check_number(options["rumble"]["share"], f"{where}: rumble: share", low=0.0, high=1.0)
+        check_interval(options["rumble"]["snr_db"], f"{where}: rumble: snr_db", low=-100, high=100)
+    if options.get("target") is not None:
+        _check_target(options["target"], f"{where}: target")
     for voices in check_interval(options["voices"], f"{where}: voices"):
         check_number(voices, f"{where}: voices", low=1, whole=True)
     for key in _LISTS:
@@ -266,16 +366,46 @@ def check_scenes(options: Any, where: str) -> None:
         check_kind(kind, where)
 
 
-def _check_rooms(options: Any, where: str) -> None:
-    check_keys(options, _ROOMS, where)
-    for key in _ROOMS:
+def _check_whole(options: Any, keys: tuple[str, ...], where: str) -> None:
+    check_keys(options, keys, where)
+    for key in keys:
         if key not in options:
             raise InputError(f'{where}: "{key}" is missing')
+
+
+def _check_target(options: Any, where: str) -> None:
+    _check_whole(options, _TARGET, where)
+    check_number(options["high_pass_hz"], f"{where}: high_pass_hz", low=1.0, high=1000.0)
+    check_number(options["background_db"], f"{where}: background_db", low=0.0, high=60.0)
+    check_number(options["quiet_first"], f"{where}: quiet_first", low=1, high=10, whole=True)
+
+
+def _check_rooms(options: Any, where: str) -> None:
+    check_keys(options, (*_ROOMS, "folder"), where)
+    _check_whole({key: options[key] for key in options if key != "folder"}, _ROOMS, where)
     check_number(options["share"], f"{where}: share", low=0.0, high=1.0)
     check_number(options["count"], f"{where}: count", low=1, whole=True)
     check_interval(options["rt60_s"], f"{where}: rt60_s", low=0.05, high=LONGEST_S)
     check_interval(options["distance_m"], f"{where}: distance_m", low=0.1, high=7.0)
     check_number(options["early_ms"], f"{where}: early_ms", low=0.0, high=1000.0)
+
+
+def _rooms(options: dict[str, Any], sample_rate: int) -> list[list[Room]]:
+    """Simulated rooms and, as often, measured ones: positions by room. Raises InputError."""
+    named = options.pop("folder", None)
+    rooms = [[room] for room in simulate(**options, sample_rate=sample_rate)]
+    if named is None:
+        return rooms
+    found = measured(_folder(named), early_ms=options["early_ms"], sample_rate=sample_rate)
+    return rooms + found * max(1, round(len(rooms) / len(found)))
+
+
+def _folder(named: str) -> Path:
+    """A folder that a setting names, with variables of the environment. Raises InputError."""
+    folder = Path(os.path.expandvars(named))
+    if "$" in str(folder) or not folder.is_dir():
+        raise InputError(f"{folder}: no such folder: name that of your recordings")
+    return folder
 
 
 def _excerpt(wave: np.ndarray, length: int, draw: np.random.Generator) -> np.ndarray:
@@ -295,8 +425,16 @@ def _frequencies(length: int, sample_rate: int) -> np.ndarray:
     return np.fft.rfftfreq(_padded(length), 1.0 / sample_rate)
 
 
-def _through(wave: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """(T,) through a filter without phase; gains: at `_frequencies`."""
+def _at_snr(noise: np.ndarray, power: float, snr_db: float) -> np.ndarray:
+    """(T,) as loud as it is beside speech of a mean square `power`."""
+    share = power / 10.0 ** (snr_db / 10.0) / (np.mean(noise**2) + _QUIET)
+    return noise * np.float32(np.sqrt(share))
+
+
+def _through(wave: np.ndarray, gains: np.ndarray | None) -> np.ndarray:
+    """(T,) through a filter without phase; gains: at `_frequencies`, None: as it is."""
+    if gains is None:
+        return wave
     spectrum = np.fft.rfft(wave, n=_padded(len(wave))) * gains.astype(np.float32)
     return np.fft.irfft(spectrum, n=_padded(len(wave)))[: len(wave)].astype(np.float32)
 

@@ -16,17 +16,19 @@ import torch
 from torch.utils.data import Dataset
 
 from gan_denoise.conditions import Corruption
+from gan_denoise.contract import BALANCED
 from gan_denoise.datadir import DataDir, check_duration
 from gan_denoise.errors import InputError
-from gan_denoise.scenes import Scenes
+from gan_denoise.scenes import Scenes, Speech
 
 # A corpus whose decoded pairs fit is kept in memory; a larger one is read segment by segment
 _CACHE_BYTES = 2**30
+_BALANCED_SHARE = 0.3  # of the visits: what most people use is learnt best
 
 
 class Segments(Dataset):
     """An endless sequence of segments of fixed length: position -> {"noisy", "clean": (1, T)
-    float32, "utt_id"}.
+    float32, "strength": 0 to 1, for generators that take one, "utt_id"}.
 
     data: with noisy files. length: T in samples at `sample_rate` Hz. gain_db: [low, high], a random
     gain common to both signals. draws: a name; draws of other names are of other segments from the
@@ -58,6 +60,10 @@ class Segments(Dataset):
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
         decoded_bytes = data.duration_s * sample_rate * 2 * np.dtype(np.float32).itemsize
         self._cache: dict[Path, np.ndarray] | None = {} if decoded_bytes <= _CACHE_BYTES else None
+        self._prepared: dict[str, Speech] = {}
+        if scenes is not None and scenes.weighs:
+            waves = {utt_id: self._whole(data.wav[utt_id], utt_id) for utt_id in data.utt_ids}
+            self._utt_ids = scenes.visits(waves)
 
     def __getitem__(self, position: int) -> dict:
         utt_id = self._utt_ids[
@@ -76,8 +82,13 @@ class Segments(Dataset):
         return {
             "noisy": torch.from_numpy(np.pad(noisy * gain, padding))[None],
             "clean": torch.from_numpy(np.pad(clean * gain, padding))[None],
+            "strength": torch.tensor(self._strength(position)),
             "utt_id": utt_id,
         }
+
+    def _strength(self, position: int) -> float:
+        draw = np.random.default_rng((self._seed, self._draws, 3, position))
+        return BALANCED if draw.random() < _BALANCED_SHARE else float(draw.uniform())
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:
@@ -124,8 +135,12 @@ class Segments(Dataset):
             return self._whole(self._data.wav[other], other)
 
         visit = f"{utt_id} {self._seed} {self._draws} {position}"
-        utterance = self._whole(self._data.wav[utt_id], utt_id)
-        return scenes.compose(utterance, where, self._length, draw, visit, voice)
+        speech = self._prepared.get(utt_id)
+        if speech is None:
+            speech = scenes.prepare(self._whole(self._data.wav[utt_id], utt_id))
+            if self._cache is not None:
+                self._prepared[utt_id] = speech
+        return scenes.compose(speech, where, self._length, draw, visit, voice)
 
     def _span(self, frames: int, where: float) -> slice:
         start = int(where * (max(0, frames - self._length) + 1))

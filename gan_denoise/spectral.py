@@ -125,3 +125,17 @@ def recent_level(spectrum: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
     both = torch.cat([heard, now], dim=2)
     total, bins = F.avg_pool2d(both, (frames, 1), stride=1).split(1, dim=1)
     return (total / bins).sqrt(), both[:, :, 1 - frames :] if frames > 1 else heard
+
+
+def loud_level(spectrum: Tensor, heard: Tensor, lowest: int) -> tuple[Tensor, Tensor]:
+    """Another causal level, for which neither silence nor rumble counts: the RMS magnitude of the
+    bins from `lowest` on, over the last frames, each weighing as much as it has power.
+
+    spectrum, heard, what is returned: as of `recent_level`, but heard holds the squares of these
+    frames' powers, and the powers.
+    """
+    frames = heard.shape[2] + 1
+    power = spectrum[..., lowest:].square().sum(dim=1, keepdim=True).mean(dim=-1, keepdim=True)
+    both = torch.cat([heard, torch.cat([power.square(), power], dim=1)], dim=2)
+    squares, powers = F.avg_pool2d(both, (frames, 1), stride=1).split(1, dim=1)
+    return (squares / powers.clamp_min(1e-30)).sqrt(), both[:, :, 1 - frames :]

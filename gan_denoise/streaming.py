@@ -19,6 +19,7 @@ from gan_denoise.contract import Generator, Steps
 from gan_denoise.errors import InputError
 
 _STEP_S, _CHUNK_S = 8.0, 30.0  # handed to the network at once: to a streaming one, to any other
+_CONTEXTS = 8  # what is handed over is at least so many times its context: that is worked on twice
 
 
 class Stage(Protocol):
@@ -138,7 +139,8 @@ class Windowed:
         self._device = next(generator.parameters()).device
         grid = generator.hop_length  # a piece must start where a frame of the whole starts
         self._context = -(-int(generator.receptive_field) // grid) * grid
-        self._piece = max(1, round(_CHUNK_S * sample_rate) // grid) * grid
+        piece = max(round(_CHUNK_S * sample_rate), _CONTEXTS * self._context)
+        self._piece = max(1, piece // grid) * grid
         self._start()
 
     def _start(self) -> None:

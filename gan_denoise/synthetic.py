@@ -238,17 +238,79 @@ def _helicopter(draw, length, rate):
     return _coloured(draw, length, 1.2) * (0.15 + chop)
 
 
+def _rumble(draw, length, rate):
+    """What lies below the voice: engines, gusts, thumps of handling and steps, mains hum."""
+    below, sound = draw.uniform(40.0, 130.0), np.zeros(length)
+    chosen = draw.permutation(4)[: draw.integers(1, 4)]
+    if 0 in chosen:
+        hz = draw.uniform(12.0, 50.0) * np.exp(0.1 * _wander(draw, length, rate, 1.0))
+        tone = _harmonics(hz, rate, 8, draw.uniform(0.0, 1.0), draw)
+        sound += draw.uniform(0.3, 1.0) * tone / tone.std()
+    if 1 in chosen:
+        gusts = _coloured(draw, length, draw.uniform(1.0, 3.0))
+        gusts = gusts * np.exp(0.8 * _wander(draw, length, rate, draw.uniform(0.3, 2.0)))
+        sound += draw.uniform(0.3, 1.0) * gusts / gusts.std()
+    if 2 in chosen:
+        density, decay_s, hz = draw.uniform(0.5, 6.0), draw.uniform(0.02, 0.12), draw.uniform(15, 80)
+        thumps = _impulses(draw, length, rate, density, decay_s, hz)
+        sound += draw.uniform(0.3, 1.0) * thumps / thumps.std()
+    if 3 in chosen:
+        mains = draw.choice([50.0, 60.0]) + 0.05 * _wander(draw, length, rate, 5.0)
+        hum = _harmonics(mains, rate, draw.integers(1, 9), draw.uniform(0.5, 2.0), draw)
+        return sound + draw.uniform(0.3, 1.5) * hum / hum.std()  # whose harmonics reach higher
+    hz = np.fft.rfftfreq(length, 1.0 / rate)
+    return np.fft.irfft(np.fft.rfft(sound) / np.sqrt(1.0 + (hz / below) ** 8), n=length)
+
+
+def _clicks(draw, length, rate):
+    """Clicks of switches, contacts and mice, or crackle, over next to nothing."""
+    density, decay_s = np.exp(draw.uniform(0.0, 6.0)), np.exp(draw.uniform(-9.5, -6.2))
+    clicks = _impulses(draw, length, rate, density, decay_s, draw.uniform(300.0, 7000.0))
+    room = _coloured(draw, length, draw.uniform(0.0, 2.0))
+    return clicks / clicks.std() + draw.uniform(0.0, 0.2) * room / room.std()
+
+
+def _music(draw, length, rate):
+    """Chords, a tune and a beat: notes with an attack and a decay, on a scale and in time."""
+    step = round(rate * draw.uniform(0.15, 0.45))
+    root, scale = draw.uniform(80.0, 220.0), np.array([0, 2, 4, 5, 7, 9, 11, 12, 14, 16])
+    decay_s, tilt, sound = draw.uniform(0.08, 1.5), draw.uniform(0.5, 2.0), np.zeros(length)
+    for start in range(0, length, step):
+        chord = 4 if draw.random() < 0.3 else 1
+        for degree in draw.choice(scale, chord if draw.random() < 0.85 else 0, replace=False):
+            size = min(length - start, round(3 * decay_s * rate) + step)
+            time = np.arange(size) / rate
+            octave = 2.0 ** draw.integers(0, 3)
+            hz = np.full(size, root * octave * 2.0 ** (degree / 12.0))
+            hz *= 1.0 + 0.004 * draw.random() * np.sin(2 * np.pi * draw.uniform(4.0, 7.0) * time)
+            note = _harmonics(hz, rate, draw.integers(1, 12), tilt, draw)
+            note *= np.exp(-time / decay_s) * np.clip(time / 0.01, 0.0, 1.0)
+            sound[start : start + size] += draw.uniform(0.3, 1.0) * note
+    if draw.random() < 0.6:
+        beat = np.zeros(length)
+        time = np.arange(round(0.15 * rate)) / rate
+        kick = np.sin(2 * np.pi * 60.0 * np.exp(-8.0 * time) * time * 2.0) * np.exp(-time / 0.05)
+        snare = draw.standard_normal(len(time)) * np.exp(-time / 0.03)
+        for number, start in enumerate(range(0, length - len(time), 2 * step)):
+            beat[start : start + len(time)] += kick if number % 2 else 0.5 * snare
+        sound += draw.uniform(0.2, 1.0) * sound.std() * beat / beat.std()
+    return sound + 1e-3 * draw.standard_normal(length)
+
+
 KINDS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
     "babble": _babble,
     "beeps": _beeps,
+    "clicks": _clicks,
     "colour": _colour,
     "engine": _engine,
     "fan": _fan,
     "helicopter": _helicopter,
     "hum": _hum,
+    "music": _music,
     "rain": _rain,
     "rhythm": _rhythm,
     "room": _room,
+    "rumble": _rumble,
     "typing": _typing,
     "wind": _wind,
 }

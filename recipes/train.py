@@ -159,9 +159,14 @@ def train(
             batch[name].to(accelerator.device, models.dtype, non_blocking=True)
             for name in ("noisy", "clean")
         )
+        strength = None
+        if models.bare_generator.takes_strength:
+            strength = batch["strength"].to(accelerator.device, models.dtype)
         # For dropout
         torch.manual_seed(random_number(seed, *schedule.draw(update), accelerator.process_index))
-        measures, rates = learn(accelerator, models, experiment, schedule, update, clean, noisy)
+        measures, rates = learn(
+            accelerator, models, experiment, schedule, update, clean, noisy, strength
+        )
         decisive = [
             value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))
         ]
@@ -214,8 +219,11 @@ def learn(
     update: int,
     clean: torch.Tensor,
     noisy: torch.Tensor,
+    strength: torch.Tensor | None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """One update, on a batch (B, 1, T): what was measured, and the learning rates."""
+    """One update, on a batch (B, 1, T), and on the strengths (B,) that a generator is told which
+    takes one: what was measured, and the learning rates.
+    """
     phase, step = schedule.phase(update), schedule.step(update)
     generator, adversary, critic = models.generator, models.adversary, models.critic
     measures: dict[str, torch.Tensor] = {}
@@ -223,7 +231,8 @@ def learn(
 
     # The discriminators; a critic will learn when PESQ is known
     with torch.set_grad_enabled(phase != "discriminator"):
-        enhanced = (models.bare_generator if phase == "discriminator" else generator)(noisy)
+        told = () if strength is None else (strength,)
+        enhanced = (models.bare_generator if phase == "discriminator" else generator)(noisy, *told)
     if adversary and phase != "reconstruction":
         shown = adversary.excerpts(update, clean, enhanced, noisy)
         measures |= adversary.learn(update - schedule.warm_start, *shown)
@@ -236,7 +245,7 @@ def learn(
         rates["lr"] = set_learning_rate(
             models.optimizer, step, schedule.steps, experiment.optimizer
         )
-        terms = models.terms(enhanced, clean, noisy)
+        terms = models.terms(enhanced, clean, noisy, strength)
         if adversary and phase == "gan":
             terms |= adversary.terms(*shown)
         if critic and phase == "gan":

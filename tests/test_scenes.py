@@ -55,7 +55,7 @@ def compose(
     wave = speech_like(0, 2.0).astype(np.float32) if wave is None else wave
     draw = np.random.default_rng(position)
     return scenes.compose(
-        wave, 0.5, 16000, draw, f"{position}", lambda draw: speech_like(9, 1.5).astype(np.float32)
+        scenes.prepare(wave), 0.5, 16000, draw, f"{position}", lambda draw: speech_like(9, 1.5).astype(np.float32)
     )
 
 
@@ -194,7 +194,7 @@ def test_noise_in_a_room_keeps_its_snr(recordings):
     for position in range(3):
         draws = [np.random.default_rng(position) for _ in range(2)]
         (clean, noisy), (_, heard) = (
-            own.compose(wave, 0.5, 16000, draw, "", lambda draw: wave)
+            own.compose(own.prepare(wave), 0.5, 16000, draw, "", lambda draw: wave)
             for own, draw in zip((scenes, silent), draws, strict=True)
         )
         filtered = np.mean(clean**2) / np.mean(wave[8000:24000] ** 2)

@@ -11,18 +11,23 @@ implementation serves both uses: `step`, which takes any number of hops and the 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise import contract
 from gan_denoise.contract import State
-from gan_denoise.spectral import recent_level, start_at_the_identity
+from gan_denoise.spectral import loud_level, recent_level, start_at_the_identity
 from gan_denoise.stft import StreamingSTFT, successive
 
 _EXPONENT = 0.3  # of the compression
 _STRIDE = 4  # bins from one fine band to the next, each of which sees twice as many
 _BELOW = 2  # bins of silence below the first
+_RUMBLE_HZ = 120.0  # below which nothing counts for the level of speech
+_HIGH_PASS_ORDER = 8  # of the mask's own end: the power of its amplitude's slope
+_DIAL = 16  # units between the strength and what it adds to every band
 _FRAMES = 3  # that the network sees and the mask weighs: this one and those before
 
 
@@ -34,10 +39,14 @@ class Generator(contract.StreamingGenerator):
     sample_rate: Hz. channels: of the fine bands (every fourth bin). bands: coarse ones, on which
     the blocks work, each with `width` channels. blocks: of recurrence and mixing. heads: ways of
     mixing in a block; must divide width. window_ms, hop_ms: of the STFT; the latency is the window.
-    level_ms: past over which the level is taken.
+    level_ms: past over which the level is taken; loud: by frames as loud as speech, above rumble,
+    instead of all. high_pass_hz: where its output ends; 0: nowhere. strength: whether it takes one.
+    both_ways: recurrences backwards in time too, from the end of what a step is given
+    (generators/ahead.py makes use of that, and nothing that streams).
     """
 
     unit: Tensor
+    passed: Tensor
 
     def __init__(
         self,
@@ -50,6 +59,10 @@ class Generator(contract.StreamingGenerator):
         window_ms: float = 32.0,
         hop_ms: float = 16.0,
         level_ms: float = 1024.0,
+        loud: bool = False,
+        high_pass_hz: float = 0.0,
+        strength: bool = False,
+        both_ways: bool = False,
     ):
         super().__init__()
         if width % heads:
@@ -63,8 +76,10 @@ class Generator(contract.StreamingGenerator):
         self.embed = nn.Linear(2 * _STRIDE * 3 * _FRAMES, channels)
         self.down = BandMap(self.fine, bands)
         self.widen = nn.Linear(channels, width)
-        self.coarse = bands, width
-        self.blocks = nn.ModuleList(Block(bands, width, heads) for _ in range(blocks))
+        self.coarse, self.takes_strength = (bands, width), strength
+        if strength:
+            self.dial = nn.Sequential(nn.Linear(1, _DIAL), nn.SiLU(), nn.Linear(_DIAL, width))
+        self.blocks = nn.ModuleList(Block(bands, width, heads, both_ways) for _ in range(blocks))
         self.narrow = nn.Linear(width, channels)
         self.up = BandMap(bands, self.fine)
         self.join = nn.Linear(2 * channels, channels)
@@ -75,11 +90,17 @@ class Generator(contract.StreamingGenerator):
         unit = torch.zeros(2 * _STRIDE, 2 * _FRAMES + 2)
         unit[:_STRIDE, _FRAMES - 1] = 1.0  # of this frame: half of a kernel reaches every bin once
         self.register_buffer("unit", unit, persistent=False)
+        bin_hz = sample_rate / self.stft.n_fft
+        self.lowest = math.ceil(_RUMBLE_HZ / bin_hz) if loud else None
+        hz = bin_hz * torch.arange(1, self.stft.bins)
+        passed = F.pad(1.0 / (1.0 + (high_pass_hz / hz) ** _HIGH_PASS_ORDER), (1, 0))
+        self.register_buffer("passed", passed if high_pass_hz else None, persistent=False)
         self.hop_length, self.latency = hop_length, self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
         like, stft = self.stft.windows, self.stft
-        return {
+        told = {"strength": like.new_full((batch, 1), contract.BALANCED)}
+        return (told if self.takes_strength else {}) | {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "heard": like.new_zeros(batch, 2, self.level_frames - 1, 1),
@@ -92,21 +113,30 @@ class Generator(contract.StreamingGenerator):
         with torch.autocast(noisy.device.type, enabled=False):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             spectrum, past = self.stft.analyse(hops, state["past"])
-            level, heard = recent_level(spectrum, state["heard"])
+            if self.lowest is None:
+                level, heard = recent_level(spectrum, state["heard"])
+            else:
+                level, heard = loud_level(spectrum, state["heard"], self.lowest)
             parts, magnitude = _power_law(spectrum / level.clamp_min(1e-7), _EXPONENT)
             seen = torch.cat([state["seen"], torch.cat([parts, magnitude], dim=1)], dim=2)
-        out, memory = self._network(seen, state["memory"])
+        out, memory = self._network(seen, state["memory"], state.get("strength"))
         with torch.autocast(noisy.device.type, enabled=False):
             recent = torch.cat(successive(seen[:, :2], _FRAMES, dim=2), dim=1)
             mask, residual = out.split([4 * _FRAMES, 2], dim=1)
             cleaned = (mask.unflatten(1, (2, -1)) * recent[:, None]).sum(dim=2) + residual
             expanded = _power_law(cleaned, 1.0 / _EXPONENT)[0] * level  # silence stays silence
+            if self.passed is not None:
+                expanded = expanded * self.passed
             enhanced, tail = self.stft.synthesise(expanded, state["tail"])
         seen = seen[:, :, 1 - _FRAMES :]
         after = {"past": past, "tail": tail, "heard": heard, "seen": seen, "memory": memory}
+        if self.takes_strength:
+            after["strength"] = state["strength"]
         return enhanced.flatten(1), after
 
-    def _network(self, seen: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def _network(
+        self, seen: Tensor, memory: Tensor, strength: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """(B, 3, N + 2, F) -> (B, 4 frames + 2, N, F) in float32, and what recurrences remember.
 
         In between channels come last; within the blocks time comes first, as recurrences want it.
@@ -116,7 +146,10 @@ class Generator(contract.StreamingGenerator):
         padded = F.pad(seen, (_BELOW, above))
         embedded = F.conv2d(padded, kernel, self.embed.bias, stride=(1, _STRIDE))
         embedded = F.silu(embedded.permute(0, 2, 3, 1))  # (B, N, fine, channels)
-        hidden = self.widen(self.down(embedded)).transpose(0, 1).flatten(1, 2)
+        hidden = self.widen(self.down(embedded))
+        if strength is not None:
+            hidden = hidden + self.dial(strength)[:, None, None]
+        hidden = hidden.transpose(0, 1).flatten(1, 2)
         memories = memory.transpose(0, 1).flatten(1, 2).split(1)
         after: list[Tensor] = []
         for index, block in enumerate(self.blocks):
@@ -203,11 +236,13 @@ class BandMap(nn.Module):
 class Block(nn.Module):
     """Recurrence over time in each band, then mixing of a frame's: (N, B bands, width) -> same."""
 
-    def __init__(self, bands: int, width: int, heads: int):
+    def __init__(self, bands: int, width: int, heads: int, both_ways: bool):
         super().__init__()
         self.bands, self.width, self.heads = bands, width, heads
         self.time_norm, self.band_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.recurrence = nn.LSTM(width, width)
+        self.backwards = nn.LSTM(width, width) if both_ways else None
+        self.merge = nn.Linear(2 * width, width) if both_ways else None
         self.value_and_gate = nn.Linear(width, 2 * width)
         self.mixing = nn.Parameter(torch.eye(bands) + torch.randn(heads, bands, bands) / bands)
         self.project = nn.Linear(width, width)
@@ -216,7 +251,12 @@ class Block(nn.Module):
         self, hidden: Tensor, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """memory, and what comes back beside: (1, B bands, width) twice, of the recurrence."""
-        update, memory = self._over_time(self.time_norm(hidden), memory)
+        normed = self.time_norm(hidden)
+        update, memory = self._over_time(self.recurrence, normed, memory)
+        if self.backwards is not None and self.merge is not None:
+            silence = tuple(torch.zeros_like(kept) for kept in memory)
+            behind, _ = self._over_time(self.backwards, normed.flip(0), silence)
+            update = self.merge(torch.cat([update, behind.flip(0)], dim=-1))
         hidden = hidden + update
         value, gate = self.value_and_gate(self.band_norm(hidden)).chunk(2, dim=-1)
         value = value.reshape(hidden.shape[0], -1, self.bands, self.heads, self.width // self.heads)
@@ -224,12 +264,12 @@ class Block(nn.Module):
         return hidden + self.project(mixed.reshape(hidden.shape) * F.silu(gate)), memory
 
     def _over_time(
-        self, frames: Tensor, memory: tuple[Tensor, ...]
+        self, recurrence: nn.LSTM, frames: Tensor, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(N, B bands, width) -> same; memory: (1, B bands, width) twice."""
         kind = frames.device.type
         if kind != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-            return self.recurrence(frames, memory)
+            return recurrence(frames, memory)
         # oneDNN has LSTMs in bf16 for AVX-512 alone: elsewhere they stay in float32
         with torch.autocast(kind, enabled=False):
-            return self.recurrence(frames.to(memory[0].dtype), memory)
+            return recurrence(frames.to(memory[0].dtype), memory)

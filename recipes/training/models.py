@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gan_denoise import generators
 from gan_denoise.contract import Generator
+from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses
 from training.adversary import Adversary
 from training.critic import Critic
@@ -35,6 +36,11 @@ class Models:
         _, self.dtype = PRECISIONS[experiment.precision]
         generator = generators.build(experiment.generator, sample_rate=sample_rate).to(self.dtype)
         self.losses = Losses(experiment.losses)
+        if self.losses.take_strength and not generator.takes_strength:
+            raise InputError(
+                "losses: harm: has weights by strength, which this generator is not told: give one"
+                " weight, or set generator.strength=true"
+            )
         optimizer = build_optimizer(generator, experiment.optimizer)
         self.teacher = None
         if experiment.distil:
@@ -74,9 +80,11 @@ class Models:
         opponents = {"adversary": self.adversary, "critic": self.critic}
         return states | {name: own for name, own in opponents.items() if own}
 
-    def terms(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+    def terms(
+        self, enhanced: Tensor, clean: Tensor, noisy: Tensor, strength: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Of the generator's loss, without its opponents': {name: unweighted value}."""
-        terms = self.losses(enhanced, clean, noisy)
+        terms = self.losses(enhanced, clean, noisy, strength)
         return terms | (self.teacher.terms(enhanced, noisy) if self.teacher else {})
 
     def weights(self, phase: str) -> dict[str, float]:

@@ -37,7 +37,8 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.opt
         return torch.optim.AdamW(module.parameters(), **common)
     groups: dict[float | None, list[nn.Parameter]] = {None: [], settings.muon: []}
     for name, parameter in module.named_parameters():
-        hidden = parameter.ndim == 2 and name.split(".")[0] not in _OUTER
+        outer = set(name.removeprefix("network.").split(".")[:1]) & set(_OUTER)
+        hidden = parameter.ndim == 2 and not outer
         groups[settings.muon if hidden else None].append(parameter)
     if not groups[settings.muon]:
         raise InputError(

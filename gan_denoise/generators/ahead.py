@@ -1,0 +1,79 @@
+"""`bands` for files: its recurrences go through time both ways.
+
+What lies ahead tells speech from noise as well as what was. A long signal is worked on in windows
+that overlap, each by itself, so that memory is bounded, and a file that is read piece by piece
+gives what the whole gives.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gan_denoise import contract
+from gan_denoise.generators import bands as one_way
+
+
+class Generator(contract.Generator):
+    """(B, 1, T) noisy -> (B, 1, T) enhanced.
+
+    window_s: of what is worked on at once; an output sample depends on nothing farther away.
+    overlap_s: of two windows; in the middle half of it one gives way to the other. The others: as
+    in `bands`.
+    """
+
+    fade: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        channels: int = 32,
+        bands: int = 24,
+        width: int = 64,
+        blocks: int = 2,
+        heads: int = 4,
+        window_ms: float = 32.0,
+        hop_ms: float = 16.0,
+        level_ms: float = 1024.0,
+        loud: bool = False,
+        high_pass_hz: float = 0.0,
+        strength: bool = False,
+        window_s: float = 8.0,
+        overlap_s: float = 1.0,
+    ):
+        super().__init__()
+        self.network = one_way.Generator(
+            sample_rate,
+            channels=channels,
+            bands=bands,
+            width=width,
+            blocks=blocks,
+            heads=heads,
+            window_ms=window_ms,
+            hop_ms=hop_ms,
+            level_ms=level_ms,
+            loud=loud,
+            high_pass_hz=high_pass_hz,
+            strength=strength,
+            both_ways=True,
+        )
+        self.takes_strength = strength
+        self.window, overlap = (round(seconds * sample_rate) for seconds in (window_s, overlap_s))
+        if not 4 <= overlap <= self.window // 2:
+            raise ValueError(f"overlap_s {overlap_s} is not within half of window_s {window_s}")
+        self.hop_length, self.receptive_field = self.window - overlap, self.window
+        place = torch.linspace(0.0, 1.0, overlap, dtype=torch.float64)
+        self.register_buffer("fade", (2.0 * place - 0.5).clamp(0.0, 1.0).float(), persistent=False)
+
+    def forward(self, noisy: Tensor, strength: Tensor | None = None) -> Tensor:
+        length, overlap = noisy.shape[-1], len(self.fade)
+        pieces, tail = [], None
+        for start in range(0, max(1, length - overlap), self.hop_length):
+            enhanced = self.network(noisy[..., start : start + self.window], strength)
+            if tail is not None:
+                head = torch.lerp(tail, enhanced[..., :overlap], self.fade)
+                enhanced = torch.cat([head, enhanced[..., overlap:]], dim=-1)
+            last = start + self.window >= length
+            pieces.append(enhanced if last else enhanced[..., : self.hop_length])
+            tail = enhanced[..., self.hop_length :]
+        return torch.cat(pieces, dim=-1)

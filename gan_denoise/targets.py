@@ -1,0 +1,67 @@
+"""What a denoiser is asked for: clean speech without the rumble and the hiss of its own recording.
+
+A clean recording is not silent between words, and below the voice it has rumble. A model that has
+to keep both learns to keep the like of them elsewhere. So the target of a training segment
+(gan_denoise/scenes.py) is the recording through `high_pass`, with its background lowered by
+`lower_background`; `gan-denoise score --high-pass` filters the clean side of a comparison alike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.ndimage
+import scipy.signal
+
+from gan_denoise.noise import istft, stft
+
+HIGH_PASS_HZ = 60.0  # the lowest voices speak at some 75 Hz
+_ORDER = 4  # of a Butterworth filter, which goes both ways: -6 dB at its edge, -28 dB at 2/3 of it
+_WINDOW_S, _HOP_S = 0.032, 0.008
+_FLOOR = 0.1  # quantile of a bin's power over time that is taken for its background
+_SPEECH_DB = 7.0, 15.0  # above the background: lowered wholly below the first, kept above the other
+_HANG_FRAMES, _HANG_BINS = 13, 5  # kept around what is kept: word ends, breaths
+
+
+def high_pass(wave: np.ndarray, sample_rate: int, hz: float = HIGH_PASS_HZ) -> np.ndarray:
+    """(T,) samples at `sample_rate` Hz -> the same without what is below `hz`, no phase moved.
+
+    A Butterworth filter of order 4 forwards and backwards: -6 dB at `hz`, -0.1 dB at 100 Hz and
+    -48 dB at 30 Hz where hz is 60. The type of the samples stays.
+    """
+    sections = scipy.signal.butter(_ORDER, hz, "highpass", fs=sample_rate, output="sos")
+    padding = min(len(wave) - 1, round(4 * sample_rate / hz))  # reflected: DC has no step there
+    filtered = scipy.signal.sosfiltfilt(sections, wave.astype(np.float64), padlen=padding)
+    return filtered.astype(wave.dtype)
+
+
+def lower_background(wave: np.ndarray, sample_rate: int, by_db: float) -> np.ndarray:
+    """(T,) clean speech -> the same with its steady background `by_db` dB quieter where it is all
+    that there is.
+
+    Bin by bin of a spectrogram: the tenth quietest frame of a frequency tells its background. What
+    is 15 dB above it is kept, and so is what lies within 50 ms and 60 Hz of that. So the ends of
+    words and breaths stay, and a recording that is silent between words stays as it is.
+    """
+    length, hop = round(_WINDOW_S * sample_rate), round(_HOP_S * sample_rate)
+    if len(wave) < 4 * length:  # too short to tell speech from background
+        return wave
+    window = np.sqrt(scipy.signal.get_window("hann", length))
+    spectrum = stft(wave.astype(np.float64), window, hop)
+    power = scipy.ndimage.uniform_filter(np.abs(spectrum) ** 2, size=3).clip(1e-12)
+    background = np.quantile(power, _FLOOR, axis=0, keepdims=True)
+    low, high = _SPEECH_DB
+    speech = np.clip((10.0 * np.log10(power / background) - low) / (high - low), 0.0, 1.0)
+    speech = scipy.ndimage.maximum_filter(speech, size=(_HANG_FRAMES, _HANG_BINS))
+    speech = scipy.ndimage.uniform_filter1d(speech, 5, axis=0)
+    gain = 10.0 ** (by_db * (speech - 1.0) / 20.0)
+    return istft(spectrum * gain, window, hop, len(wave)).astype(wave.dtype)
+
+
+def pause_depth_db(wave: np.ndarray, sample_rate: int) -> float:
+    """How far the quietest tenth of the 20 ms frames of (T,) samples lie below the loudest, dB."""
+    length = round(0.02 * sample_rate)
+    frames = wave[: len(wave) // length * length].reshape(-1, length)
+    if len(frames) < 10:
+        return 0.0
+    quiet, loud = np.quantile(np.mean(frames.astype(np.float64) ** 2, axis=1), (0.1, 0.9))
+    return float(10.0 * np.log10((loud + 1e-12) / (quiet + 1e-12)))
