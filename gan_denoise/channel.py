@@ -19,7 +19,7 @@ CODECS: dict[str, dict[str, Any]] = {
     "opus": {"format": "OGG", "subtype": "OPUS"},
     "vorbis": {"format": "OGG", "subtype": "VORBIS"},
 }
-_QUALITY = 0.3, 1.0
+_QUALITY, _WORST = (0.3, 1.0), 0.999  # libsndfile refuses 1 for MP3
 _FULL_SCALE = 0.5  # what is handed to an encoder peaks here
 
 
@@ -47,7 +47,7 @@ class Codec:
         """(T,) float32 -> same. worse: 0 to 1, of the quality that is drawn from."""
         scale = _FULL_SCALE / max(float(np.abs(wave).max()), 1e-9)
         low, high = _QUALITY
-        quality = low + (high - low) * worse
+        quality = min(low + (high - low) * worse, _WORST)
         file = io.BytesIO()
         sf.write(file, wave * scale, self._sample_rate, compression_level=quality, **self._options)
         file.seek(0)

@@ -85,9 +85,18 @@ def main() -> int:
     for name in ("input", "output"):
         stream.add_argument(name, choices=("-",), help="standard input and output")
     stream.set_defaults(run=run_stream)
-    for command in (enhance, stream):
+    for command, own in ((enhance, "files"), (stream, "live")):
         command.add_argument(
-            "--model", type=Path, metavar="DIR", help="as exp/l1/model (the one in the package)"
+            "--model",
+            type=Path,
+            metavar="DIR",
+            help=f"as exp/l1/model, or files or live, which are in the package ({own})",
+        )
+        command.add_argument(
+            "--strength",
+            type=_strength,
+            metavar="S",
+            help="gentle: speech is spared; balanced (default); strong: no noise is; or 0 to 1",
         )
         command.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
 
@@ -101,7 +110,7 @@ def main() -> int:
         "model",
         type=Path,
         metavar="MODEL",
-        help="model directory; `boxed` is the one in the package",
+        help="model directory; live is in the package",
     )
     export.add_argument(
         "output",
@@ -118,7 +127,7 @@ def main() -> int:
         "--data", type=Path, metavar="DIR", help="train and dev (data beside the model's exp)"
     )
     explain.add_argument(
-        "model", type=Path, metavar="MODEL", help="model directory; `boxed`: the package's"
+        "model", type=Path, metavar="MODEL", help="model directory, or files or live"
     )
     explain.set_defaults(run=run_explain)
 
@@ -147,6 +156,14 @@ def main() -> int:
         metavar="NAMES",
         help=f"with commas, of {', '.join(ALL)} (all but DNSMOS)",
     )
+    score.add_argument(
+        "--high-pass",
+        action="store_true",
+        help=(
+            "compare with CLEAN without what lies below 60 Hz, which the package's models take for"
+            " noise"
+        ),
+    )
     score.add_argument("--csv", type=Path, metavar="FILE", help="write one row per utterance")
     score.add_argument("--jobs", **jobs)
     score.add_argument("--overwrite", action="store_true", help="replace the CSV file if it exists")
@@ -174,8 +191,8 @@ def run_enhance(arguments: argparse.Namespace) -> int:
     if arguments.jobs > 1:
         workers.preload("gan_denoise.enhance")
     one_thread = arguments.jobs > 1  # several jobs share the cores among themselves
-    # A wrong model is one message, not one per file
-    _denoiser(arguments.model, arguments.device, one_thread=False)
+    # A wrong model or strength is one message, not one per file
+    _denoiser(arguments.model, arguments.device, one_thread=False).as_strength(arguments.strength)
     work = partial(
         _enhance,
         model=arguments.model,
@@ -183,12 +200,20 @@ def run_enhance(arguments: argparse.Namespace) -> int:
         one_thread=one_thread,
         mix=arguments.mix,
         high_band=arguments.high_band,
+        strength=arguments.strength,
     )
     return _each_file(arguments, "enhance", work, mirror=True)
 
 
 def _enhance(
-    task: Task, *, model: Path | None, device: str, one_thread: bool, mix: float, high_band: str
+    task: Task,
+    *,
+    model: Path | None,
+    device: str,
+    one_thread: bool,
+    mix: float,
+    high_band: str,
+    strength: float | str | None,
 ) -> list[str]:
     from gan_denoise.enhance import enhance_file
 
@@ -202,6 +227,7 @@ def _enhance(
         task.target,
         mix=mix,
         high_band=high_band,
+        strength=strength,
         watch=watch if task.alone else None,
     )
 
@@ -229,15 +255,15 @@ def run_stream(arguments: argparse.Namespace) -> int:
     # A hop is too little to share
     denoiser = _denoiser(arguments.model, arguments.device, one_thread=True)
     rate = arguments.sample_rate or denoiser.sample_rate
-    return live(denoiser, rate, sys.stdin.fileno(), sys.stdout.fileno(), say)
+    pipes = sys.stdin.fileno(), sys.stdout.fileno()
+    return live(denoiser, rate, *pipes, say, strength=arguments.strength)
 
 
 def run_export(arguments: argparse.Namespace) -> int:
     from gan_denoise.export import export
 
-    for line in export(
-        _model_folder(arguments.model), arguments.output, overwrite=arguments.overwrite
-    ):
+    folder = _model_folder(arguments.model)
+    for line in export(folder, arguments.output, overwrite=arguments.overwrite):
         say(line)
     return 0
 
@@ -379,7 +405,10 @@ def _files(source: Path) -> dict[str, Path]:
 
 
 def _model_folder(model: Path) -> Path:
-    return Path(__file__).with_name("boxed") if str(model) == "boxed" else model
+    """`boxed` was the package's model before there were two."""
+    from gan_denoise.enhance import model_folder
+
+    return model_folder("live" if str(model) == "boxed" else model)
 
 
 def run_explain(arguments: argparse.Namespace) -> int:
@@ -421,7 +450,13 @@ def run_score(arguments: argparse.Namespace) -> int:
     from gan_denoise import scoring  # which has worker processes load the metrics
 
     pairs = [
-        scoring.Pair(utt_id, clean.get(utt_id), enhanced.get(utt_id), noisy.get(utt_id))
+        scoring.Pair(
+            utt_id,
+            clean.get(utt_id),
+            enhanced.get(utt_id),
+            noisy.get(utt_id),
+            high_pass=arguments.high_pass,
+        )
         for utt_id in sorted(clean.keys() | enhanced.keys())
     ]
     if scoring.swapped(pairs):
@@ -477,6 +512,17 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
     return int(text)
+
+
+def _strength(text: str) -> float | str:
+    if text in ("gentle", "balanced", "strong"):
+        return text
+    try:
+        return _share(text)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"expected gentle, balanced, strong, or 0 to 1, found {text!r}"
+        ) from error
 
 
 def _share(text: str) -> float:

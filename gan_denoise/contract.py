@@ -22,13 +22,16 @@ class Generator(nn.Module):
 
     receptive_field: how far each side of an output sample its inputs reach, in samples; infinite
     for a recurrence. hop_length: the grid, in samples, on which a signal may be cut for processing
-    in chunks; 1 where there is none.
+    in chunks; 1 where there is none. takes_strength (not, where it is missing): whether `forward`
+    takes a second argument, strength (B,), from 0, which spares the speech, to 1, which spares no
+    noise; BALANCED without it.
     """
 
     receptive_field: int | float
     hop_length: int
+    takes_strength: bool
 
-    def forward(self, noisy: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, strength: Tensor | None = None) -> Tensor:
         raise NotImplementedError
 
 
@@ -81,6 +84,11 @@ class Steps(Protocol):
 def streams(generator: nn.Module) -> TypeGuard[StreamingGenerator]:
     """Whether a generator works hop by hop."""
     return hasattr(generator, "latency")
+
+
+def takes_strength(generator: nn.Module) -> bool:
+    """Whether a generator is told how much to do."""
+    return getattr(generator, "takes_strength", False)
 
 
 class Discriminator(nn.Module):

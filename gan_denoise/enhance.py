@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from numbers import Real
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,13 +17,14 @@ import torch
 from gan_denoise import audio
 from gan_denoise.arrays import as_columns, as_rate, check_channels
 from gan_denoise.checkpoint import load_model
-from gan_denoise.contract import Generator, Steps, streams
+from gan_denoise.contract import BALANCED, Generator, Steps, streams, takes_strength
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.graph import Beside
 from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed
 
-# The model that comes with the package; its CARD.md says what it can do
-BOXED = Path(__file__).parent / "boxed"
+# The models that come with the package; boxed/CARD.md says what they can do
+BOXED = {name: Path(__file__).parent / "boxed" / name for name in ("files", "live")}
+STRENGTHS = {"gentle": 0.0, "balanced": BALANCED, "strong": 1.0}
 HighBand = Literal["drop", "keep"]
 HIGH_BAND: tuple[HighBand, ...] = get_args(HighBand)
 _BLOCK_SAMPLES = 2**17  # of all channels, read from a file at once
@@ -35,7 +37,8 @@ class Denoiser:
     """A generator with the sample rate it was trained at. `denoiser(wave, sample_rate)` returns the
     enhanced wave.
 
-    beside: a graph of the generator for live use, on the CPU.
+    beside: a graph of the generator for live use, on the CPU. live: another model, which is the
+    one that streams.
     """
 
     def __init__(
@@ -45,28 +48,32 @@ class Denoiser:
         *,
         device: str | torch.device = "cpu",
         beside: Beside | None = None,
+        live: Denoiser | None = None,
     ):
         self.generator = generator.to(device=device, dtype=torch.float32).eval()
         self.sample_rate, self._beside = sample_rate, beside
-        self._live: Steps | None = None
+        self._other, self._live = live, None
 
     @classmethod
     def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:
-        """Load a model directory, or the model in the package. Raises InputError when it is none,
-        or when there is no such device.
+        """Load a model directory, or a model of the package by its name: "files" or "live", None
+        for both, each where it is at home. Raises InputError when it is none, or when there is no
+        such device.
         """
         if model_dir is not None and not str(model_dir):
             raise InputError(
-                'model "": an empty name: name a model directory, or none for the model in the'
+                'model "": an empty name: name a model directory, or none for the models in the'
                 " package"
             )
-        folder = BOXED if model_dir is None else Path(model_dir)
+        live = cls.load("live", device=device) if model_dir is None else None
+        folder = model_folder("files" if model_dir is None else model_dir)
         generator, config = load_model(folder)
         generator.requires_grad_(False)  # else torch chooses slower products of small matrices
         try:
             on_cpu = torch.device(device).type == "cpu"
             beside = Beside(folder, config) if on_cpu else None
-            denoiser = cls(generator, config["sample_rate"], device=device, beside=beside)
+            rate = config["sample_rate"]
+            denoiser = cls(generator, rate, device=device, beside=beside, live=live)
             if not on_cpu:  # some only show when they work
                 denoiser(np.zeros(64), denoiser.sample_rate)
         except (RuntimeError, AssertionError) as error:
@@ -76,22 +83,27 @@ class Denoiser:
         return denoiser
 
     def __call__(
-        self, wave, sample_rate: int, *, mix: float = 1.0, high_band: str = "drop"
+        self,
+        wave,
+        sample_rate: int,
+        *,
+        mix: float = 1.0,
+        high_band: str = "drop",
+        strength: float | str | None = None,
     ) -> np.ndarray:
         """(T,) or (T, channels) samples at `sample_rate` Hz -> float32 of the same shape, aligned
         and as loud, full scale 1.0.
 
         wave: an array or tensor of floats, or of integers, which are divided by their full scale.
-        Channels are enhanced one by one. mix, high_band: see `blocks`. Raises InputError for
-        shapes, types, rates and values that are none of these, for an empty or non-finite wave, and
-        for a model that makes one.
+        Channels are enhanced one by one. mix, high_band, strength: see `blocks`. Raises InputError
+        for shapes, types, rates and values that are none of these, for an empty or non-finite wave,
+        and for a model that makes one.
         """
         columns = as_columns(wave)
         size = _block_frames(columns.shape[1])
         pieces = (columns[start : start + size] for start in range(0, len(columns), size))
-        enhanced = list(
-            self.blocks(pieces, sample_rate, columns.shape[1], mix=mix, high_band=high_band)
-        )
+        options: Any = {"mix": mix, "high_band": high_band, "strength": strength}
+        enhanced = list(self.blocks(pieces, sample_rate, columns.shape[1], **options))
         return np.concatenate(enhanced).reshape(np.shape(wave))
 
     def blocks(
@@ -102,13 +114,16 @@ class Denoiser:
         *,
         mix: float = 1.0,
         high_band: str = "drop",
+        strength: float | str | None = None,
     ) -> Iterator[np.ndarray]:
         """Pieces of a signal, (n, channels) float32 each -> pieces of the enhanced signal, as many
         samples in all.
 
         mix: 1 enhanced only, 0 input only. high_band: what becomes of the input above half the
-        model's sample rate, which the model does not hear: "drop", or "keep" as it is. Raises
-        InputError for other values of these, and for a model whose output is not finite.
+        model's sample rate, which the model does not hear: "drop", or "keep" as it is. strength:
+        from 0 or "gentle", which spares the speech, over "balanced", which is meant by None, to 1
+        or "strong", which spares no noise. Raises InputError for other values of these, for a
+        strength where the model takes none, and for a model whose output is not finite.
         """
         sample_rate = as_rate(sample_rate)
         if not (isinstance(mix, (int, float)) and 0.0 <= mix <= 1.0):
@@ -119,10 +134,11 @@ class Denoiser:
             raise InputError(
                 f"high_band: unknown value {high_band!r}{nearest(str(high_band), HIGH_BAND)}"
             )
+        told = self.as_strength(strength)
         network: Stage = (
-            Stream(self.generator, channels, self.sample_rate)
+            Stream(self.generator, channels, self.sample_rate, told)
             if streams(self.generator)
-            else Windowed(self.generator, channels, self.sample_rate)
+            else Windowed(self.generator, channels, self.sample_rate, told)
         )
         wire, down, up = (
             partial(Resampler, *rates, channels)
@@ -152,9 +168,36 @@ class Denoiser:
             yield total.astype(np.float32, copy=False)
 
     @property
+    def takes_strength(self) -> bool:
+        """Whether the model is told how much to do."""
+        return takes_strength(self.generator)
+
+    @property
+    def at_home_live(self) -> Denoiser:
+        """The model that streams: this one, or the other of the package."""
+        return self._other or self
+
+    def as_strength(self, strength: float | str | None) -> float | None:
+        """The number that a strength is; None where the model is told none. Raises InputError."""
+        if strength is None:
+            return BALANCED if self.takes_strength else None
+        if not self.takes_strength:
+            raise InputError(
+                "strength: this model takes none: leave it out, or keep some of the input with mix"
+            )
+        if isinstance(strength, str) and strength in STRENGTHS:
+            return STRENGTHS[strength]
+        number = isinstance(strength, Real) and not isinstance(strength, bool)
+        if not (number and 0.0 <= float(strength) <= 1.0):
+            raise InputError(
+                f"strength: expected {', '.join(STRENGTHS)}, or 0 to 1, found {strength!r}"
+            )
+        return float(strength)
+
+    @property
     def streams(self) -> bool:
         """Whether the generator is causal, with a stated latency: then `stream` works."""
-        return streams(self.generator)
+        return self._other is not None or streams(self.generator)
 
     @property
     def live_generator(self) -> Steps:
@@ -162,6 +205,8 @@ class Denoiser:
         Raises InputError for one that does not, and for a graph of another model, OSError for one
         that cannot be read.
         """
+        if self._other is not None:
+            return self._other.live_generator
         if not streams(self.generator):
             raise InputError(
                 "this model looks into the future and cannot stream: train the experiment"
@@ -172,14 +217,21 @@ class Denoiser:
             self._live = graph or self.generator
         return self._live
 
-    def stream(self, sample_rate: int | None = None, channels: int = 1) -> Live:
-        """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest.
-        See gan_denoise/streaming.py.
+    def stream(
+        self,
+        sample_rate: int | None = None,
+        channels: int = 1,
+        *,
+        strength: float | str | None = None,
+    ) -> Live:
+        """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest;
+        `strength` may be set meanwhile. See gan_denoise/streaming.py.
 
-        sample_rate: Hz of what comes in and goes out (the model's). Raises InputError for a model
-        that does not stream.
+        sample_rate: Hz of what comes in and goes out (the model's). strength: as of `blocks`.
+        Raises InputError for a model that does not stream, and for other strengths.
         """
-        generator = self.live_generator
+        generator, own = self.live_generator, self.at_home_live
+        told = own.as_strength(strength)
         check_channels(channels)
         outside, inside = (
             self.sample_rate if sample_rate is None else as_rate(sample_rate),
@@ -189,7 +241,15 @@ class Denoiser:
             Resampler(*rates, channels, quality="HQ")
             for rates in ((outside, inside), (inside, outside))
         )
-        return Live(Chain(down, Stream(generator, channels, inside), up), channels)
+        stream = Stream(generator, channels, inside, told)
+        return Live(Chain(down, stream, up), channels, stream, own.as_strength)
+
+
+def model_folder(model: str | Path) -> Path:
+    """The folder of a model of the package, by its name, or a model directory; one that has such a
+    name is ./files or ./live.
+    """
+    return BOXED.get(str(model), Path(model))
 
 
 def _block_frames(channels: int) -> int:
@@ -227,23 +287,23 @@ def enhance_file(
     *,
     mix: float = 1.0,
     high_band: str = "drop",
+    strength: float | str | None = None,
     watch: Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]] | None = None,
 ) -> list[str]:
     """Enhance one file into another of the same rate, length and channels, and of the same subtype
     where its container has it.
 
-    mix, high_band: see `Denoiser.blocks`. watch: is given the blocks that are read and their
-    number, and passes them on. Returns what is to be known of the result, one line each: another
-    subtype, samples that were clipped at full scale. Raises InputError for bad input, OSError where
-    the target cannot be written.
+    mix, high_band, strength: see `Denoiser.blocks`. watch: is given the blocks that are read and
+    their number, and passes them on. Returns what is to be known of the result, one line each:
+    another subtype, samples that were clipped at full scale. Raises InputError for bad input,
+    OSError where the target cannot be written.
     """
     with audio.Reader(source) as reader, audio.Writer(target, like=reader) as writer:
         size = _block_frames(reader.channels)
         wave = reader.blocks(size)
         if watch:
             wave = watch(wave, -(-reader.frames // size))
-        for samples in denoiser.blocks(
-            wave, reader.sample_rate, reader.channels, mix=mix, high_band=high_band
-        ):
+        options: Any = {"mix": mix, "high_band": high_band, "strength": strength}
+        for samples in denoiser.blocks(wave, reader.sample_rate, reader.channels, **options):
             writer.write(samples)
     return writer.notes

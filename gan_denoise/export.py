@@ -21,17 +21,18 @@ from torch.nn.utils import parametrize
 
 import gan_denoise
 from gan_denoise.checkpoint import load_model
-from gan_denoise.contract import Generator, StreamingGenerator, streams
+from gan_denoise.contract import Generator, StreamingGenerator, streams, takes_strength
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.graph import identity, session
 from gan_denoise.stft import STFT, StreamingSTFT
 
+_STRENGTH = "strength"  # an input of both graphs; that of whole signals has a default
 TOLERANCE = 1e-4  # between onnxruntime and torch, for signals within full scale
 
 
 class Whole(nn.Module):
-    """noisy (batch, samples) -> enhanced (batch, samples)."""
+    """noisy (batch, samples) -> enhanced (batch, samples), at a strength (batch, 1)."""
 
     generator: Generator
 
@@ -39,8 +40,9 @@ class Whole(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, noisy: Tensor) -> Tensor:
-        return self.generator(noisy[:, None])[:, 0]
+    def forward(self, noisy: Tensor, strength: Tensor | None = None) -> Tensor:
+        told = () if strength is None else (strength[:, 0],)
+        return self.generator(noisy[:, None], *told)[:, 0]
 
 
 class Step(nn.Module):
@@ -212,10 +214,11 @@ def _whole(step: bytes, generator: StreamingGenerator, config: dict) -> bytes:
         node("Pad", ["noisy", "pads"], ["step_noisy"]),
     ]
     for number, (name, first) in enumerate(generator.initial_state().items()):
-        constants |= {f"first{number}": first.numpy(), f"sizes{number}": first.shape[1:]}
+        start = _STRENGTH if name == _STRENGTH else f"first{number}"
+        constants |= {start: first.numpy(), f"sizes{number}": first.shape[1:]}
         sizes, shape = ["batch", f"sizes{number}"], f"shape{number}"
         before.append(node("Concat", sizes, [shape], axis=0))
-        before.append(node("Expand", [f"first{number}", shape], [f"step_{name}"]))
+        before.append(node("Expand", [start, shape], [f"step_{name}"]))
     after = node("Slice", ["step_enhanced", "delay", "late", "time"], ["enhanced"])
     for name, value in constants.items():
         array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype=np.int64)
@@ -224,7 +227,11 @@ def _whole(step: bytes, generator: StreamingGenerator, config: dict) -> bytes:
         helper.make_tensor_value_info(name, 1, ["batch", "samples"])  # 1: float32
         for name in ("noisy", "enhanced")
     ]
-    parts = {"node": [*before, *graph.node, after], "input": ends[:1], "output": ends[1:]}
+    told = [helper.make_tensor_value_info(_STRENGTH, 1, ["strengths", 1])] * (
+        _STRENGTH in constants
+    )
+    inputs = [ends[0], *told]
+    parts = {"node": [*before, *graph.node, after], "input": inputs, "output": ends[1:]}
     for field, values in parts.items():
         graph.ClearField(field)
         getattr(graph, field).extend(values)
@@ -272,19 +279,27 @@ def _check(graph: bytes, reference: Whole | Step) -> float:
     if isinstance(reference, Step):
         lengths = [hop, 2 * hop, 40 * hop]
     for batch in (1, 2):
+        told = (
+            torch.linspace(0.2, 1.0, batch)[:, None]
+            if takes_strength(reference.generator)
+            else None
+        )
         state = reference.generator.initial_state(batch) if isinstance(reference, Step) else {}
+        if told is not None and state:
+            state[_STRENGTH] = told
         own_state = {name: tensor.numpy() for name, tensor in state.items()}
+        given = {_STRENGTH: told.numpy()} if told is not None else {}
         for length in lengths:
             noisy = 0.3 * torch.rand(batch, max(1, length), generator=draw) - 0.15
             noisy[:, length // 4 : length // 2] = 0.0  # digital silence too
-            theirs, *after = run(None, {"noisy": noisy.numpy(), **own_state})
+            theirs, *after = run(None, {"noisy": noisy.numpy(), **given, **own_state})
             own_state = dict(zip(own_state, after, strict=True))
             with torch.inference_mode():
                 if isinstance(reference, Step):
                     ours, *moved = reference(noisy, *state.values())
                     state = dict(zip(state, moved, strict=True))
                 else:
-                    ours = reference(noisy)
+                    ours = reference(noisy, told)
             # NaN stays NaN
             differs = float(np.maximum(differs, np.abs(theirs - ours.numpy()).max()))
     if not differs <= TOLERANCE:

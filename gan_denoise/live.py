@@ -14,15 +14,22 @@ FULL_SCALE = 32768.0
 
 
 def live(
-    denoiser: Denoiser, sample_rate: int, source: int, target: int, tell: Callable[[str], None]
+    denoiser: Denoiser,
+    sample_rate: int,
+    source: int,
+    target: int,
+    tell: Callable[[str], None],
+    strength: float | str | None = None,
 ) -> int:
     """Enhance what comes from the file descriptor `source` into `target`, hop by hop, until it
     ends; then tell how fast it was.
 
-    sample_rate: Hz, of both. tell: is given lines of text. Returns the exit status: 0, or 141 where
+    sample_rate: Hz, of both. tell: is given lines of text. strength: as of Denoiser.blocks.
+    Returns the exit status: 0, or 141 where
     the reader of `target` went away. Raises InputError for a model that does not stream.
     """
-    stream, meter, odd = denoiser.stream(sample_rate), Meter(denoiser, sample_rate), b""
+    stream = denoiser.stream(sample_rate, strength=strength)
+    meter, odd = Meter(denoiser, sample_rate), b""
     # What runs for the first time takes longer
     stream.push(np.zeros((4 * meter.hop, 1), dtype=np.float32))
     stream.flush()
@@ -66,12 +73,10 @@ class Meter:
     """
 
     def __init__(self, denoiser: Denoiser, sample_rate: int):
-        self._model_latency, self._model_rate = (
-            denoiser.live_generator.latency,
-            denoiser.sample_rate,
-        )
+        generator = denoiser.live_generator
+        self._model_latency, self._model_rate = generator.latency, denoiser.sample_rate
         self._rate = sample_rate
-        self.hop = max(1, denoiser.generator.hop_length * sample_rate // denoiser.sample_rate)
+        self.hop = max(1, generator.hop_length * sample_rate // denoiser.sample_rate)
         self._received = self._emitted = self._behind = self._clipped = 0
         self._spent_s = self._worst_s = 0.0
 

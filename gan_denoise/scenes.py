@@ -2,11 +2,11 @@
 
 An excerpt of clean speech may be played faster or slower and through another filter (these change
 the target too); then comes noise, several sources at once, each through a filter of its own, at an
-SNR drawn from a range; or the data's fixed procedure; both; nothing; or the noise alone. A visit may
-take place in a room, of which the target keeps the early reflections, and what is heard may have
-been through a channel (gan_denoise/channel.py). What the target keeps of a clean recording is told
-in gan_denoise/targets.py. `Segments` asks for one scene a visit; an experiment's `scenes:` describes
-them.
+SNR drawn from a range; or the data's fixed procedure; both; nothing; or the noise alone. A visit
+may take place in a room, of which the target keeps the early reflections, and what is heard may
+have been through a channel (gan_denoise/channel.py). What the target keeps of a clean recording is
+told in gan_denoise/targets.py. `Segments` asks for one scene a visit; an experiment's `scenes:`
+describes them.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ class Scenes:
     These may be left out. rooms: {share: of the visits, count: of rooms, and what
     gan_denoise/rooms.py is told: rt60_s, distance_m, early_ms, folder: of measured responses, which
     come as often as the others}. target: {high_pass_hz:, background_db:, quiet_first: visits of the
-    quieter half of the recordings} (gan_denoise/targets.py). rumble: {share: of the visits, snr_db:}.
-    Shares of the visits: changes (the noise starts, stops and jumps), mutes, offset (DC), codec.
-    Raises InputError.
+    quieter half of the recordings} (gan_denoise/targets.py). rumble: {share: of the visits,
+    snr_db:}. Shares of the visits: changes (the noise starts, stops and jumps), mutes, offset (DC),
+    codec. Raises InputError.
     """
 
     def __init__(

@@ -20,6 +20,7 @@ from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.metrics import ALL, METRICS, Signals, Unscorable
 from gan_denoise.provenance import file_digests, made_from
+from gan_denoise.targets import high_pass, pause_depth_db
 
 # utt_id, metric -> its value or None, metric_reason -> why it has none
 Row = dict[str, Any]
@@ -34,13 +35,15 @@ _WITH_PESQ = ("pesq_wb", "pesq_nb", "csig", "cbak", "covl")
 @dataclass(frozen=True)
 class Pair:
     """The files of one utterance; without a clean or an enhanced one every metric is empty, with
-    that reason.
+    that reason. high_pass: whether clean speech is meant without what lies below 60 Hz
+    (gan_denoise/targets.py).
     """
 
     utt_id: str
     clean: Path | None
     enhanced: Path | None
     noisy: Path | None = None
+    high_pass: bool = False
 
 
 def preload() -> None:
@@ -139,6 +142,8 @@ def _read(pair: Pair) -> Signals:
                 " first"
             )
         others.append(wave)
+    if pair.high_pass:
+        clean = high_pass(clean, sample_rate)
     enhanced, noisy = others
     assert enhanced is not None  # since its path is none
     return Signals(clean, enhanced, noisy, sample_rate)
@@ -218,17 +223,7 @@ def swapped(pairs: Sequence[Pair], *, looked_at: int = 8) -> bool:
         except InputError:
             continue
         louder.append(
-            _pause_db(signals.clean, signals.sample_rate)
-            > _pause_db(signals.enhanced, signals.sample_rate) + 6.0
+            pause_depth_db(signals.clean, signals.sample_rate)
+            < pause_depth_db(signals.enhanced, signals.sample_rate) - 6.0
         )
     return bool(louder) and float(np.mean(louder)) > 0.8
-
-
-def _pause_db(wave: np.ndarray, sample_rate: int) -> float:
-    """Level of the quietest tenth of 20 ms frames, relative to the loudest tenth."""
-    length = sample_rate // 50
-    if len(wave) < 10 * length:
-        return 0.0
-    power = np.square(wave[: len(wave) // length * length].reshape(-1, length)).mean(axis=1)
-    quiet, loud = np.quantile(power, [0.1, 0.9])
-    return float(10.0 * np.log10((quiet + 1e-12) / (loud + 1e-12)))

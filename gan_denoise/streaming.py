@@ -8,7 +8,8 @@ channels) float32.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import soxr
@@ -33,10 +34,30 @@ class Stage(Protocol):
 class Live:
     """A stage as a caller outside uses it: its input is checked, and as many samples come out as
     went in.
+
+    network: the stage's own, whose strength may be set. as_strength: what makes a number of one.
     """
 
-    def __init__(self, stage: Stage, channels: int):
+    def __init__(
+        self,
+        stage: Stage,
+        channels: int,
+        network: Stream,
+        as_strength: Callable[[Any], float | None],
+    ):
         self._stage, self._channels, self._received, self._emitted = stage, channels, 0, 0
+        self._network, self._as_strength = network, as_strength
+
+    @property
+    def strength(self) -> float | None:
+        """0 to 1; None where the model takes none. Set, it holds from the next hop on. Raises
+        InputError for what is none.
+        """
+        return self._network.strength
+
+    @strength.setter
+    def strength(self, strength: float | str) -> None:
+        self._network.strength = self._as_strength(strength)
 
     def push(self, samples) -> np.ndarray:
         """(n, channels), n >= 0, of any type of samples -> (m, channels) float32: what is finished
@@ -74,11 +95,14 @@ class Stream:
     from t + latency on.
 
     generator: on its device, in evaluation mode. channels: enhanced one by one, each with a state
-    of its own.
+    of its own. strength: 0 to 1, where the generator takes one; it may be set between two pushes.
     """
 
-    def __init__(self, generator: Steps, channels: int, sample_rate: int):
+    def __init__(
+        self, generator: Steps, channels: int, sample_rate: int, strength: float | None = None
+    ):
         self._generator, self._channels, self._hop = generator, channels, generator.hop_length
+        self.strength = strength
         self._at_once = max(1, round(_STEP_S * sample_rate / self._hop)) * self._hop
         self.reset()
 
@@ -113,6 +137,8 @@ class Stream:
     def _step(self, samples: np.ndarray) -> np.ndarray:
         """Whole hops."""
         with torch.inference_mode():
+            if self.strength is not None:
+                self._state["strength"] = 0.0 * self._state["strength"] + self.strength
             enhanced, self._state = self._generator.step(
                 torch.from_numpy(samples.T.copy()).to(self._device), self._state
             )
@@ -131,12 +157,15 @@ class Stream:
 
 class Windowed:
     """Any other generator: pieces with its receptive field each side as context, so that the result
-    is that of the whole.
+    is that of the whole. strength: as of Stream.
     """
 
-    def __init__(self, generator: Generator, channels: int, sample_rate: int):
+    def __init__(
+        self, generator: Generator, channels: int, sample_rate: int, strength: float | None = None
+    ):
         self._generator, self._channels = generator, channels
         self._device = next(generator.parameters()).device
+        self._told = () if strength is None else (torch.tensor([strength], device=self._device),)
         grid = generator.hop_length  # a piece must start where a frame of the whole starts
         self._context = -(-int(generator.receptive_field) // grid) * grid
         piece = max(round(_CHUNK_S * sample_rate), _CONTEXTS * self._context)
@@ -176,7 +205,8 @@ class Windowed:
         with torch.inference_mode():
             for channel in samples.T:  # one by one: memory
                 wave = torch.from_numpy(channel.copy()).to(self._device)
-                channels.append(self._generator(wave[None, None])[0, 0].cpu().numpy())
+                enhanced = self._generator(wave[None, None], *self._told)
+                channels.append(enhanced[0, 0].cpu().numpy())
         return np.stack(channels, axis=1)[self._before :]
 
 

@@ -251,7 +251,11 @@ def _rumble(draw, length, rate):
         gusts = gusts * np.exp(0.8 * _wander(draw, length, rate, draw.uniform(0.3, 2.0)))
         sound += draw.uniform(0.3, 1.0) * gusts / gusts.std()
     if 2 in chosen:
-        density, decay_s, hz = draw.uniform(0.5, 6.0), draw.uniform(0.02, 0.12), draw.uniform(15, 80)
+        density, decay_s, hz = (
+            draw.uniform(0.5, 6.0),
+            draw.uniform(0.02, 0.12),
+            draw.uniform(15, 80),
+        )
         thumps = _impulses(draw, length, rate, density, decay_s, hz)
         sound += draw.uniform(0.3, 1.0) * thumps / thumps.std()
     if 3 in chosen:

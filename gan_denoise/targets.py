@@ -58,10 +58,10 @@ def lower_background(wave: np.ndarray, sample_rate: int, by_db: float) -> np.nda
 
 
 def pause_depth_db(wave: np.ndarray, sample_rate: int) -> float:
-    """How far the quietest tenth of the 20 ms frames of (T,) samples lie below the loudest, dB."""
-    length = round(0.02 * sample_rate)
-    frames = wave[: len(wave) // length * length].reshape(-1, length)
-    if len(frames) < 10:
+    """How far the quietest tenth of the 20 ms frames of (T,) samples lies below the loudest, dB."""
+    length = sample_rate // 50
+    if len(wave) < 10 * length:
         return 0.0
+    frames = wave[: len(wave) // length * length].reshape(-1, length)
     quiet, loud = np.quantile(np.mean(frames.astype(np.float64) ** 2, axis=1), (0.1, 0.9))
     return float(10.0 * np.log10((loud + 1e-12) / (quiet + 1e-12)))

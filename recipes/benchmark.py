@@ -94,7 +94,7 @@ def main() -> None:
     elif arguments.what == "enhance":
         enhance(arguments.model)
     elif arguments.what == "stream":
-        stream(arguments.model or BOXED)
+        stream(arguments.model or BOXED["live"])
     elif arguments.what == "quality":
         experiment = arguments.experiment or EXPERIMENTS / "l1_mrstft_muon.yaml"
         quality(experiment, arguments.data, arguments.goal)

@@ -53,7 +53,7 @@ def main() -> None:
         "--max-streams", type=int, default=1000, help="the server's limit (1000: it refuses none)"
     )
     parser.add_argument("--max-load", type=int, default=999, help="likewise (999)")
-    parser.add_argument("--model", type=Path, default=BOXED, help="the one in the package")
+    parser.add_argument("--model", type=Path, default=BOXED["live"], help="the one in the package")
     arguments = parser.parse_args()
     print(f"{machine()}; load average {os.getloadavg()[0]:.1f} at the start", flush=True)
     server = ["gan-denoise", "serve", "--port", "0", "--model", f"model={arguments.model}"]

@@ -30,6 +30,7 @@ import torch
 from accelerate import Accelerator
 
 from gan_denoise import checkpoint, origin, terminal
+from gan_denoise.contract import takes_strength
 from gan_denoise.errors import InputError
 from gan_denoise.losses import weighted_sum
 from gan_denoise.owner import owning
@@ -160,7 +161,7 @@ def train(
             for name in ("noisy", "clean")
         )
         strength = None
-        if models.bare_generator.takes_strength:
+        if takes_strength(models.bare_generator):
             strength = batch["strength"].to(accelerator.device, models.dtype)
         # For dropout
         torch.manual_seed(random_number(seed, *schedule.draw(update), accelerator.process_index))

@@ -74,7 +74,7 @@ def whole(generator, wave):
 
 def test_a_stream_equals_the_whole():
     others = (randomised(SMALL[name], seed) for name in ("causal", "bands") for seed in range(2))
-    for generator in (gan_denoise.load().generator, *others):
+    for generator in (gan_denoise.load("live").generator, *others):
         draw = np.random.default_rng(0)
         wave = np.stack([speech_like(i, 4.0) for i in range(2)], axis=1).astype(np.float32)
         expected = whole(generator, wave)
@@ -111,7 +111,7 @@ def test_the_tail_of_a_short_stream_comes_out(length):
 
 
 def test_a_causal_generator_states_its_latency():
-    boxed = gan_denoise.load().generator
+    boxed = gan_denoise.load("live").generator
     assert (
         boxed.latency <= 512
         and boxed.latency == generators.build(SMALL["causal"], sample_rate=16000).latency
@@ -168,7 +168,7 @@ def test_level_does_not_matter(name, gain_db):
     wave = speech_like(0).astype(np.float32)
     gain = np.float32(10 ** (gain_db / 20))
     np.testing.assert_allclose(
-        denoiser(wave * gain, 16000) / gain, denoiser(wave, 16000), atol=2e-6
+        denoiser(wave * gain, 16000) / gain, denoiser(wave, 16000), atol=5e-6
     )
     assert not denoiser(np.zeros(1000), 16000).any()
 
@@ -394,7 +394,7 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
         assert str(ROOT).encode() not in (tmp_path / name).read_bytes()
     steps = onnx.load(tmp_path / "denoise.stream.onnx").graph.node
     assert "Shape" not in {node.op_type for node in steps}  # nothing is worked out anew at each hop
-    ours = onnx.load(BOXED / graph.NAME)  # what live use runs: as the code makes it today
+    ours = onnx.load(BOXED["live"] / graph.NAME)  # what live use runs: as the code makes it today
     assert [node.op_type for node in ours.graph.node] == [node.op_type for node in steps]
     session = onnxruntime.InferenceSession(tmp_path / "denoise.stream.onnx")
     ends = {end.name: end.shape for end in [*session.get_inputs(), *session.get_outputs()]}
@@ -409,12 +409,14 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
     )
 
     noisy = speech_like(0, 3.0).astype(np.float32)
-    denoiser = gan_denoise.load()
+    denoiser = gan_denoise.load("live")
     session = onnxruntime.InferenceSession(tmp_path / "denoise.onnx")
     (enhanced,) = session.run(None, {"noisy": noisy[None]})
     np.testing.assert_allclose(enhanced[0], denoiser(noisy, 16000), atol=1e-4)
 
-    (example,) = re.findall(r"```python\n(.*?)```", (BOXED / "CARD.md").read_text(), re.S)
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (BOXED["live"].parent / "CARD.md").read_text(), re.S
+    )
     write(tmp_path / "noisy.wav", noisy, subtype="FLOAT")
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "CARD.md", "exec"), {})
@@ -424,7 +426,7 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
 
 def test_live_use_runs_the_graph_beside_the_weights():
     pytest.importorskip("onnxruntime")
-    denoiser, draw = gan_denoise.load(device=torch.device("cpu")), np.random.default_rng(0)
+    denoiser, draw = gan_denoise.load("live", device=torch.device("cpu")), np.random.default_rng(0)
     assert isinstance(denoiser.live_generator, graph.Graph)
     wave = np.stack([speech_like(i, 4.0) for i in range(2)], axis=1).astype(np.float32)
     expected = whole(denoiser.generator, wave)
@@ -435,7 +437,7 @@ def test_live_use_runs_the_graph_beside_the_weights():
 
 def test_a_step_that_fails_loses_no_samples(monkeypatch):
     """A device that is out of memory, say: the caller may go on."""
-    denoiser, wave = gan_denoise.load(), speech_like(0)[:, None].astype(np.float32)
+    denoiser, wave = gan_denoise.load("live"), speech_like(0)[:, None].astype(np.float32)
     expected, live = denoiser.stream().push(wave), denoiser.stream()
     with monkeypatch.context() as patch:
         patch.setattr(denoiser.live_generator, "step", lambda *_: 1 / 0)
@@ -445,7 +447,7 @@ def test_a_step_that_fails_loses_no_samples(monkeypatch):
 
 
 def test_a_push_that_fails_at_its_second_step_repeats_nothing(monkeypatch):
-    denoiser, step_s = gan_denoise.load(), 0.5
+    denoiser, step_s = gan_denoise.load("live"), 0.5
     monkeypatch.setattr(streaming, "_STEP_S", step_s)
     wave = speech_like(0, 4 * step_s)[:, None].astype(np.float32)
     expected, live = denoiser.stream().push(wave), denoiser.stream()
@@ -462,7 +464,7 @@ def test_a_push_that_fails_at_its_second_step_repeats_nothing(monkeypatch):
 
 def test_a_graph_is_that_of_the_weights_that_were_loaded(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    folder = shutil.copytree(BOXED, tmp_path / "a model")
+    folder = shutil.copytree(BOXED["live"], tmp_path / "a model")
     monkeypatch.chdir(tmp_path)
     before, wave = Denoiser.load("a model"), speech_like(0)[:, None].astype(np.float32)
     generator, about = load_model(folder)
@@ -512,11 +514,13 @@ def test_every_kind_of_generator_exports(name, tmp_path):
         list(export.export(folder, tmp_path / "a.bin"))
 
 
-def test_the_model_in_the_package_is_small_and_described():
-    assert (BOXED / "model.safetensors").stat().st_size <= 4 * 2**20
-    card = (BOXED / "CARD.md").read_text()
+@pytest.mark.parametrize(("name", "generator"), [("live", "bands"), ("files", "ahead")])
+def test_the_models_in_the_package_are_small_and_described(name, generator):
+    assert (BOXED[name] / "model.safetensors").stat().st_size <= 4 * 2**20
+    config = json.loads((BOXED[name] / "config.json").read_text())
+    assert config["licence"] and config["generator"]["name"] == generator
+    card = (BOXED[name].parent / "CARD.md").read_text()
     for words in ("## Data", "## Procedure", "## Figures", "## Licence", "## Limits"):
         assert words in card
-    config = json.loads((BOXED / "config.json").read_text())
-    assert config["licence"] and config["generator"]["name"] == "bands"
-    assert "freesound.org" in (BOXED / "SOUNDS.txt").read_text()  # whose sounds it learnt from
+    sounds = (BOXED[name].parent / "SOUNDS.txt").read_text()
+    assert "freesound.org" in sounds  # whose sounds it learnt from

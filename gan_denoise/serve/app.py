@@ -27,11 +27,14 @@ _DOCS_FILES = "/docs/static"
 
 
 class Model(BaseModel):
-    """sample_rate: Hz. latency: of a live stream, in samples; null where the model has none."""
+    """sample_rate: Hz. latency: of a live stream, in samples; null where the model has none.
+    takes_strength: whether it is told how much to do.
+    """
 
     name: str
     sample_rate: int
     latency: int | None
+    takes_strength: bool
     parameters: int
 
 
@@ -41,7 +44,7 @@ class Health(BaseModel):
 
 
 def create_app(
-    models: Mapping[str, Path],
+    models: Mapping[str, Path | None],
     *,
     limits: Limits | None = None,
     token: str | None = None,
@@ -49,7 +52,8 @@ def create_app(
     device: str = "cpu",
     jobs: int = 1,
 ) -> Guard:
-    """The service as an ASGI application. models: name -> directory; the first is the default.
+    """The service as an ASGI application. models: name -> directory, or None for those of the
+    package; the first is the default.
 
     token, hosts: see Guard. device: torch's. jobs: processes that work on files. Raises InputError
     for what is no model.
@@ -138,6 +142,7 @@ def _tell(app: FastAPI, state: State) -> None:
                 name=name,
                 sample_rate=denoiser.sample_rate,
                 latency=denoiser.live_generator.latency if denoiser.streams else None,
+                takes_strength=denoiser.takes_strength,
                 parameters=sum(parameter.numel() for parameter in denoiser.generator.parameters()),
             )
             for name, denoiser in state.denoisers.items()

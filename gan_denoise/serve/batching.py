@@ -44,7 +44,7 @@ class Batch:
     def __init__(
         self, denoiser: Denoiser, seats: int, worked: Callable[[float], None] = lambda seconds: None
     ):
-        self.denoiser, self.hop = denoiser, denoiser.generator.hop_length
+        self.denoiser, self.hop = denoiser, denoiser.live_generator.hop_length
         self._device = next(denoiser.generator.parameters()).device
         self._free, self._orders = list(reversed(range(seats))), dict[int, Order]()
         self._scheduled, self._worked = False, worked
@@ -64,6 +64,12 @@ class Batch:
         seat = self._free.pop()
         self._put([seat], self._fresh)
         return seat
+
+    def tell(self, seat: int, strength: float) -> None:
+        """The strength of a seat, from its next step on; nothing to a model that takes none."""
+        if "strength" in self._state:
+            with torch.inference_mode():
+                self._state["strength"][seat] = strength
 
     def leave_seat(self, seat: int) -> None:
         """Whatever the seat still waits for is forgotten."""
@@ -152,6 +158,12 @@ class LiveStream:
     @property
     def hop(self) -> int:
         return self._batch.hop
+
+    def tell(self, strength: float | str) -> None:
+        """How much to do from now on. Raises InputError for what is no strength."""
+        value = self._batch.denoiser.as_strength(strength)
+        if self._seat is not None and value is not None:
+            self._batch.tell(self._seat, value)
 
     def close(self) -> None:
         if self._seat is not None:

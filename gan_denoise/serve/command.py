@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser, positive) -> None:
         type=_named,
         action="append",
         metavar="NAME=DIR",
-        help="again for several; the first is the default (boxed)",
+        help="again for several; the first is the default (boxed: the two of the package)",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     parser.add_argument(
@@ -61,7 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         import uvicorn
 
-        from gan_denoise.enhance import BOXED
         from gan_denoise.serve.app import LOOPBACK, create_app
         from gan_denoise.serve.live import LARGEST_MESSAGE
     except ModuleNotFoundError as error:
@@ -71,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     limits = Limits(
         **{limit.name: getattr(arguments, limit.name) for limit in dataclasses.fields(Limits)}
     )
-    models = dict(arguments.model or [("boxed", BOXED)])
+    models: dict[str, Path | None] = dict(arguments.model or [("boxed", None)])
     if len(models) < len(arguments.model or [()]):
         raise InputError("--model: two models have the same name: choose another for one of them")
     app = create_app(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import TimeoutError
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,9 +52,13 @@ class Problem:
 
 
 class Workers:
-    """Processes with the models loaded. models: name -> folder. device: torch's."""
+    """Processes with the models loaded. models: name -> folder, or None for those of the package.
+    device: torch's.
+    """
 
-    def __init__(self, models: Mapping[str, Path], device: str, limits: Limits, *, jobs: int = 1):
+    def __init__(
+        self, models: Mapping[str, Path | None], device: str, limits: Limits, *, jobs: int = 1
+    ):
         self._limits = limits
         self._running: set[ProcessFuture] = set()
         self._pool = ProcessPool(
@@ -75,14 +80,14 @@ class Workers:
         self._pool.stop()
         self._pool.join()
 
-    async def enhance(self, upload: Upload, model: str, *, mix: float, high_band: str) -> Enhanced:
-        """Enhance a file, into another beside it.
+    async def enhance(self, upload: Upload, model: str, options: Mapping[str, Any]) -> Enhanced:
+        """Enhance a file, into another beside it. options: of gan_denoise.enhance.enhance_file.
 
         Raises Refused: 413 too long, 415 no audio, 422 broken audio, 503 out of time or space.
 
         Cancelled, it ends the work at once.
         """
-        arguments = [upload.path, model, mix, high_band, self._limits.max_duration]
+        arguments = [upload.path, model, dict(options), self._limits.max_duration]
         future = self._pool.schedule(
             _enhance, args=arguments, timeout=self._limits.max_request_time
         )
@@ -114,7 +119,7 @@ def progress(folder: Path) -> float | None:
         return None
 
 
-def _start(models: dict[str, Path], device: str) -> None:
+def _start(models: dict[str, Path | None], device: str) -> None:
     os.nice(_NICENESS)
     torch.set_num_threads(1)
     _models.update({name: Denoiser.load(folder, device=device) for name, folder in models.items()})
@@ -125,7 +130,7 @@ def _ready() -> None:
 
 
 def _enhance(
-    source: Path, model: str, mix: float, high_band: str, max_duration_s: float
+    source: Path, model: str, options: dict[str, Any], max_duration_s: float
 ) -> Enhanced | Problem:
     started = time.monotonic()
     try:
@@ -156,9 +161,7 @@ def _enhance(
             yield block
 
     try:
-        notes = enhance_file(
-            _models[model], source, target, mix=mix, high_band=high_band, watch=watch
-        )
+        notes = enhance_file(_models[model], source, target, watch=watch, **options)
     except _TooLong:
         return too_long
     except InputError as error:

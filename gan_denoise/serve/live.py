@@ -1,9 +1,10 @@
 """The WebSocket: raw samples in, as many enhanced samples out.
 
     server  {"model": "boxed", "sample_rate": 16000, "format": "s16le",
-             "hop_length": 384, "latency": 512}
+             "hop_length": 256, "latency": 512, "strength": 0.5}
     client  binary: any number of samples
     server  binary: those that are finished by now, perhaps none; one answer each
+    client  text: strength 0.8      (0 to 1, from now on; no answer)
     client  text: end
     server  binary: the rest; then it closes (1000)
 
@@ -28,7 +29,7 @@ from gan_denoise.serve.metrics import Metrics
 
 PROTOCOL = __doc__
 LARGEST_MESSAGE = 2**20  # bytes
-END = "end"
+END, STRENGTH = "end", "strength"
 _FAREWELL_S = 1.0  # for a last message to a client that may take none
 _FULL_SCALE = np.float32(32768.0)
 
@@ -51,6 +52,14 @@ FORMATS: dict[Format, tuple[int, Callable[[bytes], np.ndarray], Callable[[np.nda
         lambda samples: samples.astype("<f4").tobytes(),
     ),
 }
+
+
+def _number(text: str) -> float | str:
+    """What no number is, is refused as a strength."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 class Broken(Exception):
@@ -124,9 +133,15 @@ class Conversation:
             content = message.get("bytes")
             try:
                 if content is None:
-                    if message.get("text") != END:
+                    word, _, value = str(message.get("text")).partition(" ")
+                    if word == STRENGTH:
+                        self._stream.tell(_number(value))
+                        continue
+                    if word != END or value:
                         raise Broken(
-                            1003, f"expected binary messages of samples, or the text {END!r}"
+                            1003,
+                            "expected binary messages of samples, or the text"
+                            f" {END!r} or '{STRENGTH} 0.5'",
                         )
                     return await self._socket.send_bytes(self._encode(await self._stream.flush()))
                 if len(content) % self._width:

@@ -13,12 +13,14 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
-from gan_denoise.enhance import HighBand
+from gan_denoise.enhance import Denoiser, HighBand
+from gan_denoise.errors import InputError
 from gan_denoise.serve import files, live, uploads
 from gan_denoise.serve.limits import Refused
 from gan_denoise.serve.state import State
 
 _SENT_AT_ONCE = 2**18  # bytes
+_STRENGTH = "0: speech is spared, 0.5: balanced (without one), 1: no noise is spared"
 _TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 _ANY = "application/octet-stream"
 
@@ -32,6 +34,14 @@ class Progress(BaseModel):
 
     state: Literal["receiving", "waiting", "enhancing"]
     share: float
+
+
+def _as_strength(denoiser: Denoiser, strength: float | None) -> float | None:
+    """The strength that is meant. Raises Refused where a model takes none, and is given one."""
+    try:
+        return denoiser.as_strength(strength)
+    except InputError as error:
+        raise Refused(422, str(error)) from error
 
 
 def _names(state: State) -> tuple[Any, str]:
@@ -71,6 +81,7 @@ def enhance_files(app: FastAPI, state: State) -> None:
             HighBand,
             Query(description="what becomes of the input above half the model's sample rate"),
         ] = "drop",
+        strength: Annotated[float | None, Query(ge=0, le=1, description=_STRENGTH)] = None,
         model: Annotated[
             Name,  # type: ignore[valid-type]  # models are named when the server starts
             Query(description="as /v1/models has it"),
@@ -87,13 +98,15 @@ def enhance_files(app: FastAPI, state: State) -> None:
         The answer has its format, length, rate and channels.
         """
         name = uploads.plain_name(name) or "the file"
+        told = _as_strength(state.denoisers[model], strength)
         with state.file(id or uuid.uuid4()) as place:
             try:
                 async with asyncio.timeout(limits.max_request_time):
                     target, limit = place.folder / "upload", limits.max_upload_mb * 2**20
                     upload = await uploads.receive(request, target, name=name, limit=limit)
                     place.received = True
-                    work = state.workers.enhance(upload, model, mix=mix, high_band=high_band)
+                    options = {"mix": mix, "high_band": high_band, "strength": told}
+                    work = state.workers.enhance(upload, model, options)
                     enhanced = await _unless_gone(request, work)
             except TimeoutError as error:
                 late = f"{name}: took longer than {limits.max_request_time} s"
@@ -160,15 +173,20 @@ def enhance_streams(app: FastAPI, state: State) -> None:
         sample_rate: Annotated[int | None, Query(ge=8000, le=192000)] = None,
         format: live.Format = "s16le",
         model: Name = first,  # type: ignore[valid-type]  # as above
+        strength: Annotated[float | None, Query(ge=0, le=1)] = None,
     ) -> None:
+        told = _as_strength(state.denoisers[model].at_home_live, strength)
         rate = sample_rate or state.denoisers[model].sample_rate
         with state.stream(model, rate) as own:
+            if told is not None:
+                own.tell(told)
             hello = {
                 "model": model,
                 "sample_rate": rate,
                 "format": format,
                 "hop_length": max(1, own.hop * rate // state.denoisers[model].sample_rate),
                 "latency": state.latency(model, rate),
+                "strength": told,
             }
             await socket.accept()
             await live.Conversation(socket, own, hello, state.limits, state.metrics).run()

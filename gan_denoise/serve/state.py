@@ -29,9 +29,11 @@ class FileAtWork:
 
 
 class State:
-    """models: name -> folder. jobs: processes for files. Raises InputError for what is no model."""
+    """models: name -> folder, or None for those of the package, each where it is at home. jobs:
+    processes for files. Raises InputError for what is no model.
+    """
 
-    def __init__(self, models: Mapping[str, Path], device: str, limits: Limits, jobs: int):
+    def __init__(self, models: Mapping[str, Path | None], device: str, limits: Limits, jobs: int):
         self.limits, self.metrics = limits, Metrics()
         self.denoisers = {
             name: Denoiser.load(folder, device=device) for name, folder in models.items()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gan_denoise import generators
-from gan_denoise.contract import Generator
+from gan_denoise.contract import Generator, takes_strength
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses
 from training.adversary import Adversary
@@ -36,7 +36,7 @@ class Models:
         _, self.dtype = PRECISIONS[experiment.precision]
         generator = generators.build(experiment.generator, sample_rate=sample_rate).to(self.dtype)
         self.losses = Losses(experiment.losses)
-        if self.losses.take_strength and not generator.takes_strength:
+        if self.losses.take_strength and not takes_strength(generator):
             raise InputError(
                 "losses: harm: has weights by strength, which this generator is not told: give one"
                 " weight, or set generator.strength=true"

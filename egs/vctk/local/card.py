@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""The tables of a model's card: test utterances of each corpus before and after. Prints Markdown.
+"""The tables of a model's card: test utterances in everything that people's recordings have been
+through (conditions.py), before and after. Prints Markdown.
 
-    card.py [--jobs N] [--utterances N] MODEL DATADIR NOISE
+    card.py [--jobs N] [--utterances N] [--strength S] [--conditions NAMES]
+            MODEL DATADIR NOISE ROOMS
 
-Each utterance is enhanced three times: with a recording of the folder NOISE added (WAV or FLAC, in
-turn, at 0, 5, 10 and 15 dB, in turn), under the default procedure, and clean.
+MODEL: a model directory, `live` or `files`. NOISE, ROOMS: folders of recordings (WAV or FLAC) of
+noise and of room responses. A clean recording is one without what lies below 60 Hz
+(gan_denoise/targets.py).
 """
 
 from __future__ import annotations
@@ -17,86 +20,114 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gan_denoise import audio, datadir, noise, terminal, workers
+from conditions import CONDITIONS, Scene, alone
+from gan_denoise import audio, datadir, rooms, terminal, workers
 from gan_denoise.config import read_yaml
-from gan_denoise.errors import InputError
-from gan_denoise.metrics import METRICS, Signals
+from gan_denoise.errors import InputError, nearest
+from gan_denoise.metrics import METRICS, Signals, Unscorable
+from gan_denoise.targets import high_pass
 from gan_denoise.terminal import program, progress
 from options import positive
 
 SHOWN = ("pesq_wb", "estoi", "si_sdr")
-SNRS_DB = (0, 5, 10, 15)
+ALONE = "noise alone"
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # at which noise alone is lowered
+_START_S = 0.3
 
 
 class Task(NamedTuple):
-    """An utterance, and what is added to it."""
+    """An utterance, its corpus, and what it meets."""
 
     utt_id: str
     path: Path
     corpus: str
-    recording: Path
-    snr_db: int
+    noise: Path
+    room: int
+    condition: str
 
 
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
     parser.add_argument("--jobs", type=positive, default=1)
-    parser.add_argument("--utterances", type=positive, default=40, help="of each corpus (40)")
-    parser.add_argument("model", type=Path, metavar="MODEL")
-    parser.add_argument("data", type=Path, metavar="DATADIR", help="as egs/vctk/data/test")
-    parser.add_argument("noise", type=Path, metavar="NOISE")
-    arguments = parser.parse_args()
-    tasks = choose(arguments.data, arguments.noise, arguments.utterances)
-    measured: dict[tuple[str, str], list[np.ndarray]] = {}
-    outcomes = workers.each(
-        partial(measure, model=arguments.model), tasks, jobs=arguments.jobs, always_isolated=True
+    parser.add_argument("--utterances", type=positive, default=24, help="of a condition (24)")
+    parser.add_argument("--strength", type=float, help="0 to 1 (that of the model)")
+    parser.add_argument(
+        "--conditions", metavar="NAMES", help=f"with semicolons, of {'; '.join(names())} (all)"
     )
-    outcomes = progress(outcomes, total=len(tasks), label="card", unit="utterances")
-    for outcome in outcomes:  # in the order of their completion
-        task = outcome.item
-        for condition, values in outcome.value().items():
-            snr = f"{task.snr_db} dB"
-            groups = (snr, task.corpus, "all") if condition == "noise" else (task.corpus, "all")
-            for group in groups:
-                measured.setdefault((condition, group), []).append(values)
-    corpora = list(dict.fromkeys(task.corpus for task in tasks))
-    order = [*(("noise", f"{snr} dB") for snr in SNRS_DB)]
-    order += [(kind, own) for kind in ("noise", "default", "clean") for own in (*corpora, "all")]
+    for name in ("model", "data", "noise", "rooms"):
+        parser.add_argument(name, type=Path, metavar=name.upper())
+    arguments = parser.parse_args()
+    chosen = (
+        [name.strip() for name in arguments.conditions.split(";")]
+        if arguments.conditions
+        else names()
+    )
+    for name in chosen:
+        if name not in names():
+            raise InputError(f"--conditions: unknown name {name!r}{nearest(name, names())}")
+    tasks = choose(arguments.data, arguments.noise, arguments.utterances, chosen)
+    work = partial(
+        measure, model=arguments.model, strength=arguments.strength, responses=arguments.rooms
+    )
+    measured: dict[tuple[str, str], list[np.ndarray]] = {}
+    outcomes = workers.each(work, tasks, jobs=arguments.jobs, always_isolated=True)
+    for outcome in progress(outcomes, total=len(tasks), label="card", unit="utterances"):
+        task, value = outcome.item, outcome.value()
+        if value is None:
+            continue
+        for group in ("all", task.corpus):
+            measured.setdefault((task.condition, group), []).append(value)
     print("| input | files | " + " | ".join(METRICS[name].heading for name in SHOWN) + " |")
     print("|---|---|" + "---|" * len(SHOWN))
-    for condition, group in dict.fromkeys(order):
-        if found := measured.get((condition, group)):
-            print(row(f"{condition}, {group}", found))
+    corpora = list(dict.fromkeys(task.corpus for task in tasks))
+    for condition in chosen:
+        broken_down = ("all", *corpora) if condition in ("clean", "procedure") else ("all",)
+        for group in broken_down if len(corpora) > 1 else ("all",):
+            if condition != ALONE and (values := measured.get((condition, group))):
+                print(row(condition if group == "all" else f"{condition}, {group}", values))
+    if values := measured.get((ALONE, "all")):
+        print("\n| noise alone, lowered by dB | " + " | ".join(map(str, STRENGTHS)) + " |")
+        print("|---|" + "---|" * len(STRENGTHS))
+        for name, means in zip(("whole", "first 0.3 s"), np.mean(values, axis=0), strict=True):
+            print(f"| {name} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
 
 
-def choose(folder: Path, recordings: Path, count: int) -> list[Task]:
-    """`count` utterances of each corpus, evenly spread. Raises InputError."""
+def names() -> list[str]:
+    return [*CONDITIONS, ALONE]
+
+
+def choose(folder: Path, recordings: Path, count: int, conditions: list[str]) -> list[Task]:
+    """`count` utterances for each condition, the same ones, evenly spread over the corpora. Raises
+    InputError.
+    """
     data = datadir.read(folder)
     found = sorted(path for path in recordings.glob("*") if path.suffix in (".wav", ".flac"))
     if not found:
         raise InputError(f"{recordings}: holds no WAV or FLAC file: name a folder of recordings")
     corpora = read_yaml(folder.parent / "corpus.yaml").get("corpora")
     speakers = {name: set().union(*own.values()) for name, own in (corpora or {}).items()}
+    speakers = speakers or {folder.name: set(data.spk2utt)}
     tasks: list[Task] = []
-    for corpus, own in (speakers or {folder.name: set(data.spk2utt)}).items():
+    for corpus, own in speakers.items():
         utt_ids = [utt_id for utt_id in data.utt_ids if data.utt2spk[utt_id] in own]
-        for place in datadir.spread(len(utt_ids), count):
-            utt_id, number = utt_ids[place], len(tasks)
-            recording = found[number % len(found)]
-            snr_db = SNRS_DB[number % len(SNRS_DB)]
-            tasks.append(Task(utt_id, data.wav[utt_id], corpus, recording, snr_db))
+        for place in datadir.spread(len(utt_ids), -(-count // len(speakers))):
+            utt_id, number = utt_ids[place], len(tasks) // len(conditions)
+            for condition in conditions:
+                recording = found[number % len(found)]
+                tasks.append(Task(utt_id, data.wav[utt_id], corpus, recording, number, condition))
     return tasks
 
 
-def row(name: str, found: list[np.ndarray]) -> str:
-    before, after = np.mean(found, axis=0)
-    cells = [name, str(len(found))]
+def row(name: str, values: list[np.ndarray]) -> str:
+    before, after = np.nanmean(values, axis=0)
+    cells = [name, str(len(values))]
     for b, a, metric in zip(before, after, SHOWN, strict=True):
         digits = METRICS[metric].decimals
+        unharmed = b > {"pesq_wb": 4.6, "estoi": 0.999, "si_sdr": 60.0}[metric]
         cells.append(
             f"{a:.{digits}f}"
-            if name.startswith("clean")
+            if unharmed
             else f"{b:.{digits}f} → {a:.{digits}f} ({a - b:+.{digits}f})"
         )
     return f"| {' | '.join(cells)} |"
@@ -112,29 +143,54 @@ def denoiser(model: Path):
     return Denoiser.load(model)
 
 
-def measure(task: Task, *, model: Path) -> dict[str, np.ndarray]:
-    """Condition -> (2, metrics): before and after."""
-    clean, sample_rate = audio.read_mono(task.path, dtype="float64")
-    added, rate = audio.read_mono(task.recording, dtype="float64")
+@functools.cache
+def responses_in(folder: Path, sample_rate: int) -> list[rooms.Room]:
+    """One of each room."""
+    return [own[0] for own in rooms.measured(folder, early_ms=50.0, sample_rate=sample_rate)]
+
+
+def measure(
+    task: Task, *, model: Path, strength: float | None, responses: Path
+) -> np.ndarray | None:
+    """(2, metrics), before and after; of noise alone by how much it is lowered, (2, strengths):
+    the whole, its start. None for what has no scores.
+    """
+    speech, sample_rate = audio.read_mono(task.path, dtype="float64")
+    added, rate = audio.read_mono(task.noise, dtype="float64")
     added = audio.resample(added, rate, sample_rate)
-    start = zlib.crc32(task.utt_id.encode()) % max(1, len(added) - len(clean))
-    added = np.resize(added[start : start + len(clean)], len(clean))
-    level = np.sqrt(np.sum(clean**2) / (np.sum(added**2) + 1e-12) / 10.0 ** (task.snr_db / 10.0))
-    conditions = {
-        "noise": clean + level * added,
-        "default": noise.default().apply(clean, task.utt_id, sample_rate),
-        "clean": clean,
-    }
-    values = {}
-    for condition, noisy in conditions.items():
-        enhanced = denoiser(model)(noisy, sample_rate).astype(np.float64)
-        values[condition] = np.array(
+    start = zlib.crc32(task.utt_id.encode()) % max(1, len(added) - len(speech))
+    added = np.resize(added[start : start + len(speech)], len(speech))
+    room = (found := responses_in(responses, sample_rate))[task.room % len(found)]
+    speech = high_pass(speech, sample_rate)
+    scene = Scene(task.utt_id, speech, added, room.full, room.early, sample_rate)
+    own = denoiser(model)
+    if task.condition == ALONE:
+        noisy, _ = alone(scene)
+        return lowered_db(own, noisy, sample_rate)
+    noisy, target = CONDITIONS[task.condition](scene)
+    told = {} if strength is None else {"strength": strength}
+    enhanced = own(noisy, sample_rate, **told).astype(np.float64)
+    try:
+        return np.array(
             [
-                [METRICS[name].function(Signals(clean, wave, None, sample_rate)) for name in SHOWN]
+                [METRICS[name].function(Signals(target, wave, None, sample_rate)) for name in SHOWN]
                 for wave in (noisy, enhanced)
             ]
         )
-    return values
+    except Unscorable:
+        return None
+
+
+def lowered_db(own, noisy: np.ndarray, sample_rate: int) -> np.ndarray:
+    """(2, strengths)."""
+    start = round(_START_S * sample_rate)
+    told = [{"strength": strength} for strength in STRENGTHS] if own.takes_strength else [{}]
+    columns = []
+    for strength in told:
+        enhanced = own(noisy, sample_rate, **strength)
+        parts = [(noisy, enhanced), (noisy[:start], enhanced[:start])]
+        columns.append([10.0 * np.log10(np.mean(a**2) / (np.mean(b**2) + 1e-12)) for a, b in parts])
+    return np.array(columns * (1 if len(columns) > 1 else len(STRENGTHS))).T
 
 
 if __name__ == "__main__":

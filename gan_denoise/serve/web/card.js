@@ -14,6 +14,7 @@ class Card {
       if (this.room?.sources) this.room.stop(0);
       this.section.remove();
     });
+    this.find(".again").addEventListener("click", () => take([this.file]));
     this.find(".save").addEventListener("click", () => this.save());
     this.find(".share").addEventListener("input", event => this.mix(event.target.value / 100));
     this.share = 1;
@@ -38,6 +39,7 @@ class Card {
       });
     // Before it is known which there are, nobody has chosen one: the server takes its first
     if ($("model").value) query.set("model", $("model").value);
+    if (!$("strengths").hidden) query.set("strength", (this.strength = $("strength").value));
     this.wait("sending", 0);
     return new Promise((resolve, reject) => {
       const request = (this.request = new XMLHttpRequest());
@@ -87,7 +89,8 @@ class Card {
     const facts = document.createElement("small");
     const notes = this.notes && "; " + this.notes;
     const channels = this.channels === 1 ? "mono" : `${this.channels} channels`;
-    facts.textContent = ` ${clock(seconds)}, ${rate} Hz, ${channels}${notes}`;
+    const strength = this.strength ? `, strength ${this.strength}` : "";
+    facts.textContent = ` ${clock(seconds)}, ${rate} Hz, ${channels}${strength}${notes}`;
     this.find("h3").append(facts);
     this.wait("drawing");
     try {

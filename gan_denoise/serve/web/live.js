@@ -60,6 +60,7 @@ $("speak").addEventListener("click", async () => {
       sample_rate: ear.rate,
       format: "f32le",
       model: $("model").value,
+      ...(!$("strengths").hidden && { strength: $("strength").value }),
       ...(token && { token }),
     });
     own.socket = new WebSocket(
@@ -111,6 +112,9 @@ function hush(message = "") {
   $("delay").textContent = "";
   complain(message);
 }
+$("strength").addEventListener("input", () => {
+  if (live?.ready) live.socket.send("strength " + $("strength").value);
+});
 $("denoise").addEventListener("change", () =>
   live?.ear.node.port.postMessage({ denoise: $("denoise").checked }),
 );

@@ -33,9 +33,15 @@ async function begin() {
 const chosen = () => models.find(({ name }) => name === $("model").value);
 function showModel() {
   $("band").textContent = chosen().sample_rate / 2000;
+  $("strengths").hidden = !chosen().takes_strength;
   $("live").hidden = $("live").previousElementSibling.hidden = chosen().latency === null;
 }
 $("model").addEventListener("change", showModel);
+$("strength").addEventListener("input", () => {
+  const names = { 0: "gentle", 0.5: "balanced", 1: "strong" },
+    told = $("strength").value;
+  $("told").textContent = names[+told] ?? told;
+});
 document.querySelector("#gate form").addEventListener("submit", event => {
   event.preventDefault();
   sessionStorage.setItem("token", (token = $("token").value.trim()));

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Make the models in the package: one training each, from the start.
+#
+#   bash recipes/make_box.sh DATA OUT [live|files ...] [key=value ...]
+#
+# DATA: as stages 0 and 1 of run.sh make it of the corpora (gan_denoise/boxed/CARD.md has the command). OUT gets
+# live/ and files/, of which model/ is what the package holds. NOISE_DIR, NOISE2_DIR, SOUNDS_DIR and RIR_DIR name
+# the recordings. Run again, it goes on where it stopped. On one thread each takes some 90 minutes.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+data=$1 out=$2
+shift 2
+models=() settings=()
+for word in "$@"; do
+  case $word in
+    live | files) models+=("$word") ;;
+    *=*) settings+=("$word") ;;
+    *) echo "make_box.sh: expected live, files or key=value, found $word" >&2; exit 2 ;;
+  esac
+done
+[ ${#models[@]} -gt 0 ] || models=(live files)
+for name in NOISE_DIR NOISE2_DIR SOUNDS_DIR RIR_DIR; do
+  [ -d "${!name:-}" ] || { echo "make_box.sh: $name: set it to a folder of recordings (boxed/CARD.md says which)" >&2; exit 1; }
+done
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+for model in "${models[@]}"; do
+  experiment=boxed
+  [ "$model" = live ] || experiment=boxed_files
+  python "$here/train.py" "$here/experiments/$experiment.yaml" --data "$data" --exp "$out/$model" \
+    ${settings[@]+"${settings[@]}"}
+done

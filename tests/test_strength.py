@@ -1,0 +1,177 @@
+"""How much a model is told to do: by hand, live, in a graph, over HTTP and in training."""
+
+from __future__ import annotations
+
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import cli, one_error_line, speech_like, write
+from gan_denoise import audio, export, generators
+from gan_denoise.enhance import Denoiser
+from gan_denoise.errors import InputError
+from gan_denoise.losses import Losses, weighted_sum
+from test_models import save
+
+TOLD = {"name": "bands", "channels": 8, "bands": 6, "width": 8, "blocks": 1, "heads": 2}
+TOLD |= {"loud": True, "high_pass_hz": 60.0, "strength": True}
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    """A small model that streams and is told a strength, with random weights."""
+    torch.manual_seed(0)
+    generator = generators.build(TOLD, sample_rate=16000).eval()
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return save(tmp_path_factory.mktemp("told") / "model", TOLD, generator)
+
+
+@pytest.fixture
+def wave():
+    return speech_like(0, 2.0).astype(np.float32)
+
+
+def test_names_are_numbers_and_the_middle_is_the_default(model_dir, wave):
+    denoiser = Denoiser.load(model_dir)
+    assert denoiser.takes_strength
+    middle = denoiser(wave, 16000)
+    for strength in ("balanced", 0.5, np.float32(0.5)):
+        np.testing.assert_array_equal(denoiser(wave, 16000, strength=strength), middle)
+    ends = [denoiser(wave, 16000, strength=name) for name in ("gentle", "strong")]
+    for end, number in zip(ends, (0, 1), strict=True):
+        np.testing.assert_array_equal(denoiser(wave, 16000, strength=number), end)
+        assert np.abs(end - middle).max() > 1e-4
+
+
+@pytest.mark.parametrize("strength", ["Strong", -0.1, 1.1, float("nan"), True, [0.5]])
+def test_what_is_no_strength_is_refused(model_dir, wave, strength):
+    with pytest.raises(InputError, match="strength: expected gentle, balanced, strong, or 0 to 1"):
+        Denoiser.load(model_dir)(wave, 16000, strength=strength)
+
+
+def test_a_model_that_takes_none_says_so(wave):
+    plain = Denoiser(generators.build(TOLD | {"strength": False}, sample_rate=16000), 16000)
+    assert not plain.takes_strength and plain.stream().strength is None
+    with pytest.raises(InputError, match="strength: this model takes none"):
+        plain(wave, 16000, strength="gentle")
+    with pytest.raises(InputError, match="strength: this model takes none"):
+        plain.stream().strength = 0.5
+
+
+def test_a_stream_at_a_strength_is_the_file_at_it(model_dir, wave):
+    denoiser = Denoiser.load(model_dir)
+    live = denoiser.stream(strength="gentle")
+    for _ in range(2):  # a flush does not forget it
+        heard = np.concatenate([live.push(wave[:, None]), live.flush()])[:, 0]
+        expected = denoiser(wave, 16000, strength=0.0)
+        np.testing.assert_allclose(heard, expected, rtol=0.0, atol=1e-5)
+
+
+def test_a_strength_that_changes_makes_no_click(model_dir):
+    """A tone turned up and down jumps no more from sample to sample than it does by itself."""
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(48000) / 16000).astype(np.float32)[:, None]
+    denoiser = Denoiser.load(model_dir)
+
+    def heard(strengths):
+        live, pieces = denoiser.stream(), []
+        for start, strength in zip(range(0, 48000, 4000), strengths, strict=True):
+            live.strength = strength
+            pieces.append(live.push(tone[start : start + 4000]))
+        return np.concatenate([*pieces, live.flush()])[8000:, 0]
+
+    def roughness(samples):
+        return np.abs(np.diff(samples, 2)).max()
+
+    steady = max(roughness(heard([end] * 12)) for end in (0.0, 1.0))
+    changing = heard([0.0, 1.0] * 6)
+    assert np.abs(changing - heard([0.0] * 12)).max() > 1e-4  # it does change
+    assert roughness(changing) < 1.2 * steady
+
+
+def test_the_graphs_have_it_too(model_dir, wave, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    list(export.export(model_dir, tmp_path / "a.onnx"))  # which compares strengths with torch
+    denoiser = Denoiser.load(model_dir)
+    run = onnxruntime.InferenceSession(tmp_path / "a.onnx").run
+    for given, strength in (({}, 0.5), ({"strength": np.ones((1, 1), np.float32)}, 1.0)):
+        (enhanced,) = run(None, {"noisy": wave[None], **given})
+        expected = denoiser(wave, 16000, strength=strength)
+        np.testing.assert_allclose(enhanced[0], expected, rtol=0.0, atol=1e-4)
+
+
+def test_the_command_line(model_dir, wave, tmp_path):
+    write(tmp_path / "a.wav", wave)
+    for strength in ("strong", "0.25"):
+        result = cli("enhance", "--overwrite", "--model", model_dir, "--strength", strength,
+                     tmp_path / "a.wav", tmp_path / "b.wav")  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        number = {"strong": 1.0}.get(strength, 0.25)
+        noisy, _ = audio.read_mono(tmp_path / "a.wav")
+        expected = Denoiser.load(model_dir)(noisy, 16000, strength=number)
+        heard, _ = audio.read_mono(tmp_path / "b.wav")
+        np.testing.assert_allclose(heard, expected.clip(-1.0, 1.0), rtol=0.0, atol=2.0**-14)
+    result = cli("enhance", "--strength", "much", tmp_path / "a.wav", tmp_path / "c.wav")
+    assert result.returncode == 2 and "gentle, balanced, strong, or 0 to 1" in result.stderr
+    pcm = (wave * 32767).astype("<i2").tobytes()
+    outs = [
+        subprocess.run(
+            ["gan-denoise", "stream", "--model", str(model_dir), "--strength", strength, "-", "-"],
+            input=pcm,
+            capture_output=True,
+            check=True,
+        ).stdout
+        for strength in ("gentle", "strong")
+    ]
+    assert len(outs[0]) == len(outs[1]) == len(pcm) and outs[0] != outs[1]
+
+
+def test_a_plain_model_on_the_command_line(tmp_path, wave):
+    options = TOLD | {"strength": False}
+    folder = save(tmp_path / "plain", options, generators.build(options, sample_rate=16000))
+    write(tmp_path / "a.wav", wave)
+    result = cli("enhance", "--model", folder, "--strength", "gentle",
+                 tmp_path / "a.wav", tmp_path / "b.wav")  # fmt: skip
+    one_error_line(result, "strength: this model takes none")
+    assert not (tmp_path / "b.wav").exists()
+
+
+def test_harm_weighs_as_the_strength_says():
+    """Equal ratios from gentle to strong; 1 / 100 of the weight at the other end."""
+    draw = torch.Generator().manual_seed(0)
+    clean = 0.1 * torch.randn(2, 1, 8000, generator=draw)
+    noisy = clean + 0.01 * torch.randn(2, 1, 8000, generator=draw)
+    losses = Losses({"harm": [300.0, 3.0]})
+    assert losses.take_strength and not Losses({"harm": 30.0}).take_strength
+    worse = noisy + 0.1 * torch.randn(2, 1, 8000, generator=draw)
+    plain = float(Losses({"harm": 1.0})(worse, clean, noisy)["harm"])
+    for strength, weight in ((0.0, 300.0), (0.5, 30.0), (1.0, 3.0)):
+        terms = losses(worse, clean, noisy, torch.full((2,), strength))
+        assert float(weighted_sum(terms, losses.weights)) == pytest.approx(weight * plain, rel=1e-5)
+    middle = float(losses(worse, clean, noisy)["harm"])
+    assert middle == pytest.approx(30.0 * plain, rel=1e-5)
+    for wrong in ([3.0, 300.0], [1.0], [0.0, 1.0], ["a", "b"]):
+        with pytest.raises(InputError, match="losses: harm"):
+            Losses({"harm": wrong})
+
+
+def test_losses_of_noise_alone_ask_for_silence():
+    """They are finite, fall when the noise is lowered, and reach every sample."""
+    noise = 0.1 * torch.randn(1, 1, 8000, generator=torch.Generator().manual_seed(0))
+    silence = torch.zeros_like(noise)
+    losses = Losses({"l1": 1.0, "compressed": 1.0, "snr": 1.0, "harm": 1.0, "pmsqe": 1.0})
+    before = None
+    for gain in (1.0, 0.3, 0.1, 0.01):
+        enhanced = (gain * noise).requires_grad_()
+        terms = losses(enhanced, silence, noise)
+        total = sum(terms.values())
+        total.backward()
+        assert torch.isfinite(enhanced.grad).all() and enhanced.grad.abs().max() > 0
+        assert float(terms["harm"]) == 0.0
+        assert before is None or float(total) < before
+        before = float(total)
+    lowered = [float(losses(gain * noise, silence, noise)["snr"]) for gain in (1.0, 0.1)]
+    assert lowered[0] == pytest.approx(20.0, abs=0.1) and lowered[1] == pytest.approx(0.0, abs=0.1)
