@@ -108,18 +108,22 @@ def initialise(
     """Start from the weights of a model directory. options: `generator:` of the experiment. Raises
     InputError.
 
-    The directory must hold the same generator at the same rate, with weights of the same shapes.
-    Options that shape none, such as a hop or dropout, may differ.
+    The directory must hold the same generator at the same rate, or the one that is its `network`,
+    with weights of the same shapes. It may lack those that are `neutral`, and options that shape
+    none, such as a hop or dropout, may differ.
     """
     source, config = load_model(folder)
-    theirs, ours = (
-        {name: tensor.shape for name, tensor in model.state_dict().items()}
-        for model in (source, generator)
-    )
     same_kind = config["generator"]["name"] == options["name"]
-    if not same_kind or config["sample_rate"] != sample_rate or theirs != ours:
+    begun = generator if same_kind else getattr(generator, "network", None)
+    theirs, ours = (
+        {name: tensor.shape for name, tensor in model.state_dict().items()} if model else {}
+        for model in (source, begun)
+    )
+    neutral = [name for name in ours if set(name.split(".")) & set(getattr(begun, "neutral", ()))]
+    needed = {name: shape for name, shape in ours.items() if name in theirs or name not in neutral}
+    if type(begun) is not type(source) or config["sample_rate"] != sample_rate or theirs != needed:
         raise InputError(
             f"init={folder}: holds {config['generator']} at {config['sample_rate']} Hz, needed:"
             f" {options} at {sample_rate} Hz"
         )
-    generator.load_state_dict(source.state_dict())
+    begun.load_state_dict(source.state_dict(), strict=False)

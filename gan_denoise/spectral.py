@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from gan_denoise.contract import Generator
 from gan_denoise.stft import STFT
 
+_LOUDER = 1.5  # what the level of loud frames is of that of all, at the median of noisy speech
+
 
 class SpectralGenerator(Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced. A subclass gives `body`: (B, N, 3 bins) features ->
@@ -138,4 +140,4 @@ def loud_level(spectrum: Tensor, heard: Tensor, lowest: int) -> tuple[Tensor, Te
     power = spectrum[..., lowest:].square().sum(dim=1, keepdim=True).mean(dim=-1, keepdim=True)
     both = torch.cat([heard, torch.cat([power.square(), power], dim=1)], dim=2)
     squares, powers = F.avg_pool2d(both, (frames, 1), stride=1).split(1, dim=1)
-    return (squares / powers.clamp_min(1e-30)).sqrt(), both[:, :, 1 - frames :]
+    return (squares / powers.clamp_min(1e-30)).sqrt() / _LOUDER, both[:, :, 1 - frames :]

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Make the models in the package: one training each, from the start.
+# Make the models in the package.
 #
 #   bash recipes/make_box.sh DATA OUT [live|files ...] [key=value ...]
 #
 # DATA: as stages 0 and 1 of run.sh make it of the corpora (gan_denoise/boxed/CARD.md has the command). OUT gets
 # live/ and files/, of which model/ is what the package holds. NOISE_DIR, NOISE2_DIR, SOUNDS_DIR and RIR_DIR name
-# the recordings. Run again, it goes on where it stopped. On one thread each takes some 90 minutes.
+# the recordings. They start from recipes/box_start; `init=null steps=18000` trains from nothing. Run again, it
+# goes on where it stopped.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-data=$1 out=$2
+[ $# -ge 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+data=$(realpath "$1") out=$(realpath -m "$2")
 shift 2
 models=() settings=()
 for word in "$@"; do
@@ -23,10 +24,11 @@ done
 for name in NOISE_DIR NOISE2_DIR SOUNDS_DIR RIR_DIR; do
   [ -d "${!name:-}" ] || { echo "make_box.sh: $name: set it to a folder of recordings (boxed/CARD.md says which)" >&2; exit 1; }
 done
+cd "$here/.."  # the experiments name box_start from here
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 for model in "${models[@]}"; do
   experiment=boxed
   [ "$model" = live ] || experiment=boxed_files
-  python "$here/train.py" "$here/experiments/$experiment.yaml" --data "$data" --exp "$out/$model" \
+  python recipes/train.py "recipes/experiments/$experiment.yaml" --data "$data" --exp "$out/$model" \
     ${settings[@]+"${settings[@]}"}
 done

@@ -24,6 +24,7 @@ from starlette.websockets import WebSocketDisconnect
 
 import gan_denoise
 from conftest import cli, one_error_line, speech_like, write
+from gan_denoise import audio
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.serve import batching, busy, live, uploads
 from gan_denoise.serve.app import create_app
@@ -58,12 +59,20 @@ def temporary(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(model_dir, temporary, tmp_path_factory):
-    """A client of the service: a streaming model, and one that is not."""
+def told_dir(tmp_path_factory):
+    """A model that is told a strength."""
+    options = SMALL["bands"] | {"strength": True}
+    return save(tmp_path_factory.mktemp("told") / "model", options, randomised(options))
+
+
+@pytest.fixture(scope="module")
+def served(model_dir, told_dir, temporary, tmp_path_factory):
+    """A client of the service: a streaming model, one that is not, and one told a strength."""
     whole = save(
         tmp_path_factory.mktemp("whole") / "model", SMALL["convnext"], randomised(SMALL["convnext"])
     )
-    app = create_app({"small": model_dir, "whole": whole}, limits=LIMITS)
+    models = {"small": model_dir, "whole": whole, "told": told_dir}
+    app = create_app(models, limits=LIMITS)
     with client(app) as opened:
         yield opened
 
@@ -303,6 +312,7 @@ def test_a_stream_over_the_websocket(served, denoiser):
         "format": "f32le",
         "hop_length": 256,
         "latency": 512,
+        "strength": None,
     }
     np.testing.assert_allclose(np.frombuffer(content, "<f4"), expected, rtol=0.0, atol=1e-5)
     pcm = np.rint(32768 * wave).astype("<i2")
@@ -310,6 +320,52 @@ def test_a_stream_over_the_websocket(served, denoiser):
     assert hello["format"] == "s16le"
     expected = denoiser(pcm / 32768, 16000)
     np.testing.assert_allclose(np.frombuffer(content, "<i2") / 32768, expected, rtol=0.0, atol=3e-5)
+
+
+def test_a_strength_over_http(served, told_dir, tmp_path):
+    path = write(tmp_path / "a.wav", speech_like(0), subtype="FLOAT")
+    noisy, told = audio.read_mono(path)[0], Denoiser.load(told_dir)
+    for query, strength in (({}, 0.5), ({"strength": 1.0}, 1.0)):
+        answer = served.post(
+            "/v1/enhance", content=path.read_bytes(), params={"model": "told", **query}
+        )
+        assert answer.status_code == 200
+        (tmp_path / "b.wav").write_bytes(answer.content)
+        heard, expected = (
+            audio.read_mono(tmp_path / "b.wav")[0],
+            told(noisy, 16000, strength=strength),
+        )
+        np.testing.assert_allclose(heard, expected, rtol=0.0, atol=1e-6)
+    answer = served.post("/v1/enhance", content=path.read_bytes(), params={"strength": 0.5})
+    assert answer.status_code == 422 and "this model takes none" in answer.json()["error"]
+    answer = served.post(
+        "/v1/enhance", content=path.read_bytes(), params={"model": "told", "strength": 1.5}
+    )
+    assert answer.status_code == 422 and "strength" in answer.json()["error"]
+    takes = {model["name"]: model["takes_strength"] for model in served.get("/v1/models").json()}
+    assert takes == {"small": False, "whole": False, "told": True}
+
+
+def test_a_strength_over_the_websocket(served, told_dir):
+    wave, query = speech_like(0, 1.0).astype(np.float32), "?format=f32le&model=told"
+    stage = Denoiser.load(told_dir).stream(strength="gentle")
+    hello, content = talk(served, wave, f"{query}&strength=0")
+    assert hello["strength"] == 0.0
+    expected = np.concatenate([stage.push(wave[:, None]), stage.flush()])[:, 0]
+    np.testing.assert_allclose(np.frombuffer(content, "<f4"), expected, rtol=0.0, atol=1e-5)
+    pieces, expected = [], [stage.push(wave[:8000, None])]
+    with served.websocket_connect(f"{STREAM}{query}&strength=0") as socket:
+        socket.receive_json()
+        for part in (wave[:8000], wave[8000:]):
+            socket.send_bytes(part.tobytes())
+            pieces.append(np.frombuffer(socket.receive_bytes(), "<f4"))
+            socket.send_text("strength 1")
+        stage.strength = 1.0
+        expected.append(stage.push(wave[8000:, None]))
+        socket.send_text("strength much")
+        assert "strength: expected" in socket.receive_json()["error"]
+    expected = np.concatenate(expected)[:, 0]
+    np.testing.assert_allclose(np.concatenate(pieces), expected, rtol=0.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])

@@ -45,6 +45,7 @@ class Generator(contract.StreamingGenerator):
     (generators/ahead.py makes use of that, and nothing that streams).
     """
 
+    neutral = "dial", "backwards", "merge"  # parts that change nothing before they have learnt
     unit: Tensor
     passed: Tensor
 
@@ -79,6 +80,8 @@ class Generator(contract.StreamingGenerator):
         self.coarse, self.takes_strength = (bands, width), strength
         if strength:
             self.dial = nn.Sequential(nn.Linear(1, _DIAL), nn.SiLU(), nn.Linear(_DIAL, width))
+            nn.init.zeros_(self.dial[-1].weight)
+            nn.init.zeros_(self.dial[-1].bias)
         self.blocks = nn.ModuleList(Block(bands, width, heads, both_ways) for _ in range(blocks))
         self.narrow = nn.Linear(width, channels)
         self.up = BandMap(bands, self.fine)
@@ -243,6 +246,10 @@ class Block(nn.Module):
         self.recurrence = nn.LSTM(width, width)
         self.backwards = nn.LSTM(width, width) if both_ways else None
         self.merge = nn.Linear(2 * width, width) if both_ways else None
+        if self.merge is not None:  # at first, what was is all that counts
+            with torch.no_grad():
+                self.merge.weight.copy_(torch.eye(width, 2 * width))
+                self.merge.bias.zero_()
         self.value_and_gate = nn.Linear(width, 2 * width)
         self.mixing = nn.Parameter(torch.eye(bands) + torch.randn(heads, bands, bands) / bands)
         self.project = nn.Linear(width, width)
