@@ -22,22 +22,13 @@ import numpy as np
 import soxr
 
 from gan_denoise import audio, channel, targets
-from gan_denoise.config import check_interval, check_keys, check_number
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 from gan_denoise.noise import Procedure
-from gan_denoise.rooms import LONGEST_S, Room, measured, simulate
-from gan_denoise.synthetic import SAMPLE_RATE, check_kind, synthesise
+from gan_denoise.rooms import Room, measured, simulate
+from gan_denoise.scene_settings import SHARES, check_scenes
+from gan_denoise.synthetic import SAMPLE_RATE, synthesise
 
-SHARES = ("noise", "procedure", "both", "clean", "alone")
-# Their highest values; 0 switches off
-_NUMBERS = {"tilt_db": 40.0, "equaliser_db": 40.0, "band_limit": 1.0, "babble": 1.0}
-# The same, of what may be left out
-_OPTIONAL = {"changes": 1.0, "mutes": 1.0, "offset": 1.0, "codec": 1.0}
-_LISTS = ("recordings", "held_out")
-_KEYS = (*_NUMBERS, *_LISTS, "shares", "snr_db", "sources", "voices", "speed", "synthetic")
-_ROOMS = ("share", "count", "rt60_s", "distance_m", "early_ms")
-_RUMBLE, _TARGET = ("share", "snr_db"), ("high_pass_hz", "background_db", "quiet_first")
 _OCTAVES = 5  # of a filter, 250 Hz to 8 kHz: a knot each
 _QUIET = 1e-9  # mean square of a source that cannot be heard
 
@@ -64,13 +55,13 @@ class Scenes:
     """options: an experiment's `scenes:`. procedure: the data's fixed one. voice: draw -> samples
     of some training utterance.
 
-    Keys. shares: of noise, procedure, both and clean. snr_db: [low, high]. sources: at most so many
-    at once. recordings: list of {folder:, weight:, by_kind:}, where kinds are files, or what they
-    share before the first `_`; environment variables are filled in. held_out: kinds and files that
-    are left out. synthetic: {weight:, kinds:}. babble: share of the sources that are several voices
-    at once, voices: [fewest, most] of them. tilt_db, equaliser_db: filters of speech and of each
-    source, at most so many dB over the octaves, and up and down in each. speed: [slowest, fastest].
-    band_limit: share of the visits that a narrower channel has passed.
+    Keys. shares: of noise, procedure, both, clean and (noise) alone. snr_db: [low, high]. sources:
+    at most so many at once. recordings: list of {folder:, weight:, by_kind:}, where kinds are
+    files, or what they share before the first `_`; environment variables are filled in. held_out:
+    kinds and files that are left out. synthetic: {weight:, kinds:}. babble: share of the sources
+    that are several voices at once, voices: [fewest, most] of them. tilt_db, equaliser_db: filters
+    of speech and of each source, at most so many dB over the octaves, and up and down in each.
+    speed: [slowest, fastest]. band_limit: share of the visits that a narrower channel has passed.
 
     These may be left out. rooms: {share: of the visits, count: of rooms, and what
     gan_denoise/rooms.py is told: rt60_s, distance_m, early_ms, folder: of measured responses, which
@@ -323,71 +314,6 @@ class Scenes:
         gains = gains + draw.uniform(-equaliser, equaliser, _OCTAVES + 1)
         octave = np.log2(np.maximum(_frequencies(length, self._sample_rate), 1.0) / 250.0)
         return 10 ** (np.interp(octave, np.arange(_OCTAVES + 1), gains) / 20)
-
-
-def check_scenes(options: Any, where: str) -> None:
-    """Refuse an unknown, missing or impossible setting."""
-    check_keys(options, (*_KEYS, *_OPTIONAL, "rooms", "rumble", "target"), where)
-    for key in _KEYS:
-        if key not in options:
-            raise InputError(f'{where}: "{key}" is missing')
-    check_keys(options["shares"], SHARES, f"{where}: shares")
-    for name, share in options["shares"].items():
-        check_number(share, f"{where}: shares: {name}", low=0.0)
-    if not any(options["shares"].values()):
-        raise InputError(f"{where}: shares: none is above 0")
-    for key, high in (_NUMBERS | _OPTIONAL).items():
-        check_number(options.get(key, 0.0), f"{where}: {key}", low=0.0, high=high)
-    check_number(options["sources"], f"{where}: sources", low=1, whole=True)
-    check_interval(options["snr_db"], f"{where}: snr_db", low=-100.0, high=100.0)
-    check_interval(options["speed"], f"{where}: speed", low=0.25, high=4.0)
-    if options.get("rooms") is not None:
-        _check_rooms(options["rooms"], f"{where}: rooms")
-    if options.get("rumble") is not None:
-        _check_whole(options["rumble"], _RUMBLE, f"{where}: rumble")
-        check_number(options["rumble"]["share"], f"{where}: rumble: share", low=0.0, high=1.0)
-        check_interval(options["rumble"]["snr_db"], f"{where}: rumble: snr_db", low=-100, high=100)
-    if options.get("target") is not None:
-        _check_target(options["target"], f"{where}: target")
-    for voices in check_interval(options["voices"], f"{where}: voices"):
-        check_number(voices, f"{where}: voices", low=1, whole=True)
-    for key in _LISTS:
-        if not isinstance(options[key], list):
-            raise InputError(f"{where}: {key}: expected a list, found {options[key]!r}")
-    for entry in options["recordings"]:
-        check_keys(entry, ("folder", "weight", "by_kind"), f"{where}: recordings")
-        if not isinstance(entry.get("folder"), str) or not isinstance(entry.get("by_kind"), bool):
-            wanted = "{folder: DIR, weight: 1.0, by_kind: false}"
-            raise InputError(f"{where}: recordings: expected {wanted}, found {entry}")
-        check_number(entry.get("weight"), f"{where}: recordings: weight", low=1e-6)
-    check_keys(options["synthetic"], ("weight", "kinds"), f"{where}: synthetic")
-    check_number(options["synthetic"].get("weight"), f"{where}: synthetic: weight", low=1e-6)
-    for kind in options["synthetic"].get("kinds", ()):
-        check_kind(kind, where)
-
-
-def _check_whole(options: Any, keys: tuple[str, ...], where: str) -> None:
-    check_keys(options, keys, where)
-    for key in keys:
-        if key not in options:
-            raise InputError(f'{where}: "{key}" is missing')
-
-
-def _check_target(options: Any, where: str) -> None:
-    _check_whole(options, _TARGET, where)
-    check_number(options["high_pass_hz"], f"{where}: high_pass_hz", low=1.0, high=1000.0)
-    check_number(options["background_db"], f"{where}: background_db", low=0.0, high=60.0)
-    check_number(options["quiet_first"], f"{where}: quiet_first", low=1, high=10, whole=True)
-
-
-def _check_rooms(options: Any, where: str) -> None:
-    check_keys(options, (*_ROOMS, "folder"), where)
-    _check_whole({key: options[key] for key in options if key != "folder"}, _ROOMS, where)
-    check_number(options["share"], f"{where}: share", low=0.0, high=1.0)
-    check_number(options["count"], f"{where}: count", low=1, whole=True)
-    check_interval(options["rt60_s"], f"{where}: rt60_s", low=0.05, high=LONGEST_S)
-    check_interval(options["distance_m"], f"{where}: distance_m", low=0.1, high=7.0)
-    check_number(options["early_ms"], f"{where}: early_ms", low=0.0, high=1000.0)
 
 
 def _rooms(options: dict[str, Any], sample_rate: int) -> list[list[Room]]:

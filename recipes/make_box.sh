@@ -17,12 +17,12 @@ for word in "$@"; do
   case $word in
     live | files) models+=("$word") ;;
     *=*) settings+=("$word") ;;
-    *) echo "make_box.sh: expected live, files or key=value, found $word" >&2; exit 2 ;;
+    *) echo "error: expected live, files or key=value, found $word" >&2; exit 2 ;;
   esac
 done
 [ ${#models[@]} -gt 0 ] || models=(live files)
 for name in NOISE_DIR NOISE2_DIR SOUNDS_DIR RIR_DIR; do
-  [ -d "${!name:-}" ] || { echo "make_box.sh: $name: set it to a folder of recordings (boxed/CARD.md says which)" >&2; exit 1; }
+  [ -d "${!name:-}" ] || { echo "error: $name: set it to a folder of recordings (boxed/CARD.md says which)" >&2; exit 1; }
 done
 cd "$here/.."  # the experiments name box_start from here
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}

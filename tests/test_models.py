@@ -31,6 +31,18 @@ SMALL = {
         "hop_ms": 12.0,  # no part of its window
         "level_ms": 64.0,
     },
+    "ahead": {
+        "name": "ahead",
+        "channels": 8,
+        "bands": 6,
+        "width": 8,
+        "blocks": 1,
+        "heads": 2,
+        "hop_ms": 12.0,
+        "level_ms": 64.0,
+        "window_s": 0.4,
+        "overlap_s": 0.1,
+    },
     "causal": {"name": "causal", "width": 16, "dilations": [1, 2], "level_ms": 64.0},
     "convnext": {"name": "convnext", "width": 16, "blocks": 2, "level_ms": 64.0},
     "attention": {

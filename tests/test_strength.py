@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import cli, one_error_line, speech_like, write
-from gan_denoise import audio, export, generators
+from conftest import ROOT, cli, one_error_line, run, speech_like, write
+from gan_denoise import audio, checkpoint, export, generators
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
@@ -137,6 +137,36 @@ def test_a_plain_model_on_the_command_line(tmp_path, wave):
                  tmp_path / "a.wav", tmp_path / "b.wav")  # fmt: skip
     one_error_line(result, "strength: this model takes none")
     assert not (tmp_path / "b.wav").exists()
+
+
+def test_new_parts_begin_by_changing_nothing(tmp_path, wave):
+    """A model without a strength is where one with it, or one that looks ahead, may start."""
+    plain = TOLD | {"strength": False}
+    torch.manual_seed(0)
+    before = generators.build(plain, sample_rate=16000).eval()
+    folder = save(tmp_path / "model", plain, before)
+    noisy = torch.from_numpy(wave)[None, None]
+    for options in (TOLD, TOLD | {"name": "ahead"}):
+        generator = generators.build(options, sample_rate=16000).eval()
+        checkpoint.initialise(generator, folder, options, 16000)
+        for strength in (0.0, 1.0):
+            with torch.inference_mode():
+                now = generator(noisy, torch.tensor([strength]))
+                torch.testing.assert_close(now, before(noisy), rtol=0.0, atol=1e-6)
+    wider = TOLD | {"width": 16}
+    with pytest.raises(InputError, match="holds .*'width': 8.*needed: .*'width': 16"):
+        checkpoint.initialise(generators.build(wider, sample_rate=16000), folder, wider, 16000)
+
+
+def test_make_box_says_what_is_missing(tmp_path):
+    script = ROOT / "recipes/make_box.sh"
+    nowhere = {"RIR_DIR": str(tmp_path), "NOISE_DIR": str(tmp_path / "no")}
+    one_error_line(
+        run("bash", script, tmp_path, tmp_path / "out", env=nowhere), "NOISE_DIR: set it"
+    )
+    result = run("bash", script, tmp_path, tmp_path / "out", "fast")
+    assert result.returncode == 2 and "found fast" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_harm_weighs_as_the_strength_says():

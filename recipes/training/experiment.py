@@ -17,7 +17,7 @@ from gan_denoise.conditions import check_fresh_noise
 from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
-from gan_denoise.scenes import check_scenes
+from gan_denoise.scene_settings import check_scenes
 
 
 class From(NamedTuple):
