@@ -209,8 +209,8 @@ class Denoiser:
             return self._other.live_generator
         if not streams(self.generator):
             raise InputError(
-                "this model looks into the future and cannot stream: train the experiment"
-                " stream, say"
+                "this model looks into the future and cannot stream: take live, which is in the"
+                " package, or train the experiment stream, say"
             )
         if self._live is None:
             graph = self._beside.open(self.generator) if self._beside else None

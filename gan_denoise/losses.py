@@ -265,7 +265,9 @@ class Losses:
     """
 
     def __init__(self, weights: Mapping[str, Any]):
-        weights, where = dict(weights), "losses"
+        where = "losses"
+        check_keys(weights, LOSSES, where)
+        weights = dict(weights)
         self._harm: tuple[float, float] | None = None
         if isinstance(weights.get("harm"), list):
             gentle, strong = check_interval(weights["harm"][::-1], f"{where}: harm", low=1e-6)[::-1]

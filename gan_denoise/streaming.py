@@ -165,7 +165,11 @@ class Windowed:
     ):
         self._generator, self._channels = generator, channels
         self._device = next(generator.parameters()).device
-        self._told = () if strength is None else (torch.tensor([strength], device=self._device),)
+        self._told = (
+            ()
+            if strength is None
+            else (torch.full((1,), strength, dtype=torch.float32, device=self._device),)
+        )
         grid = generator.hop_length  # a piece must start where a frame of the whole starts
         self._context = -(-int(generator.receptive_field) // grid) * grid
         piece = max(round(_CHUNK_S * sample_rate), _CONTEXTS * self._context)

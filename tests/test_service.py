@@ -296,7 +296,7 @@ def until(page, expression: str, seconds: float = 15.0):
 def test_a_file_is_enhanced_heard_and_saved(page, noisy, tmp_path):
     page.set_input_files("#files", [str(noisy)])
     page.wait_for_selector(".ready:not([hidden])")
-    assert page.text_content(".card h3") == "noisy.wav 2.0 s, 16000 Hz, mono"
+    assert page.text_content(".card h3") == "noisy.wav 2.0 s, 16000 Hz, mono, strength 0.5"
     room = "document.querySelector('.card.room').room"
     before, after = page.evaluate(
         f"{room}.loadBuffers().then(all => all.map(one => [...one.getChannelData(0)]))"

@@ -95,9 +95,9 @@ class Generator(contract.StreamingGenerator):
         self.register_buffer("unit", unit, persistent=False)
         bin_hz = sample_rate / self.stft.n_fft
         self.lowest = math.ceil(_RUMBLE_HZ / bin_hz) if loud else None
-        hz = bin_hz * torch.arange(1, self.stft.bins)
+        hz = bin_hz * torch.arange(1, self.stft.bins, dtype=torch.float64)
         passed = F.pad(1.0 / (1.0 + (high_pass_hz / hz) ** _HIGH_PASS_ORDER), (1, 0))
-        self.register_buffer("passed", passed if high_pass_hz else None, persistent=False)
+        self.register_buffer("passed", passed.float() if high_pass_hz else None, persistent=False)
         self.hop_length, self.latency = hop_length, self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:

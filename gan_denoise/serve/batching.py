@@ -161,7 +161,7 @@ class LiveStream:
 
     def tell(self, strength: float | str) -> None:
         """How much to do from now on. Raises InputError for what is no strength."""
-        value = self._batch.denoiser.as_strength(strength)
+        value = self._batch.denoiser.at_home_live.as_strength(strength)
         if self._seat is not None and value is not None:
             self._batch.tell(self._seat, value)
 
