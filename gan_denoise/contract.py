@@ -31,7 +31,7 @@ class Generator(nn.Module):
     hop_length: int
     takes_strength: bool
 
-    def forward(self, noisy: Tensor, strength: Tensor | None = None) -> Tensor:
+    def forward(self, noisy: Tensor) -> Tensor:
         raise NotImplementedError
 
 

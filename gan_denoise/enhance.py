@@ -52,7 +52,8 @@ class Denoiser:
     ):
         self.generator = generator.to(device=device, dtype=torch.float32).eval()
         self.sample_rate, self._beside = sample_rate, beside
-        self._other, self._live = live, None
+        self._other = live
+        self._live: Steps | None = None
 
     @classmethod
     def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:
@@ -177,7 +178,7 @@ class Denoiser:
         """The model that streams: this one, or the other of the package."""
         return self._other or self
 
-    def as_strength(self, strength: float | str | None) -> float | None:
+    def as_strength(self, strength: Any) -> float | None:
         """The number that a strength is; None where the model is told none. Raises InputError."""
         if strength is None:
             return BALANCED if self.takes_strength else None

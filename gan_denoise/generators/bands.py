@@ -47,7 +47,7 @@ class Generator(contract.StreamingGenerator):
 
     neutral = "dial", "backwards", "merge"  # parts that change nothing before they have learnt
     unit: Tensor
-    passed: Tensor
+    passed: Tensor | None
 
     def __init__(
         self,
@@ -79,9 +79,10 @@ class Generator(contract.StreamingGenerator):
         self.widen = nn.Linear(channels, width)
         self.coarse, self.takes_strength = (bands, width), strength
         if strength:
-            self.dial = nn.Sequential(nn.Linear(1, _DIAL), nn.SiLU(), nn.Linear(_DIAL, width))
-            nn.init.zeros_(self.dial[-1].weight)
-            nn.init.zeros_(self.dial[-1].bias)
+            last = nn.Linear(_DIAL, width)
+            self.dial = nn.Sequential(nn.Linear(1, _DIAL), nn.SiLU(), last)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
         self.blocks = nn.ModuleList(Block(bands, width, heads, both_ways) for _ in range(blocks))
         self.narrow = nn.Linear(width, channels)
         self.up = BandMap(bands, self.fine)
