@@ -4,9 +4,9 @@
 #   bash recipes/make_box.sh DATA OUT [live|files ...] [key=value ...]
 #
 # DATA: as stages 0 and 1 of run.sh make it of the corpora (gan_denoise/boxed/CARD.md has the command). OUT gets
-# live/ and files/, of which model/ is what the package holds. NOISE_DIR, NOISE2_DIR, SOUNDS_DIR and RIR_DIR name
-# the recordings. They start from recipes/box_start; `init=null steps=18000` trains from nothing. Run again, it
-# goes on where it stopped.
+# live/ and files/, of which mean/ is what the package holds. NOISE_DIR, NOISE2_DIR, SOUNDS_DIR and RIR_DIR name
+# the recordings. They start from recipes/box_start, and end as the mean of that and what they have learnt. Run
+# again, it goes on where it stopped. `init=null steps=18000` trains from nothing; its model/ is the result then.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -ge 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -31,4 +31,6 @@ for model in "${models[@]}"; do
   [ "$model" = live ] || experiment=boxed_files
   python recipes/train.py "recipes/experiments/$experiment.yaml" --data "$data" --exp "$out/$model" \
     ${settings[@]+"${settings[@]}"}
+  [ -e "$out/$model/mean/model.safetensors" ] ||
+    python recipes/mean.py "$out/$model/model" recipes/box_start "$out/$model/mean"
 done

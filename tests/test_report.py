@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conftest import local, speech_like, write
+from conftest import local, one_error_line, speech_like, write
 from gan_denoise import scoring, workers
 from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
@@ -266,20 +266,23 @@ def test_a_cards_rows_are_of_their_own_mixtures(prepared, tmp_path, monkeypatch)
 
     def backwards(work, tasks, **options):
         for task in reversed(tasks):
-            before, after = [1.5, 0.5, float(task.snr_db)], [2.5, 0.75, task.snr_db + 4.0]
-            every = dict.fromkeys(("noise", "default", "clean"), np.array([before, after]))
-            yield workers.Outcome(task, every)
+            snr_db = float(task.condition.split()[0])
+            before, after = [1.5, 0.5, snr_db], [2.5, 0.75, snr_db + 4.0]
+            yield workers.Outcome(task, np.array([before, after]))
 
     monkeypatch.setattr(workers, "each", backwards)
     noise = write(tmp_path / "noise/rain.wav", speech_like(0)).parent
     for split in ("train", "test"):
-        result = local("card", "--utterances", 5, "model", prepared / split, noise)
+        chosen = "5 dB; 10 dB, room"
+        words = ("--utterances", 5, "--conditions", chosen, "model", prepared / split, noise, noise)
+        result = local("card", *words)
         assert result.returncode == 0, result.stderr
         table = dict(line[2:].split(" |", 1) for line in result.stdout.splitlines()[2:])
-        for snr in (0, 5):
+        for name, snr in (("5 dB", 5), ("10 dB, room", 10)):
             row = f"| {snr}.00 → {snr + 4}.00 (+4.00) |"
-            assert table[f"noise, {snr} dB"].endswith(row)
-        assert f"clean, {split}" in table
+            assert table[name].endswith(row)
+    words = ("--conditions", "5 db", "model", prepared / "test", noise, noise)
+    one_error_line(local("card", *words), "unknown name '5 db'", "5 dB")
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path):

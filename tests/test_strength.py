@@ -158,6 +158,24 @@ def test_new_parts_begin_by_changing_nothing(tmp_path, wave):
         checkpoint.initialise(generators.build(wider, sample_rate=16000), folder, wider, 16000)
 
 
+def test_a_mean_lies_between_a_model_and_its_start(tmp_path, model_dir, wave):
+    plain = TOLD | {"strength": False}
+    start = save(tmp_path / "start", plain, generators.build(plain, sample_rate=16000))
+    for share in (0.0, 0.5, 1.0):
+        out = tmp_path / f"{share:g}"
+        command = ("python", ROOT / "recipes/mean.py", "--share", share, model_dir, start, out)
+        assert run(*command).returncode == 0
+        theirs, ours, mean = (
+            checkpoint.load_model(folder)[0].state_dict() for folder in (start, model_dir, out)
+        )
+        expected = torch.lerp(theirs["widen.weight"], ours["widen.weight"], share)
+        torch.testing.assert_close(mean["widen.weight"], expected)
+        torch.testing.assert_close(mean["dial.0.weight"], ours["dial.0.weight"])
+    one_error_line(run(*command), "exists: choose another OUT")
+    config = checkpoint.load_model(tmp_path / "0.5")[1]
+    assert config["mean"]["share"] == 0.5
+
+
 def test_make_box_says_what_is_missing(tmp_path):
     script = ROOT / "recipes/make_box.sh"
     nowhere = {"RIR_DIR": str(tmp_path), "NOISE_DIR": str(tmp_path / "no")}

@@ -46,6 +46,7 @@ class Generator(contract.StreamingGenerator):
     """
 
     neutral = "dial", "backwards", "merge"  # parts that change nothing before they have learnt
+    drawn = "dial", "backwards"  # of these, those whose first weights mean nothing
     unit: Tensor
     passed: Tensor | None
 

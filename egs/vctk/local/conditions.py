@@ -76,7 +76,8 @@ def with_rumble(scene: Scene, snr_db: float = -12.0) -> Heard:
 
 def through(scene: Scene, low_hz: float, high_hz: float) -> Heard:
     """Noise at 10 dB, all of it through a channel; the target too."""
-    kind, edges = ("bandpass", [low_hz, high_hz]) if low_hz else ("lowpass", [high_hz])
+    edges = [low_hz, high_hz] if low_hz else high_hz
+    kind = "bandpass" if low_hz else "lowpass"
     band = scipy.signal.butter(8, edges, kind, fs=scene.sample_rate, output="sos")
     noisy, target = in_noise(scene)
     return tuple(scipy.signal.sosfiltfilt(band, wave) for wave in (noisy, target))  # type: ignore

@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""The mean of a model and the one that it started from.
+
+    mean.py [--share S] MODEL START OUT
+
+A model that was trained further has learnt what is new, and has forgotten some of what was before.
+The mean of the weights has much of both (Wortsman et al., "Robust fine-tuning of zero-shot models",
+2022). What START has not, such as a strength, stays as it is in MODEL. OUT is a model directory;
+its config.json says what it is the mean of.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from gan_denoise import checkpoint, generators, terminal
+from gan_denoise.errors import InputError
+from gan_denoise.provenance import file_digest
+from gan_denoise.terminal import program, say
+
+
+@program
+def main() -> None:
+    parser = terminal.parser(__doc__)
+    parser.add_argument("--share", type=float, default=0.5, help="of MODEL, 0 to 1 (0.5)")
+    for name in ("model", "start", "out"):
+        parser.add_argument(name, type=Path, metavar=name.upper())
+    arguments = parser.parse_args()
+    share = arguments.share
+    if not 0.0 <= share <= 1.0:
+        raise InputError(f"--share: expected 0 to 1, found {share:g}")
+    if (arguments.out / "model.safetensors").exists():
+        raise InputError(f"{arguments.out}: exists: choose another OUT, or remove it")
+    generator, config = checkpoint.load_model(arguments.model)
+    options, sample_rate = config["generator"], config["sample_rate"]
+    start, before = generators.build(options, sample_rate=sample_rate), arguments.start
+    checkpoint.initialise(start, before, options, sample_rate)
+    drawn = set(getattr(getattr(generator, "network", generator), "drawn", ()))
+    weights = start.state_dict()
+    with torch.no_grad():
+        for name, weight in generator.named_parameters():
+            if not drawn & set(name.split(".")):
+                weight.lerp_(weights[name], 1.0 - share)
+    mean = {"share": share, "model": config["weights"]}
+    mean["start"] = file_digest(before / "model.safetensors")
+    checkpoint.save_model(arguments.out, generator, config | {"mean": mean})
+    say(f"{arguments.out}: {share:g} of {arguments.model}, the rest of {arguments.start}")
+
+
+if __name__ == "__main__":
+    main()
