@@ -78,6 +78,12 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
             f" {path.with_suffix('').with_suffix('.onnx').name}"
         )
     generator, config = load_model(folder)
+    if not getattr(generator, "has_graph", True):
+        name = config["generator"]["name"]
+        raise InputError(
+            f"generator {name}: has no ONNX form, since it works window by window: export live, or"
+            " another model that streams"
+        )
     config |= {"identity": identity(folder, config)}
     targets = [path, path.with_suffix(".stream.onnx")] if streams(generator) else [path]
     for target in targets:

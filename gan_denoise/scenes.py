@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,14 +160,13 @@ class Scenes:
         """Whether an epoch visits some utterances more often than others."""
         return (self._options.get("target") or {}).get("quiet_first", 1) > 1
 
-    def visits(self, utterances: Mapping[str, np.ndarray]) -> list[str]:
+    def visits(self, utt_ids: Iterable[str], read: Callable[[str], np.ndarray]) -> list[str]:
         """utt_ids as often as an epoch visits them: the half with the deepest pauses `quiet_first`
-        times, the others once.
+        times, the others once. read: gives an utterance's samples (T,), one at a time.
         """
         often = self._options["target"]["quiet_first"]
         depth_db = {
-            utt_id: targets.pause_depth_db(wave, self._sample_rate)
-            for utt_id, wave in utterances.items()
+            utt_id: targets.pause_depth_db(read(utt_id), self._sample_rate) for utt_id in utt_ids
         }
         middle = float(np.median(list(depth_db.values())))
         return [

@@ -62,8 +62,9 @@ class Segments(Dataset):
         self._cache: dict[Path, np.ndarray] | None = {} if decoded_bytes <= _CACHE_BYTES else None
         self._prepared: dict[str, Speech] = {}
         if scenes is not None and scenes.weighs:
-            waves = {utt_id: self._whole(data.wav[utt_id], utt_id) for utt_id in data.utt_ids}
-            self._utt_ids = scenes.visits(waves)
+            self._utt_ids = scenes.visits(
+                data.utt_ids, lambda utt_id: self._whole(data.wav[utt_id], utt_id)
+            )
 
     def __getitem__(self, position: int) -> dict:
         utt_id = self._utt_ids[

@@ -31,6 +31,7 @@ for model in "${models[@]}"; do
   [ "$model" = live ] || experiment=boxed_files
   python recipes/train.py "recipes/experiments/$experiment.yaml" --data "$data" --exp "$out/$model" \
     ${settings[@]+"${settings[@]}"}
-  [ -e "$out/$model/mean/model.safetensors" ] ||
-    python recipes/mean.py "$out/$model/model" recipes/box_start "$out/$model/mean"
+  case " ${settings[*]-} " in *" init="*) continue ;; esac  # which did not start from box_start
+  rm -rf "$out/$model/mean"
+  python recipes/mean.py "$out/$model/model" recipes/box_start "$out/$model/mean"
 done

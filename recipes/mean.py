@@ -35,6 +35,9 @@ def main() -> None:
         raise InputError(f"{arguments.out}: exists: choose another OUT, or remove it")
     generator, config = checkpoint.load_model(arguments.model)
     options, sample_rate = config["generator"], config["sample_rate"]
+    digest = file_digest(arguments.start / "model.safetensors")
+    if config.get("init") != digest:  # weights that share no past have no mean
+        raise InputError(f"{arguments.model}: did not start from {arguments.start}: name its init")
     start, before = generators.build(options, sample_rate=sample_rate), arguments.start
     checkpoint.initialise(start, before, options, sample_rate)
     drawn = set(getattr(getattr(generator, "network", generator), "drawn", ()))
@@ -43,8 +46,7 @@ def main() -> None:
         for name, weight in generator.named_parameters():
             if not drawn & set(name.split(".")):
                 weight.lerp_(weights[name], 1.0 - share)
-    mean = {"share": share, "model": config["weights"]}
-    mean["start"] = file_digest(before / "model.safetensors")
+    mean = {"share": share, "model": config["weights"], "start": digest}
     checkpoint.save_model(arguments.out, generator, config | {"mean": mean})
     say(f"{arguments.out}: {share:g} of {arguments.model}, the rest of {arguments.start}")
 

@@ -233,7 +233,7 @@ def test_quiet_recordings_come_more_often():
     loud = np.tile(np.sin(np.arange(1600)), 10).astype(np.float32)
     waves = {"steady": loud, "pauses": np.concatenate([loud, 1e-4 * loud])}
     scenes = build(shares={"clean": 1.0}, target=TARGET | {"quiet_first": 3})
-    assert sorted(scenes.visits(waves)) == ["pauses"] * 3 + ["steady"]
+    assert sorted(scenes.visits(waves, waves.get)) == ["pauses"] * 3 + ["steady"]
 
 
 def test_measured_rooms_are_rooms(tmp_path):

@@ -13,6 +13,7 @@ from gan_denoise import audio, checkpoint, export, generators
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
+from gan_denoise.provenance import file_digest
 from test_models import save
 
 TOLD = {"name": "bands", "channels": 8, "bands": 6, "width": 8, "blocks": 1, "heads": 2}
@@ -103,6 +104,11 @@ def test_the_graphs_have_it_too(model_dir, wave, tmp_path):
         np.testing.assert_allclose(enhanced[0], expected, rtol=0.0, atol=1e-4)
 
 
+def test_what_works_window_by_window_has_no_graph(tmp_path):
+    one_error_line(cli("export", "files", tmp_path / "a.onnx"), "has no ONNX form", "export live")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_line(model_dir, wave, tmp_path):
     write(tmp_path / "a.wav", wave)
     for strength in ("strong", "0.25"):
@@ -161,9 +167,15 @@ def test_new_parts_begin_by_changing_nothing(tmp_path, wave):
 def test_a_mean_lies_between_a_model_and_its_start(tmp_path, model_dir, wave):
     plain = TOLD | {"strength": False}
     start = save(tmp_path / "start", plain, generators.build(plain, sample_rate=16000))
+    mean_py = ROOT / "recipes/mean.py"
+    one_error_line(run("python", mean_py, model_dir, start, tmp_path / "x"), "did not start from")
+    generator, config = checkpoint.load_model(model_dir)
+    model_dir = tmp_path / "begun"
+    init = file_digest(start / "model.safetensors")
+    checkpoint.save_model(model_dir, generator, config | {"init": init})
     for share in (0.0, 0.5, 1.0):
         out = tmp_path / f"{share:g}"
-        command = ("python", ROOT / "recipes/mean.py", "--share", share, model_dir, start, out)
+        command = ("python", mean_py, "--share", share, model_dir, start, out)
         assert run(*command).returncode == 0
         theirs, ours, mean = (
             checkpoint.load_model(folder)[0].state_dict() for folder in (start, model_dir, out)

@@ -22,6 +22,7 @@ class Generator(contract.Generator):
     in `bands`.
     """
 
+    has_graph = False  # the number of windows depends on the length
     fade: Tensor
 
     def __init__(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_denoise.checkpoint import load_model
+from gan_denoise.contract import takes_strength
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
 from training.experiment import DistilSettings
@@ -38,10 +39,14 @@ class Teacher:
         self._generator = generator.requires_grad_(False).to(device, dtype)
         self._losses, self.weights = losses, {"distil": settings.weight}
 
-    def terms(self, enhanced: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+    def terms(
+        self, enhanced: Tensor, noisy: Tensor, strength: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The reconstruction losses, by their own weights, with what the teacher makes of `noisy`
         in the place of clean speech: {name: unweighted value}.
         """
         with torch.no_grad():
-            shown = self._generator(noisy)
-        return {"distil": weighted_sum(self._losses(enhanced, shown, noisy), self._losses.weights)}
+            told = (strength,) if takes_strength(self._generator) else ()
+            shown = self._generator(noisy, *told)
+        terms = self._losses(enhanced, shown, noisy, strength)
+        return {"distil": weighted_sum(terms, self._losses.weights)}

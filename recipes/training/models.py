@@ -85,7 +85,7 @@ class Models:
     ) -> dict[str, Tensor]:
         """Of the generator's loss, without its opponents': {name: unweighted value}."""
         terms = self.losses(enhanced, clean, noisy, strength)
-        return terms | (self.teacher.terms(enhanced, noisy) if self.teacher else {})
+        return terms | (self.teacher.terms(enhanced, noisy, strength) if self.teacher else {})
 
     def weights(self, phase: str) -> dict[str, float]:
         """Of the terms of the generator's loss, by name."""
