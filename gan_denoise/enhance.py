@@ -20,7 +20,7 @@ from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import BALANCED, Generator, Steps, streams, takes_strength
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.graph import Beside
-from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed
+from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed, Windows
 
 # The models that come with the package; boxed/CARD.md says what they can do
 BOXED = {name: Path(__file__).parent / "boxed" / name for name in ("files", "live")}
@@ -139,6 +139,8 @@ class Denoiser:
         network: Stage = (
             Stream(self.generator, channels, self.sample_rate, told)
             if streams(self.generator)
+            else Windows(self.generator, channels, told)
+            if hasattr(self.generator, "one_window")
             else Windowed(self.generator, channels, self.sample_rate, told)
         )
         wire, down, up = (

@@ -20,7 +20,6 @@ from gan_denoise.contract import Generator, Steps
 from gan_denoise.errors import InputError
 
 _STEP_S, _CHUNK_S = 8.0, 30.0  # handed to the network at once: to a streaming one, to any other
-_CONTEXTS = 8  # what is handed over is at least so many times its context: that is worked on twice
 
 
 class Stage(Protocol):
@@ -172,8 +171,7 @@ class Windowed:
         )
         grid = generator.hop_length  # a piece must start where a frame of the whole starts
         self._context = -(-int(generator.receptive_field) // grid) * grid
-        piece = max(round(_CHUNK_S * sample_rate), _CONTEXTS * self._context)
-        self._piece = max(1, piece // grid) * grid
+        self._piece = max(1, round(_CHUNK_S * sample_rate) // grid) * grid
         self._start()
 
     def _start(self) -> None:
@@ -212,6 +210,49 @@ class Windowed:
                 enhanced = self._generator(wave[None, None], *self._told)
                 channels.append(enhanced[0, 0].cpu().numpy())
         return np.stack(channels, axis=1)[self._before :]
+
+
+class Windows:
+    """A generator that works window by window itself (generators/ahead.py): each window once, as
+    soon as it is there. strength: as of Stream.
+    """
+
+    def __init__(self, generator: Any, channels: int, strength: float | None = None):
+        self._generator, self._channels = generator, channels
+        device = generator.fade.device
+        self._told = None if strength is None else torch.full((1,), strength, device=device).float()
+        self._start()
+
+    def _start(self) -> None:
+        self._held = np.zeros((0, self._channels), dtype=np.float32)
+        self._tails: list[torch.Tensor | None] = [None] * self._channels
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """(n, channels) -> (m, channels)."""
+        self._held = np.concatenate([self._held, samples])
+        pieces = [self._held[:0]]
+        while len(self._held) > self._generator.window:
+            pieces.append(self._work(self._held[: self._generator.window])[0])
+            self._held = self._held[self._generator.hop_length :].copy()
+        return np.concatenate(pieces)
+
+    def flush(self) -> np.ndarray:
+        """The rest; then it starts anew."""
+        out = np.concatenate(self._work(self._held)) if len(self._held) else self._held
+        self._start()
+        return out
+
+    def _work(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        finished, left = [], []
+        with torch.inference_mode():
+            for index, channel in enumerate(samples.T):  # one by one: memory
+                wave = torch.from_numpy(channel.copy()).to(self._generator.fade.device)
+                before = self._tails[index]
+                done, tail = self._generator.one_window(wave[None, None], before, self._told)
+                self._tails[index] = tail
+                finished.append(done[0, 0].cpu().numpy())
+                left.append(tail[0, 0].cpu().numpy())
+        return np.stack(finished, axis=1), np.stack(left, axis=1)
 
 
 class Resampler:

@@ -67,14 +67,22 @@ class Generator(contract.Generator):
         self.register_buffer("fade", (2.0 * place - 0.5).clamp(0.0, 1.0).float(), persistent=False)
 
     def forward(self, noisy: Tensor, strength: Tensor | None = None) -> Tensor:
-        length, overlap = noisy.shape[-1], len(self.fade)
         pieces, tail = [], None
-        for start in range(0, max(1, length - overlap), self.hop_length):
-            enhanced = self.network(noisy[..., start : start + self.window], strength)
-            if tail is not None:
-                head = torch.lerp(tail, enhanced[..., :overlap], self.fade)
-                enhanced = torch.cat([head, enhanced[..., overlap:]], dim=-1)
-            last = start + self.window >= length
-            pieces.append(enhanced if last else enhanced[..., : self.hop_length])
-            tail = enhanced[..., self.hop_length :]
-        return torch.cat(pieces, dim=-1)
+        while noisy.shape[-1] > self.window:
+            finished, tail = self.one_window(noisy[..., : self.window], tail, strength)
+            pieces.append(finished)
+            noisy = noisy[..., self.hop_length :]
+        return torch.cat([*pieces, *self.one_window(noisy, tail, strength)], dim=-1)
+
+    def one_window(
+        self, noisy: Tensor, tail: Tensor | None, strength: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A window (B, 1, at most `window` samples), and what the one before left -> what is
+        finished, hop_length samples, and what is left, for the next or, of the last, to be added.
+        """
+        enhanced = self.network(noisy, strength)
+        if tail is not None:
+            overlap = len(self.fade)
+            head = torch.lerp(tail, enhanced[..., :overlap], self.fade)
+            enhanced = torch.cat([head, enhanced[..., overlap:]], dim=-1)
+        return enhanced[..., : self.hop_length], enhanced[..., self.hop_length :]
