@@ -13,7 +13,7 @@ SHARES = ("noise", "procedure", "both", "clean", "alone")
 # Their highest values; 0 switches off
 _NUMBERS = {"tilt_db": 40.0, "equaliser_db": 40.0, "band_limit": 1.0, "babble": 1.0}
 # The same, of what may be left out
-_OPTIONAL = {"changes": 1.0, "mutes": 1.0, "offset": 1.0, "codec": 1.0}
+_OPTIONAL = {"whisper": 1.0, "changes": 1.0, "mutes": 1.0, "offset": 1.0, "codec": 1.0}
 _LISTS = ("recordings", "held_out")
 _KEYS = (*_NUMBERS, *_LISTS, "shares", "snr_db", "sources", "voices", "speed", "synthetic")
 _ROOMS = ("share", "count", "rt60_s", "distance_m", "early_ms")

@@ -28,6 +28,7 @@ from gan_denoise.noise import Procedure
 from gan_denoise.rooms import Room, measured, simulate
 from gan_denoise.scene_settings import SHARES, check_scenes
 from gan_denoise.synthetic import SAMPLE_RATE, synthesise
+from gan_denoise.whisper import whispered
 
 _OCTAVES = 5  # of a filter, 250 Hz to 8 kHz: a knot each
 _QUIET = 1e-9  # mean square of a source that cannot be heard
@@ -67,8 +68,8 @@ class Scenes:
     gan_denoise/rooms.py is told: rt60_s, distance_m, early_ms, folder: of measured responses, which
     come as often as the others}. target: {high_pass_hz:, background_db:, quiet_first: visits of the
     quieter half of the recordings} (gan_denoise/targets.py). rumble: {share: of the visits,
-    snr_db:}. Shares of the visits: changes (the noise starts, stops and jumps), mutes, offset (DC),
-    codec. Raises InputError.
+    snr_db:}. Shares of the visits: whisper (the speech has no voice), changes (the noise starts,
+    stops and jumps), mutes, offset (DC), codec. Raises InputError.
     """
 
     def __init__(
@@ -202,6 +203,12 @@ class Scenes:
         if speed != 1.0:
             noisy, clean = (
                 soxr.resample(wave, speed, 1.0, quality="MQ")[: lead + length]
+                for wave in (noisy, clean)
+            )
+        if self._happens("whisper", draw):
+            seed = draw.integers(2**32)
+            noisy, clean = (
+                whispered(wave, self._sample_rate, np.random.default_rng(seed))
                 for wave in (noisy, clean)
             )
         excerpt = noisy[lead:]

@@ -5,11 +5,12 @@
 #
 # DATA: as stages 0 and 1 of run.sh make it of the corpora (gan_denoise/boxed/CARD.md has the command). OUT gets
 # live/ and files/, of which mean/ is what the package holds. NOISE_DIR, NOISE2_DIR, SOUNDS_DIR and RIR_DIR name
-# the recordings. They start from recipes/box_start, and end as the mean of that and what they have learnt. Run
-# again, it goes on where it stopped. `init=null steps=18000` trains from nothing; its model/ is the result then.
+# the recordings. Training starts from the models before, recipes/box_start, and ends as the mean of those and of
+# what was learnt. The same command again goes on where it stopped. `init=null steps=18000` trains from nothing;
+# its model/ is the result then.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -ge 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 data=$(realpath "$1") out=$(realpath -m "$2")
 shift 2
 models=() settings=()
@@ -33,5 +34,5 @@ for model in "${models[@]}"; do
     ${settings[@]+"${settings[@]}"}
   case " ${settings[*]-} " in *" init="*) continue ;; esac  # which did not start from box_start
   rm -rf "$out/$model/mean"
-  python recipes/mean.py "$out/$model/model" recipes/box_start "$out/$model/mean"
+  python recipes/mean.py "$out/$model/model" "recipes/box_start/$model" "$out/$model/mean"
 done
