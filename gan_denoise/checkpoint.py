@@ -104,9 +104,9 @@ def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:
 
 def initialise(
     generator: Generator, folder: str | Path, options: Mapping[str, Any], sample_rate: int
-) -> None:
-    """Start from the weights of a model directory. options: `generator:` of the experiment. Raises
-    InputError.
+) -> set[str]:
+    """Start from the weights of a model directory -> the names of those that it held. options:
+    `generator:` of the experiment. Raises InputError.
 
     The directory must hold the same generator at the same rate, or the one that is its `network`,
     with weights of the same shapes. It may lack those that are `neutral`, and options that shape
@@ -127,3 +127,4 @@ def initialise(
             f" {options} at {sample_rate} Hz"
         )
     begun.load_state_dict(source.state_dict(), strict=False)
+    return {name if same_kind else f"network.{name}" for name in theirs}

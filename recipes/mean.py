@@ -39,12 +39,12 @@ def main() -> None:
     if config.get("init") != digest:  # weights that share no past have no mean
         raise InputError(f"{arguments.model}: did not start from {arguments.start}: name its init")
     start, before = generators.build(options, sample_rate=sample_rate), arguments.start
-    checkpoint.initialise(start, before, options, sample_rate)
+    begun = checkpoint.initialise(start, before, options, sample_rate)
     drawn = set(getattr(getattr(generator, "network", generator), "drawn", ()))
     weights = start.state_dict()
     with torch.no_grad():
         for name, weight in generator.named_parameters():
-            if not drawn & set(name.split(".")):
+            if name in begun or not drawn & set(name.split(".")):
                 weight.lerp_(weights[name], 1.0 - share)
     mean = {"share": share, "model": config["weights"], "start": digest}
     checkpoint.save_model(arguments.out, generator, config | {"mean": mean})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gan_denoise import contract
 from gan_denoise.generators import bands as one_way
@@ -18,8 +19,10 @@ class Generator(contract.Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
     window_s: of what is worked on at once; an output sample depends on nothing farther away.
-    overlap_s: of two windows; in the middle half of it one gives way to the other. The others: as
-    in `bands`.
+    overlap_s: of two windows; in the middle half of it one gives way to the other. shifts: how many
+    times the network works on each, its frames placed a part of a hop later each time; the mean of
+    these is what comes out (the shift trick of Demucs, Defossez et al. 2019), but for training, for
+    which one is enough. The others: as in `bands`.
     """
 
     has_graph = False  # the number of windows depends on the length
@@ -38,9 +41,11 @@ class Generator(contract.Generator):
         level_ms: float = 1024.0,
         loud: bool = False,
         high_pass_hz: float = 0.0,
+        entrance_hz: float = 0.0,
         strength: bool = False,
         window_s: float = 8.0,
         overlap_s: float = 1.0,
+        shifts: int = 1,
     ):
         super().__init__()
         self.network = one_way.Generator(
@@ -55,10 +60,13 @@ class Generator(contract.Generator):
             level_ms=level_ms,
             loud=loud,
             high_pass_hz=high_pass_hz,
+            entrance_hz=entrance_hz,
             strength=strength,
             both_ways=True,
         )
-        self.takes_strength = strength
+        if shifts < 1:
+            raise ValueError(f"shifts {shifts} is not at least 1")
+        self.takes_strength, self.shifts = strength, shifts
         self.window, overlap = (round(seconds * sample_rate) for seconds in (window_s, overlap_s))
         if not 4 <= overlap <= self.window // 2:
             raise ValueError(f"overlap_s {overlap_s} is not within half of window_s {window_s}")
@@ -80,9 +88,18 @@ class Generator(contract.Generator):
         """A window (B, 1, at most `window` samples), and what the one before left -> what is
         finished, hop_length samples, and what is left, for the next or, of the last, to be added.
         """
-        enhanced = self.network(noisy, strength)
+        enhanced = self._mean(noisy, strength)
         if tail is not None:
             overlap = len(self.fade)
             head = torch.lerp(tail, enhanced[..., :overlap], self.fade)
             enhanced = torch.cat([head, enhanced[..., overlap:]], dim=-1)
         return enhanced[..., : self.hop_length], enhanced[..., self.hop_length :]
+
+    def _mean(self, noisy: Tensor, strength: Tensor | None) -> Tensor:
+        """(B, 1, T) -> (B, 1, T): the network's output, its frames placed in several ways."""
+        count = 1 if self.training else self.shifts
+        total = torch.zeros_like(noisy)
+        for index in range(count):
+            later = index * self.network.hop_length // count
+            total = total + self.network(F.pad(noisy, (later, 0)), strength)[..., later:]
+        return total / count

@@ -27,6 +27,7 @@ _STRIDE = 4  # bins from one fine band to the next, each of which sees twice as 
 _BELOW = 2  # bins of silence below the first
 _RUMBLE_HZ = 120.0  # below which nothing counts for the level of speech
 _HIGH_PASS_ORDER = 8  # of the mask's own end: the power of its amplitude's slope
+_ENTRANCE_TAPS = 512  # of the filter before everything: at 60 Hz, -74 dB is left after them
 _DIAL = 16  # units between the strength and what it adds to every band
 _FRAMES = 3  # that the network sees and the mask weighs: this one and those before
 
@@ -40,7 +41,9 @@ class Generator(contract.StreamingGenerator):
     the blocks work, each with `width` channels. blocks: of recurrence and mixing. heads: ways of
     mixing in a block; must divide width. window_ms, hop_ms: of the STFT; the latency is the window.
     level_ms: past over which the level is taken; loud: by frames as loud as speech, above rumble,
-    instead of all. high_pass_hz: where its output ends; 0: nowhere. strength: whether it takes one.
+    instead of all. high_pass_hz: where its output ends; 0: nowhere. entrance_hz: the edge of a
+    high-pass filter before everything, since rumble that is louder than speech fills the bins
+    beside its own, where no mask parts them; 0: none. strength: whether it takes one.
     both_ways: recurrences backwards in time too, from the end of what a step is given
     (generators/ahead.py makes use of that, and nothing that streams).
     """
@@ -49,6 +52,8 @@ class Generator(contract.StreamingGenerator):
     drawn = "dial", "backwards"  # of these, those whose first weights mean nothing
     unit: Tensor
     passed: Tensor | None
+    entrance: Tensor | None
+    turned: Tensor
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class Generator(contract.StreamingGenerator):
         level_ms: float = 1024.0,
         loud: bool = False,
         high_pass_hz: float = 0.0,
+        entrance_hz: float = 0.0,
         strength: bool = False,
         both_ways: bool = False,
     ):
@@ -100,12 +106,22 @@ class Generator(contract.StreamingGenerator):
         hz = bin_hz * torch.arange(1, self.stft.bins, dtype=torch.float64)
         passed = F.pad(1.0 / (1.0 + (high_pass_hz / hz) ** _HIGH_PASS_ORDER), (1, 0))
         self.register_buffer("passed", passed.float() if high_pass_hz else None, persistent=False)
+        response = _butterworth(entrance_hz / sample_rate, 32 * _ENTRANCE_TAPS)
+        taps = torch.fft.irfft(response)[:_ENTRANCE_TAPS].flip(0)[None, None].float()
+        self.register_buffer("entrance", taps if entrance_hz else None, persistent=False)
+        at_bins = _butterworth(entrance_hz / sample_rate, self.stft.n_fft)
+        turned = torch.view_as_real(at_bins / at_bins.abs().clamp_min(1e-12)).T[None, :, None]
+        self.register_buffer("turned", turned.float(), persistent=False)
         self.hop_length, self.latency = hop_length, self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
         like, stft = self.stft.windows, self.stft
         told = {"strength": like.new_full((batch, 1), contract.BALANCED)}
-        return (told if self.takes_strength else {}) | {
+        before = {"before": like.new_zeros(batch, _ENTRANCE_TAPS - 1)}
+        optional = (told if self.takes_strength else {}) | (
+            before if self.entrance is not None else {}
+        )
+        return optional | {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "heard": like.new_zeros(batch, 2, self.level_frames - 1, 1),
@@ -116,8 +132,15 @@ class Generator(contract.StreamingGenerator):
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
         # Eight bits of mantissa would be heard: bf16 is for the network alone
         with torch.autocast(noisy.device.type, enabled=False):
+            after: State = {}
+            if self.entrance is not None:
+                noisy = torch.cat([state["before"], noisy], dim=-1)
+                after["before"] = noisy[:, 1 - _ENTRANCE_TAPS :]
+                noisy = F.conv1d(noisy[:, None], self.entrance)[:, 0]
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             spectrum, past = self.stft.analyse(hops, state["past"])
+            if self.entrance is not None:
+                spectrum = _turned_back(spectrum, self.turned)
             if self.lowest is None:
                 level, heard = recent_level(spectrum, state["heard"])
             else:
@@ -134,7 +157,7 @@ class Generator(contract.StreamingGenerator):
                 expanded = expanded * self.passed
             enhanced, tail = self.stft.synthesise(expanded, state["tail"])
         seen = seen[:, :, 1 - _FRAMES :]
-        after = {"past": past, "tail": tail, "heard": heard, "seen": seen, "memory": memory}
+        after |= {"past": past, "tail": tail, "heard": heard, "seen": seen, "memory": memory}
         if self.takes_strength:
             after["strength"] = state["strength"]
         return enhanced.flatten(1), after
@@ -206,6 +229,26 @@ def _power_law(parts: Tensor, exponent: float) -> tuple[Tensor, Tensor]:
     squares = parts.square().sum(dim=1, keepdim=True).clamp_min(1e-10)
     factor = squares ** ((exponent - 1) / 2)
     return parts * factor, squares.sqrt() * factor
+
+
+def _butterworth(edge: float, n_fft: int) -> Tensor:
+    """Response of a high-pass filter of order 2 whose edge is a share of the sample rate, by the
+    bilinear transform, at the bins of an n_fft: (n_fft / 2 + 1,) complex128; ones where edge is 0.
+    """
+    delay = torch.exp(-2j * math.pi * torch.arange(n_fft // 2 + 1, dtype=torch.float64) / n_fft)
+    warped = math.tan(math.pi * edge)
+    passed = (1.0 - delay).square()
+    stopped = warped * (1.0 + delay)
+    return passed / (passed + math.sqrt(2.0) * stopped * (1.0 - delay) + stopped.square())
+
+
+def _turned_back(spectrum: Tensor, turned: Tensor) -> Tensor:
+    """Bins (B, 2, N, F) without the phase that a filter gave them: its delay, at most 5 ms, is
+    little beside a window.
+    """
+    (real, imaginary), (cosine, sine) = spectrum.unbind(dim=1), turned.unbind(dim=1)
+    parts = real * cosine + imaginary * sine, imaginary * cosine - real * sine
+    return torch.stack(parts, dim=1)
 
 
 class Neighbours(nn.Module):
