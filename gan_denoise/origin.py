@@ -13,17 +13,17 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from gan_denoise import __version__, datadir
+from gan_denoise import __version__, code, datadir
 from gan_denoise.config import load_experiment, read_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
-from gan_denoise.provenance import data_digest, file_digest
+from gan_denoise.provenance import Provenance, data_digest, file_digest, file_digests
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository, where there is one
 _SOURCES = ("gan_denoise", "recipes", "egs/vctk/local")
@@ -31,7 +31,7 @@ _ENOUGH = 6  # differing settings, in a line
 
 
 @functools.cache
-def code() -> dict[str, Any]:
+def checkout() -> dict[str, Any]:
     """The program: git's commit, whether its files differ from that (both None outside a git
     checkout), and a digest of all its Python files.
     """
@@ -55,7 +55,7 @@ def _git(*words: str) -> str | None:
 
 def program() -> dict[str, Any]:
     """What ran: `code`, and a digest of the lock of versions."""
-    return {"code": code(), "lock": file_digest(ROOT / "requirements.lock")}
+    return {"code": checkout(), "lock": file_digest(ROOT / "requirements.lock")}
 
 
 def machine() -> str:
@@ -90,6 +90,66 @@ def who(splits: Mapping[str, DataDir]) -> dict[str, Any]:
         for name, data in splits.items()
     }
     return {"digest": digest(speakers), **counts}
+
+
+class Maker(NamedTuple):
+    """What makes enhanced files: digests of a model's weights, and of the code that runs it."""
+
+    weights: str
+    code: str
+
+
+def maker(model: Path) -> Maker:
+    """Of a model directory as it is now, with this code. Raises InputError where it holds none, or
+    weights that are not those of its config.json.
+    """
+    config, weights = read_config(model), file_digest(model / "model.safetensors")
+    if weights is None:
+        raise InputError(f"{model}: holds no finished model: run stage 2 first")
+    if config.get("weights", weights) != weights:
+        raise InputError(
+            f"{model}: model.safetensors is not what config.json tells of (weights {weights}, not"
+            f" {config['weights']}): one of the two was replaced: run stage 2 again in a new --exp"
+        )
+    return Maker(weights, code.of_enhancement(config["generator"]["name"]))
+
+
+def check_enhanced(exp: Path, folder: Path, files: Mapping[str, Path], *, jobs: int = 1) -> None:
+    """Refuse enhanced files that are not what EXP/model makes of their noisy ones with this code.
+
+    folder: where enhanced.made tells of `files` (utt_id -> file): EXP, or one of its conditions.
+    Without EXP/model, the files are another system's, of which nothing is known. Raises InputError.
+    """
+    if not (exp / "model/config.json").is_file():
+        return
+    model, known = maker(exp / "model"), Provenance(folder / "enhanced.made").made
+    found = file_digests(files, jobs=jobs)
+    kinds: dict[str, list[str]] = {}
+    for utt_id, made in ((utt_id, known.get(utt_id)) for utt_id in files):
+        if made is None or len(made.more) != len(model) or made.digest != found[utt_id]:
+            kinds.setdefault("not what stage 3 has written", []).append(utt_id)
+        elif made.more[0] != model.weights:
+            kinds.setdefault(f"of other weights than {exp / 'model'}", []).append(utt_id)
+        elif made.more[1] != model.code:
+            kinds.setdefault("made by other code than is here now", []).append(utt_id)
+    for what, utt_ids in kinds.items():
+        raise InputError(
+            f"{folder}: {len(utt_ids)} of {len(files)} enhanced files are {what}, {utt_ids[0]} for"
+            f" one: run stage 3 again (for a condition too), or remove {folder / 'enhanced.scp'}"
+        )
+
+
+def read_config(model: Path) -> dict[str, Any]:
+    """A model directory's config.json. Raises InputError."""
+    path = model / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        _ = config["experiment"], config["generator"]["name"]
+    except FileNotFoundError as error:
+        raise InputError(f"{model}: holds no finished model: run stage 2 first") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is no model configuration ({error})") from error
+    return config
 
 
 @dataclass
@@ -127,7 +187,10 @@ def explain(model: Path, data: Path | None = None, *, seen: tuple[Path, ...] = (
         _weights(config.get("weights"), weights),
         _experiment(name, written),
         *_data(config, data or (place / "../../../data").resolve()),
-        *_program({**(config.get("origin") or {}), "machine": config.get("machine")}),
+        *_program(
+            {**(config.get("origin") or {}), "machine": config.get("machine")},
+            lambda: code.of_training(written),
+        ),
         *_started_from(config, (*seen, place)),
         *_scores(place.parent, weights),
     ]
@@ -188,15 +251,23 @@ def _data(config: Mapping[str, Any], folder: Path) -> Iterator[Node]:
         yield node
 
 
-def _program(origin: Mapping[str, Any]) -> Iterator[Node]:
-    then, now = origin.get("code"), code()
-    if then:
+def _program(origin: Mapping[str, Any], of_now: Callable[[], str]) -> Iterator[Node]:
+    """origin: what was noted. of_now: the digest of the code that matters here, as it is now."""
+    then = origin.get("code")
+    if not then:
+        yield Node("code", "not noted")
+    else:
         dirty = " with changes" if then["dirty"] else ""
         commit = f"commit {then['commit'][:12]}{dirty}, " if then["commit"] else ""
-        same = then["digest"] == now["digest"]
-        yield Node("code", f"{commit}files {then['digest']}", same, f"files {now['digest']}")
-    else:
-        yield Node("code", "not noted")
+        now = checkout()["digest"]
+        node = Node(
+            "code", f"{commit}files {then['digest']}", then["digest"] == now, f"files {now}"
+        )
+        if origin.get("training"):  # comments, and other modules, may have changed since
+            mattered = tuple(origin["training"])
+            node.text = f"{commit}{', then '.join(mattered)}"
+            node.holds, node.now = mattered == (of_now(),), of_now()
+        yield node
     lock = file_digest(ROOT / "requirements.lock")
     if origin.get("lock"):
         yield Node("versions", f"lock {origin['lock']}", lock == origin["lock"], str(lock))
@@ -232,7 +303,9 @@ def _scores(exp: Path, weights: str | None) -> Iterator[Node]:
         else:
             node.holds = record.get("model") == weights
             node.now = f"the model is {weights}"
-        node.children = list(_program(record["origin"])) if record.get("origin") else []
+        if record.get("origin"):
+            known = {**record["origin"], "training": [record["code"]] if "code" in record else None}
+            node.children = list(_program(known, code.of_scores))
         yield node
 
 

@@ -16,7 +16,7 @@ import os
 import shutil
 from pathlib import Path
 
-from gan_denoise import datadir, scoring, terminal
+from gan_denoise import code, datadir, origin, scoring, terminal
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
@@ -73,7 +73,7 @@ def check_scores(exp: Path, data: Path) -> None:
     """Every scores.csv of EXP is of the recordings that are there now. Raises InputError that names
     the first which is not.
     """
-    for path in sorted([*exp.glob("*/scores.csv"), *exp.glob("*/conditions/*/scores.csv")]):
+    for path in _tables(exp):
         system, condition = (
             path.relative_to(exp).parts[0],
             path.parts[-2] if path.parts[-3] == "conditions" else "",
@@ -94,9 +94,14 @@ def check_scores(exp: Path, data: Path) -> None:
             scoring.Pair(utt_id, test.wav[utt_id], enhanced.get(utt_id), test.noisy[utt_id])
             for utt_id in test.utt_ids
         ]
-        made_from = scoring.identity(pairs, record["metrics"], jobs=os.cpu_count() or 1)
+        jobs = os.cpu_count() or 1
+        made_from = scoring.identity(pairs, record["metrics"], jobs=jobs)
         if record["made_from"] != made_from or record["is"] != file_digest(path):
             raise InputError(f"{path}: is not of what lies in {folder} and beside it now: {again}")
+        if record.get("code") != code.of_scores():
+            raise InputError(f"{path}: was scored by other code than is here now: {again}")
+        if system != "noisy":
+            origin.check_enhanced(exp / system, path.parent, enhanced, jobs=jobs)
 
 
 def describe(exp: Path, data: Path, command: str) -> dict:
@@ -112,6 +117,9 @@ def describe(exp: Path, data: Path, command: str) -> dict:
         }
         scored = exp / name / "scores.yaml"
         models[name]["settings"] = read_yaml(scored).get("settings") if scored.is_file() else None
+        made_by = config.get("origin") or {}
+        models[name]["code"] = made_by.get("training", [])
+        models[name]["commit"] = (made_by.get("code") or {}).get("commit")
     about_corpus = {key: corpus[key] for key in ("layout", "sample_rate", "speakers")}
     if "corpora" in corpus:  # several in one: whose the test speakers are
         about_corpus["corpora"] = {name: split["test"] for name, split in corpus["corpora"].items()}
@@ -120,20 +128,39 @@ def describe(exp: Path, data: Path, command: str) -> dict:
         "corpus": about_corpus,
         "noise": {"fingerprint": noise["fingerprint"], "procedure": noise.get("procedure")},
         "models": models,
+        "scores": scored_tables(exp),
     }
 
 
+def scored_tables(exp: Path) -> dict[str, str | None]:
+    """EXP's tables of scores, by their place in it: their digests."""
+    return {str(path.relative_to(exp)): file_digest(path) for path in _tables(exp)}
+
+
+def _tables(exp: Path) -> list[Path]:
+    return sorted([*exp.glob("*/scores.csv"), *exp.glob("*/conditions/*/scores.csv")])
+
+
 def publish(exp: Path, folder: Path, note: str) -> None:
+    """Make FOLDER what stage 5 has shown of EXP last, and nothing else. Raises InputError where EXP
+    has changed since.
+    """
     run = Run.read(exp)
+    if run.about.get("scores") != scored_tables(exp):
+        raise InputError(
+            f"{exp}: has other scores than stage 5 has shown last (some are new, or a system was"
+            " removed): run stage 5 again"
+        )
+    for old in [*folder.glob("*.csv"), *folder.glob("*/*.csv")]:
+        old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    for names in run.folders.values():
-        for name in names:
-            shutil.copyfile(exp / name / "scores.csv", folder / f"{name}.csv")
-            for path in sorted((exp / name).glob("conditions/*/scores.csv")):
-                (folder / path.parent.name).mkdir(exist_ok=True)
-                shutil.copyfile(path, folder / path.parent.name / f"{name}.csv")
-    about = {"note": note, **run.about} if note else run.about
-    write_atomically(folder / "about.yaml", dump_yaml(about))
+    for path in _tables(exp):
+        name, *condition = path.relative_to(exp).parts[:-1]
+        place = folder.joinpath(*condition[1:])
+        place.mkdir(exist_ok=True)
+        shutil.copyfile(path, place / f"{name}.csv")
+    about = {key: value for key, value in run.about.items() if key != "scores"}
+    write_atomically(folder / "about.yaml", dump_yaml({"note": note, **about} if note else about))
 
 
 def collect(results: Path) -> str:

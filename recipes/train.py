@@ -29,12 +29,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from gan_denoise import checkpoint, origin, terminal
+from gan_denoise import checkpoint, code, origin, terminal
 from gan_denoise.contract import takes_strength
 from gan_denoise.errors import InputError
 from gan_denoise.losses import weighted_sum
 from gan_denoise.owner import owning
 from gan_denoise.terminal import program, say
+from training import lineage
 from training.corpus import Corpus
 from training.draws import Draws
 from training.experiment import PRECISIONS, Experiment, read_experiment, warm_start_key
@@ -42,7 +43,16 @@ from training.launch import build_accelerator
 from training.logbook import Logbook, Meter, said_finished
 from training.models import Models
 from training.optimizer import set_learning_rate
-from training.resume import Standing, check_agreement, identify, lend, snapshot, standing, sweep
+from training.resume import (
+    Standing,
+    check_agreement,
+    identify,
+    is_finished,
+    lend,
+    snapshot,
+    standing,
+    sweep,
+)
 from training.schedule import Schedule, random_number
 from training.stopping import INTERRUPTED, StopSignal
 from training.validation import Validation
@@ -117,12 +127,17 @@ def train(
     identity = identify(experiment, corpus)
     own_path = exp / "checkpoint.pt"
     warm_path = warm_starts / f"{warm_start_key(identity, accelerator)}.pt" if warm_starts else None
+    if finished.is_file() and not own_path.exists() and is_finished(exp, identity, schedule.steps):
+        if leader:
+            say(f"{exp.name}: finished already, {schedule.steps} steps")
+        return 0
     stands = standing(own_path, warm_path, identity)
     if stands.update == schedule.updates and finished.is_file():
         if leader:
-            say_finished(accelerator, schedule, exp, stands)
+            say_finished(accelerator, schedule, exp, stands, code.of_training(experiment.decides))
         return 0
     models = models or build()
+    trained_by = lineage.by_code(experiment, stands, exp, speaks=leader)
     stands.restore(models.states)
     if experiment.init and not stands.path:
         start, options = Path(experiment.init), experiment.generator
@@ -137,9 +152,10 @@ def train(
         splits = {"train": corpus.train, "dev": corpus.dev}
         about = identity | {
             "name": path.stem,
-            "origin": origin.program() | {"split": origin.who(splits)},
+            "origin": origin.program() | {"split": origin.who(splits), "training": trained_by},
         }
-        logbook = open_logbook(accelerator, experiment, schedule, exp, stands, about)
+        met = lineage.people(experiment, corpus)
+        logbook = open_logbook(accelerator, experiment, schedule, exp, stands, about, met)
         owned.push(logbook.leave)
         validation = Validation(
             corpus.dev,
@@ -197,7 +213,9 @@ def train(
             if update == schedule.warm_start:
                 best = -math.inf  # of what follows, the same for all that share this warm start
             if last or update % experiment.checkpoint_every == 0 or update in schedule.borders:
-                state = snapshot(update, best, logbook.elapsed_s, identity, models.states)
+                state = snapshot(
+                    update, best, logbook.elapsed_s, trained_by, identity, models.states
+                )
                 if warm_path and update == schedule.warm_start and not warm_path.exists():
                     lend(warm_path, state, exp.name, logbook.text)
                 checkpoint.save_state(own_path, state)
@@ -271,9 +289,10 @@ def open_logbook(
     exp: Path,
     stands: Standing,
     about: dict[str, Any],
+    people: str,
 ) -> Logbook:
     """The records of a run that goes on from where it stands. about: what its models' config.json
-    says besides the experiment's own.
+    says besides the experiment's own. people: whom they have met.
     """
     if stands.lender:
         say(
@@ -292,14 +311,19 @@ def open_logbook(
         first=stands.update,
         spent_s=stands.spent_s,
         history=stands.history,
+        people=people,
     )
 
 
-def say_finished(accelerator: Accelerator, schedule: Schedule, exp: Path, stands: Standing) -> None:
+def say_finished(
+    accelerator: Accelerator, schedule: Schedule, exp: Path, stands: Standing, now: str
+) -> None:
     """Of a run that needs no update more; one that was killed between its last two lines gets the
-    last.
+    last. now: digest of the code that is here.
     """
-    say(f"{exp.name}: finished already, {schedule.steps} steps")
+    other = f"; by other code than is here now: to train again, remove {exp}"
+    changed = stands.code and stands.code != (now,)
+    say(f"{exp.name}: finished already, {schedule.steps} steps{other if changed else ''}")
     if not said_finished(exp):
         first, spent_s = stands.update, stands.spent_s
         book = Logbook(exp, {}, accelerator, schedule, first=first, spent_s=spent_s)

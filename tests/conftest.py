@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from gan_denoise import scoring
+from gan_denoise import code, scoring
 from gan_denoise.config import dump_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.metrics import METRICS
@@ -132,6 +132,7 @@ def write_scores(
     record = {
         "format": FORMAT,
         "made_from": scoring.identity(pairs, metrics),
+        "code": code.of_scores(),
         "metrics": metrics,
         **about,
     }

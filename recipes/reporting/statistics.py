@@ -75,7 +75,10 @@ class Run:
                 f"{folder}: has no scores of {', '.join(missing)}: run stages 3 and 4 first"
             )
         about = read_yaml(folder / "about.yaml")
-        settings = {name: model.get("settings") for name, model in about["models"].items()}
+        settings = {
+            name: (model.get("settings"), *model.get("code", ()))
+            for name, model in about["models"].items()
+        }
         systems, folders = _read_systems(folder, found, settings)
         by_condition: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.glob("*/conditions/*/scores.csv")):
@@ -284,16 +287,16 @@ class Run:
 
 
 def _read_systems(
-    folder: Path, found: dict[str, Path], settings: Mapping[str, str | None]
+    folder: Path, found: dict[str, Path], settings: Mapping[str, tuple]
 ) -> tuple[dict[str, list[dict]], dict[str, list[str]]]:
     """name -> CSV file becomes row -> scores and row -> names; all must have been scored on one
     noise.
 
-    A row is one training: its experiment with its overrides, over the seeds. It is called as the
-    experiment, or, where two rows would be called alike, as its folder. settings: name -> digest of
-    the settings of what was trained, where known.
+    A row is one training: its experiment with its overrides, by the same code, over the seeds. It
+    is called as the experiment, or, where two rows would be called alike, as its folder. settings:
+    name -> digests of the settings and of the code of what was trained, where known.
     """
-    trainings: dict[tuple[str, str | None], dict[str, list[dict]]] = {}
+    trainings: dict[tuple[str, tuple | None], dict[str, list[dict]]] = {}
     for name in sorted(found, key=place):
         rows = read_csv(found[name])
         if lacking := sorted(COLUMNS - rows[0].keys()):
@@ -314,7 +317,9 @@ def _read_systems(
     folders: dict[str, list[str]] = {}
     for (system, own), scores in trainings.items():
         alike = [other for other in trainings if other[0] == system and other != (system, own)]
-        label = min(scores, key=len).split("_seed")[0] if alike else system
+        shortest = min(scores, key=len)
+        label = shortest.split("_seed")[0] if alike else system
+        label = shortest if label in systems else label  # other seeds, trained by other code
         if label in systems:
             raise InputError(
                 f"{folder}: two different trainings are called {label}: rename one of their folders"

@@ -180,9 +180,10 @@ def section(run: Run) -> str:
         f" {run.about['noise']['fingerprint']}."
     )
     for name, model in sorted(run.about["models"].items(), key=lambda item: place(item[0])):
+        commit = f"; commit {model['commit'][:12]}" if model.get("commit") else ""
         lines.append(
             f"`{name}`: {model['parameters'] / 1e6:.2f} M parameters, {model['step']} updates"
-            f" in {clock(model['trained_s'])}, seed {model['seed']}; {model['machine']}."
+            f" in {clock(model['trained_s'])}, seed {model['seed']}; {model['machine']}{commit}."
         )
     return "\n".join(lines) + "\n"
 

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 
-import gan_denoise
+from gan_denoise import code
 from gan_denoise.conditions import check_fresh_noise
 from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
 from gan_denoise.errors import InputError
@@ -268,13 +268,8 @@ def warm_start_key(identity: Mapping, accelerator: Accelerator) -> str:
         torch.get_num_threads(),
         torch.__version__,
     ]
-    folders = Path(__file__).parent, Path(gan_denoise.__file__).parent
-    program = Path(__file__).parents[1] / "train.py"
-    code = [
-        path.read_text(encoding="utf-8")
-        for path in (program, *(own for folder in folders for own in sorted(folder.rglob("*.py"))))
-    ]
-    return digest([{**identity, "experiment": experiment}, layout, code])
+    written = code.of_training(experiment, warm_start=True)
+    return digest([{**identity, "experiment": experiment}, layout, written])
 
 
 def check_same_run(stored: Mapping, current: Mapping, exp: Path) -> None:

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gan_denoise import checkpoint, origin
+from gan_denoise import checkpoint, origin, overlap
 from gan_denoise.contract import Generator
 from gan_denoise.files import write_atomically
 from gan_denoise.terminal import clock, say
@@ -80,8 +80,8 @@ class Logbook:
     """The records of one run in `exp`, continued from update `first`: later entries of an
     interrupted run are cut off.
 
-    config goes into every saved model. spent_s: training time before `first`. history: the log of a
-    warm start that was taken over.
+    config goes into every saved model, and people (gan_denoise/overlap.py) beside it. spent_s:
+    training time before `first`. history: the log of a warm start that was taken over.
     """
 
     def __init__(
@@ -94,8 +94,10 @@ class Logbook:
         first: int,
         spent_s: float,
         history: str | None = None,
+        people: str = "",
     ):
         self._exp, self._config, self._schedule = exp, config, schedule
+        self._people = people
         self._first, self._spent_s = first, spent_s
         self._started = time.monotonic()
         self._log_path = exp / "log.jsonl"
@@ -204,6 +206,7 @@ class Logbook:
             "machine": origin.machine(),
         }
         checkpoint.save_model(self._exp / name, generator, config)
+        overlap.write(self._exp / name, self._people)
 
     def status(self, state: str, update: int) -> None:
         """Write status.json: running, interrupted, failed or finished, and how far."""

@@ -4,6 +4,7 @@ far.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,12 +25,14 @@ from training.experiment import Experiment, check_same_run
 @dataclass(frozen=True)
 class Standing:
     """update: the last one that is done. best: the dev score to beat. spent_s: training time so
-    far. lender: the run whose warm start this is, and its log.
+    far. code: digests of the code that has trained so far, the last one last. lender: the run whose
+    warm start this is, and its log.
     """
 
     update: int = 0
     best: float = -math.inf
     spent_s: float = 0.0
+    code: tuple[str, ...] = ()
     lender: str | None = None
     history: str | None = None
     path: Path | None = None
@@ -84,19 +87,42 @@ def standing(path: Path, warm_path: Path | None, identity: Mapping[str, Any]) ->
             )
         check_same_run(state["identity"], identity, path.parent)
         return Standing(
-            state["update"], state["best"], state["spent_s"], path=path, states=state["modules"]
+            state["update"],
+            state["best"],
+            state["spent_s"],
+            tuple(state.get("code", ())),
+            path=path,
+            states=state["modules"],
         )
     if warm_path and warm_path.exists():
         state = checkpoint.load_state(warm_path)
         return Standing(
             state["update"],
             spent_s=state["spent_s"],
+            code=tuple(state.get("code", ())),
             lender=state["name"],
             history=state["log"],
             path=warm_path,
             states=state["modules"],
         )
     return Standing()
+
+
+def is_finished(exp: Path, identity: Mapping[str, Any], steps: int) -> bool:
+    """Whether EXP/model, without a checkpoint beside it, is what this training would end with.
+    Raises InputError where it is another training's, which must not be lost.
+    """
+    path = exp / "model/config.json"
+    if not path.is_file():
+        return False
+    config = json.loads(path.read_text(encoding="utf-8"))
+    check_same_run(config, json.loads(json.dumps(identity)), exp)
+    if config["step"] != steps:
+        raise InputError(
+            f"{exp}: holds a model of {config['step']} steps and no checkpoint to go on from:"
+            " choose another --exp, or remove it"
+        )
+    return True
 
 
 def check_agreement(first: int, accelerator: Accelerator, exp: Path) -> None:
@@ -112,7 +138,12 @@ def check_agreement(first: int, accelerator: Accelerator, exp: Path) -> None:
 
 
 def snapshot(
-    update: int, best: float, spent_s: float, identity: Mapping[str, Any], modules: Mapping
+    update: int,
+    best: float,
+    spent_s: float,
+    code: tuple[str, ...],
+    identity: Mapping[str, Any],
+    modules: Mapping,
 ) -> dict[str, Any]:
     """All that a run needs to go on after `update`, for checkpoint.save_state."""
     return {
@@ -120,6 +151,7 @@ def snapshot(
         "update": update,
         "best": best,
         "spent_s": spent_s,
+        "code": code,
         "identity": identity,
         "modules": {name: module.state_dict() for name, module in modules.items()},
     }

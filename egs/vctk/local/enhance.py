@@ -5,8 +5,8 @@
 
 writes OUT/enhanced/ and OUT/enhanced.scp for each DATADIR.
 
-OUT/enhanced.made says what every file was made from: the same command again makes those anew whose
-noisy recording, or model, has changed.
+OUT/enhanced.made says what every file was made from, and by which weights and code: the same
+command again makes those anew whose noisy recording, or model, or code that enhances, has changed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import functools
 from functools import partial
 from pathlib import Path
 
-from gan_denoise import datadir, terminal, workers
+from gan_denoise import datadir, origin, overlap, terminal, workers
 from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
-from gan_denoise.provenance import Provenance, file_digest, file_digests, made_from
+from gan_denoise.provenance import Provenance, file_digests, made_from
 from gan_denoise.terminal import program, progress, say
 from options import Part, sharing
 
@@ -32,24 +32,27 @@ def main() -> None:
     arguments = parser.parse_args()
     if len(arguments.places) % 2:
         parser.error("every DATADIR needs an OUT behind it")
-    weights = file_digest(arguments.model / "model.safetensors")
-    if weights is None:
-        raise InputError(f"{arguments.model}: holds no finished model: run stage 2 first")
+    maker = origin.maker(arguments.model)
     workers.preload("gan_denoise.enhance")
     for data, out in zip(arguments.places[::2], arguments.places[1::2], strict=True):
         with owning(out, shared=bool(arguments.part)):
-            enhance(arguments.model, weights, data, out, arguments.jobs, arguments.part)
+            enhance(arguments.model, maker, data, out, arguments.jobs, arguments.part)
 
 
-def enhance(model: Path, weights: str, folder: Path, out: Path, jobs: int, part: Part) -> None:
+def enhance(
+    model: Path, maker: origin.Maker, folder: Path, out: Path, jobs: int, part: Part
+) -> None:
     """Raises InputError where a recording of this part fails, after doing the others."""
     data = datadir.read(folder, noisy=True)
+    if met := overlap.met(model, data, jobs=jobs):
+        say(f"stage 3: WARNING: {model} was trained on {met} of {folder}")
     target = (out / "enhanced").resolve()
     sources = {key: data.noisy[key] for key in part.of(data.utt_ids)}
     files = {key: target / f"{key}{path.suffix}" for key, path in sources.items()}
     known = Provenance(out / "enhanced.made", str(part))
+    known_before = {key: made.more for key, made in known.made.items()}
     noisy = file_digests(sources, jobs=jobs)
-    wanted = {key: made_from("enhanced", weights, noisy[key]) for key in sources}
+    wanted = {key: made_from("enhanced", *maker, noisy[key]) for key in sources}
     due = known.due(wanted, file_digests(files, jobs=jobs))
     work = partial(enhance_one, model=model, one_thread=jobs > 1)
     tasks = [(sources[key], files[key], key) for key in due]
@@ -62,11 +65,13 @@ def enhance(model: Path, weights: str, folder: Path, out: Path, jobs: int, part:
                 outcome.reason if key in outcome.reason else f"{source}: {outcome.reason}"
             )
         else:
-            known.add(key, wanted[key], file)
+            known.add(key, wanted[key], file, *maker)
     if reasons:
         raise InputError(f"{label}: {len(reasons)} of {len(tasks)} failed, the first: {reasons[0]}")
     if due:
-        say(f"{label}: {len(due)} recordings")
+        others = sum(known_before[key] != maker for key in due if key in known_before)
+        why = f", {others} of them made before by other weights or other code" if others else ""
+        say(f"{label}: {len(due)} recordings{why}")
     if part:
         return
     if due or known.scattered:

@@ -1,0 +1,42 @@
+"""What a training rests on besides its settings and data: the code, and the models it was given."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gan_denoise import code, datadir, overlap
+from gan_denoise.terminal import say
+from training.corpus import Corpus
+from training.experiment import Experiment
+from training.resume import Standing
+
+
+def by_code(
+    experiment: Experiment, stands: Standing, exp: Path, *, speaks: bool
+) -> tuple[str, ...]:
+    """Digests of the code that has trained so far, and of this one; says so where they differ."""
+    now = code.of_training(experiment.decides)
+    if not stands.code or stands.code[-1] == now:
+        return stands.code or (now,)
+    if speaks:
+        say(
+            f"{exp.name}: WARNING: the code of training has changed since update {stands.update}:"
+            f" the weights rest on both; for this code alone, remove {exp} and train again"
+        )
+    return (*stands.code, now)
+
+
+def people(experiment: Experiment, corpus: Corpus) -> str:
+    """Whom its models have met (gan_denoise/overlap.py). Says so where a model that it was given
+    was trained on dev or test.
+    """
+    given = [experiment.init, experiment.distil and experiment.distil.teacher]
+    models = [Path(folder) for folder in given if folder]
+    for model in models:
+        for split in ("dev", "test"):
+            folder = corpus.folder / split
+            listed = (folder / "wav.scp").is_file()
+            if listed and (met := overlap.met(model, datadir.read(folder))):
+                say(f"WARNING: {model} was trained on {met} of {folder}")
+    return overlap.people(corpus.train, models, jobs=os.cpu_count() or 1)
