@@ -464,6 +464,11 @@ def run_score(arguments: argparse.Namespace) -> int:
             f"note: {arguments.clean} has louder pauses than {arguments.enhanced}: is CLEAN the"
             " first argument?"
         )
+    judged = scoring.alignment_of(pairs, jobs=arguments.jobs)
+    if judged.refusal:
+        raise InputError(f"{arguments.enhanced}: of its files {judged.refusal}: align them first")
+    for note in judged.notes:
+        say(f"note: {arguments.enhanced}: files are {note}")
     names = arguments.metrics or [name for name in METRICS if name != "wsdr" or noisy]
     rows = list(
         progress(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise import audio, workers
+from gan_denoise import alignment, audio, workers
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.metrics import ALL, METRICS, Signals, Unscorable
@@ -210,6 +210,13 @@ def _score(text: str, where: str) -> float | None:
     if value is not None and not np.isfinite(value):
         raise InputError(f"{where}: is no score: {text!r}: run stage 4 again")
     return value
+
+
+def alignment_of(pairs: Sequence[Pair], *, jobs: int) -> alignment.Judgement:
+    """Whether the enhanced files lie where the clean ones do, of those pairs that have both."""
+    files = {pair.utt_id: (pair.clean, pair.enhanced) for pair in pairs}
+    there = {key: (a, b) for key, (a, b) in files.items() if a is not None and b is not None}
+    return alignment.judge(alignment.match_files(there, jobs=jobs), alike=False)
 
 
 def swapped(pairs: Sequence[Pair], *, looked_at: int = 8) -> bool:

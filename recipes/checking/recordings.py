@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from gan_denoise import audio, workers
+from gan_denoise.alignment import Match, judge, match
 from gan_denoise.datadir import DataDir
+from gan_denoise.errors import InputError
 from gan_denoise.provenance import file_digest
 from gan_denoise.terminal import progress
 
@@ -23,7 +25,7 @@ _LOW_SNR_DB = -10.0
 @dataclass(frozen=True)
 class Recording:
     """One utterance: seconds, RMS in dBFS, SNR of its noisy file in dB, share of pauses, runs of
-    samples at full scale, digest of the clean file.
+    samples at full scale, digest of the clean file, how the noisy one matches it.
     """
 
     utt_id: str
@@ -33,6 +35,7 @@ class Recording:
     pauses: float
     clipped: int
     content: str | None
+    match: Match
 
 
 def measure(task: tuple[str, Path, Path]) -> Recording:
@@ -56,6 +59,7 @@ def measure(task: tuple[str, Path, Path]) -> Recording:
         float((levels < np.percentile(levels, 95) - _PAUSE_DB).mean()),
         int((runs >= _CLIPPED).sum()),
         file_digest(clean_path),
+        match(clean, noisy, sample_rate),
     )
 
 
@@ -96,7 +100,9 @@ def rows(splits: Mapping[str, DataDir], found: Mapping[str, list[Recording]]) ->
 
 
 def warnings(splits: Mapping[str, DataDir], found: Mapping[str, list[Recording]]) -> Iterator[str]:
-    """What a training would suffer from, one line each."""
+    """What a training would suffer from, one line each. Raises InputError where most pairs are
+    wrong.
+    """
     kinds = {
         "is silent": lambda one: one.level_db < _SILENT_DBFS,
         "is clipped": lambda one: one.clipped > 0,
@@ -107,6 +113,10 @@ def warnings(splits: Mapping[str, DataDir], found: Mapping[str, list[Recording]]
         for what, holds in kinds.items():
             if guilty := [one.utt_id for one in recordings if holds(one)]:
                 yield f"{name}: {len(guilty)} of {len(recordings)} {what}: {_some(guilty)}"
+        judged = judge({one.utt_id: one.match for one in recordings})
+        if judged.refusal:
+            raise InputError(f"{name}: of its noisy recordings {judged.refusal}: align them first")
+        yield from (f"{name}: noisy recordings are {note}" for note in judged.notes)
     places: dict[str | None, list[str]] = {}
     for name, recordings in found.items():
         for one in recordings:

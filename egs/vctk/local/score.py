@@ -11,10 +11,9 @@ condition, with folders of its own: EXPDIR/conditions/NAME.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from gan_denoise import datadir, origin, scoring, terminal
+from gan_denoise import code, datadir, origin, scoring, terminal
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
@@ -73,6 +72,7 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int, part: Part) -> bool
         raise InputError(f"{gone[0]}: is missing, with {len(gone) - 1} more: run stage 3 again")
     if enhanced.keys() != data.wav.keys():
         raise InputError(f"{enhanced_scp}: lists other utterances than {folder}: run stage 3 again")
+    origin.check_enhanced(exp, own, enhanced, jobs=jobs)
     noise = datadir.read_noise(folder)
     about = about_system(exp, None if condition else noise["fingerprint"])
     wanted = metrics_at(noise["sample_rate"])
@@ -93,6 +93,8 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int, part: Part) -> bool
         if part:
             pairs, target = part.of(pairs), own / f"scores.{part}.csv"
             record = record_of(pairs, wanted, about, jobs)
+        if exp.name != "noisy":
+            look_at(own, pairs, jobs)
         done = {} if part else scored_in_parts(own, pairs, wanted, jobs)
         label = ", ".join(filter(None, (exp.name, condition)))
         rows = score_all(pairs, done, wanted, jobs, label=label)
@@ -120,10 +122,31 @@ def score(folder: Path, data: DataDir, exp: Path, jobs: int, part: Part) -> bool
     return all(row[name] is not None for row in rows for name in wanted)
 
 
+def look_at(own: Path, pairs: list[scoring.Pair], jobs: int) -> None:
+    """Say which enhanced files do not lie where their clean ones do. Raises InputError where most
+    do not, since their scores would say nothing.
+    """
+    judged = scoring.alignment_of(pairs, jobs=jobs)
+    if judged.refusal:
+        raise InputError(
+            f"{own / 'enhanced.scp'}: of its files {judged.refusal}: align them first (nothing was"
+            " scored)"
+        )
+    for note in judged.notes:
+        say(f"stage 4: WARNING: {own.name}: enhanced files are {note}")
+
+
 def record_of(pairs: list[scoring.Pair], metrics: tuple[str, ...], about: dict, jobs: int) -> dict:
     """What scores.yaml says of the scores of these pairs."""
     rests_on = scoring.identity(pairs, metrics, jobs=jobs)
-    return {"format": FORMAT, "made_from": rests_on, "metrics": list(metrics), **about}
+    by_code = code.of_scores()
+    return {
+        "format": FORMAT,
+        "made_from": rests_on,
+        "code": by_code,
+        "metrics": list(metrics),
+        **about,
+    }
 
 
 def is_up_to_date(scores: Path, record: dict) -> bool:
@@ -145,7 +168,8 @@ def scored_in_parts(
     for path in parts(own):
         record, listed = read_record(path) or {}, scoring.read_csv(path)
         theirs = [by_id[row["utt_id"]] for row in listed if row["utt_id"] in by_id]
-        if record.get("made_from") == scoring.identity(theirs, metrics, jobs=jobs):
+        same = record.get("code") == code.of_scores()
+        if same and record.get("made_from") == scoring.identity(theirs, metrics, jobs=jobs):
             for row in listed:
                 own_keys = {"utt_id", *metrics}
                 reasons = {f"{name}_reason" for name in metrics if row[f"{name}_reason"]}
@@ -186,22 +210,20 @@ def about_system(exp: Path, fingerprint: str | None) -> dict:
 
     The model must have been trained on the noise `fingerprint` (None: on any). Raises InputError.
     """
-    config_path = exp / "model/config.json"
-    if not config_path.is_file():
+    if not (exp / "model/config.json").is_file():
         return {"system": exp.name, "seed": "", "settings": None, "model": None}
-    config = json.loads(config_path.read_text(encoding="utf-8"))
+    config = origin.read_config(exp / "model")
     if fingerprint and config["noise"] != fingerprint:
         raise InputError(
             f"{exp}: was trained on other noise ({config['noise']}, not {fingerprint}): name its"
             " --data, or choose another --exp"
         )
     settings = {key: value for key, value in config["experiment"].items() if key != "seed"}
-    model = file_digest(config_path.with_name("model.safetensors"))
     return {
         "system": config["name"],
         "seed": config["seed"],
         "settings": digest(settings),
-        "model": model,
+        "model": origin.maker(exp / "model").weights,
     }
 
 

@@ -1,0 +1,150 @@
+"""Whether two recordings of one utterance belong together: the lag, the gain and the likeness of
+the second to the first.
+
+A model that learns from pairs of which one is late learns to be late, and a late output scores as
+noise. So pairs are looked at wherever clean meets noisy or enhanced; nothing is ever corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+
+from gan_denoise import audio
+from gan_denoise.errors import InputError
+
+_EXCERPT_S, _FARTHEST_S = 1.0, 0.25
+_LAG_S = 0.0005  # below it, a filter's delay
+_BETTER, _BETTER_BY = 1.15, 0.03  # than where it is: how much likelier another place must be
+_LIKE, _LIKE_ALONE = 0.3, 0.5  # correlation from which a lag counts, among others and by itself
+_UNLIKE = 0.1  # correlation below which two are no recordings of one utterance
+_AGREE_S = 0.001  # lags that are one and the same
+_GAIN_DB = 6.0
+_MOST = 0.5
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Match:
+    """Of the second of two signals: seconds that it is later; gain in dB; correlation at that lag,
+    -1 to 1.
+    """
+
+    lag_s: float
+    gain_db: float
+    correlation: float
+
+
+def match(first: np.ndarray, second: np.ndarray, sample_rate: int) -> Match:
+    """Compare two signals (T,) by the loudest second of the first, up to a quarter of a second
+    away. Lag 0 unless another place fits clearly better.
+    """
+    length = min(len(first), len(second))
+    excerpt, far = min(length, round(_EXCERPT_S * sample_rate)), round(_FARTHEST_S * sample_rate)
+    energy = np.concatenate([[0.0], np.cumsum(np.square(first[:length], dtype=np.float64))])
+    start = int(np.argmax(energy[excerpt:] - energy[: length + 1 - excerpt]))
+    ours = np.asarray(first[start : start + excerpt], np.float32)
+    padded = np.pad(np.asarray(second, np.float32), (far, far))
+    theirs = padded[start : start + excerpt + 2 * far]
+    theirs = np.pad(theirs, (0, excerpt + 2 * far - len(theirs)))
+    size = scipy.fft.next_fast_len(len(theirs), real=True)
+    spectra = (scipy.fft.rfft(wave, n=size) for wave in (theirs, ours))
+    product = scipy.fft.irfft(next(spectra) * np.conj(next(spectra)), n=size)[: 2 * far + 1]
+    power = np.concatenate([[0.0], np.cumsum(np.square(theirs, dtype=np.float64))])
+    powers = (power[excerpt:] - power[: len(power) - excerpt])[: 2 * far + 1]
+    own = float(np.sum(np.square(ours, dtype=np.float64))) + 1e-20
+    likeness = product / np.sqrt(own * (powers + 1e-20))
+    best = int(np.argmax(np.abs(likeness)))
+    moved = abs(best - far) >= _LAG_S * sample_rate and abs(likeness[best]) >= max(
+        _LIKE, _BETTER * abs(likeness[far]) + _BETTER_BY
+    )
+    place = best if moved else far
+    gain_db = 20.0 * np.log10(abs(product[place]) / own + 1e-10)
+    return Match((place - far) / sample_rate, float(gain_db), float(likeness[place]))
+
+
+def match_files(pairs: Mapping[str, tuple[Path, Path]], *, jobs: int) -> dict[str, Match]:
+    """utt_id -> (first, second) becomes utt_id -> Match; what cannot be read or has two rates is
+    left out, since whoever works on it says so.
+    """
+
+    def look(files: tuple[Path, Path]) -> Match | None:
+        try:
+            (first, rate), (second, other) = (audio.read_mono(path) for path in files)
+        except (InputError, OSError):
+            return None
+        return (
+            match(first, second, rate) if rate == other and min(len(first), len(second)) else None
+        )
+
+    with ThreadPoolExecutor(max_workers=jobs) as threads:
+        found = zip(pairs, threads.map(look, pairs.values()), strict=True)
+        return {utt_id: own for utt_id, own in found if own}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """refusal: what is wrong with most, in words that go on after what they are; "": nothing.
+    notes: what is wrong with some, a line each.
+    """
+
+    refusal: str
+    notes: list[str]
+
+
+def judge(found: Mapping[str, Match], *, alike: bool = True) -> Judgement:
+    """What is wrong with pairs. alike: whether they must resemble each other, as noisy and clean
+    do, and an enhanced file need not.
+    """
+    if not found:
+        return Judgement("", [])
+    matches = list(found.values())
+    lags = [own.lag_s for own in matches if own.lag_s]
+    common = float(np.median(lags)) if lags else 0.0
+    kinds = {
+        f"later than clean by {1000 * common:.1f} ms": [
+            utt_id
+            for utt_id, own in found.items()
+            if own.lag_s and abs(own.lag_s - common) <= _AGREE_S
+        ],
+        "turned upside down": [
+            utt_id for utt_id, own in found.items() if own.correlation < -_LIKE_ALONE
+        ],
+        "unlike clean (are they of other recordings?)": [
+            utt_id for utt_id, own in found.items() if alike and abs(own.correlation) < _UNLIKE
+        ],
+    }
+    if common < 0.0:
+        kinds = {
+            what.replace("later", "earlier").replace("-", "", 1): utt_ids
+            for what, utt_ids in kinds.items()
+        }
+    for what, utt_ids in kinds.items():
+        if len(utt_ids) > _MOST * len(found):
+            return Judgement(f"{len(utt_ids)} of {len(found)} are {what}, {utt_ids[0]} for one", [])
+    late = {
+        utt_id: f"{utt_id} by {1000 * own.lag_s:+.1f} ms"
+        for utt_id, own in found.items()
+        if own.lag_s and abs(own.correlation) >= _LIKE_ALONE
+    }
+    notes = [f"later than clean (-: earlier): {_some(late.values(), len(found))}"] if late else []
+    notes += [
+        f"{what}: {_some(utt_ids, len(found))}"
+        for what, utt_ids in list(kinds.items())[1:]
+        if utt_ids
+    ]
+    usual = float(np.median([own.gain_db for own in matches]))
+    if abs(usual) > _GAIN_DB and alike:
+        notes.append(f"louder than the clean ones by {usual:+.1f} dB in the median")
+    return Judgement("", notes)
+
+
+def _some(words: Iterable[str], total: int) -> str:
+    listed = list(words)
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return f"{len(listed)} of {total}: {', '.join(listed[:_NAMED])}{more}"
