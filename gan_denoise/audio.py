@@ -333,12 +333,20 @@ def find(folder: str | Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = in_order(place, folders)
         for name in names:
             path = Path(place) / name
             if path.suffix.lower() in SUFFIXES and not name.startswith(".") and path.is_file():
                 found.append(path)
     return sorted(found, key=os.fsencode)
+
+
+def in_order(place: str, folders: list[str]) -> list[str]:
+    """The folders in a folder as they are looked into: links last, so that what can be reached in
+    two ways has the same name everywhere, and hidden ones not.
+    """
+    shown = [name for name in folders if not name.startswith(".")]
+    return sorted(shown, key=lambda name: (os.path.islink(os.path.join(place, name)), name))
 
 
 def torchaudio():

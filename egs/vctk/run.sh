@@ -3,7 +3,9 @@
 #
 #   --stage N, --stop-stage N   -1 download VCTK, 0 prepare, 1 corrupt, 2 train, 3 enhance, 4 score, 5 report   (0, 5)
 #   --corpus mini|DIR           VCTK 0.92 or 0.80, clean*/ + noisy*/ folders, or a folder per speaker           (mini);
-#                               "DIR DIR ..." for several in one run, each of its own kind
+#                               a CSV file or Kaldi data directories; "DIR DIR ...", or --corpus again and
+#                               again, for several in one run, each of its own kind
+#   --equal-names one|apart     equal speaker names in two corpora: one person, or two                          (one)
 #   --data DIR, --exp DIR       where data and results go                              (egs/vctk/data, egs/vctk/exp)
 #   --noise FILE                the fixed procedure                                       (egs/vctk/conf/noise.yaml)
 #   --split FILE                YAML with lists of speakers: dev: [...], test: [...]                     (by a rule)
@@ -29,8 +31,8 @@ die() { echo "error: $*" >&2; exit 1; }
 
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp noise='' split='' subset='' sample_rate=''
 experiments='l1 gan' seeds=0 conditions='clean zero scale add heavy mixed' train_opts='' nj=$(nproc) ngpu=0
-cmd=local slurm=''
-options="stage stop-stage corpus data exp noise split subset sample-rate experiments seeds conditions train-opts nj ngpu cmd slurm"
+cmd=local slurm='' equal_names=one named=()
+options="stage stop-stage corpus equal-names data exp noise split subset sample-rate experiments seeds conditions train-opts nj ngpu cmd slurm"
 command="bash egs/vctk/run.sh"
 for word in "$@"; do case $word in '' | *[!A-Za-z0-9_./=,:+-]*) command+=" '${word//\'/\'\\\'\'}'" ;; *) command+=" $word" ;; esac; done
 
@@ -43,7 +45,7 @@ while [ $# -gt 0 ]; do
     esac
     name=${name#--}
     case " $options " in
-        *" $name "*) printf -v "${name//-/_}" %s "$value" ;;
+        *" $name "*) printf -v "${name//-/_}" %s "$value"; [ "$name" != corpus ] || named+=("$value") ;;
         *) near=$(python3 -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1, 0.5))' "$name" $options || true)
             die "unknown option --$name${near:+ (did you mean --$near?)} (--help lists the options)" ;;
     esac
@@ -71,7 +73,8 @@ case $cmd in local) [ -z "$slurm" ] || die "--slurm: is for --cmd slurm" ;; slur
 absolute() { case $1 in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 data=$(absolute "$data") exp=$(absolute "$exp") noise=$(absolute "$noise") split=$(absolute "$split")
 corpora=("$corpus")
-if [[ $corpus == *[[:space:]]* && ! -d $corpus ]]; then read -ra corpora <<<"$corpus"; fi
+if [ ${#named[@]} -gt 1 ]; then corpora=("${named[@]}")
+elif [[ $corpus == *[[:space:]]* && ! -e $corpus ]]; then read -ra corpora <<<"$corpus"; fi
 [[ ${#corpora[@]} -eq 1 || " ${corpora[*]} " != *" mini "* ]] || die "--corpus: mini goes alone"
 for i in "${!corpora[@]}"; do [ "${corpora[i]}" = mini ] || corpora[i]=$(absolute "${corpora[i]}"); done
 corpus=${corpora[0]}
@@ -121,7 +124,7 @@ fi
 if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16000}; fi
 if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
 prepare=prepare.py from=(${corpus:+--corpus "$corpus"})
-if [ ${#corpora[@]} -gt 1 ]; then prepare=combine.py from=(); for dir in "${corpora[@]}"; do from+=(--corpus "$dir"); done; fi
+if [ ${#corpora[@]} -gt 1 ]; then prepare=combine.py from=(--equal-names "$equal_names"); for dir in "${corpora[@]}"; do from+=(--corpus "$dir"); done; fi
 from+=(${split:+--split "$split"} ${subset:+--subset "$subset"} ${sample_rate:+--sample-rate "$sample_rate"})
 if runs 0; then
     [ -z "$noise" ] || do_ python "$here/local/corrupt.py" --noise "$noise" # a bad one is said before the work

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from corpora import read
@@ -23,7 +23,9 @@ from gan_denoise.datadir import SPLITS, DataDir, c_sorted
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.files import write_atomically
 from gan_denoise.owner import owning
+from gan_denoise.provenance import Provenance
 from gan_denoise.terminal import clock, program, say
+from prepare import refuse_leaks
 from prepared import OF_STAGE_1
 from splits import read_split
 
@@ -37,6 +39,12 @@ def main() -> int:
     parser.add_argument("--split", type=Path)
     for name in ("--subset", "--sample-rate", "--jobs", "--part"):
         parser.add_argument(name)
+    parser.add_argument(
+        "--equal-names",
+        choices=("one", "apart"),
+        default="one",
+        help="speakers of one name in two corpora are one person, or two (one)",
+    )
     parser.add_argument("--check", action="store_true")
     parser.add_argument("data", type=Path, metavar="DATA")
     arguments = parser.parse_args()
@@ -47,7 +55,7 @@ def main() -> int:
         raise InputError("--corpus: two folders have the same name: rename one, or link to it")
     record = arguments.data / RECORD
     if record.is_file() and list(read_yaml(record).get("corpora", {})) != list(folders):
-        raise InputError(f"{arguments.data}: was made from other corpora: choose another --data")
+        raise InputError(f"{arguments.data}: was made from another --corpus: choose another --data")
     split = read_split(arguments.split) if arguments.split else None
     splits = own_splits(folders, split) if split else {}
     for name, corpus in folders.items():
@@ -65,7 +73,7 @@ def main() -> int:
             return made.returncode  # it has said why
     if not arguments.check and not arguments.part:
         with owning(arguments.data, *(arguments.data / part for part in SPLITS)):
-            combine(arguments.data, list(folders), split)
+            combine(arguments.data, list(folders), split, arguments.equal_names == "one")
     return 0
 
 
@@ -90,15 +98,22 @@ def own_splits(folders: dict[str, Path], split: dict) -> dict[str, dict[str, lis
     return own
 
 
-def combine(data: Path, names: list[str], split: dict | None) -> None:
-    """Write DATA/{train,dev,test} and DATA/corpus.yaml of DATA/corpora/NAME."""
+def combine(data: Path, names: list[str], split: dict | None, one_person: bool) -> None:
+    """Write DATA/{train,dev,test} and DATA/corpus.yaml of DATA/corpora/NAME. one_person: whether
+    those of equal names are. Raises InputError where one would be in two splits.
+    """
     records = [read_yaml(data / "corpora" / name / RECORD) for name in names]
-    if "parallel" in (record["layout"] for record in records):
+    if any(record["layout"].startswith("parallel") for record in records):
         raise InputError("--corpus: a parallel corpus brings its own noise: use it by itself")
     parts = {
         part: {name: datadir.read(data / "corpora" / name / part) for name in names}
         for part in SPLITS
     }
+    if one_person:
+        check_people(
+            {name: record["speakers"] for name, record in zip(names, records, strict=True)}
+        )
+    refuse_leaks(contents(data, parts))
     apart = all(stay_apart(own) for own in parts.values()) and stay_apart(
         {f"{name} {part}": own[name] for part, own in parts.items() for name in names}
     )
@@ -122,6 +137,31 @@ def combine(data: Path, names: list[str], split: dict | None) -> None:
         "corpora": corpora,
     }
     write_atomically(data / RECORD, dump_yaml(record))
+
+
+def check_people(corpora: Mapping[str, Mapping[str, list[str]]]) -> None:
+    """corpora: name -> split -> speakers. Raises InputError for one who is in two splits."""
+    places: dict[str, tuple[str, str]] = {}
+    for name, splits in corpora.items():
+        for part, listed in splits.items():
+            for speaker in listed:
+                other, other_part = places.setdefault(speaker, (name, part))
+                if part != other_part:
+                    raise InputError(
+                        f"--corpus: {speaker} is in {other}'s {other_part} and in {name}'s {part}:"
+                        " if they are one person, put them into one by --split; if not, say"
+                        " --equal-names apart"
+                    )
+
+
+def contents(data: Path, parts: Mapping[str, Mapping[str, DataDir]]) -> Iterator:
+    """Of every recording: a digest of its samples, its split and its file."""
+    for part, corpora in parts.items():
+        for name, own in corpora.items():
+            known = Provenance(data / "corpora" / name / "local/prepared.made").made
+            for utt_id, path in own.wav.items():
+                if utt_id in known and len(known[utt_id].more) > 2:
+                    yield known[utt_id].more[2], part, str(path)
 
 
 def stay_apart(parts: dict[str, DataDir]) -> bool:

@@ -4,51 +4,44 @@
 VCTK 0.92       wav48_silence_trimmed/p225/p225_001_mic1.flac, txt/p225/p225_001.txt
                 (the mini corpus too)
 VCTK 0.80       wav48/p225/p225_001.wav, txt/p225/p225_001.txt
-parallel        clean*/..., noisy*/... with equal names, as VoiceBank+DEMAND
-plain           SPEAKER/**/*.{wav,flac}: a speaker's folder holds recordings itself, or they begin
-                with its name (as in a set of LibriSpeech, 1034/121119/1034-121119-0005.flac)
+parallel        clean and noisy recordings side by side, in several ways (parallel.py)
+CSV, Kaldi      lists that somebody has written (parallel.py)
+plain           SPEAKER/**/*.{wav,flac,ogg,mp3}: a speaker's folder holds recordings itself, or they
+                begin with its name (as in a set of LibriSpeech,
+                1034/121119/1034-121119-0005.flac)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan_denoise import audio
+import parallel
 from gan_denoise.errors import InputError
-from gan_denoise.ids import utt_id_in_folder, utt_id_of_file
+from gan_denoise.ids import utt_id_in_folder
+from recording import Recording, recordings_below, unused
 
 _SHARED_BY_ALL = 24  # VCTK's sentences 001 to 024 are read by every speaker
-_SUFFIXES = (".wav", ".flac")
+_KALDI = ("utt2spk", "spk2utt", "utt2dur", "text", "spk2gender", "segments")
 MINI = "mini-corpus.txt"  # by which the mini corpus is known, wherever it lies
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One recording of a corpus. noisy: only in a parallel corpus. shared: its sentence is read by
-    every speaker.
-    """
-
-    utt_id: str
-    speaker: str
-    clean: Path
-    noisy: Path | None = None
-    text: str | None = None
-    shared: bool = False
-    split: str | None = None  # where the corpus itself says so
 
 
 @dataclass(frozen=True)
 class Corpus:
     """recordings: sorted by utt_id. missing: what the corpus lists but does not have, one line
-    each.
+    each. unused: what it has that is no recording, by kind.
     """
 
     layout: str
     recordings: list[Recording]
     missing: list[str]
+    unused: dict[str, list[Path]]
+
+    @property
+    def brings_noise(self) -> bool:
+        return self.recordings[0].noisy is not None
 
 
 VCTK = (
@@ -64,8 +57,13 @@ def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Corpus:
     Raises InputError where there is none, where two recordings share an utt_id, and where its
     folders do not seem to be those of speakers.
     """
+    if folder.is_file() and folder.suffix in (".csv", ".scp"):
+        read_list = parallel.read_csv if folder.suffix == ".csv" else parallel.read_scp_of_pairs
+        return _checked("listed", folder, *_there(read_list(folder)))
     if not folder.is_dir():
         raise InputError(f"{folder}: no such corpus folder: check --corpus")
+    if folders := parallel.kaldi_folders(folder):
+        return _checked("Kaldi", folder, *_there(list(parallel.read_kaldi(folders))))
     for layout, audio_name, archive in VCTK:
         for root in (
             folder,
@@ -74,30 +72,24 @@ def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Corpus:
         ):
             if (root / audio_name).is_dir():
                 return _checked(layout, folder, *_vctk(root, root / audio_name))
-    pairs = _clean_and_noisy(folder)
-    if pairs:
-        return _checked("parallel", folder, *_parallel(folder, pairs))
-    unused = [
+    if pairs := parallel.folders_of_pairs(folder):
+        return _checked("parallel", folder, *parallel.read_pairs(pairs))
+    loose = [
         f"{path}: lies outside the speakers' folders"
-        for path in _files(folder)
+        for path in recordings_below(folder)
         if path.parent == folder
-    ]
-    unused += [
-        f"{path}: is neither WAV nor FLAC"
-        for path in audio.find(folder)
-        if path.suffix.lower() not in _SUFFIXES
     ]
     recordings = list(_plain(folder))
     _check_speakers(folder, recordings, known_speakers)
-    return _checked("plain", folder, recordings, unused)
+    return _checked("plain", folder, recordings, loose)
 
 
 def _checked(layout: str, folder: Path, recordings: list[Recording], missing: list[str]) -> Corpus:
     if not recordings:
         raise InputError(
             f"{folder}: no recordings found: --corpus wants VCTK (wav48_silence_trimmed/ or"
-            " wav48/), clean*/ and noisy*/ folders, or one folder per speaker with .wav or .flac"
-            " files"
+            " wav48/), clean*/ and noisy*/ folders, one folder per speaker with audio files, a"
+            " Kaldi data directory, or a CSV file"
         )
     seen: dict[str, Recording] = {}
     for recording in recordings:
@@ -114,12 +106,40 @@ def _checked(layout: str, folder: Path, recordings: list[Recording], missing: li
                 f"{str(recording.clean)!r}: Kaldi's tables want an utt_id without white space:"
                 " rename the file or folder"
             )
-    return Corpus(layout, [seen[utt_id] for utt_id in sorted(seen, key=str.encode)], missing)
+    given = sum(recording.noisy is not None for recording in recordings)
+    if 0 < given < len(recordings):
+        raise InputError(f"{folder}: {given} of {len(recordings)} recordings have a noisy file")
+    if given and layout != "parallel":
+        layout = f"parallel ({layout})"
+    used = {recording.clean for recording in recordings} | {r.noisy for r in recordings if r.noisy}
+    named = {Path(line.split(": ")[0]) for line in missing}  # which have a line of their own
+    left = unused(folder, used | named, _serves(layout)) if folder.is_dir() else {}
+    return Corpus(layout, [seen[utt_id] for utt_id in sorted(seen, key=str.encode)], missing, left)
+
+
+def _serves(layout: str) -> Callable[[Path], bool]:
+    """Whether a file that is no recording has a use in a layout."""
+    if layout.startswith("VCTK"):  # texts, and the second microphone
+        return lambda path: path.suffix == ".txt" or path.stem.endswith("_mic2")
+    if layout.endswith("(Kaldi)") or layout == "Kaldi":
+        return lambda path: path.suffix == ".scp" or path.name in _KALDI
+    return lambda path: False
+
+
+def _there(recordings: list[Recording]) -> tuple[list[Recording], list[str]]:
+    """Those of a list whose files are there, and a line for each of the others."""
+    gone = {
+        recording.utt_id: f"{path}: is listed, but is not there"
+        for recording in recordings
+        for path in (recording.noisy, recording.clean)
+        if path is not None and not path.is_file()
+    }
+    return [own for own in recordings if own.utt_id not in gone], list(gone.values())
 
 
 def _vctk(root: Path, audio_folder: Path) -> tuple[list[Recording], list[str]]:
     recordings, only_mic2 = [], set()
-    for path in _files(audio_folder):
+    for path in recordings_below(audio_folder):
         if path.parent.parent != audio_folder:
             continue
         if path.stem.endswith("_mic2"):
@@ -149,7 +169,7 @@ def _vctk(root: Path, audio_folder: Path) -> tuple[list[Recording], list[str]]:
 
 
 def _plain(folder: Path) -> Iterator[Recording]:
-    for path in _files(folder):
+    for path in recordings_below(folder):
         if path.parent != folder:
             speaker = folder / path.relative_to(folder).parts[0]
             yield Recording(utt_id_in_folder(path, speaker), speaker.name, path)
@@ -195,51 +215,6 @@ def _deeper(folder: Path, files: list[Path]) -> Path:
 
 def _begins_with(path: Path, name: str) -> bool:
     return re.match(re.escape(name) + r"[-_. ]", path.name) is not None
-
-
-def _clean_and_noisy(folder: Path) -> list[tuple[Path, Path]]:
-    pairs = []
-    for clean in sorted(path for path in folder.glob("clean*") if path.is_dir()):
-        noisy = folder / clean.name.replace("clean", "noisy", 1)
-        if noisy.is_dir():
-            pairs.append((clean, noisy))
-    return pairs
-
-
-def _parallel(folder: Path, pairs: list[tuple[Path, Path]]) -> tuple[list[Recording], list[str]]:
-    """Speakers are folders, or else what stands before the first `_` of a name (p226_001.wav). A
-    folder with `test` in its name is the test split.
-    """
-    recordings, missing = [], []
-    for clean_folder, noisy_folder in pairs:
-        for clean in _files(clean_folder):
-            relative = clean.relative_to(clean_folder)
-            noisy = noisy_folder / relative
-            if not noisy.is_file():
-                missing.append(f"{clean}: has no counterpart {noisy}")
-                continue
-            if len(relative.parts) > 1:
-                speaker, utt_id = (
-                    relative.parts[0],
-                    utt_id_in_folder(clean, clean_folder / relative.parts[0]),
-                )
-            else:
-                speaker, utt_id = clean.stem.split("_")[0], utt_id_of_file(clean)
-            split = "test" if "test" in clean_folder.name else None
-            recordings.append(
-                Recording(utt_id, speaker, clean, noisy=noisy, text=None, split=split)
-            )
-        names = {path.relative_to(clean_folder) for path in _files(clean_folder)}
-        missing += [
-            f"{path}: has no clean counterpart"
-            for path in _files(noisy_folder)
-            if path.relative_to(noisy_folder) not in names
-        ]
-    return recordings, missing
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in audio.find(folder) if path.suffix.lower() in _SUFFIXES]
 
 
 def _text(path: Path) -> str | None:

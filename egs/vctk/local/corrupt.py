@@ -66,26 +66,20 @@ def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
     if given.is_file() and arguments.noise:
         raise InputError(f"{folder}: this corpus brings its own noise: leave out --noise")
     noise = arguments.noise or DEFAULT
-    procedure = None if given.is_file() else load_once(noise)
     sample_rate = _sample_rate(data)
-    if procedure:
-        fingerprint = procedure.fingerprint(sample_rate)
+    if given.is_file():
+        record = given_noise(folder, sample_rate)
+    else:
+        procedure = load_once(noise)
         record = {
-            "fingerprint": fingerprint,
+            "fingerprint": procedure.fingerprint(sample_rate),
             "sample_rate": sample_rate,
             "procedure": procedure.parameters,
-        }
-        record["folder"] = str(noise.resolve().parent)  # where relative paths of its `mix` begin
-    else:
-        fingerprint = digest([sample_rate, datadir.read_table(folder / "given.digests")])
-        record = {
-            "fingerprint": fingerprint,
-            "sample_rate": sample_rate,
-            "procedure": "given by the corpus",
+            "folder": str(noise.resolve().parent),  # where relative paths of its `mix` begin
         }
     if (folder / "noise.yaml").is_file():
-        made_with = datadir.read_noise(folder)["fingerprint"]
-        if made_with != fingerprint:
+        made_with, fingerprint = datadir.read_noise(folder)["fingerprint"], record["fingerprint"]
+        if made_with != fingerprint and not given.is_file():
             raise InputError(
                 f"{folder}: was corrupted by another procedure ({made_with}, not {fingerprint}):"
                 " repeat its --noise, or choose another --data"
@@ -113,13 +107,28 @@ def corrupt(folder: Path, arguments: argparse.Namespace) -> None:
             audit(folder, arguments.jobs)
 
 
+def given_noise(folder: Path, sample_rate: int) -> dict:
+    """noise.yaml of a corpus that brings its own. All splits are called by what train holds, since
+    a model for one is a model for all; data_digest tells the recordings themselves apart.
+    """
+    train = folder.parent / "train/given.digests"
+    named = datadir.read_table(train if train.is_file() else folder / "given.digests")
+    return {
+        "fingerprint": digest([sample_rate, named]),
+        "sample_rate": sample_rate,
+        "procedure": "given by the corpus",
+    }
+
+
 def write_noisy(folder: Path, record: dict, noisy: dict[str, Path]) -> bool:
     """Write noise.yaml and noisy.scp where they do not say this already; returns whether they did
     not.
     """
     scp = folder / "noisy.scp"
-    if scp.is_file() and (folder / "noise.yaml").is_file() and datadir.read_scp(scp) == noisy:
-        return False
+    if scp.is_file() and (folder / "noise.yaml").is_file():
+        same = datadir.read_noise(folder)["fingerprint"] == record["fingerprint"]
+        if same and datadir.read_scp(scp) == noisy:
+            return False
     write_atomically(folder / "noise.yaml", dump_yaml(record))
     datadir.write_table(scp, noisy)  # last: now the stage is finished
     return True

@@ -16,11 +16,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import soundfile as sf
 
-from corpora import MINI, Recording, read
+from corpora import MINI, Corpus, read
 from gan_denoise import terminal
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import SPLITS, c_sorted, speaker_ids
@@ -31,6 +32,7 @@ from gan_denoise.provenance import FORMAT
 from gan_denoise.terminal import program, say
 from options import Part, positive, sharing
 from prepared import Recordings, keys
+from recording import Recording
 from splits import decide_split, read_split, select
 
 RECORD = "corpus.yaml"
@@ -138,13 +140,21 @@ def prepare(
             found = f"{len(corpus.recordings)} recordings, {len(speakers)} speakers"
             say(f"stage 0: {arguments.corpus} is a {corpus.layout} corpus: {found}")
         announce_cost(due, data, arguments.sample_rate, arguments.jobs)
-        skipped = [*corpus.missing, *work.prepare([*due, *work.unusable(recordings)])]
+        gone = work.gone(recordings) if made_before else []
+        skipped = [*corpus.missing, *gone, *work.prepare([*due, *work.unusable(recordings)])]
         report_skipped(skipped, data)
+        report_corpus(corpus, work, arguments.sample_rate)
+        refuse_leaks(
+            (content, name, str(recording.clean))
+            for name, listed in chosen.items()
+            for recording in listed
+            if (content := work.content(recording.utt_id))
+        )
+        for note in work.look_at_pairs(recordings):
+            say(f"  WARNING: {note}")
         ids = kaldi_ids(corpus.recordings)
         for name, listed in chosen.items():
-            work.write(
-                name, listed, ids, keep_noise=bool(made_before) and corpus.layout != "parallel"
-            )
+            work.write(name, listed, ids, keep_noise=bool(made_before) and not corpus.brings_noise)
         work.known.keep(
             key for recording in recordings for key in keys(recording) if key in work.known.made
         )
@@ -227,6 +237,40 @@ def report_skipped(skipped: list[str], data: Path) -> None:
     for line in skipped[:_REPORTED]:
         say(f"  skipped {line}")
     say(f"  skipped {len(skipped)} in all, listed in {data / 'skipped'}")
+
+
+def report_corpus(corpus: Corpus, work: Recordings, sample_rate: int) -> None:
+    """What else a corpus holds, other rates, and speakers that seem to be none."""
+    for kind, paths in corpus.unused.items():
+        say(f"  not used: {len(paths)} {kind}, {paths[0]}{' and others' if paths[1:] else ''}")
+    for rate, count in sorted(work.rates.items()):
+        band = f": above {rate / 2000:g} kHz they hold nothing" if rate < sample_rate else ""
+        if rate != sample_rate:
+            say(f"  {count} recordings at {rate} Hz were converted{band}")
+    if len({recording.speaker for recording in corpus.recordings}) == len(corpus.recordings):
+        say(
+            "  WARNING: every recording seems to have a speaker of its own: if some are of one"
+            " person, train and test share people: name the speakers in a CSV file"
+        )
+
+
+def refuse_leaks(recordings: Iterable[tuple[str, str, str]]) -> None:
+    """recordings: content, split and name of each. What is trained on is not tested on: equal
+    content in two splits is refused, in one it is said. Raises InputError.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    twice = []
+    for content, split, name in recordings:
+        other_split, other = first.setdefault(content, (split, name))
+        if other_split != split:
+            raise InputError(
+                f"{name}: is the same recording as {other}, one for {split}, one for {other_split}:"
+                " remove one, or put both speakers into one by --split"
+            )
+        if other != name:
+            twice.append(f"{name} = {other}")
+    if twice:
+        say(f"  WARNING: {len(twice)} recordings are there twice, {twice[0]} for one")
 
 
 def refuse_other(made_from: dict, wanted: dict, data: Path, *, strict: bool) -> None:

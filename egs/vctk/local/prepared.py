@@ -5,22 +5,24 @@ from.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from corpora import Recording
-from gan_denoise import audio, datadir, workers
+from gan_denoise import alignment, audio, datadir, scoring, workers
 from gan_denoise.datadir import DataDir, write_table
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 from gan_denoise.provenance import Provenance, file_digests
 from gan_denoise.terminal import clock, progress, say
 from options import WHOLE, Part
+from recording import Recording
 
 AS_IT_IS, CONVERTED, UNUSABLE = "as_it_is", "converted", "unusable"
+_OF_NOISY = 6  # words about a noisy file
 OF_STAGE_1 = ("noisy.scp", "audit.csv")
 OF_AN_EARLIER_STAGE_0 = ("text", "given.scp", "given.digests")
 
@@ -35,15 +37,17 @@ class Recordings:
     """The recordings of DATA at one rate, and the table DATA/local/prepared.made of what each was
     made from.
 
-    A line's `more`: as_it_is, converted or unusable; samples; for given noise, a digest of its
-    samples.
+    A line's `more`: as_it_is, converted or unusable; samples; a digest of these; of a noisy file
+    its lag, gain and likeness to the clean one (gan_denoise/alignment.py). rates: how many
+    recordings had another rate than the wanted one, by it.
     """
 
     def __init__(self, data: Path, corpus: Path, sample_rate: int, jobs: int, part: Part = WHOLE):
-        self._data, self._rate, self._jobs = data, sample_rate, jobs
+        self._data, self._corpus, self._rate, self._jobs = data, corpus, sample_rate, jobs
         self._folder = data / "local" / f"at_{sample_rate}_{digest(str(corpus.resolve()))}"
         self._sources: dict[str, str | None] = {}
         self._due: set[str] = set()
+        self.rates: Counter[int] = Counter()
         (data / "local").mkdir(exist_ok=True)
         self.known = Provenance(data / "local/prepared.made", str(part))
 
@@ -84,13 +88,48 @@ class Recordings:
                 for key, path in keys(recording).items():
                     self.known.add(key, self._sources[key], path, UNUSABLE, "0")
                 continue
-            for (key, path), file in zip(
-                keys(recording).items(), (made.clean, made.noisy), strict=False
-            ):
+            self.rates[made.rate] += made.rate != self._rate
+            for (key, path), (file, *more) in zip(keys(recording).items(), made.files, strict=True):
                 kind = AS_IT_IS if file == path.resolve() else CONVERTED
-                more = [made.digest] if file is made.noisy else []
                 self.known.add(key, self._sources[key], file, kind, str(made.frames), *more)
         return skipped
+
+    def gone(self, recordings: list[Recording]) -> list[str]:
+        """A line for each that was there before and is in none of them now."""
+        there = {key for recording in recordings for key in keys(recording)}
+        return [
+            f"{key}: was there before, and is gone from {self._corpus}"
+            for key in sorted(self.known.made.keys() - there)
+            if "/" not in key  # nor its noisy one
+        ]
+
+    def look_at_pairs(self, recordings: list[Recording]) -> list[str]:
+        """Whether noisy recordings belong to their clean ones: a line for what is wrong with some.
+        Raises InputError where most are wrong.
+        """
+        found = {}
+        for recording in recordings:
+            made = self.known.made.get(f"{recording.utt_id}/noisy")
+            if made and made.more[0] != UNUSABLE and len(made.more) == _OF_NOISY:
+                found[recording.utt_id] = alignment.Match(*map(float, made.more[3:]))
+        judged = alignment.judge(found)
+        if judged.refusal:
+            raise InputError(
+                f"{self._corpus}: of its noisy recordings {judged.refusal}: align or replace them"
+                " first, or a model would learn it"
+            )
+        pairs = [scoring.Pair(own.utt_id, own.clean, own.noisy) for own in recordings if own.noisy]
+        if pairs and scoring.swapped(pairs[:: 1 + len(pairs) // 16]):
+            raise InputError(
+                f"{self._corpus}: its clean recordings have more noise in their pauses than the"
+                " noisy ones: are the folders exchanged?"
+            )
+        return [f"noisy recordings are {note}" for note in judged.notes]
+
+    def content(self, key: str) -> str | None:
+        """The digest of a prepared recording's samples; None where it cannot be used."""
+        more = self.known.made[key].more if key in self.known.made else ()
+        return more[2] if len(more) > 2 and more[0] != UNUSABLE else None
 
     def write(
         self, name: str, recordings: list[Recording], ids: dict[str, str], *, keep_noise: bool
@@ -111,7 +150,7 @@ class Recordings:
             write_table(folder / "given.scp", files)
             write_table(
                 folder / "given.digests",
-                {utt_id: self.known.made[key].more[2] for utt_id, key in given.items()},
+                {utt_id: self.content(key) for utt_id, key in given.items()},
             )
         made.write(folder)
         say(
@@ -162,42 +201,49 @@ class Recordings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Files of one recording at the wanted rate. frames: samples of each. digest: of the noisy
-    ones, where there are any.
+    """One recording at the wanted rate. rate: that it had, Hz. frames: samples now. files: the
+    clean one and, in a parallel corpus, the noisy one, each with a digest of its samples, and the
+    noisy one with how it matches the clean one, in words for a table.
     """
 
-    clean: Path
+    rate: int
     frames: int
-    noisy: Path | None = None
-    digest: str | None = None
+    files: tuple[tuple, ...]
 
 
 def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -> Prepared:
     """Check a recording and convert it where its rate is another one. Raises InputError."""
-    clean, samples = _at_rate(recording.clean, folder / f"{recording.utt_id}.wav", sample_rate)
+    converted = folder / f"{recording.utt_id}.wav"
+    clean, samples, rate = _at_rate(recording.clean, converted, sample_rate)
     if not samples.any():
         raise InputError(f"{recording.clean}: holds digital silence only: replace or remove it")
-    if recording.noisy is None:
-        return Prepared(clean, len(samples))
-    noisy, noisy_samples = _at_rate(
-        recording.noisy, folder / "noisy" / f"{recording.utt_id}.wav", sample_rate
-    )
-    if len(noisy_samples) != len(samples):
-        raise InputError(
-            f"{recording.noisy}: has {len(noisy_samples)} samples, its clean counterpart"
-            f" {len(samples)}: align them first"
-        )
-    return Prepared(
-        clean, len(samples), noisy, hashlib.sha256(noisy_samples.tobytes()).hexdigest()[:16]
-    )
+    files: list[tuple] = [(clean, _content(samples))]
+    if recording.noisy is not None:
+        converted = folder / "noisy" / f"{recording.utt_id}.wav"
+        noisy, noisy_samples, _ = _at_rate(recording.noisy, converted, sample_rate)
+        if len(noisy_samples) != len(samples):
+            raise InputError(
+                f"{recording.noisy}: has {len(noisy_samples)} samples, its clean counterpart"
+                f" {len(samples)}: align them first"
+            )
+        found = alignment.match(samples, noisy_samples, sample_rate)
+        words = (f"{value:.6f}" for value in astuple(found))
+        files.append((noisy, _content(noisy_samples), *words))
+    return Prepared(rate, len(samples), tuple(files))
 
 
-def _at_rate(path: Path, converted: Path, sample_rate: int) -> tuple[Path, np.ndarray]:
-    """The file at the wanted rate, such that training can read parts of it, and its samples."""
+def _content(samples: np.ndarray) -> str:
+    return hashlib.sha256(samples.tobytes()).hexdigest()[:16]
+
+
+def _at_rate(path: Path, converted: Path, sample_rate: int) -> tuple[Path, np.ndarray, int]:
+    """The file at the wanted rate, such that training can read parts of it, its samples, and the
+    rate that it had.
+    """
     samples, rate = audio.read_mono(path, dtype="float64")
     with audio.Reader(path) as reader:
         plain = reader.plain
     if rate == sample_rate and plain:
-        return path.resolve(), samples
+        return path.resolve(), samples, rate
     audio.write_wav(converted, audio.resample(samples, rate, sample_rate), sample_rate)
-    return converted.resolve(), audio.read_mono(converted, dtype="float64")[0]
+    return converted.resolve(), audio.read_mono(converted, dtype="float64")[0], rate

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from corpora import Corpus, Recording
+from corpora import Corpus
 from gan_denoise.config import check_keys, read_yaml
 from gan_denoise.datadir import SPLITS, c_sorted
 from gan_denoise.errors import InputError, nearest
+from recording import Recording
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 DEV_SHARE, TEST_SHARE = 0.1, 0.15  # of the speakers, where a rule decides
@@ -50,6 +51,7 @@ def decide_split(
     """Speakers of train, dev and test. Raises InputError where a given split does not fit, or where
     there are too few.
     """
+    _check_own_test(corpus, given)
     if given:
         for listed in given.values():
             for speaker in listed:
@@ -88,16 +90,42 @@ def _split_by_rule(corpus: Corpus, speakers: list[str]) -> dict[str, list[str]]:
         dev, test = (c_sorted(set(fixed[name]) & set(speakers)) for name in ("dev", "test"))
     else:
         shuffled = sorted(speakers, key=lambda speaker: hashlib.sha256(speaker.encode()).digest())
-        test = c_sorted(
-            {recording.speaker for recording in corpus.recordings if recording.split == "test"}
-        )
-        others = [speaker for speaker in shuffled if speaker not in test]
+        test, dev = (_speakers_of(corpus, name) for name in ("test", "dev"))
+        others = [speaker for speaker in shuffled if speaker not in test + dev]
         if not test:
             count = max(1, round(TEST_SHARE * len(speakers)))
             test, others = others[:count], others[count:]
-        dev = others[: max(1, round(DEV_SHARE * len(speakers)))]
+        dev = dev or others[: max(1, round(DEV_SHARE * len(speakers)))]
     train = [speaker for speaker in speakers if speaker not in dev + test]
     return {"train": train, "dev": c_sorted(dev), "test": c_sorted(test)}
+
+
+def _speakers_of(corpus: Corpus, split: str) -> list[str]:
+    """The speakers of what the corpus itself calls test or dev."""
+    return c_sorted({r.speaker for r in corpus.recordings if r.split == split})
+
+
+def _check_own_test(corpus: Corpus, given: Mapping[str, list[str]] | None) -> None:
+    """The test set that a corpus comes with stays one, or comparisons with others' figures fail.
+    Raises InputError.
+    """
+    test = _speakers_of(corpus, "test")
+    for recording in corpus.recordings:
+        if recording.split != "test" and recording.speaker in test:
+            raise InputError(
+                f"{recording.clean}: is of {recording.speaker}, whom the corpus has in its test set"
+                " too: a speaker belongs to one of train, dev and test: name the speakers in a CSV"
+                " file, or leave the recordings of one of the two out"
+            )
+    if given:
+        trained = set(given.get("train", [])) or set(
+            r.speaker for r in corpus.recordings
+        ).difference(given["dev"], given["test"])
+        if lost := [speaker for speaker in test if speaker in trained]:
+            raise InputError(
+                f"--split: {', '.join(lost)} would be in train, but the corpus has"
+                f" {'them' if len(lost) > 1 else 'that speaker'} in its test set: add to test"
+            )
 
 
 def select(

@@ -1,0 +1,229 @@
+"""Corpora of every layout, what of them is not used, and what must not be in two splits."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import CONF, local, one_error_line, speech_like, write
+from gan_denoise import datadir
+
+SPEAKERS = ("p226", "p227", "p228", "p232", "p257", "p287")
+TEST = ("p232", "p257")
+
+
+def prepare(corpus: Path, data: Path, *options, rate: int = 16000):
+    return local("prepare", "--corpus", corpus, "--sample-rate", rate, *options, data)
+
+
+def people(data: Path) -> dict[str, set[str]]:
+    return {part: set(datadir.read(data / part).spk2utt) for part in ("train", "dev", "test")}
+
+
+def pair(clean: Path, noisy: Path, seed: int, lag: int = 0) -> None:
+    wave = speech_like(seed, 0.6)
+    noise = np.random.default_rng(seed).standard_normal(len(wave)) / 50
+    write(clean, wave, subtype="PCM_16")
+    write(noisy, np.roll(wave, lag) + noise, subtype="PCM_16")
+
+
+def voicebank(folder: Path, lag: int = 0) -> Path:
+    """A parallel corpus as VoiceBank+DEMAND lies on a disk, of six speakers."""
+    for index, speaker in enumerate(SPEAKERS):
+        part = "testset" if speaker in TEST else "trainset_28spk"
+        for number in (1, 2):
+            name = f"{speaker}_{number:03d}.wav"
+            folders = (folder / f"{kind}_{part}_wav" for kind in ("clean", "noisy"))
+            pair(*(own / name for own in folders), seed=10 * index + number, lag=lag)
+    return folder
+
+
+def test_the_customary_split_of_voicebank(tmp_path):
+    corpus, data = voicebank(tmp_path / "vb"), tmp_path / "data"
+    result = prepare(corpus, data, "--split", CONF / "split_voicebank.yaml")
+    assert result.returncode == 0, result.stderr
+    assert people(data) == {
+        "train": {"p227", "p228"},
+        "dev": {"p226", "p287"},
+        "test": {"p232", "p257"},
+    }
+    splits = [data / part for part in ("train", "dev", "test")]
+    assert local("corrupt", "--no-audit", *splits).returncode == 0
+    noise = {datadir.read_noise(folder)["fingerprint"] for folder in splits}
+    assert len(noise) == 1  # one corpus has one noise, whatever each of its files holds
+    assert local("check_exp", data, tmp_path / "exp").returncode == 0
+
+
+def test_the_test_set_of_a_corpus_stays_one(tmp_path):
+    corpus = voicebank(tmp_path / "vb")
+    split = tmp_path / "split.yaml"
+    split.write_text("dev: [p226]\ntest: [p232]\n")
+    one_error_line(
+        prepare(corpus, tmp_path / "data", "--split", split), "p257 would be in train", "test set"
+    )
+    for kind in ("clean", "noisy"):
+        path = corpus / f"{kind}_testset_wav/p232_002.wav"
+        shutil.move(path, corpus / f"{kind}_trainset_28spk_wav/p232_002.wav")
+    one_error_line(prepare(corpus, tmp_path / "data"), "p232", "in its test set too")
+
+
+@pytest.mark.parametrize(
+    ("lag", "exchanged", "words"),
+    [
+        (16, False, "12 of 12 are later than clean by 1.0 ms"),
+        (400, False, "12 of 12 are later than clean by 25.0 ms"),
+        (0, True, "are the folders exchanged?"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_refused(tmp_path, lag, exchanged, words):
+    corpus = voicebank(tmp_path / "vb", lag)
+    if exchanged:
+        for part in ("trainset_28spk", "testset"):
+            clean, noisy = (corpus / f"{kind}_{part}_wav" for kind in ("clean", "noisy"))
+            clean.rename(corpus / "kept")
+            noisy.rename(clean)
+            (corpus / "kept").rename(noisy)
+    for _ in range(2):  # the same when it is tried again
+        one_error_line(prepare(corpus, tmp_path / "data"), words)
+    assert not (tmp_path / "data/corpus.yaml").exists()
+
+
+def test_a_folder_for_each_split(tmp_path):
+    for index, (part, speaker) in enumerate(
+        (("train", "a"), ("train", "b"), ("valid", "c"), ("test", "d"))
+    ):
+        folders = (tmp_path / f"corpus/{part}/{kind}" for kind in ("clean", "noisy"))
+        pair(*(own / f"{speaker}_1.wav" for own in folders), seed=index)
+    result = prepare(tmp_path / "corpus", tmp_path / "data")
+    assert result.returncode == 0, result.stderr
+    assert people(tmp_path / "data") == {"train": {"a", "b"}, "dev": {"c"}, "test": {"d"}}
+
+
+def test_names_of_the_dns_challenge(tmp_path):
+    corpus = tmp_path / "dns"
+    for number, reader in enumerate(("00012", "00012", "00034", "00056")):
+        noisy = f"book_0_chp_1_reader_{reader}_2_x_snr5_tl-20_fileid_{number}.wav"
+        clean = corpus / f"clean/clean_fileid_{number}.wav"
+        pair(clean, corpus / "noisy" / noisy, seed=number)
+    result = prepare(corpus, tmp_path / "data")
+    assert result.returncode == 0, result.stderr
+    found = set().union(*people(tmp_path / "data").values())
+    assert found == {"reader_00012", "reader_00034", "reader_00056"}
+
+
+def listed(folder: Path) -> list[dict]:
+    rows = []
+    for index, (speaker, split) in enumerate((("a", ""), ("b", ""), ("c", "dev"), ("d", "test"))):
+        clean, noisy = (folder / f"{kind} {index}.wav" for kind in ("clean", "noisy"))
+        pair(clean, noisy, seed=index)
+        utt_id = f"{speaker}_{index}"
+        row = {"utt_id": utt_id, "speaker": speaker, "clean": clean.name, "noisy": noisy.name}
+        rows.append(row | {"split": split})
+    return rows
+
+
+def test_a_csv_of_pairs(tmp_path):
+    rows = listed(tmp_path)
+    with open(tmp_path / "pairs.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows([*rows, rows[0] | {"utt_id": "a_9", "clean": "gone.wav"}])
+    result = prepare(tmp_path / "pairs.csv", tmp_path / "data")
+    assert result.returncode == 0, result.stderr
+    assert people(tmp_path / "data") == {"train": {"a", "b"}, "dev": {"c"}, "test": {"d"}}
+    assert "gone.wav: is listed, but is not there" in result.stderr
+    (tmp_path / "other.csv").write_text("name,file\na,b\n")
+    one_error_line(prepare(tmp_path / "other.csv", tmp_path / "no"), "the columns clean")
+
+
+def test_kaldi_data_directories(tmp_path):
+    for row in listed(tmp_path / "audio"):
+        folder = tmp_path / "kaldi" / (row["split"] or "train")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in (
+            ("wav.scp", tmp_path / "audio" / row["clean"]),
+            ("noisy.scp", tmp_path / "audio" / row["noisy"]),
+            ("utt2spk", row["speaker"]),
+        ):
+            with open(folder / name, "a") as file:
+                file.write(f"{row['utt_id']} {value}\n")
+    result = prepare(tmp_path / "kaldi", tmp_path / "data")
+    assert result.returncode == 0, result.stderr
+    assert "is a parallel (Kaldi) corpus: 4 recordings, 4 speakers" in result.stderr
+    assert people(tmp_path / "data")["test"] == {"d"} and "not used" not in result.stderr
+
+
+def plain(folder: Path, seeds: dict[str, int], rate: int = 16000, name: str = "x.wav") -> Path:
+    for speaker, seed in seeds.items():
+        write(folder / speaker / name, speech_like(seed, 1.0, rate), rate)
+    return folder
+
+
+def test_what_is_not_used_is_counted_and_named(tmp_path):
+    corpus = plain(tmp_path / "corpus", {"a": 1, "b": 2, "c": 3})
+    (corpus / "a/gone.wav").symlink_to("nowhere.wav")
+    (corpus / "a/x.m4a.txt").write_text("text")
+    (corpus / "notes.md").write_text("text")
+    (corpus / "z").symlink_to("a")
+    (corpus / "0").symlink_to("b")  # a link never decides the name, whenever it was made
+    result = prepare(corpus, tmp_path / "data")
+    assert result.returncode == 0, result.stderr
+    assert set().union(*people(tmp_path / "data").values()) == {"a", "b", "c"}
+    for words in (
+        f"not used: 1 links to nothing, {corpus}/a/gone.wav",
+        "not used: 1 .txt files",
+        "not used: 1 .md files",
+        f"not used: 2 links to folders that are read already, {corpus}/0 and others",
+    ):
+        assert words in result.stderr, result.stderr
+    assert "WARNING: every recording seems to have a speaker of its own" in result.stderr
+    (corpus / "c/y.wav").write_bytes((corpus / "c/x.wav").read_bytes())
+    again = prepare(corpus, tmp_path / "data")
+    assert "1 recordings are there twice" in again.stderr
+    (corpus / "c/y.wav").unlink()
+    again = prepare(corpus, tmp_path / "data")
+    assert "c_y: was there before, and is gone" in again.stderr
+
+
+def test_other_rates_and_mp3_are_said(tmp_path):
+    corpus = plain(tmp_path / "corpus", {"a": 1, "b": 2}, 8000)
+    plain(corpus, {"c": 3}, 16000, "x.mp3")
+    result = prepare(corpus, tmp_path / "data")
+    assert result.returncode == 0, result.stderr
+    assert "2 recordings at 8000 Hz were converted: above 4 kHz they hold nothing" in result.stderr
+    assert set().union(*people(tmp_path / "data").values()) == {"a", "b", "c"}
+
+
+def test_one_recording_is_not_in_two_splits(tmp_path):
+    corpus = plain(tmp_path / "corpus", {"a": 1, "b": 2, "c": 3, "d": 1})
+    split = tmp_path / "split.yaml"
+    split.write_text("dev: [b]\ntest: [d]\n")
+    one_error_line(
+        prepare(corpus, tmp_path / "data", "--split", split),
+        f"{corpus}/d/x.wav: is the same recording as {corpus}/a/x.wav",
+        "one for test, one for train",
+    )
+
+
+def test_one_person_of_two_corpora_is_in_one_split(tmp_path):
+    """Without a split file, a rule decides in each corpus by itself."""
+    first = plain(tmp_path / "first", {"a": 1, "b": 2, "c": 3})
+    second = plain(tmp_path / "second", {"b": 4, "c": 5, "d": 6, "e": 7})
+    splits = []
+    for corpus in (first, second):
+        assert prepare(corpus, tmp_path / corpus.name / "../alone").returncode == 0
+        splits.append(people(tmp_path / "alone"))
+        shutil.rmtree(tmp_path / "alone")
+    places = [{who: part for part in own for who in own[part]} for own in splits]
+    torn = [speaker for speaker in "bc" if places[0][speaker] != places[1][speaker]]
+    assert torn  # or the test shows nothing
+    named = ("--corpus", first, "--corpus", second, "--sample-rate", 16000)
+    result = local("combine", *named, tmp_path / "data")
+    assert result.returncode == 1 and "if they are one person" in result.stderr
+    assert "--equal-names apart" in result.stderr
+    result = local("combine", *named, "--equal-names", "apart", tmp_path / "data")
+    assert result.returncode == 0, result.stderr
