@@ -54,7 +54,7 @@ def enhance(
     noisy = file_digests(sources, jobs=jobs)
     wanted = {key: made_from("enhanced", *maker, noisy[key]) for key in sources}
     due = known.due(wanted, file_digests(files, jobs=jobs))
-    work = partial(enhance_one, model=model, one_thread=jobs > 1)
+    work = partial(enhance_one, model=model, weights=maker.weights, one_thread=jobs > 1)
     tasks = [(sources[key], files[key], key) for key in due]
     label, reasons = f"stage 3: {out}, {folder.name}", []
     outcomes = workers.each(work, tasks, jobs=jobs)
@@ -81,16 +81,18 @@ def enhance(
         datadir.write_table(scp, files)
 
 
-def enhance_one(task: tuple[Path, Path, str], *, model: Path, one_thread: bool) -> None:
+def enhance_one(
+    task: tuple[Path, Path, str], *, model: Path, weights: str, one_thread: bool
+) -> None:
     from gan_denoise.enhance import enhance_file  # with torch, by those who have something to do
 
     source, target, _ = task
-    enhance_file(_denoiser(model, one_thread), source, target)
+    enhance_file(_denoiser(model, weights, one_thread), source, target)
 
 
 @functools.cache
-def _denoiser(model: Path, one_thread: bool):
-    """The model, loaded once in each process."""
+def _denoiser(model: Path, weights: str, one_thread: bool):
+    """The model, loaded once in each process; weights: their digest, since they may change."""
     import torch
 
     from gan_denoise.enhance import Denoiser

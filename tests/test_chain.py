@@ -1,0 +1,231 @@
+"""From files to the table: what does not belong together is refused, or named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import report
+from conftest import here, local, one_error_line, run
+from gan_denoise import checkpoint, code, datadir, generators, overlap
+from gan_denoise.files import digest
+from gan_denoise.provenance import data_digest
+from reporting.statistics import Run
+from test_corpora import voicebank
+from test_report import about, results, shifted, write_results  # noqa: F401
+from test_training import TRAIN
+
+
+def model(folder: Path, data: Path, seed: int, name: str = "l1") -> None:
+    """A model of random weights, with a config.json as training writes it of this data."""
+    torch.manual_seed(seed)
+    options = {"name": "convnext", "width": 8, "blocks": 1, "level_ms": 64.0}
+    splits = {part: datadir.read(data / part, noisy=True) for part in ("train", "dev")}
+    config = {
+        "name": name,
+        "generator": options,
+        "experiment": {"generator": options},
+        "sample_rate": 16000,
+        "noise": datadir.read_noise(data / "train")["fingerprint"],
+        "data": {part: data_digest(own, data / part) for part, own in splits.items()},
+        **{"seed": 0, "step": 4, "parameters": 100, "trained_s": 1, "machine": "test"},
+    }
+    generator = generators.build(options, sample_rate=16000)
+    with torch.no_grad():  # or all begin by giving back what they hear
+        for weight in generator.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    checkpoint.save_model(folder, generator, config)
+
+
+@pytest.fixture
+def finished(prepared, tmp_path) -> tuple[Path, Path]:
+    """Data and an experiments' folder through stage 5, all of it this test's own."""
+    data, exp = tmp_path / "data", tmp_path / "exp"
+    shutil.copytree(prepared, data)
+    for part in ("train", "dev", "test"):  # whose tables name the files that were copied
+        for table in ("noisy.scp",):
+            path = data / part / table
+            path.write_text(path.read_text().replace(str(prepared), str(data)))
+    model(exp / "l1/model", data, seed=0)
+    assert stage_3(data, exp) == stage_4(data, exp) == stage_5(data, exp) == ""
+    return data, exp
+
+
+def stage_3(data: Path, exp: Path) -> str:
+    """Error lines of a stage, "" where it is content."""
+    made = [local("oracle", data / "test", exp / "oracle_mag", exp / "oracle_mask")]
+    made.append(local("enhance", exp / "l1/model", data / "test", exp / "l1"))
+    return errors(*made)
+
+
+def stage_4(data: Path, exp: Path) -> str:
+    names = ("noisy", "oracle_mag", "oracle_mask", "l1")
+    return errors(local("score", data / "test", *(exp / name for name in names)))
+
+
+def stage_5(data: Path, exp: Path, *options) -> str:
+    return errors(here(report.main, "report.py", "--data", data, *options, exp))
+
+
+def errors(*made) -> str:
+    failed = [one for one in made if one.returncode not in (0, 3)]
+    for one in failed:
+        one_error_line(one)
+    return "\n".join(one.stderr.splitlines()[-1] for one in failed)
+
+
+def shown(exp: Path) -> str:
+    return (exp / "RESULTS.md").read_text()
+
+
+def test_new_weights_need_stages_3_and_4(finished):
+    data, exp = finished
+    before = (exp / "report.html").read_text()
+    model(exp / "l1/model", data, seed=1)
+    assert "4 of 4 enhanced files are of other weights than" in stage_4(data, exp)
+    assert "of other weights than" in stage_5(data, exp)
+    assert stage_3(data, exp) == ""
+    assert "is not of what lies in" in stage_5(data, exp)
+    assert stage_4(data, exp) == stage_5(data, exp) == ""
+    assert (exp / "report.html").read_text() != before
+    # Half of a stage 3
+    model(exp / "l1/model", data, seed=2)
+    table = (exp / "l1/enhanced.made").read_text().splitlines()
+    assert stage_3(data, exp) == ""
+    half = (exp / "l1/enhanced.made").read_text().splitlines()[:2] + table[2:]
+    (exp / "l1/enhanced.made").write_text("\n".join(half) + "\n")
+    assert "2 of 4 enhanced files are not what stage 3 has written" in stage_4(data, exp)
+
+
+def test_a_model_of_two_trainings_is_refused(finished):
+    data, exp = finished
+    weights = exp / "l1/model/model.safetensors"
+    model(exp / "other", data, seed=3)
+    shutil.copyfile(exp / "other/model.safetensors", weights)
+    assert "model.safetensors is not what config.json tells of" in stage_3(data, exp)
+
+
+def test_other_code_makes_anew(finished, monkeypatch):
+    data, exp = finished
+    before = shown(exp)
+    monkeypatch.setattr(code, "of_enhancement", lambda generator: "0123456789ab")
+    assert "4 of 4 enhanced files are made by other code than is here now" in stage_4(data, exp)
+    assert "made by other code" in stage_5(data, exp)
+    again = local("enhance", exp / "l1/model", data / "test", exp / "l1")
+    assert "4 of them made before by other weights or other code" in again.stderr
+    assert stage_4(data, exp) == stage_5(data, exp) == "" and shown(exp) == before
+    monkeypatch.setattr(code, "of_scores", lambda: "ba9876543210")
+    assert "was scored by other code than is here now" in stage_5(data, exp)
+    assert stage_4(data, exp) == stage_5(data, exp) == "" and shown(exp) == before
+
+
+def test_what_is_published_is_what_was_shown(finished, tmp_path):
+    data, exp = finished
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "gan.csv").write_text("left over\n")
+    publish = ("report.py", "--publish", folder, exp)
+    assert here(report.main, *publish).returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("about.yaml", "l1.csv", "noisy.csv", "oracle_mag.csv", "oracle_mask.csv")
+    ]
+    shutil.rmtree(exp / "l1")
+    one_error_line(here(report.main, *publish), "run stage 5 again")
+    assert stage_5(data, exp) == "" and here(report.main, *publish).returncode == 0
+    assert not (folder / "l1.csv").exists()
+
+
+def test_only_code_that_matters_counts(tmp_path, monkeypatch):
+    package = tmp_path / "pkg"
+    package.mkdir()
+    texts = {
+        "__init__": "",
+        "one": '"""Doc."""\nfrom pkg import two\ndef f(x):\n    """Doc."""\n    return two.g(x)\n',
+        "two": "def g(x):\n    from pkg.three import C\n    return x + C\n",
+        "three": "C = 1\n",
+        "other": "D = 2\n",
+    }
+    monkeypatch.setattr(code, "_PLACES", {"pkg": tmp_path})
+
+    def of(**changes: str) -> str:
+        for name, text in (texts | changes).items():
+            (package / f"{name}.py").write_text(text)
+        code._digest.cache_clear()
+        return code._digest(("pkg.one",))
+
+    same = of()
+    assert of(other="D = 3\n") == same  # nobody imports it
+    assert of(two="# why\ndef g( x ):\n  from pkg.three import (C,)\n  return (x + C)\n") == same
+    assert of(one=texts["one"].replace("Doc.", "Other words.")) == same
+    assert of(three="C = 2\n") != same  # imported within a function
+    assert of(two=texts["two"].replace("+", "-")) != same
+    code._digest.cache_clear()
+
+
+def test_seeds_of_other_code_are_not_pooled(results):  # noqa: F811
+    settings = {"parameters": 1, "step": 1, "seed": 0, "settings": "s"}
+    trained = {name: settings | {"code": ["c"]} for name in ("l1", "gan", "gan_seed1")}
+    about(results, **trained)
+    assert Run.read(results).folders["gan"] == ["gan", "gan_seed1"]
+    about(results, **trained | {"gan_seed1": settings | {"code": ["c", "d"]}})
+    run_ = Run.read(results)
+    assert run_.folders["gan"] == ["gan"] and run_.folders["gan_seed1"] == ["gan_seed1"]
+
+
+def test_a_finished_model_without_its_checkpoint_is_not_trained_over(
+    prepared, tiny_experiment, tmp_path
+):
+    exp = tmp_path / "exp"
+    command = ("python", TRAIN, tiny_experiment, "--data", prepared, "--exp", exp)
+    assert run(*command, "steps=2").returncode == 0
+    weights = (exp / "model/model.safetensors").read_bytes()
+    config = json.loads((exp / "model/config.json").read_text())
+    assert len(config["origin"]["training"]) == 1
+    (exp / "checkpoint.pt").unlink()
+    again = run(*command, "steps=2")
+    assert again.returncode == 0 and "finished already, 2 steps" in again.stderr
+    one_error_line(run(*command, "steps=2", "gain_db=[-3, 3]"), "other settings (gain_db")
+    assert (exp / "model/model.safetensors").read_bytes() == weights
+    # And it knows whom it was trained on
+    train, test = (datadir.read(prepared / part) for part in ("train", "test"))
+    assert overlap.met(exp / "model", test) == ""
+    assert "recordings" in overlap.met(exp / "model", train)
+    names = (exp / "model" / overlap.NAME).read_text()
+    assert not any(speaker in names.split() for speaker in train.spk2utt)
+
+
+def test_a_model_that_knows_the_test_speakers_says_so(finished):
+    data, exp = finished
+    test = datadir.read(data / "test", noisy=True)
+    one = datadir.DataDir(
+        *(
+            {key: table[key] for key in test.utt_ids[:1]}
+            for table in (test.wav, test.utt2spk, test.utt2dur)
+        )
+    )
+    overlap.write(exp / "l1/model", overlap.people(one))
+    result = local("enhance", exp / "l1/model", data / "test", exp / "l1")
+    speaker = one.utt2spk[one.utt_ids[0]]
+    assert f"was trained on 1 of these 1 speakers, by their names ({speaker})" in result.stderr
+    assert "and 1 of these 4 recordings" in result.stderr
+
+
+def test_a_parallel_corpus_reaches_the_table(tmp_path, tiny_experiment):
+    corpus, data, exp = voicebank(tmp_path / "vb"), tmp_path / "data", tmp_path / "exp"
+    rate = ("--sample-rate", 16000)
+    assert local("prepare", "--corpus", corpus, *rate, data).returncode == 0
+    splits = [data / part for part in ("train", "dev", "test")]
+    assert local("corrupt", "--no-audit", *splits).returncode == 0
+    assert local("check_exp", data, exp).returncode == 0
+    trained = run("python", TRAIN, tiny_experiment, "--data", data, "--exp", exp / "l1", "steps=2")
+    assert trained.returncode == 0, trained.stderr
+    assert stage_3(data, exp) == stage_4(data, exp) == stage_5(data, exp) == ""
+    assert "parallel corpus at 16000 Hz" in shown(exp) and "| tiny" in shown(exp)
+    assert local("check_exp", data, exp).returncode == 0
+    noise = yaml.safe_load((data / "test/noise.yaml").read_text())
+    assert noise["procedure"] == "given by the corpus" and noise["fingerprint"] != digest([])
