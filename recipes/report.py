@@ -65,7 +65,14 @@ def report(exp: Path, data: Path, command: str) -> None:
     for run_folder in sorted(exp.glob("*/")):
         trackers.keep(run_folder, exp / "RESULTS.md")
     paired = tables.markdown(tables.differences(run))
-    print(tables.markdown(tables.systems(run)), *tables.missing(run), paired, sep="\n", end="")
+    print(
+        tables.markdown(tables.systems(run)),
+        *tables.missing(run),
+        *tables.others(run),
+        paired,
+        sep="\n",
+        end="",
+    )
     say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")
 
 
@@ -119,6 +126,8 @@ def describe(exp: Path, data: Path, command: str) -> dict:
         models[name]["settings"] = read_yaml(scored).get("settings") if scored.is_file() else None
         made_by = config.get("origin") or {}
         models[name]["code"] = made_by.get("training", [])
+        now = code.of_training(config["experiment"])
+        models[name]["by_other_code"] = models[name]["code"] not in ([], [now])
         models[name]["commit"] = (made_by.get("code") or {}).get("commit")
     about_corpus = {key: corpus[key] for key in ("layout", "sample_rate", "speakers")}
     if "corpora" in corpus:  # several in one: whose the test speakers are

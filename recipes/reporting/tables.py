@@ -138,6 +138,13 @@ def missing(run: Run) -> list[str]:
     return lines
 
 
+def others(run: Run) -> list[str]:
+    """A line for the models that another training would not give again."""
+    changed = [name for name, model in run.about["models"].items() if model.get("by_other_code")]
+    said = f"Trained by other code than made this table: {', '.join(sorted(changed, key=place))}."
+    return [said] if changed else []
+
+
 def _of_seed(row: dict) -> str:
     return f" of seed {row['seed']}" if row.get("seed") not in ("", None, "0") else ""
 
@@ -150,7 +157,7 @@ def section(run: Run) -> str:
     lines = [f"    {run.about['command']}\n"] if run.about["command"] else []
     lines += [f"{note}\n"] if note else []
     lines.append(markdown(systems(run)))
-    lines += [f"{line}\n" for line in missing(run)]
+    lines += [f"{line}\n" for line in (*missing(run), *others(run))]
     if paired := markdown(differences(run)):
         lines.append(
             "Paired differences, with 95 % intervals (bootstrap of speakers, then of their"
