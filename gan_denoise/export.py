@@ -24,6 +24,7 @@ from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import Generator, StreamingGenerator, streams, takes_strength
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
+from gan_denoise.generators import ahead
 from gan_denoise.graph import identity, session
 from gan_denoise.stft import STFT, StreamingSTFT
 
@@ -65,11 +66,12 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
     """Write a model directory as OUT.onnx and, where it streams, as OUT.stream.onnx. Yields a line
     about each.
 
-    Inputs and outputs have dynamic batch and length. metadata_props holds sample_rate, hop_length,
-    latency, receptive_field, the state's shapes, licence, procedure (its fingerprint), the
-    generator and the digest of its weights. Raises InputError for what is no model, a file that
-    exists, a generator that has no ONNX form, and a graph that differs from torch by more than
-    TOLERANCE; then nothing is written.
+    Inputs and outputs have dynamic batch and length. The graph of `ahead` is of one window, with
+    its frames in one place: how many windows there are depends on the length. metadata_props holds
+    sample_rate, hop_length, latency, receptive_field, the state's shapes, licence, procedure (its
+    fingerprint), the generator and the digest of its weights. Raises InputError for what is no
+    model, a file that exists, a generator that has no ONNX form, and a graph that differs from
+    torch by more than TOLERANCE; then nothing is written.
     """
     path = Path(path)
     if path.suffix != ".onnx" or path.name.endswith(".stream.onnx"):
@@ -78,12 +80,6 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
             f" {path.with_suffix('').with_suffix('.onnx').name}"
         )
     generator, config = load_model(folder)
-    if not getattr(generator, "has_graph", True):
-        name = config["generator"]["name"]
-        raise InputError(
-            f"generator {name}: has no ONNX form, since it works window by window: export live, or"
-            " another model that streams"
-        )
     config |= {"identity": identity(folder, config)}
     targets = [path, path.with_suffix(".stream.onnx")] if streams(generator) else [path]
     for target in targets:
@@ -98,7 +94,10 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
         ) from error
     plain = _plain(load_model(folder)[0])
     references: list[Whole | Step] = [Whole(generator)]
-    if streams(plain) and streams(generator):
+    if isinstance(generator, ahead.Generator) and isinstance(plain, ahead.Generator):
+        step = _graph(Step(plain.network), config)
+        graphs, references = [_whole(step, plain.network, config)], [Whole(generator.network)]
+    elif streams(plain) and streams(generator):
         step = _graph(Step(plain), config)
         graphs, references = [_whole(step, plain, config), step], [*references, Step(generator)]
     else:

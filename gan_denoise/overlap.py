@@ -35,22 +35,31 @@ def people(train: DataDir, before: Iterable[Path] = (), *, jobs: int = 1) -> str
     lines += sorted(f"speaker {_salted(salt, name)}" for name in set(train.utt2spk.values()))
     lines += sorted({f"recording {_salted(salt, content)}" for content in recordings if content})
     text = "".join(f"{line}\n" for line in lines)
-    return text + "".join((folder / NAME).read_text() for folder in before if _has(folder))
+    return text + "".join(map(read, before))
+
+
+def read(folder: Path) -> str:
+    """The text of a model directory's; "" where it has none."""
+    path = folder / NAME
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def write(folder: Path, text: str) -> None:
-    write_atomically(folder / NAME, text)
+    """Put it into a model directory, if there is anything to say."""
+    if text:
+        write_atomically(folder / NAME, text)
 
 
 def met(model: Path, data: DataDir, *, jobs: int = 1) -> str:
     """What of a data directory a model was trained on, in words; "": nothing that is known."""
-    if not _has(model):
+    text = read(model)
+    if not text:
         return ""
     speakers, recordings = set(), set()
     contents = file_digests(data.wav, jobs=jobs)
-    salt, kept = "", (model / NAME).read_text().split("\n")
+    salt = ""
     blocks: dict[str, set[str]] = {}
-    for line in kept:
+    for line in text.split("\n"):
         kind, _, value = line.partition(" ")
         if kind == "salt":
             salt = value
@@ -73,10 +82,6 @@ def met(model: Path, data: DataDir, *, jobs: int = 1) -> str:
         if own
     ]
     return " and ".join(found)
-
-
-def _has(folder: Path) -> bool:
-    return (folder / NAME).is_file()
 
 
 def _salted(salt: str, value: str) -> str:

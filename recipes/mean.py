@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from gan_denoise import checkpoint, generators, terminal
+from gan_denoise import checkpoint, generators, overlap, terminal
 from gan_denoise.errors import InputError
 from gan_denoise.provenance import file_digest
 from gan_denoise.terminal import program, say
@@ -48,6 +48,7 @@ def main() -> None:
                 weight.lerp_(weights[name], 1.0 - share)
     mean = {"share": share, "model": config["weights"], "start": digest}
     checkpoint.save_model(arguments.out, generator, config | {"mean": mean})
+    overlap.write(arguments.out, "".join(map(overlap.read, (arguments.model, arguments.start))))
     say(f"{arguments.out}: {share:g} of {arguments.model}, the rest of {arguments.start}")
 
 

@@ -215,7 +215,8 @@ def campaign(folder: Path, edits: list[Callable], seed: int) -> list[str]:
     first, kept = Place(folder / "place"), folder / "kept"
     ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", "data", "exp", "results")
     shutil.copytree(ROOT, first.code, ignore=ignored)
-    (first.code / ".venv").symlink_to(Path(sys.prefix))
+    programs = Path(sys.executable).parent  # the environment is this one, not a copy's own
+    (first.code / "egs/vctk/path.sh").write_text(f'export PATH="{programs}:$PATH"\n')
     make_corpus(first.corpus)
     begun = first.run(0)
     assert begun.returncode == 0, begun.stderr

@@ -219,6 +219,14 @@ def test_a_metric_that_a_system_lacks_is_no_tie(results):
     assert run.means("l1")["pesq_wb"] == pytest.approx(2.5)
 
 
+def test_a_system_from_elsewhere_is_compared_with_all_seeds(results):
+    write_results(results, "theirs", "theirs", "", shifted(0.9))
+    run = Run.read(results)
+    assert ("theirs", "l1") in run.differences() and ("gan", "theirs") in run.differences()
+    assert run.difference("theirs", "l1", "pesq_wb").mean == pytest.approx(0.4)
+    assert run.difference("gan", "theirs", "pesq_wb").mean == pytest.approx(-0.2)  # of both seeds
+
+
 def test_a_row_is_one_training(results):
     """Experiments of one name and other settings are rows of their own; one seed twice is
     refused.

@@ -25,7 +25,6 @@ class Generator(contract.Generator):
     which one is enough. The others: as in `bands`.
     """
 
-    has_graph = False  # the number of windows depends on the length
     fade: Tensor
 
     def __init__(

@@ -18,6 +18,7 @@ from PIL import Image
 
 from gan_denoise import audio
 from gan_denoise.datadir import DataDir, read_scp
+from gan_denoise.errors import InputError
 from gan_denoise.metrics import ALL
 from gan_denoise.noise import spectrogram_db
 from gan_denoise.serve.page import PLAYER, STYLE
@@ -34,8 +35,9 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
     models = run.models
     sources = {"clean": data.wav, "noisy": data.noisy}
     for name in models:  # of several seeds, one is heard
-        if (exp / run.folders[name][0] / "enhanced.scp").is_file():
-            sources[name] = read_scp(exp / run.folders[name][0] / "enhanced.scp")
+        scp = exp / run.folders[name][0] / "enhanced.scp"
+        if scp.is_file() and all(map(_is_mono, (files := read_scp(scp)).values())):
+            sources[name] = files
     pictures = {}
     if models:
         main = [name for name in ("l1", "l1_mrstft", "gan") if name in models] or models[:3]
@@ -73,6 +75,15 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
         style=STYLE.read_text(encoding="utf-8"),
         player=PLAYER.read_text(encoding="utf-8"),
     )
+
+
+def _is_mono(path: Path) -> bool:
+    """Whether the players can have it: what is not has reasons for scores, and ends no page."""
+    try:
+        with audio.Reader(path) as reader:
+            return reader.channels == 1
+    except (InputError, OSError):
+        return False
 
 
 def table(name: str, rows: tables.Cells) -> str:

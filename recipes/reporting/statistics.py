@@ -153,7 +153,7 @@ class Run:
         key = name, metric, None if seeds is None else frozenset(seeds)
         if key not in self._means:
             rows = self.systems[name]
-            own = [row for row in rows if seeds is None or row.get("seed") in seeds]
+            own = [row for row in rows if seeds is None or row.get("seed") in {*seeds, ""}]
             self._means[key] = _values(own, metric)
         return self._means[key]
 
@@ -186,10 +186,11 @@ class Run:
         }
 
     def seeds(self, *names: str) -> set:
-        """The seeds that all these systems were trained with."""
-        return set.intersection(
-            *({row.get("seed") for row in self.systems[name]} for name in names)
-        )
+        """The seeds that all these systems were trained with; a system from elsewhere has none,
+        and is compared with all of another's.
+        """
+        trained = [{row.get("seed") for row in self.systems[name]} for name in names]
+        return set.intersection(*([own for own in trained if own != {""}] or trained))
 
     def difference(self, name: str, other: str, metric: str) -> Estimate | None:
         """name - other over the seeds and utterances that both have, with its interval; None where
