@@ -295,7 +295,8 @@ def _check(graph: bytes, reference: Whole | Step) -> float:
         own_state = {name: tensor.numpy() for name, tensor in state.items()}
         given = {_STRENGTH: told.numpy()} if told is not None else {}
         for length in lengths:
-            noisy = 0.3 * torch.rand(batch, max(1, length), generator=draw) - 0.15
+            noisy = 0.1 * torch.rand(batch, max(1, length), generator=draw) - 0.05
+            noisy = noisy + _voice(noisy.shape[-1], reference.generator)  # or nothing is left of it
             noisy[:, length // 4 : length // 2] = 0.0  # digital silence too
             theirs, *after = run(None, {"noisy": noisy.numpy(), **given, **own_state})
             own_state = dict(zip(own_state, after, strict=True))
@@ -313,6 +314,14 @@ def _check(graph: bytes, reference: Whole | Step) -> float:
             " written"
         )
     return differs
+
+
+def _voice(length: int, generator: Any) -> Tensor:
+    """(T,) harmonics that come and go as syllables do: what a denoiser does not take for noise."""
+    time = torch.arange(length) / generator.hop_length  # hops of 8 to 24 ms: some 100 to 300 Hz
+    pitch = torch.cumsum(2.0 + torch.sin(0.2 * time), dim=0) / generator.hop_length
+    tones = sum(torch.sin(2.0 * torch.pi * number * pitch) / number for number in range(1, 12))
+    return 0.1 * tones * torch.sin(0.3 * time).clamp_min(0.0)
 
 
 @contextlib.contextmanager

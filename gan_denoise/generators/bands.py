@@ -306,8 +306,9 @@ class Block(nn.Module):
         normed = self.time_norm(hidden)
         update, memory = self._over_time(self.recurrence, normed, memory)
         if self.backwards is not None and self.merge is not None:
-            silence = tuple(torch.zeros_like(kept) for kept in memory)
-            behind, _ = self._over_time(self.backwards, normed.flip(0), silence)
+            # As the memory before this, whose shape the exporter gets wrong
+            silence = normed.new_zeros(1, normed.shape[1], self.width)
+            behind, _ = self._over_time(self.backwards, normed.flip(0), (silence, silence))
             update = self.merge(torch.cat([update, behind.flip(0)], dim=-1))
         hidden = hidden + update
         value, gate = self.value_and_gate(self.band_norm(hidden)).chunk(2, dim=-1)
