@@ -57,6 +57,14 @@ def load_state(path: str | Path) -> dict[str, Any]:
         ) from error
 
 
+def weights_of(generator: nn.Module) -> bytes:
+    """What model.safetensors holds."""
+    weights = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()
+    }
+    return safetensors.torch.save(weights)
+
+
 def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, Any]) -> None:
     """Write a model directory. config: `generator` (name and sizes), `sample_rate`, and what a
     reader may want to know.
@@ -64,10 +72,7 @@ def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, An
     The weights come last, so a folder with weights is a whole model.
     """
     folder = Path(folder)
-    weights = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()
-    }
-    content = safetensors.torch.save(weights)
+    content = weights_of(generator)
     known = {**config, "weights": content_digest(content)}
     write_atomically(folder / "config.json", json.dumps(known, indent=2) + "\n")
     write_atomically(folder / "model.safetensors", content, durable=True)

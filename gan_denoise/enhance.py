@@ -5,18 +5,19 @@ channels, in constant memory.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import safetensors.torch
 import torch
 
-from gan_denoise import audio
+from gan_denoise import audio, generators
 from gan_denoise.arrays import as_columns, as_rate, check_channels
-from gan_denoise.checkpoint import load_model
+from gan_denoise.checkpoint import load_model, weights_of
 from gan_denoise.contract import BALANCED, Generator, Steps, streams, takes_strength
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.graph import Beside
@@ -38,7 +39,7 @@ class Denoiser:
     enhanced wave.
 
     beside: a graph of the generator for live use, on the CPU. live: another model, which is the
-    one that streams.
+    one that streams. options: what the generator was built from, for `packed`.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class Denoiser:
         device: str | torch.device = "cpu",
         beside: Beside | None = None,
         live: Denoiser | None = None,
+        options: Mapping[str, Any] | None = None,
     ):
         self.generator = generator.to(device=device, dtype=torch.float32).eval()
         self.sample_rate, self._beside = sample_rate, beside
-        self._other = live
+        self._other, self._options = live, options
         self._live: Steps | None = None
 
     @classmethod
@@ -74,7 +76,14 @@ class Denoiser:
             on_cpu = torch.device(device).type == "cpu"
             beside = Beside(folder, config) if on_cpu else None
             rate = config["sample_rate"]
-            denoiser = cls(generator, rate, device=device, beside=beside, live=live)
+            denoiser = cls(
+                generator,
+                rate,
+                device=device,
+                beside=beside,
+                live=live,
+                options=config["generator"],
+            )
             if not on_cpu:  # some only show when they work
                 denoiser(np.zeros(64), denoiser.sample_rate)
         except (RuntimeError, AssertionError) as error:
@@ -82,6 +91,23 @@ class Denoiser:
                 f"device {device!r}: not available here ({str(error).splitlines()[0]})"
             ) from error
         return denoiser
+
+    def packed(self) -> tuple[Mapping[str, Any], int, bytes]:
+        """A loaded model for another process, whatever has become of its directory: what `unpack`
+        takes.
+        """
+        assert self._options is not None  # of what `load` gives
+        return self._options, self.sample_rate, weights_of(self.generator)
+
+    @classmethod
+    def unpack(
+        cls, options: Mapping[str, Any], sample_rate: int, weights: bytes, *, device: str = "cpu"
+    ) -> Denoiser:
+        """The denoiser that was `packed`, for files."""
+        generator = generators.build(options, sample_rate=sample_rate)
+        generator.load_state_dict(safetensors.torch.load(weights))
+        generator.requires_grad_(False)  # as in `load`
+        return cls(generator, sample_rate, device=device, options=options)
 
     def __call__(
         self,

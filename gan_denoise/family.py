@@ -25,6 +25,13 @@ def follow_the_launcher() -> None:
     parent = os.getppid()
     if sys.platform != "linux" or not is_launcher(parent):
         return
+    follow_the_parent(parent)
+
+
+def follow_the_parent(parent: int) -> None:
+    """Have SIGTERM sent to this process when its parent, which is `parent`, dies (Linux)."""
+    if sys.platform != "linux":
+        return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it has died meanwhile
         os.kill(os.getpid(), signal.SIGTERM)

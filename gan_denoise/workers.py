@@ -42,6 +42,7 @@ _KILLED = {
     for sign, base in ((-1, 0), (1, 128))
 }
 _KILLED |= {255}  # what multiprocessing says when the server is gone, which would know
+_KILLED |= {int(signal.SIGTERM)}  # pebble's own handler
 
 _PRELOADED: list[str] = []
 _hiding, _PLACES = threading.Lock(), ("__file__", "__spec__")
@@ -149,7 +150,7 @@ def _finished(
     for future in done:
         item, tries = running.pop(future)
         error = future.exception()
-        killed = isinstance(error, ProcessExpired) and error.exitcode in _KILLED
+        killed = isinstance(error, ProcessExpired) and was_killed(error)
         # A worker that was told to end has left through every `finally`
         killed |= isinstance(error, SystemExit)
         if tries <= 1 or not (killed or isinstance(error, BrokenProcessPool)):
@@ -161,6 +162,11 @@ def _finished(
             running[start(args=[item])] = item, tries - 1
         except (BrokenProcessPool, RuntimeError):
             broken.append((item, tries - 1))
+
+
+def was_killed(expired: ProcessExpired) -> bool:
+    """Whether somebody has ended a worker: the item that it worked on is not to blame."""
+    return expired.exitcode in _KILLED
 
 
 def _outcome(item, call: Callable) -> Outcome:

@@ -49,14 +49,15 @@ def create_app(
     limits: Limits | None = None,
     token: str | None = None,
     hosts: frozenset[str] = LOOPBACK,
+    allowed: frozenset[str] = frozenset(),
     device: str = "cpu",
     jobs: int = 1,
 ) -> Guard:
     """The service as an ASGI application. models: name -> directory, or None for those of the
     package; the first is the default.
 
-    token, hosts: see Guard. device: torch's. jobs: processes that work on files. Raises InputError
-    for what is no model.
+    token, hosts, allowed: see Guard. device: torch's. jobs: processes that work on files. Raises
+    InputError for what is no model.
     """
     torch.set_num_threads(1)  # a hop is too little to share
     state = State(models, device, limits or Limits(), jobs)
@@ -69,12 +70,13 @@ def create_app(
         redoc_url=None,
         static_url=_DOCS_FILES,
         lifespan=state.running,
+        redirect_slashes=False,  # to the Host of the client's choice
     )
     _answer_errors(app)
     _tell(app, state)
     routes.enhance_files(app, state)
     routes.enhance_streams(app, state)
-    return Guard(app, token=token, hosts=hosts, limits=state.limits, metrics=state.metrics)
+    return Guard(app, token=token, hosts=hosts, allowed=allowed, state=state)
 
 
 def _answer_errors(app: FastAPI) -> None:
@@ -148,8 +150,11 @@ def _tell(app: FastAPI, state: State) -> None:
             for name, denoiser in state.denoisers.items()
         ]
 
-    @app.get("/healthz")
+    @app.get("/healthz", responses={503: {"model": routes.Error}})
     async def health() -> Health:
+        """503 while files cannot be worked on; live streams may go on."""
+        if trouble := state.trouble():
+            raise Refused(503, trouble, Retry_After="5")
         return Health(status="ok", version=gan_denoise.__version__)
 
     @app.get("/metrics", response_class=PlainTextResponse)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import ipaddress
-import logging
 import os
 import socket
 from pathlib import Path
 
 from gan_denoise.errors import InputError
 from gan_denoise.serve.limits import Limits
-from gan_denoise.terminal import say
 
 TOKEN_VARIABLE = "GAN_DENOISE_TOKEN"
-_GRACE_S = 5  # for requests that are at work when the server is asked to end
 
 
 def add_options(parser: argparse.ArgumentParser, positive) -> None:
@@ -24,6 +21,13 @@ def add_options(parser: argparse.ArgumentParser, positive) -> None:
         "--host", default="127.0.0.1", help="address to listen on (127.0.0.1); others need --token"
     )
     parser.add_argument("--port", type=_port, default=8000, help="(8000); 0: any free one")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name of this server, as a proxy before it has one; again for several",
+    )
     parser.add_argument(
         "--token", metavar="TEXT", help=f"what clients must know (${TOKEN_VARIABLE})"
     )
@@ -53,16 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises InputError for what cannot be served, OSError where the address is not to be had.
     """
-    token = arguments.token or os.environ.get(TOKEN_VARIABLE) or None
+    token = _token(arguments.token)
     if not _loopback(arguments.host) and not token:
         raise InputError(
             f"--host {arguments.host}: others could use it: give a --token, or leave it out"
         )
     try:
-        import uvicorn
-
         from gan_denoise.serve.app import LOOPBACK, create_app
-        from gan_denoise.serve.live import LARGEST_MESSAGE
+        from gan_denoise.serve.server import server
     except ModuleNotFoundError as error:
         raise InputError(
             f'serve needs more packages ({error.name}): pip install "gan_denoise[serve]"'
@@ -78,27 +80,30 @@ def run(arguments: argparse.Namespace) -> int:
         limits=limits,
         token=token,
         hosts=LOOPBACK | {arguments.host},
+        allowed=frozenset(arguments.allow_host),
         device=arguments.device,
         jobs=arguments.jobs,
     )
     with _listen(arguments.host, arguments.port) as listener:
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            ws_max_size=LARGEST_MESSAGE,
-            ws_per_message_deflate=False,  # noise does not shrink, and what unpacks can be a bomb
-            ws_ping_interval=None,  # --idle-timeout ends what is dead, and pongs may be late
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
-        logging.getLogger("uvicorn.error").addFilter(_one_line)
-        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # bad forms are answered
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        say(f"serve: {url} with {', '.join(models)}; Ctrl-C ends it")
-        uvicorn.Server(config).run(sockets=[listener])
+        announcement = f"serve: {url} with {', '.join(models)}; Ctrl-C ends it"
+        server(app, announcement).run(sockets=[listener])
     return 0
+
+
+def _token(given: str | None) -> str | None:
+    """Blanks around it mean nothing. Raises InputError for one that nobody could send."""
+    if given is None:
+        given = os.environ.get(TOKEN_VARIABLE) or None
+    if given is None:
+        return None
+    token = given.strip()
+    if not token or not token.isprintable():
+        raise InputError(
+            "--token: is empty, or holds what is no letter: give one that clients can send"
+        )
+    return token
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -109,13 +114,6 @@ def _listen(host: str, port: int) -> socket.socket:
         raise InputError(
             f"{host}:{port}: cannot listen there ({error.strerror}): choose another --port"
         ) from error
-
-
-def _one_line(record: logging.LogRecord) -> bool:
-    """What a client sends amiss is no bug of ours: without a traceback."""
-    if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
-        record.exc_info = None
-    return True
 
 
 def _loopback(host: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import TimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from gan_denoise import audio, workers
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.errors import InputError
+from gan_denoise.family import follow_the_parent
+from gan_denoise.files import write_atomically
 from gan_denoise.serve.limits import SAMPLE_RATES_HZ, Limits, Refused
 from gan_denoise.serve.uploads import Upload
 
 _NICENESS = 10  # live streams come first
 _PROGRESS = "progress"  # a file beside the upload
+_TRIES = 3  # of a file whose process somebody ends
 _models: dict[str, Denoiser] = {}  # of a worker process
 
 
@@ -52,21 +56,33 @@ class Problem:
 
 
 class Workers:
-    """Processes with the models loaded. models: name -> folder, or None for those of the package.
-    device: torch's.
+    """Processes with the models loaded, from this process and not from their folders, which may
+    have changed. device: torch's.
+
+    Where all of them die idle, as for want of memory, pebble's pool is broken: `mend` makes
+    another.
     """
 
     def __init__(
-        self, models: Mapping[str, Path | None], device: str, limits: Limits, *, jobs: int = 1
+        self, models: Mapping[str, Denoiser], device: str, limits: Limits, *, jobs: int = 1
     ):
-        self._limits = limits
+        packed = {name: denoiser.packed() for name, denoiser in models.items()}
+        self._limits, self._jobs, self._for_each = limits, jobs, [packed, device]
         self._running: set[ProcessFuture] = set()
-        self._pool = ProcessPool(
-            max_workers=jobs,
+        self._pool, self._mending = self._made(), asyncio.Lock()
+
+    def _made(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=self._jobs,
             initializer=_start,
-            initargs=[dict(models), device],
+            initargs=self._for_each,
             context=workers.forkserver(),
         )
+
+    @property
+    def well(self) -> bool:
+        """Whether files can be worked on."""
+        return self._pool.active
 
     @property
     def waiting(self) -> int:
@@ -76,6 +92,27 @@ class Workers:
     def start(self) -> None:
         self._pool.schedule(_ready)
 
+    async def mend(self) -> bool:
+        """New processes where the old ones have died; whether they had. Raises BrokenProcessPool
+        where the new ones die as well.
+        """
+        async with self._mending:
+            if self._pool.active:
+                return False
+            await asyncio.to_thread(self._replace)
+            return True
+
+    def _replace(self) -> None:
+        self.stop()
+        made = self._made()
+        try:
+            made.schedule(_ready).result()
+        except BaseException:
+            made.stop()
+            made.join()
+            raise
+        self._pool = made
+
     def stop(self) -> None:
         self._pool.stop()
         self._pool.join()
@@ -83,14 +120,32 @@ class Workers:
     async def enhance(self, upload: Upload, model: str, options: Mapping[str, Any]) -> Enhanced:
         """Enhance a file, into another beside it. options: of gan_denoise.enhance.enhance_file.
 
-        Raises Refused: 413 too long, 415 no audio, 422 broken audio, 503 out of time or space.
+        Raises Refused: 413 too long, 415 no audio, 422 broken audio, 503 out of time or space, or
+        its process is ended again and again.
 
         Cancelled, it ends the work at once.
         """
-        arguments = [upload.path, model, dict(options), self._limits.max_duration]
-        future = self._pool.schedule(
-            _enhance, args=arguments, timeout=self._limits.max_request_time
+        for _ in range(_TRIES):
+            try:
+                await self.mend()
+                return await self._try(upload, model, options)
+            except (BrokenProcessPool, _Killed):
+                continue
+        raise Refused(
+            503,
+            f"{upload.name}: the process that worked on it was ended, {_TRIES} times: is the memory"
+            " of this server full?",
+            Retry_After="30",
         )
+
+    async def _try(self, upload: Upload, model: str, options: Mapping[str, Any]) -> Enhanced:
+        arguments = [upload.path, model, dict(options), self._limits.max_duration]
+        try:
+            future = self._pool.schedule(
+                _enhance, args=arguments, timeout=self._limits.max_request_time
+            )
+        except RuntimeError as error:  # it broke since `mend` looked
+            raise BrokenProcessPool from error
         self._running.add(future)
         try:
             outcome = await asyncio.wrap_future(future)
@@ -99,6 +154,8 @@ class Workers:
                 503, f"{upload.name}: took longer than {self._limits.max_request_time} s"
             ) from error
         except ProcessExpired as error:
+            if workers.was_killed(error):
+                raise _Killed from error
             raise Refused(
                 422, f"{upload.name}: the process that read it died: is the file damaged?"
             ) from error
@@ -119,10 +176,13 @@ def progress(folder: Path) -> float | None:
         return None
 
 
-def _start(models: dict[str, Path | None], device: str) -> None:
+def _start(models: dict[str, tuple], device: str) -> None:
+    follow_the_parent(os.getppid())  # the forkserver, which follows the service: no orphans
     os.nice(_NICENESS)
     torch.set_num_threads(1)
-    _models.update({name: Denoiser.load(folder, device=device) for name, folder in models.items()})
+    _models.update(
+        {name: Denoiser.unpack(*packed, device=device) for name, packed in models.items()}
+    )
 
 
 def _ready() -> None:
@@ -133,6 +193,7 @@ def _enhance(
     source: Path, model: str, options: dict[str, Any], max_duration_s: float
 ) -> Enhanced | Problem:
     started = time.monotonic()
+    source.stat()  # an OSError, where the folder was cleaned away
     try:
         with audio.Reader(source) as reader:
             sample_rate, channels, frames = reader.sample_rate, reader.channels, reader.frames
@@ -154,7 +215,7 @@ def _enhance(
         nonlocal frames
         frames = 0
         for number, block in enumerate(blocks):
-            (source.parent / _PROGRESS).write_text(f"{number / max(1, total):.3f}")
+            write_atomically(source.parent / _PROGRESS, f"{number / max(1, total):.3f}")
             frames += len(block)
             if frames > longest:  # whatever the header says
                 raise _TooLong
@@ -170,6 +231,10 @@ def _enhance(
     notes = [note.removeprefix(f"{target}: ") for note in notes]
     audio_s, work_s = frames * channels / sample_rate, time.monotonic() - started
     return Enhanced(target, f".{suffix}", sample_rate, channels, frames, audio_s, work_s, notes)
+
+
+class _Killed(Exception):
+    """Somebody ended the process: the file is not to blame."""
 
 
 class _TooLong(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -13,8 +12,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
-from gan_denoise.serve.limits import Limits, Refused
-from gan_denoise.serve.metrics import Metrics
+from gan_denoise.serve.connections import connection_of
+from gan_denoise.serve.limits import Refused
+from gan_denoise.serve.state import State
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,49 +40,97 @@ class Guard:
     A browser's foreign page is refused by its Origin; by the Host too where there is no token,
     since a foreign name may be made to point here (DNS rebinding). token: asked for by what works
     and tells, as `Authorization: Bearer TOKEN`, on the WebSocket also as `?token=`, for browsers
-    cannot set headers there. hosts: the names of this server, where there is no token.
+    cannot set headers there. hosts: the names of this server, where there is no token. allowed:
+    further names, under which a proxy offers it.
     """
 
     def __init__(
-        self, app, *, token: str | None, hosts: frozenset[str], limits: Limits, metrics: Metrics
+        self,
+        app,
+        *,
+        token: str | None,
+        hosts: frozenset[str],
+        allowed: frozenset[str],
+        state: State,
     ):
-        self._app, self._token, self._hosts, self._limits, self._metrics = (
-            app,
-            token,
-            hosts,
-            limits,
-            metrics,
-        )
+        self._app, self._hosts, self._allowed = app, hosts | allowed, allowed
+        self._token = None if token is None else token.encode()
+        self.state, self._limits, self._metrics = state, state.limits, state.metrics
+        self._at_work, self._ending = set[asyncio.Task](), False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
+        if scope.get("method") == "HEAD":  # the server leaves out the body
+            scope = {**scope, "method": "GET"}
+        connection = connection_of(scope)
+        if connection:
+            connection.asked()
         answer = self._answers(scope, send)
-        if refused := self._refuses(scope):
-            return await refuse(refused, scope, receive, answer)
-        if scope["type"] == "http":
-            receive = self._patient(receive)
-        with contextlib.suppress(_Gone):
+        try:
+            if refused := self._refuses(scope):
+                await refuse(refused, scope, receive, answer)
+            elif scope["type"] == "http":
+                await self._http(scope, self._patient(receive), answer)
+            else:
+                await self._app(scope, receive, answer)
+        finally:
+            if connection and scope["type"] == "http":
+                connection.answered()
+
+    async def _http(self, scope: Scope, receive: Receive, answer: Answer) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._at_work.add(task)
+        try:
             await self._app(scope, receive, answer)
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            task.uncancel()
+            if not answer.begun:
+                late = Refused(503, "this server is ending: try again in a while", Retry_After="5")
+                await refuse(late, scope, receive, answer)
+        finally:
+            self._at_work.discard(task)
+
+    def end(self) -> None:
+        """Requests that are still at work are answered that the server ends."""
+        self._ending = True
+        for task in self._at_work:
+            task.cancel()
 
     def _refuses(self, scope: Scope) -> Refused | None:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self._token is None and _hostname(host) not in self._hosts:
-            return Refused(403, "this server is not known by that name: its Host is refused")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return Refused(403, "pages of other origins are refused")
+        if self._token is None and _parts(f"//{host}")[1] not in self._hosts:
+            return Refused(
+                403,
+                "this server is not known by that name, so its Host is refused: start it with"
+                " --allow-host NAME or a --token",
+            )
+        if origin is not None and not self._is_ours(origin, host):
+            return Refused(
+                403,
+                "pages of other origins are refused: a proxy must pass on the Host (nginx:"
+                " proxy_set_header Host $http_host), or start the server with --allow-host NAME",
+            )
         if self._token is not None and scope["path"].startswith(_BEHIND_THE_TOKEN):
             scheme, _, given = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer":
                 given = ""
-            if scope["type"] == "websocket" and not given:
+            from_query = scope["type"] == "websocket" and not given
+            if from_query:
                 given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-            if not hmac.compare_digest(
-                given.strip().encode("utf-8", "replace"), self._token.encode()
-            ):
+            # A header's bytes, in whatever letters
+            code = "utf-8" if from_query else "latin-1"
+            if not hmac.compare_digest(given.strip().encode(code, "replace"), self._token):
                 return Refused(401, "the token is missing or wrong", WWW_Authenticate="Bearer")
         return None
+
+    def _is_ours(self, origin: str, host: str) -> bool:
+        netloc, name = _parts(origin)
+        return bool(netloc) and netloc == host or name in self._allowed
 
     def _patient(self, receive: Receive) -> Receive:
         """A body that stops coming ends its request; to wait for the answer is not idle."""
@@ -100,10 +148,10 @@ class Guard:
 
         return patient
 
-    def _answers(self, scope: Scope, send: Send) -> Send:
-        """With headers and a count; a client that takes nothing is dropped (streams: live.py)."""
+    def _answers(self, scope: Scope, send: Send) -> Answer:
+        """With headers and a count."""
 
-        async def answer(message: MutableMapping[str, Any]) -> None:
+        async def checked(message: MutableMapping[str, Any]) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 headers = MutableHeaders(scope=message)
                 for name, value in _SAFE.items():
@@ -112,26 +160,29 @@ class Guard:
                 self._count(scope, message["status"])
             elif message["type"] == "websocket.accept":
                 self._count(scope, 101)
-            if scope["type"] == "websocket":
-                try:
-                    return await send(message)
-                except RuntimeError as error:  # so uvicorn says that a broken frame has closed it
-                    raise WebSocketDisconnect(1006) from error
             try:
-                async with asyncio.timeout(self._limits.idle_timeout):
-                    await send(message)
-            except TimeoutError as error:
-                raise _Gone from error
+                await send(message)
+            except RuntimeError as error:  # so uvicorn says that a broken frame has closed it
+                if scope["type"] != "websocket":
+                    raise
+                raise WebSocketDisconnect(1006) from error
 
-        return answer
+        return Answer(checked)
 
     def _count(self, scope: Scope, status: int) -> None:
         route = scope.get("route")
         self._metrics.requests.labels(getattr(route, "path", "other"), str(status)).inc()
 
 
-class _Gone(Exception):
-    """The client takes nothing any more."""
+class Answer:
+    """How an answer is sent. begun: whether any of it was."""
+
+    def __init__(self, send: Send):
+        self._send, self.begun = send, False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        self.begun = True
+        await self._send(message)
 
 
 async def refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,8 +191,10 @@ async def refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -
     await response(scope, receive, send)
 
 
-def _hostname(host: str) -> str:
+def _parts(address: str) -> tuple[str, str]:
+    """The name with its port, and without; nothing for what is no address."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        parts = urlsplit(address)
+        return parts.netloc, parts.hostname or ""
     except ValueError:
-        return ""
+        return "", ""

@@ -21,9 +21,13 @@ class Limits:
     max_load: int = _limit(
         85, "percent of its time that the server may be busy; then no new stream"
     )
+    max_connections: int = _limit(256, "connections at once; those that ask nothing make room")
     max_files: int = _limit(8, "files at once, being sent, waiting or worked on; more are refused")
     idle_timeout: int = _limit(30, "seconds that a client may neither send nor take anything")
-    max_request_time: int = _limit(1800, "seconds that a file may take in all")
+    max_head_time: int = _limit(10, "seconds from a connection to its first whole request")
+    max_request_time: int = _limit(
+        1800, "seconds that a file may take to come, and again to be worked on once it is its turn"
+    )
     max_stream_time: int = _limit(14400, "seconds that a live stream may last")
 
 

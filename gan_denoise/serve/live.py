@@ -14,7 +14,9 @@ Where something is wrong, the server says {"error": ...} and closes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -24,6 +26,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gan_denoise.errors import InputError
 from gan_denoise.serve.batching import LiveStream
+from gan_denoise.serve.connections import Share
 from gan_denoise.serve.limits import Limits
 from gan_denoise.serve.metrics import Metrics
 
@@ -31,6 +34,7 @@ PROTOCOL = __doc__
 LARGEST_MESSAGE = 2**20  # bytes
 END, STRENGTH = "end", "strength"
 _FAREWELL_S = 1.0  # for a last message to a client that may take none
+_MESSAGE_S, _SAMPLE_S = 5e-5, 2e-8  # what they cost, beside the step that all streams share
 _FULL_SCALE = np.float32(32768.0)
 
 
@@ -80,9 +84,10 @@ class Conversation:
         hello: dict[str, Any],
         limits: Limits,
         metrics: Metrics,
+        share: Share,
     ):
         self._socket, self._stream, self._hello = socket, stream, hello
-        self._limits, self._metrics = limits, metrics
+        self._limits, self._metrics, self._share = limits, metrics, share
         self._width, self._decode, self._encode = FORMATS[hello["format"]]
         self._moved = self._began = time.monotonic()
 
@@ -97,10 +102,14 @@ class Conversation:
             talk.cancel()
 
     async def _end(self, error: Broken | None) -> None:
-        async with asyncio.timeout(_FAREWELL_S):
-            if error:
-                await self._socket.send_text(json.dumps({"error": error.message}))
-            await self._socket.close(error.code if error else 1000)
+        with contextlib.suppress(TimeoutError):  # the connection gives up who takes nothing
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._say(error)
+
+    async def _say(self, error: Broken | None) -> None:
+        if error:
+            await self._socket.send_text(json.dumps({"error": error.message}))
+        await self._socket.close(error.code if error else 1000)
 
     async def _watch(self, talk: asyncio.Task[None]) -> Broken | None:
         """Look now and then whether anything moves: a timer a message would cost too much."""
@@ -126,6 +135,7 @@ class Conversation:
     async def _talk(self) -> None:
         await self._socket.send_text(json.dumps(self._hello))
         while True:
+            await asyncio.sleep(self._share.spend(_MESSAGE_S))  # at least the others' turn
             message = await self._socket.receive()
             self._moved, came = time.monotonic(), time.perf_counter()
             if message["type"] == "websocket.disconnect":
@@ -143,7 +153,7 @@ class Conversation:
                             "expected binary messages of samples, or the text"
                             f" {END!r} or '{STRENGTH} 0.5'",
                         )
-                    return await self._socket.send_bytes(self._encode(await self._stream.flush()))
+                    return await self._send(await self._stream.flush())
                 if len(content) % self._width:
                     kind = self._hello["format"]
                     raise Broken(
@@ -154,6 +164,13 @@ class Conversation:
                 finished = await self._stream.push(samples)
             except InputError as error:
                 raise Broken(1007, str(error)) from error
-            await self._socket.send_bytes(self._encode(finished))
+            await self._send(finished)
             self._metrics.answer.observe(time.perf_counter() - came)
             self._metrics.received("stream", len(samples) / self._hello["sample_rate"])
+            self._share.spend(len(samples) * _SAMPLE_S)
+
+    async def _send(self, samples: np.ndarray) -> None:
+        """Meanwhile the connection judges whether anything moves (connections.py)."""
+        self._moved = math.inf
+        await self._socket.send_bytes(self._encode(samples))
+        self._moved = time.monotonic()

@@ -33,6 +33,12 @@ class Metrics:
             Gauge, "busy", "Share of the last half second that the server was at work"
         )
         self.files = metric(Gauge, "files_open", "Files being sent, waiting or worked on")
+        self.ready = metric(Gauge, "files_ready", "1: files can be worked on, 0: they cannot")
+        self.restarts = metric(
+            Counter,
+            "pool_restarts",
+            "Times that all processes for files had died and were replaced",
+        )
         self.queue = metric(Gauge, "queue", "Files that wait for a worker")
         self.answer = metric(
             Histogram,

@@ -16,8 +16,9 @@ from starlette.responses import Response, StreamingResponse
 from gan_denoise.enhance import Denoiser, HighBand
 from gan_denoise.errors import InputError
 from gan_denoise.serve import files, live, uploads
+from gan_denoise.serve.connections import Share, connection_of
 from gan_denoise.serve.limits import Refused
-from gan_denoise.serve.state import State
+from gan_denoise.serve.state import FileAtWork, State
 
 _SENT_AT_ONCE = 2**18  # bytes
 _STRENGTH = "0: speech is spared, 0.5: balanced (without one), 1: no noise is spared"
@@ -100,32 +101,41 @@ def enhance_files(app: FastAPI, state: State) -> None:
         name = uploads.plain_name(name) or "the file"
         told = _as_strength(state.denoisers[model], strength)
         with state.file(id or uuid.uuid4()) as place:
+            target, limit = place.folder / "upload", limits.max_upload_mb * 2**20
             try:
                 async with asyncio.timeout(limits.max_request_time):
-                    target, limit = place.folder / "upload", limits.max_upload_mb * 2**20
                     upload = await uploads.receive(request, target, name=name, limit=limit)
-                    place.received = True
-                    options = {"mix": mix, "high_band": high_band, "strength": told}
-                    work = state.workers.enhance(upload, model, options)
-                    enhanced = await _unless_gone(request, work)
             except TimeoutError as error:
-                late = f"{name}: took longer than {limits.max_request_time} s"
-                raise Refused(503, late) from error
+                late = f"{name}: took longer than {limits.max_request_time} s to come"
+                raise Refused(408, late) from error
+            place.received = True
+            options = {"mix": mix, "high_band": high_band, "strength": told}
+            work = state.workers.enhance(upload, model, options)
+            enhanced = await _unless_gone(request, work)
             file = enhanced.path.open("rb")  # its folder goes now; what is open stays readable
         state.metrics.received("file", enhanced.audio_s)
         state.metrics.worked("file", enhanced.work_s)
         return _answer(file, upload.name, enhanced)
+
+    def told(place: FileAtWork) -> Progress:
+        share = files.progress(place.folder)
+        if share is not None:
+            return Progress(state="enhancing", share=share)
+        return Progress(state="waiting" if place.received else "receiving", share=0.0)
 
     @app.get("/v1/progress/{id}", responses={status: {"model": Error} for status in (404, 422)})
     async def progress(id: uuid.UUID) -> Progress:
         """How far a request to /v1/enhance with this `id` is; 404 before and after it."""
         if id not in state.files:
             raise Refused(404, "no request with this id is at work")
-        place = state.files[id]
-        share = files.progress(place.folder)
-        if share is not None:
-            return Progress(state="enhancing", share=share)
-        return Progress(state="waiting" if place.received else "receiving", share=0.0)
+        return told(state.files[id])
+
+    @app.get("/v1/progress", responses={422: {"model": Error}})
+    async def progress_of_several(
+        id: Annotated[list[uuid.UUID], Query(max_length=100)],
+    ) -> dict[uuid.UUID, Progress]:
+        """The same for several: of those that are at work."""
+        return {one: told(state.files[one]) for one in id if one in state.files}
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Any:
@@ -189,4 +199,7 @@ def enhance_streams(app: FastAPI, state: State) -> None:
                 "strength": told,
             }
             await socket.accept()
-            await live.Conversation(socket, own, hello, state.limits, state.metrics).run()
+            connection = connection_of(socket.scope)
+            share = connection.share if connection else Share()
+            talk = live.Conversation(socket, own, hello, state.limits, state.metrics, share)
+            await talk.run()

@@ -7,17 +7,22 @@ import contextlib
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from gan_denoise.enhance import Denoiser
+from gan_denoise.errors import InputError
 from gan_denoise.serve import uploads
 from gan_denoise.serve.batching import Batch, LiveStream, latency
 from gan_denoise.serve.busy import Busy
 from gan_denoise.serve.files import Workers
 from gan_denoise.serve.limits import Limits, Refused
 from gan_denoise.serve.metrics import Metrics
+from gan_denoise.terminal import say
+
+_LOOKS_EVERY_S = 1.0
 
 
 @dataclass
@@ -38,7 +43,7 @@ class State:
         self.denoisers = {
             name: Denoiser.load(folder, device=device) for name, folder in models.items()
         }
-        self.workers = Workers(models, device, limits, jobs=jobs)
+        self.workers = Workers(self.denoisers, device, limits, jobs=jobs)
         self._batches = {
             name: Batch(
                 denoiser, limits.max_streams, lambda seconds: self.metrics.worked("stream", seconds)
@@ -50,22 +55,47 @@ class State:
             lambda name, rate: latency(self.denoisers[name], rate)
         )
         self.files: dict[uuid.UUID, FileAtWork] = {}
-        self._streams, self._folder, self._busy = 0, Path(), Busy()
+        self._streams, self._folder, self._busy = 0, uploads.PrivateFolder(), Busy()
         self.metrics.busy.set_function(lambda: self._busy.share)
         self.metrics.streams.set_function(lambda: self._streams)
         self.metrics.files.set_function(lambda: len(self.files))
         self.metrics.queue.set_function(lambda: self.workers.waiting)
+        self.metrics.ready.set_function(lambda: self.trouble() is None)
 
     @contextlib.asynccontextmanager
-    async def running(self, _) -> AsyncIterator[None]:
-        """The service's lifespan."""
-        with uploads.private_folder() as self._folder:
-            self.workers.start()
+    async def running(self, _=None) -> AsyncIterator[None]:
+        """The service's lifespan. Raises InputError and OSError where files cannot be stored."""
+        with self._folder:
+            await asyncio.to_thread(self.workers.start)
+            care = asyncio.ensure_future(self._look_after())
             try:
                 async with self._busy.watching():
                     yield
             finally:
+                care.cancel()
                 await asyncio.to_thread(self.workers.stop)
+
+    def trouble(self) -> str | None:
+        """Why files cannot be worked on now."""
+        try:
+            self._folder.check()
+        except (InputError, OSError) as error:
+            return f"the server cannot store files ({getattr(error, 'strerror', error)})"
+        if not self.workers.well:
+            return "the processes that work on files have died, and others are being started"
+        return None
+
+    async def _look_after(self) -> None:
+        """Mend what is broken, and say so once."""
+        said = None
+        while True:
+            trouble = self.trouble()
+            if trouble != said:
+                say(f"serve: {trouble}" if trouble else "serve: files can be worked on again")
+                said = trouble
+            with contextlib.suppress(BrokenProcessPool):
+                self.metrics.restarts.inc(await self.workers.mend())
+            await asyncio.sleep(_LOOKS_EVERY_S)
 
     @contextlib.contextmanager
     def file(self, key: uuid.UUID) -> Iterator[FileAtWork]:
@@ -74,16 +104,19 @@ class State:
             raise Refused(429, "too many files at once: try again in a while", Retry_After="5")
         if key in self.files:
             raise Refused(422, "id: a request with this one is at work")
-        folder = self._folder / key.hex
-        self.files[key] = FileAtWork(folder)
         try:
+            self._folder.check()
+            folder = self._folder.path / key.hex
             folder.mkdir(mode=0o700)
-            yield self.files[key]
-        except OSError as error:
-            raise Refused(503, f"the server cannot store the file ({error.strerror})") from error
-        finally:
-            del self.files[key]
-            shutil.rmtree(folder, ignore_errors=True)
+            self.files[key] = FileAtWork(folder)
+            try:
+                yield self.files[key]
+            finally:
+                del self.files[key]
+                shutil.rmtree(folder, ignore_errors=True)
+        except (InputError, OSError) as error:
+            reason = getattr(error, "strerror", error)
+            raise Refused(503, f"the server cannot store the file ({reason})") from error
 
     @contextlib.contextmanager
     def stream(self, model: str, sample_rate: int) -> Iterator[LiveStream]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -22,32 +23,65 @@ from gan_denoise.errors import InputError
 from gan_denoise.serve.limits import Refused
 
 _WRITTEN_AT_ONCE = 2**20  # bytes
+_PARSED_AT_ONCE = 2**13  # bytes of a form, which may take long
+_MOST_PARTS = 100  # of a form, one of which is the file
 _FIELD = b"file"
 
 
-@contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
+class PrivateFolder:
     """A folder that nobody else can read, gone at the end; those of dead processes are removed.
 
-    Each lies in a folder of this user in TMPDIR and holds a locked file, which tells the living
-    from the dead. Raises InputError where somebody else has that name.
+    Each lies in a folder of this user in TMPDIR. It is locked, which tells the living from the
+    dead, and tells systemd-tmpfiles to leave it alone. `check` makes it again where somebody has
+    cleaned it away. Raises InputError where somebody else has that name, OSError where there can
+    be none.
     """
-    home = Path(tempfile.gettempdir()) / f"gan_denoise-serve-{os.getuid()}"
-    home.mkdir(mode=0o700, exist_ok=True)
-    about = home.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
-        raise InputError(f"{home}: is not this user's alone: remove it, or set TMPDIR")
-    for old in home.iterdir():
-        with contextlib.suppress(OSError), open(old / "lock", "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=home))
+
+    def __init__(self):
+        self.path, self._held = Path(), contextlib.ExitStack()
+
+    def __enter__(self) -> PrivateFolder:
+        home = Path(tempfile.gettempdir()) / f"gan_denoise-serve-{os.getuid()}"
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = home.lstat()
+        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
+            raise InputError(f"{home}: is not this user's alone: remove it, or set TMPDIR")
+        with _locked(home):  # or another server might take a new folder for a dead one's
+            for old in home.iterdir():
+                with contextlib.suppress(OSError), _locked(old, fcntl.LOCK_NB):
+                    shutil.rmtree(old, ignore_errors=True)
+            self.path = Path(tempfile.mkdtemp(dir=home))
+            self._held.callback(shutil.rmtree, self.path, ignore_errors=True)
+            self._lock = self._held.enter_context(_locked(self.path))
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._held.close()
+
+    def check(self) -> None:
+        """See that files can be stored. Raises as above, and OSError for a full disk."""
+        try:
+            there = os.path.samestat(self.path.stat(), os.fstat(self._lock))
+        except OSError:
+            there = False
+        if not there:
+            self._held.close()
+            self.__enter__()
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path))
+        if not os.statvfs(self.path).f_bavail:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, how: int = 0) -> Iterator[int]:
+    """An open folder. Raises OSError where it cannot be locked now, with fcntl.LOCK_NB."""
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        with open(folder / "lock", "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
+        fcntl.flock(handle, fcntl.LOCK_EX | how)
+        yield handle
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
 
 
 @dataclass
@@ -77,7 +111,7 @@ async def receive(request: Request, path: Path, *, name: str, limit: int) -> Upl
     try:
         with open(path, "xb") as file:
             async for content in _pieces(request):
-                waiting += form.take(content) if form else content
+                waiting += await form.take(content) if form else content
                 if size + len(waiting) > limit:
                     raise too_large
                 if len(waiting) >= _WRITTEN_AT_ONCE or not content:
@@ -107,7 +141,7 @@ class Form:
         if not boundary:
             raise Refused(400, "the form has no boundary in its Content-Type")
         self._name, self._found, self._inside, self._complete = name, False, False, False
-        self._header = self._value = b""
+        self._header, self._value, self._parts = b"", b"", 0
         self._headers: dict[bytes, bytes] = {}
         self._content = bytearray()
         callbacks: Any = {key: getattr(self, key) for key in dir(self) if key.startswith("on_")}
@@ -116,10 +150,12 @@ class Form:
         except FormParserError as error:
             raise Refused(400, "the form's boundary is not valid") from error
 
-    def take(self, content: bytes) -> bytearray:
-        """A piece of the form -> what it holds of the file."""
+    async def take(self, content: bytes) -> bytearray:
+        """A piece of the form -> what it holds of the file. Others have their turn meanwhile."""
         try:
-            self._parser.write(content)
+            for start in range(0, len(content), _PARSED_AT_ONCE):
+                self._parser.write(content[start : start + _PARSED_AT_ONCE])
+                await asyncio.sleep(0)
         except FormParserError as error:
             raise Refused(400, "the form is malformed") from error
         taken, self._content = self._content, bytearray()
@@ -135,6 +171,9 @@ class Form:
 
     def on_part_begin(self) -> None:
         self._headers = {}
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise Refused(400, f"the form has more than {_MOST_PARTS} fields")
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
