@@ -264,6 +264,7 @@ def forkserver(*, imports_program: bool = True) -> multiprocessing.context.BaseC
     try:
         hiding = contextlib.nullcontext() if imports_program else _program_hidden()
         with _short_temporary_folder(), hiding:
+            _end_without_socket()
             multiprocessing.forkserver.ensure_running()
     finally:
         if main:
@@ -276,6 +277,18 @@ def forkserver(*, imports_program: bool = True) -> multiprocessing.context.BaseC
     if imports_program:
         return multiprocessing.get_context("forkserver")
     return _WithoutProgramContext()
+
+
+def _end_without_socket() -> None:
+    """End a server whose socket was cleaned away with other temporary files: nobody reaches it."""
+    server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    pid, address = server._forkserver_pid, server._forkserver_address
+    if pid is None or not address or address[:1] in ("\0", b"\0") or os.path.exists(address):
+        return
+    os.makedirs(os.path.dirname(address), mode=0o700, exist_ok=True)
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # multiprocessing collects it
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import multiprocessing.util
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import sys
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -266,13 +268,16 @@ def test_health_tells_while_files_cannot_be_worked_on(served, temporary):
 
 
 def test_a_folder_that_was_cleaned_away_is_made_again(served, temporary):
-    for folder in [*temporary.iterdir()]:
-        shutil.rmtree(folder)
+    """And the socket by which processes are started."""
+    for folder in [*temporary.iterdir(), Path(multiprocessing.util.get_temp_dir())]:
+        shutil.rmtree(folder, ignore_errors=True)
+    assert served.post("/v1/enhance", content=a_wav()).status_code == 200
+    kill(workers_of(psutil.Process()))
     assert served.post("/v1/enhance", content=a_wav()).status_code == 200
     assert left_of(temporary) == []
 
 
-def test_a_model_stays_what_it_was_when_its_folder_changes(served, denoiser, model_dir, tmp_path):
+def test_a_model_stays_what_it_was_when_its_folder_changes(served, model_dir, tmp_path):
     """Its processes begin again, as after a file that somebody cancels."""
     content = a_wav(seconds=0.5)
     expected = served.post("/v1/enhance", content=content).content

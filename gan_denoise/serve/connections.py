@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
         self._turn: asyncio.Handle | None = None
         self._silence: asyncio.TimerHandle | None = None
         self._looks: asyncio.TimerHandle | None = None
-        self.written = 0
+        self.written, self._lost = 0, False
 
     # What comes
 
@@ -175,6 +175,7 @@ class Connection(asyncio.Protocol):
         return self.inner.eof_received() if self.admitted else None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
         for timer in (self._turn, self._silence, self._looks):
             if timer is not None:
                 timer.cancel()
@@ -216,7 +217,7 @@ class Connection(asyncio.Protocol):
 
     def watch_leaving(self) -> None:
         """Give the client up once nothing of what waits for it leaves any more."""
-        if self._looks is not None:
+        if self._looks is not None or self._lost:
             return
         idle_s = self._limits.idle_timeout
         last, since = self._left(), self._loop.time()

@@ -1,0 +1,253 @@
+"""Connections of gan-denoise serve, on a real socket: silence, floods, slow readers, the end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from gan_denoise.serve import connections, server
+from gan_denoise.serve.app import create_app
+from gan_denoise.serve.connections import Share
+from gan_denoise.serve.limits import Limits
+from test_enhance import randomised
+from test_models import SMALL, save
+from test_serve import a_wav, form, left_of
+from test_service import frame, open_stream
+
+LIMITS = Limits(
+    max_connections=12, max_head_time=1, idle_timeout=1, max_load=999, max_request_time=2
+)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("connections") / "model"
+    return save(folder, SMALL["causal"], randomised(SMALL["causal"]))
+
+
+@contextlib.contextmanager
+def listening(model_dir, folder, limits=LIMITS):
+    """The port of a service in a thread of this process, whose TMPDIR is `folder`."""
+    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listener:
+        patch.setattr("tempfile.tempdir", str(folder))
+        # An answer soon waits for its client
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**14)
+        made = server.server(create_app({"small": model_dir}, limits=limits), "announced")
+        thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            while not made.started:
+                assert thread.is_alive()
+                time.sleep(0.02)
+            yield made, listener.getsockname()[1]
+        finally:
+            made.should_exit = True
+            thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def wire(model_dir, tmp_path_factory):
+    with listening(model_dir, tmp_path_factory.mktemp("wire")) as (_, port):
+        yield port
+
+
+def connect(port: int, content: bytes = b"", *, receives: int | None = None) -> socket.socket:
+    connection = socket.socket()
+    if receives:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(content)
+    return connection
+
+
+def read(connection: socket.socket) -> bytes:
+    """All until the other side closes it."""
+    pieces = []
+    with contextlib.suppress(ConnectionResetError):
+        while piece := connection.recv(65536):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+
+
+def upload(content: bytes, *, more: int = 0, kind: str = "audio/wav") -> bytes:
+    """A request with a file; more: bytes that it promises beyond."""
+    return (
+        "POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        f"Content-Type: {kind}\r\nContent-Length: {len(content) + more}\r\n\r\n"
+    ).encode() + content
+
+
+def test_who_asks_nothing_is_cut_off(wire):
+    began = time.monotonic()
+    with connect(wire) as silent, connect(wire, b"GET / HT") as dripping, connect(wire) as served:
+        served.sendall(HEALTH.replace(b"Connection: close\r\n", b""))
+        with contextlib.suppress(OSError):
+            for letter in itertools.repeat(b"X", 200):
+                dripping.sendall(letter)
+                time.sleep(0.05)
+        assert (read(silent), read(dripping)) == (b"", b"")
+        assert b"200 OK" in read(served)  # and then it asked nothing more
+    assert time.monotonic() - began < 9
+
+
+def test_the_silent_make_room_and_who_works_keeps_it(wire, capsys):
+    silent = [connect(wire) for _ in range(LIMITS.max_connections + 3)]
+    with connect(wire, HEALTH) as heard:
+        assert b"200 OK" in read(heard)
+    for connection in silent:
+        connection.close()
+    streams = []
+    try:
+        for _ in range(LIMITS.max_connections):
+            streams.append(open_stream(wire))
+            assert b"101" in streams[-1].recv(4096)
+        with connect(wire, HEALTH) as refused:
+            answer = read(refused)
+        assert b"503" in answer and b"retry-after: 5" in answer and b"all connections" in answer
+    finally:
+        for stream in streams:
+            stream.close()
+    assert capsys.readouterr().err.count("all 12 connections are taken") == 1
+
+
+def test_no_more_connections_than_descriptors(monkeypatch):
+    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (64, 64))
+    monkeypatch.setattr(connections.os, "listdir", lambda _: ["0"] * 20)
+    assert connections.Connections(Limits()).most == 64 - 20 - 8 - 16
+
+
+def test_a_slow_steady_reader_gets_all_and_one_that_reads_nothing_is_cut_off(wire):
+    content = a_wav(seconds=4.0)  # 128 kB
+    with (
+        connect(wire, upload(content), receives=4096) as slow,
+        connect(wire, upload(content), receives=4096) as none,
+        open_stream(wire) as stream,
+    ):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with contextlib.suppress(OSError):  # samples, and none taken back
+            stream.settimeout(5)
+            for _ in range(200):
+                stream.sendall(frame(0x82, bytes(2**16)))
+        got, began = b"", time.monotonic()
+        while piece := slow.recv(4096):
+            got += piece
+            time.sleep(0.1)
+        assert time.monotonic() - began > 2 * LIMITS.idle_timeout
+        assert len(got) > len(content)
+        assert len(read(none)) < len(content)
+
+
+def silence(port: int) -> float:
+    """The longest that a live stream waits for an answer, in half a second."""
+    longest, ends = 0.0, time.monotonic() + 0.5
+    with open_stream(port) as stream:
+        stream.recv(4096)
+        while time.monotonic() < ends:
+            began = time.monotonic()
+            stream.sendall(frame(0x82, bytes(512)))
+            stream.recv(4096)
+            longest = max(longest, time.monotonic() - began)
+            time.sleep(0.01)
+    return longest
+
+
+FLOODS = {
+    "pings": frame(0x89, b""),
+    "one sample": frame(0x82, bytes(2)),
+    "strengths": frame(0x81, b"strength 0"),
+    "chunks": b"1\r\nx\r\n",
+    "fields": b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\n1\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_costs_the_others_nothing(wire, kind):
+    piece, over = FLOODS[kind] * 20000, threading.Event()
+    head = b"POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    if kind == "chunks":
+        connection = connect(wire, head + b"Transfer-Encoding: chunked\r\n\r\n")
+    elif kind == "fields":
+        head += b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 99999999\r\n\r\n"
+        connection = connect(wire, head)
+    else:
+        connection = open_stream(wire)
+        connection.recv(4096)
+
+    def flood():
+        with contextlib.suppress(OSError):
+            while not over.is_set():
+                connection.sendall(piece)
+
+    threads = [threading.Thread(target=flood), threading.Thread(target=read, args=[connection])]
+    for thread in threads:
+        thread.start()
+    try:
+        assert silence(wire) < 0.5
+    finally:
+        over.set()
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        connection.close()
+
+
+def test_a_share_is_a_tenth_after_a_burst():
+    share = Share()
+    assert share.spend(0.01) == 0.0
+    assert 0.8 < share.spend(0.11) <= 1.0
+
+
+def test_time_runs_from_a_files_turn(wire):
+    """Three that take a second each, of two that each may take."""
+    content = upload(a_wav(seconds=0.2))
+    workers = [one for own in psutil.Process().children() for one in own.children()]
+    for worker in workers:
+        worker.suspend()
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(connect(wire, content)) for _ in range(3)]
+        time.sleep(LIMITS.max_request_time + 0.3)
+        for worker in workers:
+            worker.resume()
+        statuses = [read(connection)[9:12] for connection in waiting]
+    assert statuses[1:] == [b"200", b"200"]  # the first was at work
+
+
+def test_at_the_end_who_is_at_work_is_told_so(model_dir, tmp_path, monkeypatch, caplog, capsys):
+    monkeypatch.setattr(server, "_GRACE_S", 0.3)
+    content = a_wav(seconds=1.0)
+    limits = Limits(max_load=999)
+    with listening(model_dir, tmp_path, limits) as (made, port):
+        workers = [one for own in psutil.Process().children() for one in own.children()]
+        with (
+            connect(port, upload(content, more=1000)) as sending,
+            open_stream(port) as stream,
+            connect(port, HEALTH.replace(b"close", b"keep-alive")) as idle,
+        ):
+            stream.recv(4096), idle.recv(4096)
+            made.should_exit = True
+            answer = read(sending)
+            assert b"503" in answer and b'{"error":"this server is ending' in answer
+            assert read(stream) and read(idle) == b""
+    assert workers and not [record for record in caplog.records if record.exc_info]
+    assert left_of(tmp_path) == [] and "Traceback" not in capsys.readouterr().err
+
+
+def test_a_form_in_slices_is_whole(wire):
+    head = 'Content-Disposition: form-data; name="file"; filename="x.wav"'
+    content = form((head, a_wav(seconds=1.0)))
+    with connect(wire, upload(content, kind="multipart/form-data; boundary=b")) as connection:
+        answer = read(connection)
+    assert b"200 OK" in answer[:20] and len(answer) > 32000
+    assert np.frombuffer(answer[-32000:], "<i2").any()
