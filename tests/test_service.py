@@ -7,6 +7,7 @@ import http.client
 import os
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -20,7 +21,7 @@ import soundfile as sf
 from hypothesis import HealthCheck, given, settings
 
 import gan_denoise
-from conftest import ROOT, run, speech_like, write
+from conftest import ROOT, one_error_line, run, speech_like, write
 from gan_denoise import audio
 from test_page import BROWSER, lengthen
 
@@ -101,6 +102,7 @@ def test_openapi_holds(service):
         "/healthz",
         "/metrics",
         "/v1/enhance",
+        "/v1/progress",
         "/v1/progress/{id}",
     }
     for operation in schema.get_all_operations():
@@ -234,6 +236,41 @@ def test_memory_does_not_grow_with_the_file(service, tmp_path):
         peak = max(peak, sum(process.memory_info().rss for process in processes))
     assert size == (tmp_path / "long.wav").stat().st_size
     assert peak - before < 32 * 2**20
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_ends_without_a_traceback_and_without_orphans(tmp_path, number):
+    """With a file under way, a stream, and a connection that says nothing."""
+    with serving(tmp_path) as running:
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        connection = socket.create_connection(("127.0.0.1", running.port), timeout=30)
+        head = "POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n"
+        with (
+            connection,
+            open_stream(running.port),
+            socket.create_connection(("127.0.0.1", running.port)),
+        ):
+            connection.sendall(head.encode())
+            time.sleep(0.2)
+            running.process.send_signal(number)
+            assert b"503 Service Unavailable" in connection.recv(4096)
+        assert running.process.wait(30) == 128 + number
+    assert "Traceback" not in running.log and running.log.count("\n") == 2, running.log
+    gone, alive = psutil.wait_procs(family, 10)
+    assert family and not alive
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "log"]
+
+
+def test_a_server_that_is_killed_leaves_no_orphans_and_one_that_cannot_store_says_so(tmp_path):
+    with serving(tmp_path) as running:
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        running.process.kill()
+        assert family and not psutil.wait_procs(family, 10)[1]
+    shutil.rmtree(next(tmp_path.glob("gan_denoise-serve-*")))
+    (tmp_path / f"gan_denoise-serve-{os.getuid()}").write_text("a file of this name")
+    result = run("gan-denoise", "serve", "--port", "0", env={"TMPDIR": str(tmp_path)})
+    one_error_line(result, "gan_denoise-serve-")
+    assert len(result.stderr.splitlines()) == 1
 
 
 # The page

@@ -69,9 +69,10 @@ class Workers:
         packed = {name: denoiser.packed() for name, denoiser in models.items()}
         self._limits, self._jobs, self._for_each = limits, jobs, [packed, device]
         self._running: set[ProcessFuture] = set()
-        self._pool, self._mending = self._made(), asyncio.Lock()
+        self._pool, self._mending, self.restarts = self._made(), asyncio.Lock(), 0
 
     def _made(self) -> ProcessPool:
+        workers.preload(__name__)  # and torch: a process that begins anew need not wait for it
         return ProcessPool(
             max_workers=self._jobs,
             initializer=_start,
@@ -92,15 +93,14 @@ class Workers:
     def start(self) -> None:
         self._pool.schedule(_ready)
 
-    async def mend(self) -> bool:
-        """New processes where the old ones have died; whether they had. Raises BrokenProcessPool
-        where the new ones die as well.
+    async def mend(self) -> None:
+        """New processes where the old ones have died. Raises BrokenProcessPool where the new ones
+        die as well.
         """
         async with self._mending:
-            if self._pool.active:
-                return False
-            await asyncio.to_thread(self._replace)
-            return True
+            if not self._pool.active:
+                await asyncio.to_thread(self._replace)
+                self.restarts += 1
 
     def _replace(self) -> None:
         self.stop()

@@ -35,8 +35,8 @@ class Metrics:
         self.files = metric(Gauge, "files_open", "Files being sent, waiting or worked on")
         self.ready = metric(Gauge, "files_ready", "1: files can be worked on, 0: they cannot")
         self.restarts = metric(
-            Counter,
-            "pool_restarts",
+            Gauge,
+            "worker_restarts",
             "Times that all processes for files had died and were replaced",
         )
         self.queue = metric(Gauge, "queue", "Files that wait for a worker")

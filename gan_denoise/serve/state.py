@@ -61,6 +61,7 @@ class State:
         self.metrics.files.set_function(lambda: len(self.files))
         self.metrics.queue.set_function(lambda: self.workers.waiting)
         self.metrics.ready.set_function(lambda: self.trouble() is None)
+        self.metrics.restarts.set_function(lambda: self.workers.restarts)
 
     @contextlib.asynccontextmanager
     async def running(self, _=None) -> AsyncIterator[None]:
@@ -94,7 +95,7 @@ class State:
                 say(f"serve: {trouble}" if trouble else "serve: files can be worked on again")
                 said = trouble
             with contextlib.suppress(BrokenProcessPool):
-                self.metrics.restarts.inc(await self.workers.mend())
+                await self.workers.mend()
             await asyncio.sleep(_LOOKS_EVERY_S)
 
     @contextlib.contextmanager
