@@ -116,7 +116,7 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 def _tell(app: FastAPI, state: State) -> None:
-    html = page.html()
+    html = page.html(state.limits)
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:

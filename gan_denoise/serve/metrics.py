@@ -37,7 +37,7 @@ class Metrics:
         self.restarts = metric(
             Gauge,
             "worker_restarts",
-            "Times that all processes for files had died and were replaced",
+            "Times that all processes for files were replaced",
         )
         self.queue = metric(Gauge, "queue", "Files that wait for a worker")
         self.answer = metric(

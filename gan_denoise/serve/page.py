@@ -7,18 +7,24 @@ import hashlib
 import re
 from pathlib import Path
 
+from gan_denoise.serve.limits import Limits
+
 _WEB = Path(__file__).parent / "web"
 PLAYER, STYLE = _WEB / "player.js", _WEB / "player.css"  # the recipe's results page has them too
 
 
-def html() -> str:
-    """page.html, with each line that is the comment of a file's name replaced by that file."""
+def html(limits: Limits) -> str:
+    """page.html, with each line that is the comment of a file's name replaced by that file, and
+    what a recording may be.
+    """
 
     def part(match: re.Match[str]) -> str:
         return (_WEB / match[1]).read_text(encoding="utf-8")
 
     page = (_WEB / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"^/\* (\w+\.(?:js|css)) \*/\n", part, page, flags=re.MULTILINE)
+    page = re.sub(r"^/\* (\w+\.(?:js|css)) \*/\n", part, page, flags=re.MULTILINE)
+    longest = f"{limits.max_duration / 3600:.3g} h, all channels together"
+    return page.replace("<!-- limits -->", f"up to {longest}, and {limits.max_upload_mb} MiB")
 
 
 def policy(page: str, *, files: str = "") -> str:

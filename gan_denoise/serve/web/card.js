@@ -1,97 +1,129 @@
 // Files: sent, waited for, shown
 const LONGEST_S = 1200; // longer ones are saved, not played
 class Card {
-  constructor(file) {
-    this.file = file;
+  // open: shown as soon as it is done, as one of many is not
+  constructor(file, open) {
+    Object.assign(this, { file, open, share: 1, id: "", sent: false, failed: false });
     this.section = $("card").content.cloneNode(true).querySelector("section");
-    $("cards").prepend(this.section);
+    this.section.classList.toggle("row", !open);
     this.find("h3").textContent = file.name;
-    this.find(".cancel").addEventListener("click", () => {
-      this.request?.abort();
-      this.section.remove();
-    });
-    this.find(".remove").addEventListener("click", () => {
-      if (this.room?.sources) this.room.stop(0);
-      this.section.remove();
-    });
+    this.find(".cancel").addEventListener("click", () => this.remove());
+    this.find(".remove").addEventListener("click", () => this.remove());
+    this.find(".retry").addEventListener("click", () => this.again());
     this.find(".again").addEventListener("click", () => take([this.file]));
+    this.find(".open").addEventListener("click", () => this.show());
     this.find(".save").addEventListener("click", () => this.save());
     this.find(".share").addEventListener("input", event => this.mix(event.target.value / 100));
-    this.share = 1;
-    this.send()
-      .then(() => this.show())
-      .catch(error => this.fail(error.message));
+    open ? $("cards").prepend(this.section) : $("cards").append(this.section);
+    queue.cards.add(this);
+    queue.add(this);
   }
   find(what) {
     return this.section.querySelector(what);
+  }
+  remove() {
+    if (this.room?.sources) this.room.stop(0);
+    this.removed = true;
+    this.request?.abort();
+    this.section.remove();
+    queue.cards.delete(this);
+    queue.leave(this);
+  }
+  again() {
+    this.failed = this.find(".waits progress").hidden = false;
+    this.find(".retry").hidden = true;
+    this.find(".cancel").textContent = "Cancel";
+    this.find(".waits").classList.remove("problem");
+    queue.add(this);
   }
   wait(words, share) {
     this.find(".waits output").textContent = words;
     if (share === undefined) this.find("progress").removeAttribute("value");
     else this.find("progress").value = share;
   }
+  // To its end, good or bad
+  async work() {
+    try {
+      let later_s;
+      while ((later_s = await this.send())) {
+        this.wait("the server is busy: waits");
+        await pause(later_s * (1 + Math.random()));
+        if (this.removed) return;
+      }
+      await this.done();
+    } catch (error) {
+      this.fail(error.message);
+    }
+  }
+  // The seconds after which to ask again, or nothing
   send() {
-    const id = uuid(),
-      query = new URLSearchParams({
-        id,
-        name: this.file.name,
-        high_band: $("keep").checked ? "keep" : "drop",
-      });
+    const query = new URLSearchParams({
+      id: (this.id = uuid()),
+      name: this.file.name,
+      high_band: $("keep").checked ? "keep" : "drop",
+    });
     // Before it is known which there are, nobody has chosen one: the server takes its first
     if ($("model").value) query.set("model", $("model").value);
     if (!$("strengths").hidden) query.set("strength", (this.strength = $("strength").value));
     this.wait("sending", 0);
     return new Promise((resolve, reject) => {
       const request = (this.request = new XMLHttpRequest());
-      let timer;
       request.open("POST", "/v1/enhance?" + query);
-      if (token) request.setRequestHeader("authorization", "Bearer " + token);
+      if (token) request.setRequestHeader("authorization", bearer());
       request.responseType = "blob";
       request.upload.onprogress = event => this.wait("sending", event.loaded / event.total);
       request.upload.onload = () => {
-        const look = async () => {
-          const told = await fetch("/v1/progress/" + id, { headers: authorized() })
-            .then(response => response.json())
-            .catch(() => ({}));
-          if (timer && told.state === "enhancing") this.wait("enhancing", told.share);
-          else if (timer && told.state) this.wait("waiting for its turn");
-        };
-        timer = setInterval(look, 500);
+        this.sent = true;
       };
       request.onprogress = event => {
-        clearInterval(timer);
-        timer = null;
+        this.sent = false;
         if (event.lengthComputable) this.wait("receiving", event.loaded / event.total);
       };
       request.onloadend = () => {
-        clearInterval(timer);
-        timer = null;
+        this.sent = false;
       };
       request.onerror = () => reject(new Error(GONE));
+      request.onabort = () => reject(new Error("cancelled"));
       request.onload = async () => {
+        const later_s = +request.getResponseHeader("retry-after");
         if (request.status === 200) {
-          this.enhanced = request.response;
-          for (const what of ["sample-rate", "channels", "frames"])
-            this[what] = +request.getResponseHeader("x-" + what);
-          this.notes = request.getResponseHeader("x-notes");
+          this.take(request);
           resolve();
-        } else {
-          if (request.status === 401) $("gate").hidden = false;
-          reject(new Error(JSON.parse(await request.response.text()).error));
+        } else if (later_s > 0) resolve(later_s);
+        else {
+          if (request.status === 401) refused();
+          reject(new Error(reason(request.status, await request.response.text())));
         }
       };
       request.send(this.file);
     });
   }
-  async show() {
+  take(request) {
+    this.enhanced = request.response;
+    for (const what of ["sample-rate", "channels", "frames"])
+      this[what] = +request.getResponseHeader("x-" + what);
+    this.notes = request.getResponseHeader("x-notes");
+    const named = request.getResponseHeader("content-disposition") ?? "";
+    this.suffix = named.match(/\.\w+$/)?.[0] ?? "";
+  }
+  async done() {
     const rate = this["sample-rate"],
-      seconds = this.frames / rate;
-    const facts = document.createElement("small");
+      facts = document.createElement("small");
     const notes = this.notes && "; " + this.notes;
     const channels = this.channels === 1 ? "mono" : `${this.channels} channels`;
     const strength = this.strength ? `, strength ${this.strength}` : "";
-    facts.textContent = ` ${clock(seconds)}, ${rate} Hz, ${channels}${strength}${notes}`;
+    facts.textContent = ` ${clock(this.frames / rate)}, ${rate} Hz, ${channels}${strength}${notes}`;
     this.find("h3").append(facts);
+    if (this.open) return this.show();
+    this.find(".waits").hidden = this.find(".mix label").hidden = true;
+    this.find(".done").hidden = this.find(".open").hidden = false;
+  }
+  async show() {
+    const rate = this["sample-rate"],
+      seconds = this.frames / rate;
+    this.section.classList.remove("row");
+    this.find(".open").hidden = true;
+    this.find(".waits").hidden = this.find(".mix label").hidden = false;
     this.wait("drawing");
     try {
       if (seconds > LONGEST_S) throw new Error("it is too long to be shown here");
@@ -105,7 +137,6 @@ class Card {
           ? `Ready; ${error.message}.`
           : "Ready; this browser cannot play its format.";
       this.find(".mix label").hidden = true;
-      this.find(".save").textContent = "Save";
       this.find(".done").hidden = false;
       return;
     }
@@ -127,7 +158,9 @@ class Card {
     });
   }
   fail(message) {
+    this.failed = true;
     this.find(".waits progress").hidden = true;
+    this.find(".retry").hidden = false;
     this.find(".cancel").textContent = "Remove";
     this.find(".waits output").textContent = message;
     this.find(".waits").classList.add("problem");
@@ -138,11 +171,11 @@ class Card {
     this.room?.weigh();
   }
   save() {
-    const untouched = !this.buffers || (this.share === 1 && this.enhanced.type === "audio/wav");
+    const untouched = !this.buffers || this.share === 1;
     const blob = untouched
       ? this.enhanced
       : wav(mixed(...this.buffers, this.share), this["sample-rate"]);
-    const suffix = this.buffers ? ".wav" : (this.file.name.match(/\.\w+$/)?.[0] ?? "");
+    const suffix = untouched ? this.suffix : ".wav";
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
     link.download = this.file.name.replace(/\.\w+$/, "") + "_enhanced" + suffix;
@@ -152,7 +185,7 @@ class Card {
 }
 const take = files => {
   complain("");
-  for (const file of files) new Card(file);
+  for (const file of files) new Card(file, files.length === 1);
 };
 
 // Files come by hand, by drop, or from the recorder
@@ -165,5 +198,5 @@ for (const name of ["dragover", "dragleave", "drop"])
   document.addEventListener(name, event => {
     event.preventDefault();
     $("drop").classList.toggle("over", name === "dragover");
-    if (name === "drop") take(event.dataTransfer.files);
+    if (name === "drop") dropped(event.dataTransfer);
   });

@@ -2,119 +2,102 @@
 const level = peak => Math.max(-60, 20 * Math.log10(peak + 1e-6));
 const peak = samples => samples.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
-let recorder = null,
-  recordings = 0;
-$("record").addEventListener("click", async () => {
-  complain("");
-  if (recorder) {
-    const { ear, pieces } = recorder;
-    recorder = null;
-    showRecording(false);
-    ear.close();
-    const samples = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-    let at = 0;
-    for (const piece of pieces) {
-      samples.set(piece, at);
-      at += piece.length;
-    }
-    if (at)
-      new Card(
-        new File([wav([samples], ear.rate)], `recording ${++recordings}.wav`, {
-          type: "audio/wav",
-        }),
-      );
-    return;
-  }
-  const ear = new Ear(),
-    pieces = [];
-  recorder = { ear, pieces };
-  try {
-    await ear.open(({ samples }) => {
-      pieces.push(samples);
-      $("recording").value = level(peak(samples));
-      $("recorded").textContent = (pieces.length * PIECE_S).toFixed(1) + " s";
-    });
-    showRecording(true);
-  } catch (error) {
-    recorder = null;
-    ear.close();
-    complain(error.message);
-  }
-});
-function showRecording(running) {
-  $("record").textContent = running ? "Stop and enhance" : "Record";
-  $("record").classList.toggle("on", running);
-  $("recording").hidden = $("recorded").hidden = !running;
-}
+let recordings = 0;
+const recording = new Session(
+  $("record"),
+  { idle: "Record", asking: "Asking for the microphone", on: "Stop and enhance" },
+  {
+    async begin(ear) {
+      ear.pieces = [];
+      await ear.open(({ samples }) => {
+        ear.pieces.push(samples);
+        $("recording").value = level(peak(samples));
+        $("recorded").textContent = (ear.pieces.length * PIECE_S).toFixed(1) + " s";
+      });
+      $("recording").hidden = $("recorded").hidden = false;
+    },
+    end({ pieces, rate }) {
+      $("recording").hidden = $("recorded").hidden = true;
+      const samples = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+      let at = 0;
+      for (const piece of pieces) {
+        samples.set(piece, at);
+        at += piece.length;
+      }
+      const name = `recording ${++recordings}.wav`;
+      if (at) new Card(new File([wav([samples], rate)], name, { type: "audio/wav" }), true);
+    },
+  },
+);
 
-let live = null;
-$("speak").addEventListener("click", async () => {
-  complain("");
-  if (live) return hush();
-  const ear = new Ear(),
-    own = (live = { ear });
-  $("speak").disabled = true;
-  try {
-    await ear.open(heard => hear(own, heard), chosen().sample_rate);
-    const query = new URLSearchParams({
-      sample_rate: ear.rate,
-      format: "f32le",
-      model: $("model").value,
-      ...(!$("strengths").hidden && { strength: $("strength").value }),
-      ...(token && { token }),
-    });
-    own.socket = new WebSocket(
-      `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream?${query}`,
+const speaking = new Session(
+  $("speak"),
+  {
+    idle: "Start the microphone",
+    asking: "Asking for the microphone",
+    on: "Stop the microphone",
+  },
+  {
+    async begin(ear) {
+      await ear.open(heard => hear(ear, heard), chosen().sample_rate);
+      ear.socket = call(ear);
+      ear.node.port.postMessage({ denoise: $("denoise").checked });
+      $("levels").hidden = false;
+    },
+    end(ear) {
+      ear.socket?.close();
+      $("levels").hidden = true;
+      $("delay").textContent = "";
+    },
+  },
+);
+function call(ear) {
+  const query = new URLSearchParams({
+    sample_rate: ear.rate,
+    format: "f32le",
+    model: $("model").value,
+    ...(!$("strengths").hidden && { strength: $("strength").value }),
+    ...(token && { token }),
+  });
+  const socket = new WebSocket(
+    `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream?${query}`,
+  );
+  socket.binaryType = "arraybuffer";
+  socket.onmessage = ({ data }) => {
+    if (data instanceof ArrayBuffer)
+      return ear.node?.port.postMessage({ samples: new Float32Array(data) });
+    const told = JSON.parse(data);
+    if (told.error) ear.lost(told.error);
+    else ear.ready = true;
+  };
+  socket.onclose = () =>
+    ear.lost(
+      ear.ready
+        ? "The server ended the stream."
+        : "The server takes no further live stream now, or does not answer.",
     );
-    own.socket.binaryType = "arraybuffer";
-    own.socket.onmessage = ({ data }) => {
-      if (data instanceof ArrayBuffer)
-        return ear.node.port.postMessage({ samples: new Float32Array(data) });
-      const told = JSON.parse(data);
-      if (told.error) hush(told.error);
-      else own.ready = true;
-    };
-    own.socket.onclose = () => {
-      if (live === own)
-        hush(
-          own.ready
-            ? "The server ended the stream."
-            : "The server takes no further live stream now, or does not answer.",
-        );
-    };
-    ear.node.port.postMessage({ denoise: $("denoise").checked });
-    $("speak").textContent = "Stop the microphone";
-    $("speak").classList.add("on");
-    $("levels").hidden = false;
-  } catch (error) {
-    hush(error.message);
+  return socket;
+}
+function hear(ear, { samples, start, delay, played }) {
+  if (ear.ready && ear.socket.readyState === WebSocket.OPEN) {
+    // The first one after the hello: what comes back, and how late, counts from here
+    if (ear.from === undefined) ear.node.port.postMessage({ from: (ear.from = start) });
+    ear.socket.send(samples);
   }
-  $("speak").disabled = false;
-});
-function hear(own, { samples, delay, played }) {
-  if (own.ready && own.socket.readyState === WebSocket.OPEN) own.socket.send(samples);
-  const { ear } = own,
-    loudspeaker_s = ear.context ? ear.context.baseLatency + (ear.context.outputLatency || 0) : 0;
+  const { context, rate } = ear,
+    loudspeaker_s = context ? context.baseLatency + (context.outputLatency || 0) : 0;
   $("heard").value = level(peak(samples));
   $("played").value = level(played);
-  own.turns = (own.turns ?? 0) + 1;
-  if (own.turns % 25 === 0)
-    $("delay").textContent = `delay ${Math.round(1000 * (delay / ear.rate + loudspeaker_s))} ms`;
-}
-function hush(message = "") {
-  const own = live;
-  live = null;
-  own.socket?.close();
-  own.ear.close();
-  $("speak").textContent = "Start the microphone";
-  $("speak").classList.remove("on");
-  $("levels").hidden = true;
-  $("delay").textContent = "";
-  complain(message);
+  ear.turns = (ear.turns ?? 0) + 1;
+  if (ear.turns % 25 === 0 && ear.from !== undefined)
+    $("delay").textContent = `delay ${Math.round(1000 * (delay / rate + loudspeaker_s))} ms`;
 }
 $("strength").addEventListener("input", () => {
-  if (live?.ready) live.socket.send("strength " + $("strength").value);
+  if (speaking.ear?.ready) speaking.ear.socket.send("strength " + $("strength").value);
 });
 $("denoise").addEventListener("change", () =>
-  live?.ear.node.port.postMessage({ denoise: $("denoise").checked }),
+  speaking.ear?.node?.port.postMessage({ denoise: $("denoise").checked }),
 );
+$("model").addEventListener("change", () => {
+  speaking.stop("With another model the microphone must be started again.");
+});

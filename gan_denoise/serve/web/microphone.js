@@ -12,11 +12,16 @@ function microphone() {
         enhanced: new Float32Array(HELD),
       });
       this.sent = this.count = this.came = this.at = 0; // given away, heard, come back, played
+      this.from = 0; // the first that was sent to the server; what comes back counts from there
       this.weight = this.target = 1; // of the enhanced ones among what is played
       this.spare = Infinity;
       this.port.onmessage = ({ data }) => {
         if (data.denoise !== undefined) {
           this.target = +data.denoise;
+          return;
+        }
+        if (data.from !== undefined) {
+          this.from = data.from;
           return;
         }
         data.samples.forEach(value => {
@@ -41,8 +46,9 @@ function microphone() {
       this.spare = Math.min(this.spare, this.came - this.at);
       for (let n = 0; n < out.length; n++) {
         this.weight += 0.005 * (this.target - this.weight);
-        const place = this.at++ % HELD;
-        out[n] = this.weight * this.enhanced[place] + (1 - this.weight) * this.heard[place];
+        const place = this.at++;
+        const before = this.heard[(this.from + place) % HELD];
+        out[n] = this.weight * this.enhanced[place % HELD] + (1 - this.weight) * before;
       }
       this.power = Math.max(this.power ?? 0, ...out.map(Math.abs));
     }
@@ -51,10 +57,10 @@ function microphone() {
         { length: this.count - this.sent },
         (_, n) => this.heard[(this.sent + n) % HELD],
       );
+      const start = this.sent,
+        delay = this.count - this.from - this.at;
       this.sent = this.count;
-      this.port.postMessage({ samples, delay: this.count - this.at, played: this.power ?? 0 }, [
-        samples.buffer,
-      ]);
+      this.port.postMessage({ samples, start, delay, played: this.power ?? 0 }, [samples.buffer]);
       this.power = 0;
       this.turns = (this.turns ?? 0) + 1;
       if (this.turns % 100 === 0) {
@@ -69,9 +75,26 @@ function microphone() {
 }
 const PIECE_S = 0.02,
   MARGIN_S = 0.04;
+const UNHEARD = {
+  NotAllowedError:
+    "This page may not use the microphone: allow it in the address bar, then try again.",
+  NotFoundError: "There is no microphone.",
+  NotReadableError: "The microphone cannot be opened: another program may have it. Try again then.",
+};
+Object.assign(UNHEARD, {
+  SecurityError: UNHEARD.NotAllowedError,
+  OverconstrainedError: UNHEARD.NotFoundError,
+  AbortError: UNHEARD.NotReadableError,
+});
 class Ear {
-  // take: gets {samples, delay, played} for every piece. rate: of what comes and is played back, in
-  // Hz; none for a recording
+  // lost: told why the microphone has ended by itself
+  constructor(lost) {
+    this.lost = lost;
+    this.closed = false;
+  }
+  // take: gets {samples, start, delay, played} for every piece. rate: of what comes and is played
+  // back, in Hz; none for a recording. Throws where there is no microphone, or when it was closed
+  // meanwhile
   async open(take, rate) {
     if (!navigator.mediaDevices)
       throw new Error(
@@ -82,20 +105,23 @@ class Ear {
         audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
       });
     } catch (error) {
-      throw new Error(
-        error.name === "NotFoundError"
-          ? "There is no microphone."
-          : "This page may not use the microphone: allow it in the address bar, then try again.",
-      );
+      throw new Error(UNHEARD[error.name] ?? `The microphone cannot be opened (${error.name}).`);
     }
+    this.stay();
+    const [track] = this.stream.getAudioTracks();
+    track.onended = () => this.lost("The microphone is gone: it was unplugged, or taken away.");
+    track.onmute = () => complain("The system has muted the microphone: there is silence.");
+    track.onunmute = () => complain("");
     const source = await this.connect(rate),
       own = this.context;
+    this.stay();
     this.rate = own.sampleRate;
     const address = URL.createObjectURL(
       new Blob([`(${microphone})()`], { type: "text/javascript" }),
     );
     await own.audioWorklet.addModule(address);
     URL.revokeObjectURL(address);
+    this.stay();
     const processorOptions = {
       piece: Math.round(PIECE_S * this.rate),
       margin: rate ? Math.round(MARGIN_S * this.rate) : null,
@@ -116,6 +142,7 @@ class Ear {
       ...(sampleRate && { sampleRate }),
     });
     await this.context.resume();
+    this.stay();
     try {
       return this.context.createMediaStreamSource(this.stream);
     } catch (error) {
@@ -124,7 +151,13 @@ class Ear {
       return this.connect();
     }
   }
+  stay() {
+    if (!this.closed) return;
+    this.close(); // what was opened since
+    throw new Error("closed");
+  }
   close() {
+    this.closed = true;
     this.stream?.getTracks().forEach(track => track.stop());
     this.context?.close();
     this.context = this.stream = null;

@@ -4,7 +4,18 @@ let token = sessionStorage.getItem("token") ?? "",
   models = [];
 
 const GONE = "The server does not answer. Is gan-denoise serve still running?";
-const authorized = () => (token ? { authorization: "Bearer " + token } : {});
+// A header holds bytes: those of UTF-8, as curl would send them
+const bearer = () => "Bearer " + String.fromCharCode(...new TextEncoder().encode(token));
+const authorized = () => (token ? { authorization: bearer() } : {});
+// What an answer says is wrong; it may be of a proxy before the server, which speaks no JSON
+function reason(status, text) {
+  try {
+    const { error } = JSON.parse(text);
+    if (error) return error;
+  } catch {} // told below
+  const words = { 413: "the file is too large for it", 502: GONE, 503: GONE, 504: "it took too long" };
+  return `A proxy before the server answers ${status}: ${words[status] ?? "that is all it says"}.`;
+}
 function complain(text) {
   $("problem").textContent = text;
   $("problem").hidden = !text;
@@ -17,15 +28,19 @@ async function ask(path) {
     complain(GONE);
     throw new Error(GONE);
   }
-  if (response.status === 401) {
-    $("gate").hidden = false;
-    throw new Error("the token is missing");
-  }
-  return response.json();
+  if (response.ok) return response.json();
+  if (response.status === 401) refused();
+  else complain(reason(response.status, await response.text()));
+  throw new Error("refused");
+}
+function refused() {
+  $("gate").hidden = false;
+  complain(token && "The token is wrong.");
 }
 async function begin() {
   models = await ask("/v1/models");
   $("gate").hidden = true;
+  complain("");
   $("model").replaceChildren(...models.map(({ name }) => new Option(name)));
   $("models").hidden = models.length < 2;
   showModel();
