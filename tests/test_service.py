@@ -307,18 +307,22 @@ def page(browser, service):
     )
     page, errors, asked = context.new_page(), [], []
 
-    def listen(message):
-        late = "/v1/progress/" in message.location["url"]  # asked for when the work had ended: 404
-        if message.type == "error" and not late:
-            errors.append(message.text)
-
-    page.on("console", listen)
+    page.on(
+        "console",
+        lambda message: errors.append(message.text) if message.type == "error" else None,
+    )
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(service.url)
     yield page
     context.close()
-    refused = ("415", "ERR_FAILED")  # a browser logs what a test meant to be refused
+    refused = (
+        "401",
+        "413",
+        "415",
+        "429",
+        "ERR_FAILED",
+    )  # a browser logs what a test meant to be refused
     assert [error for error in errors if not any(code in error for code in refused)] == []
     assert all(url.startswith((service.url, "blob:", "data:")) for url in asked), asked
 
@@ -404,6 +408,190 @@ def test_a_server_that_is_gone_is_said_in_words(page):
         page.text_content(".waits output")
         == "The server does not answer. Is gan-denoise serve still running?"
     )
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """Short recordings in files of three formats."""
+    folder = tmp_path_factory.mktemp("three")
+    return [str(write(folder / name, speech_like(0, 0.3))) for name in ("a.wav", "b.flac", "c.ogg")]
+
+
+def test_many_files_wait_their_turn_in_a_list_and_are_saved_at_once(page, three):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate(
+        """() => {
+            window.most = 0;
+            const add = queue.sending.add.bind(queue.sending);
+            queue.sending.add = card => {
+                add(card);
+                most = Math.max(most, queue.sending.size);
+            };
+        }"""
+    )
+    page.set_input_files("#files", three)
+    until(page, "$('sum').textContent === '3 of 3 done'", 60)
+    assert page.evaluate("most") == 2 and not [url for url in asked if "/v1/progress/" in url]
+    assert page.locator(".card.row").count() == 3
+    assert page.evaluate("$('cards').clientHeight") < 3 * 80
+    names = []
+    page.on("download", lambda download: names.append(download.suggested_filename))
+    page.click("#saveall")
+    while len(names) < 3:
+        page.wait_for_timeout(50)
+    assert names == ["a_enhanced.wav", "b_enhanced.flac", "c_enhanced.ogg"]
+    page.locator(".open").first.click()
+    page.wait_for_selector(".ready:not([hidden])")
+    page.click("#removeall")
+    assert page.locator(".card.room").count() == 0 and page.locator("#all").is_hidden()
+
+
+def test_a_busy_server_is_asked_again_when_it_said(page, three):
+    answers = iter([429, 503])
+
+    def busy(route):
+        status = next(answers, None)
+        if status is None:
+            return route.continue_()
+        return route.fulfill(status=status, headers={"retry-after": "0.1"}, json={"error": "busy"})
+
+    page.route("**/v1/enhance*", busy)
+    page.set_input_files("#files", three[:1])
+    page.wait_for_selector(".ready:not([hidden])")
+
+
+def test_a_proxys_refusal_is_said_in_words_and_tried_again(page, three):
+    page.route(
+        "**/v1/enhance*", lambda route: route.fulfill(status=413, body="<html>Too large</html>")
+    )
+    page.set_input_files("#files", three[:1])
+    page.wait_for_selector(".waits.problem")
+    assert "413: the file is too large" in page.text_content(".waits output")
+    page.unroute("**/v1/enhance*")
+    page.click(".waits .retry")
+    page.wait_for_selector(".ready:not([hidden])")
+
+
+def test_a_wrong_token_is_said(page):
+    page.route("**/v1/models", lambda route: route.fulfill(status=401, json={"error": "wrong"}))
+    page.reload()
+    page.wait_for_selector("#gate:not([hidden])")
+    assert page.locator("#problem").is_hidden()  # nobody has given one yet
+    page.fill("#token", "wröng €")
+    page.click("#gate button")
+    until(page, "$('problem').textContent === 'The token is wrong.'")
+
+
+def test_the_files_of_a_dropped_folder_are_taken(page):
+    names = page.evaluate(
+        """async () => {
+            const file = name => ({
+                isFile: true, file: yes => yes(new File(["x"], name)),
+            });
+            const folder = (...inside) => ({
+                isFile: false,
+                createReader: () => ({ readEntries: yes => yes(inside.splice(0, 1)) }),
+            });
+            const taken = await within(folder(
+                file("a.wav"), file("notes.txt"), folder(file("b.m4a"), file(".c.wav")),
+            ));
+            return taken.map(({ name }) => name);
+        }"""
+    )
+    assert names == ["a.wav", "b.m4a"]
+
+
+SLOW = """() => {
+    const own = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    window.given = [];
+    navigator.mediaDevices.getUserMedia = async wish => {
+        await pause(0.2);
+        given.push(await own(wish));
+        return given.at(-1);
+    };
+}"""
+
+
+@pytest.mark.parametrize("button", ["#record", "#speak"])
+def test_a_microphone_that_nobody_waits_for_any_more_is_let_go(page, button):
+    page.evaluate(SLOW)
+    for _ in range(3):  # it starts, stops while the browser asks, starts again
+        page.click(button)
+    until(page, "given.length === 2")
+    until(page, f"document.querySelector('{button}').dataset.state === 'on'")
+    states = "given.map(stream => stream.getAudioTracks()[0].readyState).sort().join()"
+    until(page, f"{states} === 'ended,live'")
+    page.click(button)
+    assert page.evaluate(states) == "ended,ended"
+    assert page.locator(button).get_attribute("data-state") == "idle"
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("NotAllowedError", "address bar"),
+        ("NotFoundError", "no microphone"),
+        ("NotReadableError", "another program"),
+        ("OtherError", "(OtherError)"),
+    ],
+)
+def test_why_there_is_no_microphone_is_said_by_the_errors_name(page, name, words):
+    page.evaluate(
+        f"""() => {{ navigator.mediaDevices.getUserMedia = async () => {{
+            throw new DOMException("", "{name}");
+        }}; }}"""
+    )
+    for button in ("#record", "#speak"):
+        page.click(button)
+        until(page, f"$('problem').textContent.includes('{words}')")
+        assert page.locator(button).get_attribute("data-state") == "idle"
+
+
+def test_an_unplugged_microphone_is_said_and_what_was_recorded_is_kept(page):
+    page.click("#record")
+    until(page, "parseFloat($('recorded').textContent) > 0.2")
+    page.evaluate("recording.ear.stream.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+    assert "unplugged" in page.text_content("#problem")
+    assert page.locator("#record").get_attribute("data-state") == "idle"
+    page.wait_for_selector(".ready:not([hidden])")
+
+
+def test_another_model_ends_the_live_stream(page):
+    page.click("#speak")
+    until(page, "speaking.ear?.ready")
+    page.evaluate("window.track = speaking.ear.stream.getAudioTracks()[0]")
+    page.evaluate("$('model').dispatchEvent(new Event('change'))")
+    assert page.evaluate("track.readyState") == "ended"
+    assert "another model" in page.text_content("#problem")
+
+
+def test_the_delay_counts_from_the_hello(page):
+    page.evaluate(
+        """() => {
+            const Own = WebSocket;
+            window.WebSocket = class extends Own {
+                set onmessage(told) {
+                    super.onmessage = event =>
+                        typeof event.data === "string" ? setTimeout(told, 2000, event) : told(event);
+                }
+            };
+        }"""
+    )
+    page.click("#speak")
+    page.wait_for_selector("#delay:not(:empty)")
+    assert page.evaluate("speaking.ear.from / speaking.ear.rate") > 1.5
+    assert 32 < int(re.search(r"\d+", page.text_content("#delay"))[0]) < 1500
+    page.click("#speak")
+
+
+def test_colours_are_known_to_browsers_of_2022(page):
+    style = page.evaluate("document.querySelector('style').textContent")
+    assert "light-dark(" not in style and "color-mix(" not in style
+    for scheme, accent in (("light", "#b3400a"), ("dark", "#ff9b5e")):
+        page.emulate_media(color_scheme=scheme)
+        own = "getComputedStyle(document.documentElement).getPropertyValue('--accent').trim()"
+        assert page.evaluate(own) == accent
 
 
 def frames_of(page) -> tuple[list[bytes], list[bytes]]:
