@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile as sf
 import torch
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
@@ -197,7 +198,9 @@ def _enhance(
     try:
         with audio.Reader(source) as reader:
             sample_rate, channels, frames = reader.sample_rate, reader.channels, reader.frames
-            target = source.with_name(f"enhanced.{reader.format.lower()}")
+            # What libsndfile only reads, or FFmpeg alone (M4A, WebM), comes back as WAV
+            kind = reader.format if reader.format in sf.available_formats() else "WAV"
+            target = source.with_name(f"enhanced.{kind.lower()}")
     except InputError as error:
         return Problem(415, str(error))
     low, high = SAMPLE_RATES_HZ

@@ -94,9 +94,11 @@ def enhance_files(app: FastAPI, state: State) -> None:
             uuid.UUID | None, Query(description="of the client's choice, for /v1/progress")
         ] = None,
     ) -> Response:
-        """Enhance a file: the body itself, or the field `file` of a form.
+        """Enhance a file: the body itself, or the field `file` of a form. WAV, FLAC, OGG, Opus,
+        MP3, M4A, MP4, WebM, AAC and others.
 
-        The answer has its format, length, rate and channels.
+        The answer has its length, rate, channels and, where it can be written, format (else WAV).
+        A client that is told 429, or 503 with Retry-After, asks again then.
         """
         name = uploads.plain_name(name) or "the file"
         told = _as_strength(state.denoisers[model], strength)
