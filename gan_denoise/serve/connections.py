@@ -24,7 +24,7 @@ from gan_denoise.serve.limits import Limits
 from gan_denoise.terminal import say
 
 _SHARE, _BURST_S = 0.1, 0.02  # of the loop's time for one client: in the long run, and at once
-_PIECE = 2**10, 2**13  # bytes handed on at once: of what takes long, and of what is quickly done
+_PIECE = 2**10, 2**14  # bytes handed on at once: of what takes long, and of what is quickly done
 _QUICK_S, _TURN_S = 0.0005, 0.001  # that a piece may take, and all until the others' turn
 _LOOKS = 4  # at what a client has taken, in the time that it may take nothing
 _SAY_EVERY_S = 60.0
@@ -117,6 +117,7 @@ class Connection(asyncio.Protocol):
         self.wants = True  # inner reads
         self._waiting, self._piece = memoryview(b""), _PIECE[1]
         self._turn: asyncio.Handle | None = None
+        self._rests_until, self._at_it = 0.0, False
         self._silence: asyncio.TimerHandle | None = None
         self._looks: asyncio.TimerHandle | None = None
         self.written, self._lost = 0, False
@@ -137,12 +138,14 @@ class Connection(asyncio.Protocol):
         if not self.admitted:
             return
         self._waiting = memoryview(bytes(self._waiting) + data if self._waiting else data)
-        if self._turn is None:
+        if self._turn is None and self._loop.time() >= self._rests_until:
             self.hand_on()
+        else:
+            self.go_on()
 
     def hand_on(self) -> None:
         """What waits, as far as inner wants it and the client's share goes."""
-        self._turn, spent_s = None, 0.0
+        self._turn, self._at_it, spent_s = None, True, 0.0
         while self._waiting and self.wants and spent_s < _TURN_S:
             piece, self._waiting = self._waiting[: self._piece], self._waiting[self._piece :]
             began = time.thread_time()
@@ -151,8 +154,14 @@ class Connection(asyncio.Protocol):
             spent_s += took_s
             quick = took_s < _QUICK_S
             self._piece = min(2 * self._piece, _PIECE[1]) if quick else _PIECE[0]
-        rest_s = self.share.spend(spent_s)
-        if self._waiting and self.wants:
+        self._rests_until = self._loop.time() + self.share.spend(spent_s)
+        self._at_it = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Hand on what waits, once it is this client's turn again."""
+        if self._waiting and self.wants and self._turn is None and not self._at_it:
+            rest_s = max(0.0, self._rests_until - self._loop.time())
             self._turn = self._loop.call_later(rest_s, self.hand_on)
         self.read()
 
@@ -167,9 +176,7 @@ class Connection(asyncio.Protocol):
 
     def want(self, wants: bool) -> None:
         self.wants = wants
-        if wants and self._waiting and self._turn is None:
-            self._turn = self._loop.call_soon(self.hand_on)
-        self.read()
+        self.go_on()
 
     def eof_received(self) -> bool | None:
         return self.inner.eof_received() if self.admitted else None
@@ -194,6 +201,8 @@ class Connection(asyncio.Protocol):
     def answered(self) -> None:
         """The next request may come."""
         self.asked()
+        if self._lost:
+            return
         self._connections.silent[self] = None
         self._silence = self._loop.call_later(self._limits.max_head_time, self.abort)
 

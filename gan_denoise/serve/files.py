@@ -100,7 +100,10 @@ class Workers:
         """
         async with self._mending:
             if not self._pool.active:
-                await asyncio.to_thread(self._replace)
+                try:
+                    await asyncio.to_thread(self._replace)
+                except (OSError, EOFError) as error:  # no process can be started
+                    raise BrokenProcessPool from error
                 self.restarts += 1
 
     def _replace(self) -> None:
