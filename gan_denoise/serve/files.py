@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -70,7 +71,8 @@ class Workers:
         packed = {name: denoiser.packed() for name, denoiser in models.items()}
         self._limits, self._jobs, self._for_each = limits, jobs, [packed, device]
         self._running: set[ProcessFuture] = set()
-        self._pool, self._mending, self.restarts = self._made(), asyncio.Lock(), 0
+        self._pool, self._started, self.restarts = self._made(), False, 0
+        self._mending = asyncio.Lock()
 
     def _made(self) -> ProcessPool:
         workers.preload(__name__)  # and torch: a process that begins anew need not wait for it
@@ -83,16 +85,20 @@ class Workers:
 
     @property
     def well(self) -> bool:
-        """Whether files can be worked on."""
-        return self._pool.active
+        """Whether files can be worked on, soon where the processes are being started."""
+        return not self._started or self._pool.active
 
     @property
     def waiting(self) -> int:
         """Files whose turn has not come."""
         return sum(not future.running() for future in self._running)
 
-    def start(self) -> None:
-        self._pool.schedule(_ready)
+    async def start(self) -> None:
+        """Takes as long as a process takes to import torch."""
+        async with self._mending:
+            with contextlib.suppress(BrokenProcessPool):  # `mend` makes another
+                await asyncio.to_thread(self._pool.schedule, _ready)
+            self._started = True
 
     async def mend(self) -> None:
         """New processes where the old ones have died. Raises BrokenProcessPool where the new ones

@@ -67,13 +67,14 @@ class State:
     async def running(self, _=None) -> AsyncIterator[None]:
         """The service's lifespan. Raises InputError and OSError where files cannot be stored."""
         with self._folder:
-            await asyncio.to_thread(self.workers.start)
+            start = asyncio.ensure_future(self.workers.start())
             care = asyncio.ensure_future(self._look_after())
             try:
                 async with self._busy.watching():
                     yield
             finally:
                 care.cancel()
+                await start
                 await asyncio.to_thread(self.workers.stop)
 
     def trouble(self) -> str | None:
