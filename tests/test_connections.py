@@ -62,7 +62,7 @@ def connect(port: int, content: bytes = b"", *, receives: int | None = None) -> 
     connection = socket.socket()
     if receives:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
-    connection.settimeout(20)
+    connection.settimeout(60)
     connection.connect(("127.0.0.1", port))
     connection.sendall(content)
     return connection
@@ -134,7 +134,7 @@ def test_a_slow_steady_reader_gets_all_and_one_that_reads_nothing_is_cut_off(wir
         connect(wire, upload(content), receives=4096) as none,
         open_stream(wire) as stream,
     ):
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        # Nor does it wait for the handshake
         with contextlib.suppress(OSError):  # samples, and none taken back
             stream.settimeout(1)
             for _ in range(200):

@@ -34,7 +34,7 @@ class Service:
 
     def __init__(self, process, log):
         self.process, self._log = process, log
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", self.log)):
             assert process.poll() is None and time.monotonic() < deadline, self.log
             time.sleep(0.05)

@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
         self._connections, self._limits = connections, connections.limits
         self._loop, self.share = asyncio.get_running_loop(), Share()
         self.inner = inner(self)
-        self.wants = True  # inner reads
+        self.wants, self.shaking_hands = True, False  # inner reads; a WebSocket is not open yet
         self._waiting, self._piece = memoryview(b""), _PIECE[1]
         self._turn: asyncio.Handle | None = None
         self._rests_until, self._at_it = 0.0, False
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
     def hand_on(self) -> None:
         """What waits, as far as inner wants it and the client's share goes."""
         self._turn, self._at_it, spent_s = None, True, 0.0
-        while self._waiting and self.wants and spent_s < _TURN_S:
+        while self._waiting and self.reads and spent_s < _TURN_S:
             piece, self._waiting = self._waiting[: self._piece], self._waiting[self._piece :]
             began = time.thread_time()
             self.inner.data_received(bytes(piece))
@@ -160,16 +160,21 @@ class Connection(asyncio.Protocol):
 
     def go_on(self) -> None:
         """Hand on what waits, once it is this client's turn again."""
-        if self._waiting and self.wants and self._turn is None and not self._at_it:
+        if self._waiting and self.reads and self._turn is None and not self._at_it:
             rest_s = max(0.0, self._rests_until - self._loop.time())
             self._turn = self._loop.call_later(rest_s, self.hand_on)
         self.read()
+
+    @property
+    def reads(self) -> bool:
+        """uvicorn takes frames before its answer to the handshake for broken ones."""
+        return self.wants and not self.shaking_hands
 
     def read(self) -> None:
         """From the client, or not."""
         if self.transport.is_closing():
             return
-        if self.wants and not self._waiting:
+        if self.reads and not self._waiting:
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
@@ -275,7 +280,7 @@ class _Wire:
         return self._connection.wants
 
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
-        self._connection.inner = protocol
+        self._connection.inner, self._connection.shaking_hands = protocol, True
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._connection.inner
@@ -283,6 +288,9 @@ class _Wire:
     def write(self, data: bytes) -> None:
         self._connection.written += len(data)
         self._connection.transport.write(data)
+        if self._connection.shaking_hands:
+            self._connection.shaking_hands = False
+            self._connection.go_on()
 
     def writelines(self, pieces: list[bytes]) -> None:
         self.write(b"".join(pieces))
