@@ -209,7 +209,14 @@ class Connection(asyncio.Protocol):
         if self._lost:
             return
         self._connections.silent[self] = None
-        self._silence = self._loop.call_later(self._limits.max_head_time, self.abort)
+        self._silence = self._loop.call_later(self._limits.max_head_time, self._too_silent)
+
+    def _too_silent(self) -> None:
+        if self._left() < self.written:  # it is still taking the last answer
+            self.watch_leaving()
+            self.answered()
+        else:
+            self.abort()
 
     def abort(self) -> None:
         self._connections.forget(self)
@@ -250,7 +257,7 @@ class Connection(asyncio.Protocol):
     def _left(self) -> int:
         """Bytes that the client's machine has; where the system does not tell, that ours has."""
         queued = array.array("i", [0])
-        with contextlib.suppress(OSError, AttributeError):
+        with contextlib.suppress(OSError, AttributeError, ValueError):
             descriptor = self.transport.get_extra_info("socket").fileno()
             fcntl.ioctl(descriptor, termios.TIOCOUTQ, queued, True)
         return self.written - self.transport.get_write_buffer_size() - queued[0]
