@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,7 +28,7 @@ import gan_denoise
 from conftest import cli, one_error_line, run, speech_like, write
 from gan_denoise import audio
 from gan_denoise.enhance import Denoiser, enhance_file
-from gan_denoise.serve import batching, busy, live, uploads
+from gan_denoise.serve import batching, busy, files, live, uploads
 from gan_denoise.serve.app import create_app
 from gan_denoise.serve.limits import Limits
 from test_enhance import randomised
@@ -247,6 +248,30 @@ def test_files_are_worked_on_again_when_their_processes_died(served):
         assert (answer.status_code, answer.content) == (200, expected), answer.text
     text = served.get("/metrics").text
     assert re.search(r"worker_restarts [1-9]", text), text
+
+
+def test_a_file_whose_process_is_killed_is_worked_on_again(served):
+    key, content = uuid.uuid4(), a_wav(seconds=50.0)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(served.post, f"/v1/enhance?id={key}", content=content)
+        told = {}
+        while told.get(str(key), {}).get("state") != "enhancing":
+            assert not asked.done()
+            told = served.get(f"/v1/progress?id={key}&id={uuid.uuid4()}").json()
+        assert set(told) == {str(key)}
+        kill(workers_of(psutil.Process()))
+        assert asked.result().status_code == 200
+
+
+def test_progress_can_be_asked_at_any_moment(tmp_path):
+    files.tell_progress(tmp_path, 0.0)
+    with ThreadPoolExecutor(1) as pool:
+        telling = pool.submit(
+            lambda: [files.tell_progress(tmp_path, share) for share in np.linspace(0.0, 1.0, 500)]
+        )
+        while not telling.done():
+            assert files.progress(tmp_path) is not None
+    assert files.progress(tmp_path) == 1.0
 
 
 def test_health_tells_while_files_cannot_be_worked_on(served, temporary):

@@ -1,7 +1,9 @@
 """A model as an HTTP and WebSocket service on one's own machine, with a page to try it.
 
     app.py, routes.py                      what is answered
-    command.py    gan-denoise serve        guard.py    who may ask, and what every answer carries
+    command.py    gan-denoise serve        server.py   the process that listens, and its end
+    connections.py   what one client may cost the others
+    guard.py      who may ask, and what every answer carries
     batching.py   live streams, one step of the network for all of them
     live.py       the WebSocket            files.py    files, in worker processes
     uploads.py    bodies into private files that are gone afterwards

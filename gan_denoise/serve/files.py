@@ -186,6 +186,11 @@ def progress(folder: Path) -> float | None:
         return None
 
 
+def tell_progress(folder: Path, share: float) -> None:
+    """For `progress`, which may ask at any moment."""
+    write_atomically(folder / _PROGRESS, f"{share:.3f}")
+
+
 def _start(models: dict[str, tuple], device: str) -> None:
     follow_the_parent(os.getppid())  # the forkserver, which follows the service: no orphans
     os.nice(_NICENESS)
@@ -227,7 +232,7 @@ def _enhance(
         nonlocal frames
         frames = 0
         for number, block in enumerate(blocks):
-            write_atomically(source.parent / _PROGRESS, f"{number / max(1, total):.3f}")
+            tell_progress(source.parent, number / max(1, total))
             frames += len(block)
             if frames > longest:  # whatever the header says
                 raise _TooLong
