@@ -4,6 +4,7 @@ run along.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import multiprocessing
@@ -279,13 +280,18 @@ def forkserver(*, imports_program: bool = True) -> multiprocessing.context.BaseC
     return _WithoutProgramContext()
 
 
+def _make_folder(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+
+
 def _end_without_socket() -> None:
     """End a server whose socket was cleaned away with other temporary files: nobody reaches it."""
     server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
     pid, address = server._forkserver_pid, server._forkserver_address
     if pid is None or not address or address[:1] in ("\0", b"\0") or os.path.exists(address):
         return
-    os.makedirs(os.path.dirname(address), mode=0o700, exist_ok=True)
+    _make_folder(os.path.dirname(address))
     with contextlib.suppress(ProcessLookupError, ChildProcessError):
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # multiprocessing collects it
@@ -302,7 +308,10 @@ def _short_temporary_folder() -> Iterator[None]:
             (place for place in _SYSTEMS_OWN if os.access(place, os.W_OK)), chosen
         )
     try:
-        multiprocessing.util.get_temp_dir()  # remembered by multiprocessing
+        folder = multiprocessing.util.get_temp_dir()  # remembered by multiprocessing
+        # Which complains at the end where it was cleaned away
+        atexit.unregister(_make_folder)
+        atexit.register(_make_folder, folder)
         yield
     finally:
         tempfile.tempdir = chosen
