@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import os
 import re
 import shutil
@@ -40,6 +41,14 @@ class Service:
             time.sleep(0.05)
         self.url, self.port = found[0], int(found[1])
 
+    def enhance(self) -> None:
+        """A file, for which the first process must have begun."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=180)
+        file = io.BytesIO()
+        sf.write(file, np.zeros(1000), 16000, format="WAV")
+        connection.request("POST", "/v1/enhance", file.getvalue())
+        assert connection.getresponse().status == 200
+
     @property
     def log(self) -> str:
         return self._log.read_text()
@@ -68,6 +77,7 @@ def service(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("service")
     with serving(folder, end=signal.SIGINT) as running:
+        running.enhance()
         yield running
     assert "Traceback" not in running.log, running.log
     assert running.process.returncode in (0, 130)  # 0 where Ctrl-C is ignored, as in the background
@@ -239,10 +249,12 @@ def test_memory_does_not_grow_with_the_file(service, tmp_path):
     assert peak - before < 32 * 2**20
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_it_ends_without_a_traceback_and_without_orphans(tmp_path, number):
-    """With a file under way, a stream, and a connection that says nothing."""
+def test_it_ends_without_a_traceback_and_without_orphans(tmp_path):
+    """With a file under way, a stream, and a connection that says nothing, when the terminal is
+    closed.
+    """
     with serving(tmp_path) as running:
+        running.enhance()
         family = psutil.Process(running.process.pid).children(recursive=True)
         connection = socket.create_connection(("127.0.0.1", running.port), timeout=30)
         head = "POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n"
@@ -253,12 +265,11 @@ def test_it_ends_without_a_traceback_and_without_orphans(tmp_path, number):
         ):
             connection.sendall(head.encode())
             time.sleep(0.2)
-            running.process.send_signal(number)
+            running.process.send_signal(signal.SIGHUP)
             assert b"503 Service Unavailable" in connection.recv(4096)
-        assert running.process.wait(30) == 128 + number
+        assert running.process.wait(60) == 128 + signal.SIGHUP
     assert "Traceback" not in running.log and running.log.count("\n") == 2, running.log
-    gone, alive = psutil.wait_procs(family, 10)
-    assert family and not alive
+    assert len(family) > 2 and not psutil.wait_procs(family, 30)[1]
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "log"]
 
 
@@ -266,7 +277,7 @@ def test_a_server_that_is_killed_leaves_no_orphans_and_one_that_cannot_store_say
     with serving(tmp_path) as running:
         family = psutil.Process(running.process.pid).children(recursive=True)
         running.process.kill()
-        assert family and not psutil.wait_procs(family, 10)[1]
+        assert family and not psutil.wait_procs(family, 60)[1]
     shutil.rmtree(next(tmp_path.glob("gan_denoise-serve-*")))
     (tmp_path / f"gan_denoise-serve-{os.getuid()}").write_text("a file of this name")
     result = run("gan-denoise", "serve", "--port", "0", env={"TMPDIR": str(tmp_path)})
