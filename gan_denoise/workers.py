@@ -287,7 +287,7 @@ def _make_folder(folder: str) -> None:
 
 def _end_without_socket() -> None:
     """End a server whose socket was cleaned away with other temporary files: nobody reaches it."""
-    server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = multiprocessing.forkserver._forkserver
     pid, address = server._forkserver_pid, server._forkserver_address
     if pid is None or not address or address[:1] in ("\0", b"\0") or os.path.exists(address):
         return

@@ -13,7 +13,8 @@ function reason(status, text) {
     const { error } = JSON.parse(text);
     if (error) return error;
   } catch {} // told below
-  const words = { 413: "the file is too large for it", 502: GONE, 503: GONE, 504: "it took too long" };
+  const none = "the server does not answer it",
+    words = { 413: "the file is too large for it", 502: none, 503: none, 504: "it took too long" };
   return `A proxy before the server answers ${status}: ${words[status] ?? "that is all it says"}.`;
 }
 function complain(text) {
