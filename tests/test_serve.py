@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 import uuid
@@ -184,9 +185,9 @@ def test_more_files_than_allowed_are_refused_and_progress_is_told(served, tmp_pa
     )
     told = f"/v1/progress/{key}"
 
-    async def scene():
-        release = asyncio.Event()
+    release, refusals = asyncio.Event(), threading.Event()
 
+    async def scene():
         async def slow():
             yield content[:1000]
             await release.wait()
@@ -197,13 +198,14 @@ def test_more_files_than_allowed_are_refused_and_progress_is_told(served, tmp_pa
         await asyncio.sleep(0.1)
         refused = await post(served.app, slow())
         again = await post(served.app, slow(), b"id=" + key.encode())
-        release.set()
+        refusals.set()
         return refused, again, [status for status, *_ in await asyncio.gather(*held)]
 
     with ThreadPoolExecutor(1) as pool:
         playing = pool.submit(served.portal.call, scene)
-        time.sleep(0.05)
+        assert refusals.wait(60)
         assert served.get(told).json() == {"state": "receiving", "share": 0.0}
+        served.portal.call(release.set)
         refused, again, held = playing.result()
     assert held == [200] * 3
     assert refused[0] == again[0] == 429 and refused[1][b"retry-after"] == b"5"
