@@ -12,6 +12,7 @@ import scipy.ndimage
 import soundfile as sf
 
 from gan_denoise.errors import InputError
+from gan_denoise.files import undisturbed
 
 # As soundfile names them; each encoder's own quality, 0 the best and 1 the worst
 CODECS: dict[str, dict[str, Any]] = {
@@ -49,9 +50,11 @@ class Codec:
         low, high = _QUALITY
         quality = min(low + (high - low) * worse, _WORST)
         file = io.BytesIO()
-        sf.write(file, wave * scale, self._sample_rate, compression_level=quality, **self._options)
-        file.seek(0)
-        decoded = sf.read(file, dtype="float32")[0] / np.float32(scale)
+        options = self._options | {"compression_level": quality}
+        with undisturbed():
+            sf.write(file, wave * scale, self._sample_rate, **options)
+            file.seek(0)
+            decoded = sf.read(file, dtype="float32")[0] / np.float32(scale)
         aligned = decoded[max(0, self._delay) :]
         aligned = np.pad(aligned, (max(0, -self._delay), max(0, len(wave) - len(aligned))))
         return aligned[: len(wave)]

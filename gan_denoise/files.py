@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import secrets
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -93,7 +95,8 @@ def _hidden(folder: Path):
     handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_SUFFIX)
     try:
         with os.fdopen(handle, "w+b") as file:
-            os.fchmod(handle, 0o666 & ~_umask())  # mkstemp makes private files
+            with contextlib.suppress(OSError):  # mounts without modes: WSL, object stores
+                os.fchmod(handle, 0o666 & ~_umask())  # mkstemp makes private files
             yield file, partial(_replace, name)
     finally:
         Path(name).unlink(missing_ok=True)
@@ -111,6 +114,31 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Meanwhile signals wait that would interrupt the program: around C code that calls back into
+    Python, where their exception would be lost and the work would go on. They take effect at the
+    end of the block.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other is interrupted
+        yield
+        return
+    waiting: list[int] = []
+    with contextlib.ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                stack.callback(_take_effect, number, handler, waiting)
+                stack.callback(signal.signal, number, handler)
+                signal.signal(number, lambda number, frame: waiting.append(number))
+        yield
+
+
+def _take_effect(number: int, handler: Callable[[int, None], object], waiting: list[int]) -> None:
+    if number in waiting:
+        handler(number, None)
 
 
 def digest(content) -> str:
