@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import soundfile as sf
@@ -22,7 +22,10 @@ from gan_denoise.arrays import to_float
 from gan_denoise.errors import InputError
 from gan_denoise.headers import Promise
 
-_DEMUXERS = "aiff,au,flac,mp3,ogg,w64,wav"  # none that opens other files, as playlists do
+# None that opens other files, as playlists do
+_DEMUXERS = "aac,ac3,aiff,amr,ape,asf,au,caf,eac3,flac,matroska,mov,mp3,ogg,tta,w64,wav,wv"
+# Those whose headers hold the true time of the end
+_TIMED = ("asf", "caf", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "wv")
 _LAYERS = {"mp3": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II", "mp1": "MPEG_LAYER_I"}
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
 _GAP_S = 0.1  # a tag between joined files takes less from the time of the frames, a lost page more
@@ -30,7 +33,7 @@ _GAP_S = 0.1  # a tag between joined files takes less from the time of the frame
 
 class Decoder(Protocol):
     """sample_rate: Hz. frames: samples per channel, within some padding. format, subtype: in
-    libsndfile's words.
+    libsndfile's words. bit_rate: per second, as the stream's header names it; 0 where it does not.
 
     plain: whether libsndfile alone reads the file right, from any sample on.
     """
@@ -40,6 +43,7 @@ class Decoder(Protocol):
     frames: int
     format: str
     subtype: str
+    bit_rate: int
     plain: bool
 
     def read(self, frames: int) -> np.ndarray:
@@ -67,7 +71,8 @@ def open_decoder(path: Path, *, dtype: str) -> Decoder:
     except (sf.LibsndfileError, RuntimeError) as error:
         with contextlib.suppress(_Undecodable):
             decoder = _Ffmpeg(path, dtype, Promise())
-            if not decoder.codec.startswith("pcm_"):  # those libsndfile refuses with good reason
+            # What libsndfile knows it refuses with good reason
+            if not (decoder.codec.startswith("pcm_") and decoder.known):
                 return decoder
             decoder.close()
         raise _bad(path, error) from error
@@ -77,6 +82,12 @@ def open_decoder(path: Path, *, dtype: str) -> Decoder:
         if promise:
             with contextlib.suppress(_Undecodable):
                 return _Ffmpeg(path, dtype, promise, like=file)
+        if file.subtype == "OPUS":
+            with contextlib.suppress(_Undecodable):
+                opus = _Ffmpeg(path, dtype, Promise(), like=file)
+                if opus.late:  # such a beginning libsndfile gives too
+                    return opus
+                opus.close()
         stack.pop_all()
     return _Libsndfile(path, file, dtype)
 
@@ -105,6 +116,7 @@ class _Libsndfile:
         self._path, self._file, self._dtype, self._position = path, file, dtype, 0
         self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
         self.format, self.subtype, self.plain = file.format, file.subtype, file.seekable()
+        self.bit_rate = 0
         self._shortened = headers.shortened(file)
 
     def read(self, frames: int) -> np.ndarray:
@@ -133,30 +145,61 @@ class _Ffmpeg:
         import av  # by those who need it
 
         self._av, self._path, self._dtype = av, path, dtype
+        self._options = {"format_whitelist": _DEMUXERS}
+        if promise.beyond:
+            self._options["ignore_length"] = "1"
         self._exit = contextlib.ExitStack()
         self._container = self._exit.enter_context(self._opened())
         stream = self._container.streams.audio[0]
         self.codec = stream.codec_context.codec.name
         self.sample_rate, self.channels = stream.sample_rate, stream.layout.nb_channels
-        self.format = like.format if like else self._container.format.name.upper()
-        name = self.codec.removesuffix("float")
-        self.subtype = like.subtype if like else _LAYERS.get(name, name.upper())
+        container = self._container.format.name.upper()
+        self.known = container in sf.available_formats()
+        # What libsndfile has no word for is WAV, which holds anything
+        self.format = like.format if like else container if self.known else "WAV"
+        self.subtype = like.subtype if like else self._subtype(stream.codec_context)
+        self.bit_rate = stream.bit_rate or 0
+        promise = self._timed(promise)
         self._promised, self._limit = promise.samples, promise.limit
         self._end_s: float | None = None
         if promise.end is not None:
             self._end_s = promise.end / self.sample_rate
         self.frames = promise.limit or self._count()
+        self.late = bool(stream.start_time)
         self._decoded = 0
         self._time_s: float | None = None  # where the last frame ended
         self._damaged_at_s: float | None = None
         self._undecodable_at_s: float | None = None
         self._pieces, self._waiting = self._decode(), np.zeros((0, self.channels), dtype=dtype)
 
+    def _subtype(self, coded: Any) -> str:
+        """libsndfile's word for a codec: that of the bits where nothing is lost."""
+        name = coded.codec.name.removesuffix("float")
+        if not coded.codec.lossless:
+            return _LAYERS.get(name, name.upper())
+        deep = "PCM_32" if name.startswith("pcm_s32") else "PCM_24"
+        return {"s32": deep, "s32p": deep, "flt": "FLOAT", "fltp": "FLOAT", "dbl": "DOUBLE"}.get(
+            coded.format.name, "PCM_16"
+        )
+
+    def _timed(self, promise: Promise) -> Promise:
+        """What the container's own clock adds to a promise."""
+        if promise != Promise() or self._container.format.name not in _TIMED:
+            return promise
+        stream, rate = self._container.streams.audio[0], self.sample_rate
+        if stream.duration:
+            end = int(stream.duration * stream.time_base * rate)
+            cuts = self._container.format.name.startswith("mov")  # the encoder's padding
+            return Promise(limit=end if cuts else None, end=end)
+        if len(self._container.streams) == 1 and self._container.duration:
+            return Promise(end=int(self._container.duration / self._av.time_base * rate))
+        return promise
+
     @contextlib.contextmanager
     def _opened(self):
         with open(self._path, "rb") as content:  # a path might be taken for an address
             try:
-                container = self._av.open(content, options={"format_whitelist": _DEMUXERS})
+                container = self._av.open(content, options=self._options)
             except (self._av.FFmpegError, ValueError, UnicodeDecodeError) as error:
                 raise _Undecodable from error
             with container:
@@ -204,7 +247,7 @@ class _Ffmpeg:
 
     def _decode(self) -> Iterator[np.ndarray]:
         last_pos = 0
-        for packet in self._container.demux(self._container.streams.audio[0]):
+        for packet in self._packets():
             now_s = self._decoded / self.sample_rate
             try:
                 frames = packet.decode()
@@ -239,6 +282,12 @@ class _Ffmpeg:
                     samples = samples[: max(0, self._limit - self._decoded)]
                 self._decoded += len(samples)
                 yield to_float(samples).astype(self._dtype)
+
+    def _packets(self) -> Iterator[Any]:
+        try:
+            yield from self._container.demux(self._container.streams.audio[0])
+        except self._av.FFmpegError:
+            self._damaged_at_s = self._decoded / self.sample_rate
 
     def _no_audio(self, packet, last_pos: int) -> bool:
         """Whether what cannot be decoded is padding, or a tag, as between files that were joined.

@@ -5,10 +5,13 @@ believed.
 from __future__ import annotations
 
 import mmap
+import os
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import soundfile as sf
 
@@ -17,6 +20,7 @@ from gan_denoise.errors import InputError
 _CODED = ("GSM610", "MPEG_LAYER_III")  # in WAV, where libsndfile adds a block
 # Sizes that writers leave in the header of a pipe: sox and arecord, ffmpeg, sox in AIFF
 _PIPE_SIZES, _PIPE_TOLERANCE = (2**31, 2**32 - 1, 0x7F000000), 8192
+_WRAP = 2**32  # what a size of 32 bits cannot tell from nothing
 _UNKNOWN_FRAMES = 2**48  # more than any file has: libsndfile's word for a FLAC without a count
 # libsndfile's log, which alone tells what the header said: "data : 617400 (should be 99956)"
 _SIZE = re.compile(r"^ *(?:RIFF|FORM|data|SSND)[^:\n]*: (\d+)( \(should be)?", re.MULTILINE)
@@ -36,12 +40,13 @@ _XING_REACH, _LAME_AT = 4096, 141
 @dataclass(frozen=True)
 class Promise:
     """samples: that must be there (None: unknown). limit: beyond so many there is padding. end: the
-    time, in samples, at which the last one ends.
+    time, in samples, at which the last one ends. beyond: they go on behind the size in the header.
     """
 
     samples: int | None = None
     limit: int | None = None
     end: int | None = None
+    beyond: bool = False
 
 
 def mpeg(path: Path) -> Promise | None:
@@ -79,6 +84,8 @@ def doubtful(path: Path, file: sf.SoundFile) -> Promise | None:
         return Promise(limit=file.frames, end=end) if file.subtype == "VORBIS" else None
     if file.format == "FLAC" and (file.frames >= _UNKNOWN_FRAMES or _joined(path, "FLAC")):
         return Promise()
+    if file.format in ("WAV", "WAVEX") and (frames := _longer(path)):
+        return Promise(frames, limit=frames, beyond=True)
     if file.format in ("WAV", "WAVEX", "AIFF") and _unfinished(path, file):
         if _joined(path, "WAV"):
             raise InputError(f"{path}: holds several recordings, joined to one file: split them")
@@ -100,6 +107,45 @@ def _unfinished(path: Path, file: sf.SoundFile) -> bool:
         (riff_size,) = struct.unpack("<4xI", content.read(8))
     # No samples, and yet more bytes than the header knows of
     return file.frames == 0 and file.format != "AIFF" and riff_size + 8 < path.stat().st_size
+
+
+def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks of a RIFF or RF64 file as its header has them: name, where their content begins,
+    its size in bytes.
+    """
+    file.seek(0, os.SEEK_END)
+    end, at = file.tell(), 12
+    long: int | None = None  # RF64: the size of what has no room for it
+    while at + 8 <= end:
+        file.seek(at)
+        name, size = struct.unpack("<4sI", file.read(8))
+        if name == b"ds64":
+            long = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
+        if name == b"data" and size == 2**32 - 1 and long is not None:
+            size = long
+        yield name, at + 8, size
+        at += 8 + size + size % 2
+
+
+def _longer(path: Path) -> int | None:
+    """The samples of a WAV file that holds more than the size in its header: one that a pipe left
+    there, or one whose upper bits had no room. None for others.
+    """
+    length = path.stat().st_size
+    if length < min(_PIPE_SIZES):
+        return None
+    with open(path, "rb") as file:
+        block = 0
+        for name, at, size in chunks(file):
+            if name == b"fmt ":
+                file.seek(at)
+                (block,) = struct.unpack("<12xH", file.read(14).ljust(14, b"\0"))
+            if name == b"data":
+                more = length - at - size
+                if not any(abs(size - pipe) <= _PIPE_TOLERANCE for pipe in _PIPE_SIZES):
+                    more = more // _WRAP * _WRAP  # what is left lies behind the samples
+                return (size + more) // block if more > 0 and block else None
+    return None
 
 
 def _ogg_end(path: Path) -> int:
