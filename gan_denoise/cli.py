@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from gan_denoise import __version__, audio, workers
 from gan_denoise.datadir import SPLITS, read_scp, write_table
+from gan_denoise.encoding import container
 from gan_denoise.errors import InputError
 from gan_denoise.ids import utt_id_below, utt_id_of_file
 from gan_denoise.metrics import ALL, METRICS
@@ -24,6 +26,7 @@ from gan_denoise.noise import corrupt_file, load_once
 from gan_denoise.serve import command as serve_command
 from gan_denoise.terminal import fail, progress, say, tell
 
+_NAMED = 5  # of files that are left out
 FILES = "a file, a folder (mirrored), or an scp file"
 
 
@@ -331,7 +334,7 @@ def _tasks(source: Path, target: Path, *, overwrite: bool, mirror: bool) -> list
     """
 
     def suffix(path: Path) -> str:
-        return path.suffix if mirror else ".wav"
+        return path.suffix if mirror and container(path.suffix) else ".wav"
 
     if source.is_dir():
         if _lists_files(target) or target.is_file():
@@ -345,7 +348,7 @@ def _tasks(source: Path, target: Path, *, overwrite: bool, mirror: bool) -> list
         }
     elif _lists_files(source):
         files = _files(source)
-        if target.suffix.lower() in audio.SUFFIXES and not target.is_dir():
+        if target.suffix.lower() in audio.READ and not target.is_dir():
             raise InputError(
                 f"{target}: {source} lists files, so OUT has to be a folder or an scp file"
             )
@@ -369,18 +372,47 @@ def _tasks(source: Path, target: Path, *, overwrite: bool, mirror: bool) -> list
                 f"{target}: WAV is what is written: name it {target.with_suffix('.wav').name}"
             )
         pairs = {key: target}
-    for key, path in pairs.items():
-        if path.exists() and files[key].exists() and path.samefile(files[key]):
-            raise InputError(f"{path}: is an input file: choose another OUT")
+    _refuse_overlap(files, pairs)
     return [Task(files[key], path, key, alone=len(files) == 1) for key, path in pairs.items()]
 
 
+def _refuse_overlap(files: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:
+    """Raises InputError where an output is an input, whatever its name, or another output."""
+    inputs = {_identity(path): path for path in files.values() if path.exists()}
+    made: dict[str, str] = {}
+    for key, path in outputs.items():
+        if known := inputs.get(_identity(path)):
+            raise InputError(
+                f"{path}: would be written from {files[key]}, and is an input file ({known}):"
+                " choose another OUT"
+            )
+        if (other := made.setdefault(os.path.realpath(path), key)) != key:
+            raise InputError(
+                f"{path}: would be written from {files[other]} and from {files[key]}: rename one"
+            )
+
+
+def _identity(path: Path) -> object:
+    """What two names of a file have in common."""
+    try:
+        about = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return about.st_dev, about.st_ino
+
+
 def _found(folder: Path) -> list[Path]:
-    files = audio.find(folder)
+    """The recordings of a folder; what it holds besides is named."""
+    files = audio.find(folder, audio.READ)
+    others = sorted({*audio.find(folder, None)} - {*files}, key=os.fsencode)
     if not files:
         raise InputError(
-            f"{folder}: holds no audio files ({', '.join(audio.SUFFIXES)}): check the path"
+            f"{folder}: holds no audio files ({', '.join(audio.SUFFIXES)}, ...): check the path"
         )
+    if others:
+        names = ", ".join(str(path.relative_to(folder)) for path in others[:_NAMED])
+        more = ", ..." if len(others) > _NAMED else ""
+        say(f"note: {folder}: left out, no audio by their names: {len(others)} ({names}{more})")
     return files
 
 

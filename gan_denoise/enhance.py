@@ -19,6 +19,7 @@ from gan_denoise import audio, generators
 from gan_denoise.arrays import as_columns, as_rate, check_channels
 from gan_denoise.checkpoint import load_model, weights_of
 from gan_denoise.contract import BALANCED, Generator, Steps, streams, takes_strength
+from gan_denoise.encoding import Writer
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.graph import Beside
 from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed, Windows
@@ -327,7 +328,7 @@ def enhance_file(
     another subtype, samples that were clipped at full scale. Raises InputError for bad input,
     OSError where the target cannot be written.
     """
-    with audio.Reader(source) as reader, audio.Writer(target, like=reader) as writer:
+    with audio.Reader(source) as reader, Writer(target, like=reader) as writer:
         size = _block_frames(reader.channels)
         wave = reader.blocks(size)
         if watch:

@@ -1,0 +1,132 @@
+"""What an audio file holds beside its samples: the chunks of WAV, the tags of other formats. What
+is made from a file gets them, as far as its format has a place for them.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gan_denoise.errors import InputError
+from gan_denoise.headers import chunks
+
+# Of the samples themselves, or of nothing; `levl` draws them as they were
+_OWN = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"levl", b"JUNK", b"junk", b"FLLR", b"PAD "}
+_MASK_AT = 20  # in the chunk `fmt `, where it is one of WAVEX
+_ENCODERS = {
+    "encoder",
+    "tsse",
+    "\xa9too",
+    "wm/encodingsettings",
+}  # of which the new file has its own
+_LARGEST, _COPIED_AT_ONCE = 2**28, 2**20  # bytes of all chunks; others are no chunks
+
+
+def keep(source: Path, target: BinaryIO, *, plain: bool) -> list[str]:
+    """Give a whole audio file what `source` has beside its samples. plain: whether the sizes in a
+    WAV header are right, so that what follows its samples is found. Returns the names of what is
+    lost. Raises InputError for tags that cannot be kept, OSError where they cannot be written.
+    """
+    target.seek(0)
+    into_riff = target.read(4) in (b"RIFF", b"RF64")
+    with open(source, "rb") as file:
+        if file.read(4) not in (b"RIFF", b"RF64"):
+            return _keep_tags(source, None if into_riff else target)
+        found = []
+        for name, at, size in chunks(file):
+            if name == b"data" and not plain or not name.strip().isalnum():
+                break
+            if name not in _OWN and not _encoder(file, at, size):
+                found.append((name, at, size))
+        if into_riff and sum(size for *_, size in found) <= _LARGEST:
+            _keep_mask(file, target)
+            return [] if _keep_chunks(file, found, target) else _names(found)
+        return _names(found)
+
+
+def _encoder(file: BinaryIO, at: int, size: int) -> bool:
+    """Whether a chunk tells nothing but the program that wrote it."""
+    file.seek(at)
+    head = file.read(12)
+    return head[:8] == b"INFOISFT" and size <= 13 + int.from_bytes(head[8:], "little")
+
+
+def _names(found: list[tuple[bytes, int, int]]) -> list[str]:
+    return sorted({name.decode("ascii").strip() for name, *_ in found})
+
+
+def _keep_chunks(file: BinaryIO, found: list[tuple[bytes, int, int]], target: BinaryIO) -> bool:
+    """Behind the samples; False where the file would be too long for its own size."""
+    target.seek(0, 2)
+    start = end = target.tell()
+    pieces = [(name, at, size) for name, at, size in found if at + size <= file.seek(0, 2)]
+    for *_, size in pieces:
+        end += 8 + size + size % 2
+    target.seek(0)
+    long = target.read(4) == b"RF64"
+    if end + start % 2 - 8 >= 2**32 - 1 and not long:
+        return False
+    target.seek(start)
+    target.write(bytes(start % 2))
+    for name, at, size in pieces:
+        target.write(struct.pack("<4sI", name, size))
+        file.seek(at)
+        for begin in range(0, size, _COPIED_AT_ONCE):
+            target.write(file.read(min(_COPIED_AT_ONCE, size - begin)))
+        target.write(bytes(size % 2))
+    length = target.tell() - 8
+    target.seek(20 if long else 4)  # RF64: in its first chunk, ds64
+    target.write(struct.pack("<Q" if long else "<I", length))
+    return len(pieces) == len(found)
+
+
+def _keep_mask(file: BinaryIO, target: BinaryIO) -> None:
+    """Which loudspeaker each channel is for."""
+    places = []
+    for riff in (file, target):
+        for name, at, size in chunks(riff):
+            riff.seek(at)
+            if name == b"fmt " and size > _MASK_AT and riff.read(2) == b"\xfe\xff":
+                places.append(at + _MASK_AT)
+    if len(places) == 2:
+        file.seek(places[0])
+        target.seek(places[1])
+        target.write(file.read(4))
+
+
+def _keep_tags(source: Path, target: BinaryIO | None) -> list[str]:
+    """Tags of formats other than WAV. target: None where it has no place for them."""
+    import mutagen  # by those who need it
+
+    try:
+        theirs: Any = mutagen.File(source)
+    except mutagen.MutagenError:  # nobody can read them
+        return ["tags"]
+    words, pictures = getattr(theirs, "tags", None) or {}, list(getattr(theirs, "pictures", ()))
+    said = {key.lower() for key in dict(words)} - _ENCODERS
+    lost = (["tags"] if said else []) + (["pictures"] if pictures else [])
+    if not lost or target is None:
+        return lost
+    target.seek(0)
+    try:
+        ours: Any = mutagen.File(target)
+        if type(ours) is type(theirs) and not hasattr(words, "vendor"):  # ID3
+            target.seek(0)
+            words.save(target)
+            return []
+        if not (hasattr(getattr(ours, "tags", None), "vendor") and hasattr(words, "vendor")):
+            return lost
+        # Vorbis comments, of FLAC and OGG
+        ours.tags.extend((key, word) for key, word in words if key.lower() not in _ENCODERS)
+        if hasattr(ours, "add_picture"):
+            for picture in pictures:
+                ours.add_picture(picture)
+            ours.cuesheet, pictures = getattr(theirs, "cuesheet", None), []
+        target.seek(0)
+        ours.save(target)
+        return ["pictures"] if pictures else []
+    except mutagen.MutagenError as error:
+        if isinstance(cause := error.__cause__ or error.__context__, OSError):
+            raise cause from error
+        raise InputError(f"{source}: its tags cannot be kept ({error}): remove them") from error
