@@ -49,6 +49,7 @@ class Writer:
                     self._file = sf.SoundFile(
                         self._sink, "w", *kind, format=self._format, **options
                     )
+                    stack.push(self._close)
             except (sf.LibsndfileError, RuntimeError) as error:
                 self._sink.check()
                 reason = str(getattr(error, "error_string", error)).rstrip(".")
@@ -61,7 +62,6 @@ class Writer:
                     f"{self._path}: {self._format} cannot hold {self._like.channels} channels at"
                     f" {self._like.sample_rate} Hz ({reason}): {remedy}"
                 ) from error
-            stack.push(self._close)
             self._stack = stack.pop_all()
         return self
 

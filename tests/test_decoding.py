@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import scipy.signal
 import soundfile as sf
 
 from conftest import cli, one_error_line, speech_like, write
-from gan_denoise import audio
+from gan_denoise import audio, headers
 from gan_denoise.errors import InputError
 
 RATE = 16000
@@ -69,6 +71,78 @@ def test_a_wav_from_a_pipe_is_read_to_its_end(tmp_path, subtype, sizes):
     np.testing.assert_array_equal(read(tmp_path / "pipe.wav", pipe_header(wav, *sizes)), expected)
     cut = pipe_header(wav, *sizes)[:-1]  # the writer was stopped within a sample, or within padding
     assert len(expected) - len(read(tmp_path / "cut.wav", cut)) <= 1
+
+
+@pytest.mark.parametrize("size", [96000 - 2**16, 60000], ids=["wrapped", "pipe"])
+def test_a_wav_is_longer_than_the_size_in_its_header(tmp_path, monkeypatch, size):
+    """Beyond 4 GiB: here with smaller sizes."""
+    monkeypatch.setattr(headers, "_WRAP", 2**16)
+    monkeypatch.setattr(headers, "_PIPE_SIZES", (60000,))
+    behind = b"" if size == 60000 else b"LIST\x04\x00\x00\x00abcd"
+    wav = pipe_header(encoded(tmp_path / "a.wav"), size + 36, size) + behind
+    np.testing.assert_array_equal(read(tmp_path / "long.wav", wav), WAVE)
+
+
+def recorded(path: Path, codec: str, *, timed: bool = True) -> Path:
+    """WAVE as other programs store it. timed: whether the encoder's delay is before the start."""
+    with av.open(path, "w") as file:
+        stream = file.add_stream(codec, rate=48000, layout="mono")
+        wave = scipy.signal.resample_poly(WAVE, 3, 1).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
+        frame.sample_rate = 48000
+        if timed:
+            frame.pts, frame.time_base = 0, Fraction(1, 48000)
+        size = stream.codec_context.frame_size or None
+        pieces = av.AudioResampler(stream.codec_context.format, "mono", 48000, frame_size=size)
+        for piece in (*pieces.resample(frame), *pieces.resample(None), None):
+            file.mux(stream.encode(piece))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.m4a", "aac"), ("b.mp4", "alac"), ("c.webm", "libopus"), ("d.wv", "wavpack"),
+     ("e.mka", "flac"), ("f.ac3", "ac3"), ("g.mov", "pcm_s24le")],
+)  # fmt: skip
+def test_what_phones_and_browsers_record_is_read(tmp_path, name, codec):
+    path = recorded(tmp_path / name, codec)
+    decoded = audio.read(path)[0][:, 0]
+    delay = {"ac3": 256}.get(codec, 0)  # which has no word for its own
+    assert 0 <= len(decoded) - 3 * len(WAVE) <= (1536 if delay else 0)
+    close(decoded, scipy.signal.resample_poly(WAVE, 3, 1)[: len(decoded) - delay], delay)
+    if codec not in ("ac3", "pcm_s24le"):
+        content = path.read_bytes()
+        with pytest.raises(InputError, match="damaged at|cannot be decoded"):
+            read(tmp_path / f"cut_{name}", content[: len(content) * 2 // 3])
+
+
+def test_an_opus_stream_begins_behind_its_encoders_delay(tmp_path):
+    for timed in (True, False):  # libsndfile is late where the clock begins with the delay
+        decoded = audio.read(recorded(tmp_path / "a.opus", "libopus", timed=timed))[0][:, 0]
+        wave = scipy.signal.resample_poly(WAVE, 3, 1)
+        assert len(decoded) == len(wave)
+        assert np.argmax(scipy.signal.correlate(decoded, wave, "full")) == len(wave) - 1
+
+
+def test_a_folders_other_files_are_read_or_named(tmp_path):
+    folder = tmp_path / "in"
+    for name, options in (("a.aif", {"format": "AIFF"}), ("b.oga", {"format": "OGG"}),
+                          ("c.bwf", {"format": "WAV"}), ("d.caf", {}), ("e.w64", {}),
+                          ("f.opus", {"format": "OGG", "subtype": "OPUS"})):  # fmt: skip
+        write(folder / name, WAVE, RATE, **options)
+    recorded(folder / "g.m4a", "aac")
+    for name in ("notes.txt", "x/cover.jpg", ".hidden"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("no audio")
+    result = cli("enhance", "--mix", 0, folder, tmp_path / "out")
+    assert result.returncode == 0 and "7 of 7 files done" in result.stderr, result.stderr
+    assert "left out, no audio by their names: 2 (notes.txt, x/cover.jpg)" in result.stderr
+    assert "g.wav: written as PCM_16, since WAV is no place for AAC" in result.stderr
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a.aif", "b.oga", "c.bwf", "d.caf", "e.w64", "f.opus", "g.wav"]
+    write(folder / "g.wav", WAVE, RATE)
+    result = cli("enhance", "--mix", 0, folder, tmp_path / "again")
+    one_error_line(result, "g.wav: would be written from", "g.m4a and from", "rename one")
 
 
 def test_other_headers_of_pipes(tmp_path):

@@ -4,14 +4,20 @@ export.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import os
 import re
 import shutil
+import signal
+import struct
 import subprocess
 import sys
 import tracemalloc
 
+import mutagen.flac
+import mutagen.id3
 import numpy as np
 import pytest
 import soundfile as sf
@@ -19,12 +25,13 @@ import torch
 
 import gan_denoise
 from conftest import ROOT, cli, one_error_line, run, speech_like, write
-from gan_denoise import audio, export, generators, graph, streaming
+from gan_denoise import audio, encoding, export, files, generators, graph, streaming
 from gan_denoise.checkpoint import load_model, save_model
 from gan_denoise.enhance import BOXED, Denoiser, enhance_file
 from gan_denoise.errors import InputError
 from gan_denoise.files import writing
 from gan_denoise.live import live
+from gan_denoise.terminal import Terminated, terminate
 from test_models import SMALL, save
 
 
@@ -243,6 +250,112 @@ def test_another_container_takes_the_nearest_subtype(identity, tmp_path):
     with pytest.raises(InputError, match=r"y\.mp3: MP3 cannot hold 1 channels at 96000 Hz"):
         enhance_file(identity, write(tmp_path / "e.wav", speech_like(0), 96000), tmp_path / "y.mp3")
     assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
+
+
+def test_no_output_is_an_input(tmp_path):
+    """Of another file than its own: the recordings were overwritten without a word."""
+    inner, outer = tmp_path / "rec/day1/day1/a.wav", tmp_path / "rec/day1/a.wav"
+    for path in (inner, outer):
+        write(path, speech_like(0))
+    before = outer.read_bytes()
+    result = cli("enhance", "--mix", 0, "--overwrite", tmp_path / "rec/day1", tmp_path / "rec")
+    one_error_line(result, f"written from {inner}, and is an input file ({outer})")
+    (tmp_path / "wav.scp").write_text(f"b {outer}\na {inner}\n")
+    result = cli("enhance", "--mix", 0, "--overwrite", tmp_path / "wav.scp", tmp_path / "rec/day1")
+    one_error_line(result, f"written from {inner}, and is an input file ({outer})")
+    assert outer.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+def test_a_signal_while_libsndfile_writes_is_not_lost(identity, tmp_path, monkeypatch, suffix):
+    source, real = write(tmp_path / "a.wav", speech_like(0)), encoding._Sink.write
+
+    def interrupted(sink, content):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(sink, content)
+
+    monkeypatch.setattr(encoding._Sink, "write", interrupted)
+    handler = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(Terminated):
+            enhance_file(identity, source, tmp_path / f"b{suffix}", mix=0.0)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "least_db"),
+    [
+        ("a.mp3", {"bitrate_mode": "CONSTANT", "compression_level": 0.0}, 30.0),
+        ("a.mp3", {"bitrate_mode": "VARIABLE", "compression_level": 0.5}, 15.0),
+        ("a.ogg", {"compression_level": 0.0}, 25.0),
+        ("a.ogg", {"compression_level": 0.6}, 12.0),
+        ("a.ogg", {"subtype": "OPUS", "compression_level": 0.5}, 12.0),
+    ],
+)
+def test_a_coded_file_keeps_its_bit_rate(identity, tmp_path, name, options, least_db):
+    wave = speech_like(0, 1.0, 48000) + 0.01 * np.random.default_rng(0).standard_normal(48000)
+    source = write(tmp_path / name, wave, 48000, **options)
+    assert not enhance_file(identity, source, tmp_path / f"b{name}", mix=0.0)
+    before, after = (audio.read(path)[0] for path in (source, tmp_path / f"b{name}"))
+    assert 10 * np.log10(np.mean(before**2) / np.mean((after - before) ** 2)) > least_db
+    sizes = [path.stat().st_size for path in (source, tmp_path / f"b{name}")]
+    assert 0.95 * sizes[0] < sizes[1] < 1.35 * sizes[0]
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64"])
+def test_a_wav_keeps_its_chunks_and_channel_mask(identity, tmp_path, kind):
+    wave = np.stack([speech_like(0, 0.1)] * 3, axis=1)
+    source = write(tmp_path / "a.wav", wave, format=kind, subtype="PCM_24")
+    chunks = b"".join(
+        name + struct.pack("<I", len(text)) + text + bytes(len(text) % 2)
+        for name, text in ((b"bext", b"b" * 603), (b"iXML", b"<x/>"), (b"cue ", bytes(4)))
+    )
+    content = bytearray(source.read_bytes() + chunks)
+    at, form = (20, "<Q") if kind == "RF64" else (4, "<I")
+    content[at : at + struct.calcsize(form)] = struct.pack(form, len(content) - 8)
+    if kind == "WAVEX":
+        content[40:44] = struct.pack("<I", 0b111)
+    source.write_bytes(content)
+    assert not enhance_file(identity, source, tmp_path / "b.wav", mix=0.0)
+    assert (tmp_path / "b.wav").read_bytes() == content
+    (note,) = enhance_file(identity, source, tmp_path / "b.flac", mix=0.0)
+    assert note.endswith("has no place for the input's bext, cue, iXML, which are left out")
+
+
+def test_tags_are_kept_or_their_loss_is_noted(identity, tmp_path):
+    flac = write(tmp_path / "a.flac", speech_like(0, 0.1))
+    tagged, picture = mutagen.flac.FLAC(flac), mutagen.flac.Picture()
+    tagged["title"], picture.data = "Grüße", b"x" * 1000
+    tagged.add_picture(picture)
+    tagged.save()
+    mp3, words = write(tmp_path / "a.mp3", speech_like(0, 0.1)), mutagen.id3.ID3()
+    words.add(mutagen.id3.TIT2(encoding=3, text="Grüße"))
+    words.save(mp3)
+    notes = {}
+    for source, target in ((flac, "b.flac"), (flac, "b.ogg"), (mp3, "b.mp3"), (flac, "b.wav")):
+        notes[target] = enhance_file(identity, source, tmp_path / target, mix=0.0)
+        assert len(audio.read(tmp_path / target)[0]) == 1600
+    for name in ("b.flac", "b.ogg"):
+        assert mutagen.File(tmp_path / name)["title"] == ["Grüße"]
+    assert mutagen.File(tmp_path / "b.mp3")["TIT2"].text == ["Grüße"]
+    assert mutagen.flac.FLAC(tmp_path / "b.flac").pictures[0].data == picture.data
+    assert not notes["b.flac"] and not notes["b.mp3"] and "input's pictures" in notes["b.ogg"][1]
+    assert "WAV has no place for the input's tags, pictures" in notes["b.wav"][0]
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_a_mount_without_modes_is_written_to(tmp_path, monkeypatch, unnamed):
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchmod", refused)
+    if not unnamed:
+        monkeypatch.setattr(files, "_unnamed", lambda folder: None)
+    with writing(tmp_path / "x") as file:
+        file.write(b"whole")
+    assert (tmp_path / "x").read_bytes() == b"whole"
 
 
 def test_clipping_is_counted_and_float_does_not_clip(identity, tmp_path):
