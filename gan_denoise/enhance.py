@@ -22,7 +22,16 @@ from gan_denoise.contract import BALANCED, Generator, Steps, streams, takes_stre
 from gan_denoise.encoding import Writer
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.graph import Beside
-from gan_denoise.streaming import Chain, Live, Resampler, Stage, Stream, Windowed, Windows
+from gan_denoise.streaming import (
+    Chain,
+    Live,
+    Resampler,
+    Stage,
+    Stream,
+    Windowed,
+    Windows,
+    behind_s,
+)
 
 # The models that come with the package; boxed/CARD.md says what they can do
 BOXED = {name: Path(__file__).parent / "boxed" / name for name in ("files", "live")}
@@ -255,7 +264,8 @@ class Denoiser:
         strength: float | str | None = None,
     ) -> Live:
         """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest;
-        `strength` may be set meanwhile. See gan_denoise/streaming.py.
+        `strength` may be set meanwhile, `latency_s` is how far it is behind. See
+        gan_denoise/streaming.py.
 
         sample_rate: Hz of what comes in and goes out (the model's). strength: as of `blocks`.
         Raises InputError for a model that does not stream, and for other strengths.
@@ -272,7 +282,9 @@ class Denoiser:
             for rates in ((outside, inside), (inside, outside))
         )
         stream = Stream(generator, channels, inside, told)
-        return Live(Chain(down, stream, up), channels, stream, own.as_strength)
+        waits_s = behind_s(outside, inside) + behind_s(inside, outside)
+        latency_s = generator.latency / inside + waits_s
+        return Live(Chain(down, stream, up), channels, stream, own.as_strength, latency_s)
 
 
 def model_folder(model: str | Path) -> Path:

@@ -29,7 +29,7 @@ def live(
     the reader of `target` went away. Raises InputError for a model that does not stream.
     """
     stream = denoiser.stream(sample_rate, strength=strength)
-    meter, odd = Meter(denoiser, sample_rate), b""
+    meter, odd = Meter(denoiser, sample_rate, stream.latency_s), b""
     # What runs for the first time takes longer
     stream.push(np.zeros((4 * meter.hop, 1), dtype=np.float32))
     stream.flush()
@@ -69,28 +69,27 @@ def _quantised(samples: np.ndarray) -> tuple[np.ndarray, int]:
 class Meter:
     """How long the work takes, how far it is behind, and how much of it was clipped.
 
-    hop: the model's own, in samples at `sample_rate`.
+    hop: the model's own, in samples at `sample_rate`. latency_s: the stream's.
     """
 
-    def __init__(self, denoiser: Denoiser, sample_rate: int):
+    def __init__(self, denoiser: Denoiser, sample_rate: int, latency_s: float):
         generator = denoiser.live_generator
         self._model_latency, self._model_rate = generator.latency, denoiser.sample_rate
         self._rate = sample_rate
         self.hop = max(1, generator.hop_length * sample_rate // denoiser.sample_rate)
-        self._received = self._emitted = self._behind = self._clipped = 0
+        self._latency_s = latency_s
+        self._received = self._clipped = 0
         self._spent_s = self._worst_s = 0.0
 
     def timed(self, work: Callable[..., np.ndarray], *samples: np.ndarray) -> np.ndarray:
         """Call work(samples) or, at the end, work(): the finished samples (n,) as s16."""
         for piece in samples:
             self._received += len(piece)
-            self._behind = max(self._behind, self._received - self._emitted)
         started = time.perf_counter()
         finished, clipped = _quantised(work(*samples)[:, 0])
         took_s = time.perf_counter() - started
         self._spent_s += took_s
         self._worst_s = max(self._worst_s, took_s if samples else 0.0)
-        self._emitted += len(finished)
         self._clipped += clipped
         return finished
 
@@ -109,7 +108,7 @@ class Meter:
             f"latency {self._model_latency} samples at {self._model_rate} Hz ({model_ms:.0f} ms)"
         ]
         if self._rate != self._model_rate:
-            parts[-1] += f", with resampling {1e3 * self._behind / self._rate:.0f} ms"
+            parts[-1] += f", with resampling {1e3 * self._latency_s:.0f} ms"
         if self._clipped:
             parts += [f"{self._clipped} samples clipped"]
         return ", ".join(parts)

@@ -95,6 +95,25 @@ def test_a_stream_equals_the_whole():
         np.testing.assert_allclose(streamed, expected, rtol=0.0, atol=1e-5)
 
 
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000, 192000])
+def test_a_stream_is_50_ms_behind_at_most_at_any_rate(identity, rate):
+    stream, time = identity.stream(rate), np.arange(rate // 2) / rate
+    assert stream.latency_s == pytest.approx(0.032 if rate == 16000 else 0.042, abs=5e-4)
+    wave = (0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)[:, None]
+    draw, pieces, start, behind = np.random.default_rng(0), [], 0, 0
+    while start < len(wave):
+        size = int(draw.integers(1, rate // 1000))
+        pieces.append(stream.push(wave[start : start + size]))
+        start += size
+        behind = max(behind, min(start, len(wave)) - sum(len(piece) for piece in pieces))
+    assert behind <= stream.latency_s * rate
+    streamed = np.concatenate([*pieces, stream.flush()])
+    again = np.concatenate([stream.push(wave), stream.flush()])
+    np.testing.assert_allclose(streamed, again, atol=1e-5)
+    middle = slice(rate // 20, -rate // 20)  # aligned to the sample
+    np.testing.assert_allclose(streamed[middle], wave[middle], atol=1e-3)
+
+
 def test_two_streams_of_one_model_do_not_mix():
     generator = randomised(SMALL["causal"])
     waves = [speech_like(i, 2.0).astype(np.float32)[:, None] for i in range(2)]
