@@ -8,6 +8,11 @@ everything else is imported from the module that has the subject (`gan_denoise.n
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gan_denoise.enhance import Denoiser
 
 # onnxruntime tells its makers what it runs, and keeps a device's id in the home folder, unless this
 # is set before it is imported. Recordings are private: whoever wants that sets it to 0
@@ -17,11 +22,9 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def load(model_dir=None, device: str = "cpu"):
+def load(model_dir: str | Path | None = None, device: str = "cpu") -> Denoiser:
     """Load a trained denoiser: `load()(wave, sample_rate)` with the model in the package,
-    `load("exp/l1/model")` with another.
-
-    Returns a `gan_denoise.enhance.Denoiser`. Raises `gan_denoise.errors.InputError` when the
+    `load("exp/l1/model")` with another. Raises `gan_denoise.errors.InputError` when the
     directory is no model.
     """
     from gan_denoise.enhance import Denoiser  # torch is imported here, not by `import gan_denoise`

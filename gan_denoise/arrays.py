@@ -65,6 +65,10 @@ def as_float32(samples: Any) -> np.ndarray:
     if hasattr(samples, "detach"):  # torch, which this module need not import
         samples = samples.detach().cpu().resolve_conj().resolve_neg()
         samples = (samples.float() if samples.is_floating_point() else samples).numpy()
+    if isinstance(samples, bytearray):
+        raise InputError(
+            "samples of type bytearray: numpy.frombuffer with their dtype makes them an array"
+        )
     if isinstance(samples, np.ma.MaskedArray):
         raise InputError("a masked array: fill its gaps first (samples.filled(0.0))")
     try:

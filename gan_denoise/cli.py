@@ -91,7 +91,7 @@ def main() -> int:
     for command, own in ((enhance, "files"), (stream, "live")):
         command.add_argument(
             "--model",
-            type=Path,
+            type=_model,
             metavar="DIR",
             help=f"as exp/l1/model, or files or live, which are in the package ({own})",
         )
@@ -193,7 +193,9 @@ def _corrupt(task: Task, *, noise: Path | None, split: str) -> list[str]:
 def run_enhance(arguments: argparse.Namespace) -> int:
     if arguments.jobs > 1:
         workers.preload("gan_denoise.enhance")
-    one_thread = arguments.jobs > 1  # several jobs share the cores among themselves
+    # Several jobs share the cores among themselves; one file is one job
+    several = arguments.input.is_dir() or _lists_files(arguments.input)
+    one_thread = arguments.jobs > 1 and several
     # A wrong model or strength is one message, not one per file
     _denoiser(arguments.model, arguments.device, one_thread=False).as_strength(arguments.strength)
     work = partial(
@@ -543,6 +545,11 @@ def _metrics(text: str) -> list[str]:
             f"unknown metric {unknown[0]!r} (there are: {', '.join(ALL)})"
         )
     return names
+
+
+def _model(text: str) -> Path | None:
+    """`boxed` was the package's model before there were two: both, each where it is at home."""
+    return None if text == "boxed" else Path(text)
 
 
 def _positive(text: str) -> int:

@@ -239,6 +239,13 @@ class Denoiser:
         return self._other is not None or streams(self.generator)
 
     @property
+    def live_note(self) -> str | None:
+        """What is to be known of live use: why it does without a graph that is there."""
+        if self._other is not None:
+            return self._other.live_note
+        return self._beside.note if self._beside else None
+
+    @property
     def live_generator(self) -> Steps:
         """The generator, which works hop by hop: as a graph in onnxruntime where there is one.
         Raises InputError for one that does not, and for a graph of another model, OSError for one

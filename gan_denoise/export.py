@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ from gan_denoise.graph import identity, session
 from gan_denoise.stft import STFT, StreamingSTFT
 
 _STRENGTH = "strength"  # an input of both graphs; that of whole signals has a default
+_TORCH = (2, 13)  # the oldest whose exporter was tried; that of 2.6 fails
+_IR, _OPSET = 8, 18  # of ONNX: the lowest that hold the graphs, for old runtimes
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 TOLERANCE = 1e-4  # between onnxruntime and torch, for signals within full scale
 
 
@@ -85,12 +89,18 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
     for target in targets:
         if target.exists() and not overwrite:
             raise InputError(f"{target}: exists: choose another name, or give --overwrite")
+    if tuple(map(int, torch.__version__.split("+")[0].split(".")[:2])) < _TORCH:
+        raise InputError(
+            f"export needs torch {'.'.join(map(str, _TORCH))}, found {torch.__version__}: in"
+            ' gan_denoise\'s folder, pip install ".[onnx]"'
+        )
     try:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f'export needs more packages ({error.name}): pip install "gan_denoise[onnx]"'
+            f"export needs more packages ({error.name}): in gan_denoise's folder,"
+            ' pip install ".[onnx]"'
         ) from error
     plain = _plain(load_model(folder)[0])
     references: list[Whole | Step] = [Whole(generator)]
@@ -146,11 +156,12 @@ def _graph(module: Whole | Step, config: dict) -> bytes:
                 dynamic_shapes=shapes,
                 input_names=names[0],
                 output_names=names[1],
+                opset_version=_OPSET,
                 verbose=False,
                 custom_translation_table={torch.ops.aten.lstm.input: _lstm},
             )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _COLOURS.sub("", str(error)).strip().splitlines()[0]
         raise InputError(
             f"generator {config['generator']['name']}: has no ONNX form ({reason})"
         ) from error
@@ -168,6 +179,7 @@ def _graph(module: Whole | Step, config: dict) -> bytes:
         fixed = [size if isinstance(size, int) else "samples" for size in value.shape[1:]]
         value.shape = type(value.shape)(["batch", *fixed])
     program.model.metadata_props.update(metadata)
+    program.model.ir_version = _IR
     graph = io.BytesIO()
     saved: Any = program  # whose stub knows paths alone
     saved.save(graph)

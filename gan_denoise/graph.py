@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from gan_denoise.errors import InputError
 from gan_denoise.provenance import file_digest
 
 NAME = "model.stream.onnx"  # as `gan-denoise export MODEL MODEL/model.onnx` names it
+_RUNTIME = (1, 18)  # the oldest onnxruntime of the extra onnx
 _HOPS_AT_ONCE = 64  # onnxruntime keeps the memory that its longest step took
 
 
@@ -95,10 +97,12 @@ class Beside:
     def __init__(self, folder: Path, config: Mapping[str, Any]):
         self._path = folder.absolute() / NAME
         self._expected = identity(folder, config)
+        self.note: str | None = None  # why live use does without a graph that is there
 
     def open(self, generator: StreamingGenerator) -> Graph | None:
-        """None without a graph or onnxruntime. Raises InputError for a graph of another model, and
-        for what is none; OSError where it cannot be read.
+        """None without a graph or onnxruntime, and where that is too old, which `note` tells then.
+        Raises InputError for a graph of another model, and for what is none; OSError where it
+        cannot be read.
         """
         if not self._path.is_file():
             return None
@@ -113,6 +117,12 @@ class Beside:
             graph = Graph(generator, content)
         except Exception as error:  # of onnxruntime's types, which have no base of their own
             reason = str(error).strip().splitlines()[0]
+            if _version(onnxruntime.__version__) < _RUNTIME:
+                self.note = (
+                    f"onnxruntime {onnxruntime.__version__} is too old for {self._path.name}: torch"
+                    f" works instead, and takes longer: install {'.'.join(map(str, _RUNTIME))}"
+                )
+                return None
             raise InputError(
                 f"{self._path}: onnxruntime {onnxruntime.__version__} cannot open it ({reason}):"
                 f" {remedy}"
@@ -120,6 +130,10 @@ class Beside:
         if any(graph.about.get(key) != value for key, value in self._expected.items()):
             raise InputError(f"{self._path}: is of another model than the weights: {remedy}")
         return graph
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
 
 
 def identity(folder: str | Path, config: Mapping[str, Any]) -> dict[str, str]:

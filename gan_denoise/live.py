@@ -29,6 +29,8 @@ def live(
     the reader of `target` went away. Raises InputError for a model that does not stream.
     """
     stream = denoiser.stream(sample_rate, strength=strength)
+    if denoiser.live_note:
+        tell(f"note: {denoiser.live_note}")
     meter, odd = Meter(denoiser, sample_rate, stream.latency_s), b""
     # What runs for the first time takes longer
     stream.push(np.zeros((4 * meter.hop, 1), dtype=np.float32))

@@ -172,7 +172,7 @@ def _dnsmos(signals: Signals) -> dict[str, float]:
     try:
         from speechmos import dnsmos
     except ImportError as error:
-        raise Unscorable('DNSMOS needs more packages: pip install "gan_denoise[dnsmos]"') from error
+        raise Unscorable('DNSMOS needs more packages: pip install ".[dnsmos]"') from error
     wave = audio.resample(signals.enhanced, signals.sample_rate, 16000)
     return dnsmos.run(wave / max(1.0, np.abs(wave).max()), 16000)
 

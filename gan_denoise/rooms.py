@@ -72,7 +72,7 @@ def simulate(
         import pyroomacoustics
     except ImportError as error:
         raise InputError(
-            f'rooms need more packages ({error.name}): pip install "gan_denoise[rooms]"'
+            f'rooms need more packages ({error.name}): pip install ".[rooms]"'
         ) from error
     pyroomacoustics.constants.set("num_threads", 1)  # sums differ between numbers of threads
     draw = np.random.default_rng(0)

@@ -7,6 +7,7 @@ PESQ is C code that can crash or never return: no metric is computed in the call
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _DIED_IN_PESQ = "PESQ does so with more than 50 utterances in a file: score shor
 # PESQ apart: when its C code takes the process along, the other metrics of that utterance still
 # stand
 _WITH_PESQ = ("pesq_wb", "pesq_nb", "csig", "cbak", "covl")
+# Of the extra `score`: what only enhances does without them
+_PACKAGES = {"pesq": _WITH_PESQ, "pystoi": ("stoi", "estoi"), "mir_eval": ("sdr",)}
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,28 @@ def preload() -> None:
     workers.preload(__name__, "pesq", "pystoi", "mir_eval.separation")
 
 
+def _check_packages(metrics: Iterable[str]) -> None:
+    """Raises InputError where a metric's package is missing."""
+    for name in metrics:
+        package = next((package for package, names in _PACKAGES.items() if name in names), None)
+        if package and importlib.util.find_spec(package) is None:
+            raise InputError(
+                f"score needs more packages ({package}, for {name}): in gan_denoise's folder, pip"
+                ' install ".[score]", or leave it out of --metrics'
+            )
+
+
 def score(
     pairs: Sequence[Pair], *, jobs: int, metrics: Iterable[str] = tuple(METRICS)
 ) -> Iterator[Row]:
     """Score every pair; yields one row each, in the pairs' order, whatever the number of jobs.
 
     A row: utt_id, then each metric's value (float or None) and, for None, its reason under
-    `<metric>_reason`.
+    `<metric>_reason`. Raises InputError where a package is missing that a metric needs.
     """
     preload()
     metrics = list(metrics)
+    _check_packages(metrics)
     apart = tuple(name for name in metrics if name in _WITH_PESQ)
     wanted = [apart, tuple(name for name in metrics if name not in _WITH_PESQ)]
     tasks = [(pair, group) for pair in pairs for group in wanted if group]

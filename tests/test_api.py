@@ -93,6 +93,7 @@ def test_any_array_of_samples_is_right(denoise, wave, meant):
         (None, "samples of type object"),
         ("noisy.wav", "samples of type"),
         (b"\x00\x01", "samples of type"),
+        (bytearray(100), "samples of type bytearray"),
         (np.array([0.1, None]), "samples of type object"),
         (WAVE > 0, "samples of type bool: expected floats of full scale 1.0"),
         (np.zeros(9, dtype=np.int64), "samples of type int64"),

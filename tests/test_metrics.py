@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -320,6 +321,13 @@ def test_score_from_the_command_line(tmp_path):
     one_error_line(cli("score", tmp_path / "clean", tmp_path / "other"), "no utt_id in common")
     Path(tmp_path / "none").mkdir()
     one_error_line(cli("score", tmp_path / "clean", tmp_path / "none"), "holds no audio files")
+
+
+def test_score_without_its_extra_is_one_line(tmp_path, monkeypatch):
+    """Who enhances needs no C compiler, which pesq does."""
+    wave = write(tmp_path / "a.wav", speech_like(0))
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    one_error_line(cli("score", wave, wave), "(pesq, for pesq_wb)", 'pip install ".[score]"')
 
 
 @pytest.mark.parametrize("length", [1, 100, 409, 410, 2000])
