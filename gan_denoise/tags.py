@@ -13,13 +13,11 @@ from gan_denoise.headers import chunks
 
 # Of the samples themselves, or of nothing; `levl` draws them as they were
 _OWN = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"levl", b"JUNK", b"junk", b"FLLR", b"PAD "}
-_MASK_AT = 20  # in the chunk `fmt `, where it is one of WAVEX
-_ENCODERS = {
-    "encoder",
-    "tsse",
-    "\xa9too",
-    "wm/encodingsettings",
-}  # of which the new file has its own
+# In the chunk `fmt ` of a WAVEX file, and the mask that is meant where none is named
+_WAVEX, _MASK_AT = 0xFFFE, 20
+_USUAL = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
+# The program that wrote the file: the new one has its own
+_ENCODERS = {"encoder", "tsse", "\xa9too", "wm/encodingsettings"}
 _LARGEST, _COPIED_AT_ONCE = 2**28, 2**20  # bytes of all chunks; others are no chunks
 
 
@@ -39,10 +37,11 @@ def keep(source: Path, target: BinaryIO, *, plain: bool) -> list[str]:
                 break
             if name not in _OWN and not _encoder(file, at, size):
                 found.append((name, at, size))
+        lost = _names(found)
         if into_riff and sum(size for *_, size in found) <= _LARGEST:
-            _keep_mask(file, target)
-            return [] if _keep_chunks(file, found, target) else _names(found)
-        return _names(found)
+            lost = [] if _keep_chunks(file, found, target) else lost
+        kept = _keep_mask(file, target if into_riff else None)
+        return lost if kept else [*lost, "channel mask"]
 
 
 def _encoder(file: BinaryIO, at: int, size: int) -> bool:
@@ -81,18 +80,24 @@ def _keep_chunks(file: BinaryIO, found: list[tuple[bytes, int, int]], target: Bi
     return len(pieces) == len(found)
 
 
-def _keep_mask(file: BinaryIO, target: BinaryIO) -> None:
-    """Which loudspeaker each channel is for."""
-    places = []
-    for riff in (file, target):
-        for name, at, size in chunks(riff):
-            riff.seek(at)
-            if name == b"fmt " and size > _MASK_AT and riff.read(2) == b"\xfe\xff":
-                places.append(at + _MASK_AT)
-    if len(places) == 2:
-        file.seek(places[0])
-        target.seek(places[1])
-        target.write(file.read(4))
+def _keep_mask(file: BinaryIO, target: BinaryIO | None) -> bool:
+    """Which loudspeaker each channel is for; False where that is lost, and is not as usual."""
+    theirs, ours = _mask(file), _mask(target) if target else None
+    if theirs and ours and target:
+        target.seek(ours[0])
+        target.write(struct.pack("<I", theirs[2]))
+        return True
+    return not theirs or theirs[2] in (0, _USUAL.get(theirs[1]))
+
+
+def _mask(file: BinaryIO) -> tuple[int, int, int] | None:
+    """The place of a WAVEX file's mask, its number of channels, the mask."""
+    for name, at, size in chunks(file):
+        if name == b"fmt " and size >= _MASK_AT + 4:
+            file.seek(at)
+            kind, channels, mask = struct.unpack("<HH16xI", file.read(_MASK_AT + 4))
+            return (at + _MASK_AT, channels, mask) if kind == _WAVEX else None
+    return None
 
 
 def _keep_tags(source: Path, target: BinaryIO | None) -> list[str]:
@@ -103,7 +108,8 @@ def _keep_tags(source: Path, target: BinaryIO | None) -> list[str]:
         theirs: Any = mutagen.File(source)
     except mutagen.MutagenError:  # nobody can read them
         return ["tags"]
-    words, pictures = getattr(theirs, "tags", None) or {}, list(getattr(theirs, "pictures", ()))
+    words: Any = getattr(theirs, "tags", None) or {}
+    pictures = list(getattr(theirs, "pictures", ()))
     said = {key.lower() for key in dict(words)} - _ENCODERS
     lost = (["tags"] if said else []) + (["pictures"] if pictures else [])
     if not lost or target is None:
