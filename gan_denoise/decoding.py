@@ -178,9 +178,8 @@ class _Ffmpeg:
         if not coded.codec.lossless:
             return _LAYERS.get(name, name.upper())
         deep = "PCM_32" if name.startswith("pcm_s32") else "PCM_24"
-        return {"s32": deep, "s32p": deep, "flt": "FLOAT", "fltp": "FLOAT", "dbl": "DOUBLE"}.get(
-            coded.format.name, "PCM_16"
-        )
+        bits = {"s32": deep, "s32p": deep, "flt": "FLOAT", "fltp": "FLOAT", "dbl": "DOUBLE"}
+        return bits.get(getattr(coded.format, "name", ""), "PCM_16")  # of damage it has none
 
     def _timed(self, promise: Promise) -> Promise:
         """What the container's own clock adds to a promise."""
