@@ -64,9 +64,8 @@ class Reader:
         )
         self.format, self.subtype, self.plain = decoder.format, decoder.subtype, decoder.plain
         stored = 8 * path.stat().st_size * self.sample_rate / max(1, self.frames)
-        nominal = (
-            decoder.bit_rate if self.subtype == "VORBIS" else 0
-        )  # a short file's is all header
+        # Of a short file most is header
+        nominal = decoder.bit_rate if self.subtype == "VORBIS" else 0
         self.bit_rate = nominal or max(stored, decoder.bit_rate)
 
     def __enter__(self) -> Reader:
