@@ -88,6 +88,8 @@ class Writer:
             notes.append(
                 f"{self._path}: {self._format} has no place for the input's"
                 f" {', '.join(self._lost)}, which are left out"
+                if tags.WITHOUT_MUTAGEN not in self._lost
+                else f"{self._path}: {', '.join(self._lost)} are left out: pip install mutagen"
             )
         if self._clipped:
             notes.append(

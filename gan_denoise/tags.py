@@ -18,6 +18,7 @@ _WAVEX, _MASK_AT = 0xFFFE, 20
 _USUAL = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
 # The program that wrote the file: the new one has its own
 _ENCODERS = {"encoder", "tsse", "\xa9too", "wm/encodingsettings"}
+WITHOUT_MUTAGEN = "the input's tags"  # what is lost where that package is not there
 _LARGEST, _COPIED_AT_ONCE = 2**28, 2**20  # bytes of all chunks; others are no chunks
 
 
@@ -102,8 +103,10 @@ def _mask(file: BinaryIO) -> tuple[int, int, int] | None:
 
 def _keep_tags(source: Path, target: BinaryIO | None) -> list[str]:
     """Tags of formats other than WAV. target: None where it has no place for them."""
-    import mutagen  # by those who need it
-
+    try:
+        import mutagen  # an extra, since it is under the GPL
+    except ImportError:
+        return _tags_without_mutagen(source)
     try:
         theirs: Any = mutagen.File(source)
     except mutagen.MutagenError:  # nobody can read them
@@ -136,3 +139,14 @@ def _keep_tags(source: Path, target: BinaryIO | None) -> list[str]:
         if isinstance(cause := error.__cause__ or error.__context__, OSError):
             raise cause from error
         raise InputError(f"{source}: its tags cannot be kept ({error}): remove them") from error
+
+
+def _tags_without_mutagen(source: Path) -> list[str]:
+    import av
+
+    try:
+        with av.open(str(source)) as container:
+            said = {key.lower() for key in container.metadata} - _ENCODERS
+    except (av.FFmpegError, OSError):  # nobody can read them
+        return ["tags"]
+    return [WITHOUT_MUTAGEN] if said else []

@@ -3,11 +3,11 @@
 #
 #   bash recipes/make_box.sh DATA OUT [live|files ...] [key=value ...]
 #
-# DATA: as stages 0 and 1 of run.sh make it of the corpora (gan_denoise/boxed/CARD.md has the command). OUT gets
-# live/ and files/, of which mean/ is what the package holds. NOISE_DIR, NOISE2_DIR, SOUNDS_DIR and RIR_DIR name
-# the recordings. Training starts from the models before, recipes/box_start, and ends as the mean of those and of
-# what was learnt. The same command again goes on where it stopped. `init=null steps=18000` trains from nothing;
-# its model/ is the result then.
+# DATA: as stages 0 and 1 of run.sh make it of the corpora (gan_denoise/boxed/CARD.md has the command). NOISE_DIR,
+# NOISE2_DIR, SOUNDS_DIR and RIR_DIR name the recordings. Training starts from the models before, recipes/box_start.
+# The package holds OUT/files/model, and OUT/live/mean: the mean of what `live` has learnt and of what it was, which
+# dev liked better. The same command again goes on where it stopped. `init=null steps=18000` trains from nothing;
+# both are in model/ then.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -32,6 +32,7 @@ for model in "${models[@]}"; do
   [ "$model" = live ] || experiment=boxed_files
   python recipes/train.py "recipes/experiments/$experiment.yaml" --data "$data" --exp "$out/$model" \
     ${settings[@]+"${settings[@]}"}
+  [ "$model" = live ] || continue
   case " ${settings[*]-} " in *" init="*) continue ;; esac  # which did not start from box_start
   rm -rf "$out/$model/mean"
   python recipes/mean.py "$out/$model/model" "recipes/box_start/$model" "$out/$model/mean"

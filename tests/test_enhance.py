@@ -344,7 +344,7 @@ def test_a_wav_keeps_its_chunks_and_channel_mask(identity, tmp_path, kind):
     assert note.endswith(f"place for the input's bext, cue, iXML{mask}, which are left out")
 
 
-def test_tags_are_kept_or_their_loss_is_noted(identity, tmp_path):
+def test_tags_are_kept_or_their_loss_is_noted(identity, tmp_path, monkeypatch):
     flac = write(tmp_path / "a.flac", speech_like(0, 0.1))
     tagged, picture = mutagen.flac.FLAC(flac), mutagen.flac.Picture()
     tagged["title"], picture.data = "Grüße", b"x" * 1000
@@ -363,6 +363,9 @@ def test_tags_are_kept_or_their_loss_is_noted(identity, tmp_path):
     assert mutagen.flac.FLAC(tmp_path / "b.flac").pictures[0].data == picture.data
     assert not notes["b.flac"] and not notes["b.mp3"] and "input's pictures" in notes["b.ogg"][1]
     assert "WAV has no place for the input's tags, pictures" in notes["b.wav"][0]
+    monkeypatch.setitem(sys.modules, "mutagen", None)  # an extra
+    (note,) = enhance_file(identity, mp3, tmp_path / "c.mp3", mix=0.0)
+    assert note.endswith("c.mp3: the input's tags are left out: pip install mutagen")
 
 
 @pytest.mark.parametrize("unnamed", [True, False])
