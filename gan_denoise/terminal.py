@@ -15,10 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from gan_denoise.errors import InputError, os_error_line
 from gan_denoise.family import follow_the_launcher
+from gan_denoise.place import check_place
 
 Item = TypeVar("Item")
 _LINE_EVERY_S = 20.0
@@ -117,6 +119,7 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
     def run() -> None:
         _prepare()
         try:
+            check_place(Path(main.__code__.co_filename))
             status = main() or 0
             tell()
         except InputError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import one_error_line, run, speech_like, write
+from conftest import ROOT, one_error_line, run, speech_like, write
 from gan_denoise import audio, generators, workers
 from gan_denoise.files import writing
 from gan_denoise.terminal import Terminated, program, say
@@ -234,3 +234,23 @@ def test_what_cannot_be_said_is_no_error(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="3"):
         main()
     assert audio.SUFFIXES  # the library is at hand as before
+
+
+def test_a_program_works_with_its_own_clones_library_or_a_copy_of_that(tmp_path):
+    library, program_ = tmp_path / "gan_denoise", tmp_path / "recipes/train.py"
+    for path in (ROOT / "gan_denoise").rglob("*.py"):
+        write_text(library / path.relative_to(ROOT / "gan_denoise"), path.read_text())
+    write_text(
+        program_, "from gan_denoise.terminal import program\nmain = program(lambda: 0)\nmain()"
+    )
+    assert run("python", program_).returncode == 0  # as with an installed copy
+    with (library / "mix.py").open("a") as file:
+        file.write("# another clone's\n")
+    places = str(library), str(ROOT / "gan_denoise"), f"PYTHONPATH={tmp_path}"
+    one_error_line(run("python", program_), *places)
+    assert run("python", program_, env={"PYTHONPATH": str(tmp_path)}).returncode == 0
+
+
+def write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
