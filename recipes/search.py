@@ -34,6 +34,7 @@ from gan_denoise.files import write_atomically
 from gan_denoise.terminal import program, say
 from searching import cluster
 from searching import trial as trials
+from searching.sampler import NumberedSampler
 from searching.space import Space, names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,18 +64,19 @@ def main() -> int:
         parser.error("--workers: expected a whole number from 1")
     out = arguments.out or ROOT / "egs/vctk/exp" / f"search_{arguments.space.stem}"
     space = Space.read(arguments.space, ROOT / "recipes/experiments")
-    place = worker_place()
-    if not place:
-        trials.check([str(space.experiment), *space.overrides(space.corner())])
+    place, asked = worker_place(), {"space": space.identity()}
     options = cluster.sbatch_options(arguments.slurm)
     if options and arguments.cmd == "local":
         raise InputError("--slurm: has no effect without --cmd slurm")
     if not (arguments.data / "train").is_dir():
         raise InputError(f"{arguments.data}: has no train: run stages 0 and 1, or name a --data")
+    if not place:  # by whom those were started who have one
+        trial = [str(space.experiment), *space.overrides(space.corner())]
+        asked |= trials.identity(trial, arguments.data)
     trials.listen()
     out.mkdir(parents=True, exist_ok=True)
     url = arguments.storage or f"sqlite:///{out.resolve()}/study.db"
-    study = open_study(url, arguments.space.stem, space, place)
+    study = open_study(url, arguments.space.stem, space.seed, asked)
     if not place and arguments.cmd == "slurm":
         work_on_the_cluster(study, space, arguments.workers, options, out)
         finish(study, space, out)
@@ -149,8 +151,10 @@ def start_worker(place: int) -> subprocess.Popen:
     return subprocess.Popen(command, env=os.environ | {_PLACE: str(place)})
 
 
-def open_study(url: str, name: str, space: Space, place: int) -> optuna.Study:
-    """The study at a database's address, made where there is none. Raises InputError."""
+def open_study(url: str, name: str, seed: int, asked: dict[str, str]) -> optuna.Study:
+    """The study at a database's address, made where there is none. asked: what its trials have in
+    common, {what: digest}. Raises InputError, also for a study that has asked something else.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     shown = re.sub("//[^/@]*@", "//", url)  # without a password
@@ -173,15 +177,16 @@ def open_study(url: str, name: str, space: Space, place: int) -> optuna.Study:
         study_name=name,
         load_if_exists=True,
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(
-            seed=space.seed + place, multivariate=True, constant_liar=True, n_startup_trials=8
-        ),
+        sampler=NumberedSampler(seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
     )
-    known = study.user_attrs.setdefault("space", space.identity())
-    if known != space.identity():
-        raise InputError(f"{name}: this study has asked something else: choose another --out")
-    study.set_user_attr("space", space.identity())
+    known = study.user_attrs.get("asked") or ({} if study.get_trials(deepcopy=False) else asked)
+    if differing := [key for key in asked if known.get(key) != asked[key]]:
+        raise InputError(
+            f"{name}: this study has asked something else ({', '.join(differing)}): repeat that, or"
+            " choose another --out"
+        )
+    study.set_user_attr("asked", known)
     return study
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from conftest import ROOT, needs_slurm, one_error_line, queued, run, wait_for
 from gan_denoise.config import dump_yaml, load_experiment
 from gan_denoise.errors import InputError
 from reporting import study as report
+from search import open_study
+from searching import trial as trials
 from searching.space import Space, names
 
 EXPERIMENTS = ROOT / "recipes/experiments"
@@ -45,7 +48,7 @@ import sys
 sys.path.insert(0, sys.argv.pop(1))
 import search, searching.trial
 searching.trial.TRAIN = __import__("pathlib").Path(sys.argv.pop(1))
-searching.trial.check = lambda command: None
+searching.trial.identity = lambda command, data: {"experiment": repr(command)}
 searching.trial._LOOK_EVERY_S = 0.02
 search._HEARTBEAT_S, search._STALE_S, search._WAIT_S = 1, 2, 0.2
 search.main()
@@ -103,6 +106,43 @@ def test_it_finds_prunes_and_leaves_what_runs(search, tmp_path):
     assert again.returncode == 0 and rows(tmp_path / "out") == found
     other = space(tmp_path / "lr.yaml", space={"optimizer.lr": [1e-3, 1e-4]})
     one_error_line(run(*search(other, "--storage", shared)), "has asked something else", "--out")
+
+
+def test_a_study_that_goes_on_draws_what_it_has_not_drawn(tmp_path):
+    """Stopped and extended: the same settings as in one go."""
+    storage, drawn = f"sqlite:///{tmp_path}/study.db", {}
+    for name, parts in (("parts", (2, 2)), ("whole", (4,))):
+        for count in parts:
+            study = open_study(storage, name, 0, {"space": "1"})
+            study.optimize(lambda trial: trial.suggest_float("lr", 1e-5, 1e-1), n_trials=count)
+        drawn[name] = [trial.params["lr"] for trial in study.trials]
+    assert drawn["parts"] == drawn["whole"] and len(set(drawn["whole"])) == 4
+
+
+def test_a_study_is_of_its_data_and_of_the_whole_experiment(prepared, tmp_path):
+    """By content, the base's as well."""
+    data, base, own = tmp_path / "data", tmp_path / "base.yaml", tmp_path / "own.yaml"
+    shutil.copytree(prepared, data)
+    base.write_text(dump_yaml(load_experiment(EXPERIMENTS / "l1.yaml")))
+    own.write_text("base: base.yaml\nsteps: 20\n")
+
+    def ask(name: str) -> None:
+        asked = {"space": "1"} | trials.identity([str(own), "seed=0"], data)
+        open_study(f"sqlite:///{tmp_path}/study.db", name, 0, asked)
+
+    ask("a")
+    ask("a")
+    base.write_text(base.read_text().replace("clip_norm: 5", "clip_norm: 6"))
+    with pytest.raises(InputError, match=r"a: .* something else \(experiment\)"):
+        ask("a")
+    ask("b")
+    (data / "dev/noisy.made").unlink()  # as in a folder that other tools have made
+    scp = (data / "dev/noisy.scp").read_text().splitlines()
+    names, files = zip(*(line.split(" ", 1) for line in scp), strict=True)
+    pairs = zip(names, files[::-1], strict=True)
+    (data / "dev/noisy.scp").write_text("".join(f"{name} {file}\n" for name, file in pairs))
+    with pytest.raises(InputError, match=r"b: .* something else \(data\)"):
+        ask("b")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -206,9 +246,10 @@ def test_a_question_that_makes_no_sense(changes, words, tmp_path):
         Space.read(space(tmp_path / "a.yaml", **changes), EXPERIMENTS)
 
 
-def test_a_key_that_no_experiment_has_is_refused_before_any_trial(tmp_path):
+def test_a_key_that_no_experiment_has_is_refused_before_any_trial(prepared, tmp_path):
     path = space(tmp_path / "a.yaml", space={"optimizer.speed": [1, 2]})
-    result = run("python", ROOT / "recipes/search.py", path, "--out", tmp_path / "out")
+    command = ["python", ROOT / "recipes/search.py", path, "--data", prepared]
+    result = run(*command, "--out", tmp_path / "out")
     one_error_line(result, "no trial could run", 'unknown key "speed"')
     assert not (tmp_path / "out").exists()
 

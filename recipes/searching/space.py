@@ -70,9 +70,8 @@ class Space:
         )
 
     def identity(self) -> str:
-        """A digest of what a study depends on; the number of trials may grow."""
-        free = {key: repr(own) for key, own in self.free.items()}
-        return digest([read_yaml(self.experiment), self.settings, self.seed, free])
+        """A digest of what is free, and of the sampler's seed; the number of trials may grow."""
+        return digest([self.seed, {key: repr(own) for key, own in self.free.items()}])
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """Values of what is free, by optuna's sampler."""

@@ -16,8 +16,10 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from gan_denoise.errors import InputError
+from gan_denoise.files import digest
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+PROCEDURES = Path(__file__).resolve().parents[2] / "egs/vctk/conf"
 stop = threading.Event()  # somebody wants this process to end
 INTERRUPTED = 75  # as train.py has it
 _LOOK_EVERY_S = 0.5
@@ -106,12 +108,19 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def check(command: list[str]) -> None:
-    """Raises InputError where train.py would refuse an experiment's keys."""
+def identity(command: list[str], data: Path) -> dict[str, str]:
+    """What all trials have in common: {experiment, with its base and all settings; data, by
+    content; ...: digest}. Raises InputError where train.py would refuse any of it.
+    """
+    from training.corpus import Corpus
     from training.experiment import read_experiment
+    from training.resume import identify
 
-    path, *settings = (word for word in command if not word.startswith("--"))
+    path, *settings = command
     try:
-        read_experiment(Path(path), settings, TRAIN.parents[1] / "egs/vctk/conf")
+        experiment = read_experiment(Path(path), settings, PROCEDURES)
+        corpus = Corpus.read(data, experiment, PROCEDURES)
     except InputError as error:
         raise InputError(f"no trial could run: {error}") from error
+    known = identify(experiment, corpus) | {"experiment": experiment.written}
+    return {key: digest(value) for key, value in known.items()}

@@ -1,0 +1,55 @@
+"""How a search draws: optuna's TPE, where what a trial is given is a function of the study's seed,
+the trial's number and the trials before it, whichever process asks, and however often it was
+started.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
+
+from gan_denoise.files import digest
+
+_RANDOM = 8  # trials before it begins to learn from them
+
+
+class NumberedSampler(optuna.samplers.BaseSampler):
+    """A sampler that began again with its seed, as optuna's do in every process, would draw the
+    first settings once more.
+    """
+
+    def __init__(self, seed: int):
+        self._seed = seed
+        self._own = self._of(0)
+
+    def _of(self, number: int) -> optuna.samplers.TPESampler:
+        return optuna.samplers.TPESampler(
+            seed=int(digest([self._seed, number]), 16) % 2**32,
+            multivariate=True,
+            constant_liar=True,
+            n_startup_trials=_RANDOM,
+        )
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """What optuna asks first of a new trial."""
+        self._own = self._of(trial.number)
+        return self._own.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._own.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._own.sample_independent(study, trial, param_name, param_distribution)
