@@ -11,8 +11,6 @@ from typing import Protocol
 
 import numpy as np
 
-from gan_denoise.config import check_number
-from gan_denoise.errors import InputError, nearest
 from gan_denoise.files import digest
 from gan_denoise.noise import Procedure
 from gan_denoise.scenes import Scenes
@@ -51,28 +49,6 @@ class Conditions:
         )
         procedure = self._procedures[self._names[which]]
         return procedure.apply(clean, utt_id, sample_rate, split=split) if procedure else clean
-
-
-def check_fresh_noise(setting: object, where: str, procedures: Path) -> None:
-    """true, false, or {data | clean | NAME: share}, with noise_NAME.yaml in `procedures`.
-    Raises InputError.
-    """
-    if isinstance(setting, bool):
-        return
-    if not isinstance(setting, Mapping) or not setting:
-        raise InputError(
-            f"{where}: expected true, false, or shares such as {{data: 0.8, clean: 0.2}}, found"
-            f" {setting!r}"
-        )
-    known = [
-        "data",
-        "clean",
-        *(path.stem.removeprefix("noise_") for path in procedures.glob("noise_*.yaml")),
-    ]
-    for name, share in setting.items():
-        if name not in known:
-            raise InputError(f'{where}: unknown condition "{name}"{nearest(str(name), known)}')
-        check_number(share, f"{where}: {name}", low=1e-6)
 
 
 def fresh_noise(

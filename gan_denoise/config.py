@@ -188,8 +188,10 @@ def check_interval(
     """Refuse what is not [a, b] with low <= a <= b <= high; returns it."""
     if not isinstance(value, list) or len(value) != 2:
         raise InputError(f"{where}: expected two numbers, [low, high], found {value!r}")
-    check_number(value[0], where, low=low, high=high)
-    check_number(value[1], where, low=value[0], high=high)
+    for end in value:
+        check_number(end, where, low=low, high=high)
+    if value[0] > value[1]:
+        raise InputError(f"{where}: expected [low, high], found {value!r}: swap the two")
     return value
 
 

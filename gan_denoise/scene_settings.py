@@ -1,11 +1,15 @@
-"""What an experiment's `scenes:` may say (gan_denoise/scenes.py)."""
+"""What an experiment's `scenes:` may say (gan_denoise/scenes.py), and its `fresh_noise:`
+(gan_denoise/conditions.py).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gan_denoise.config import check_interval, check_keys, check_number
-from gan_denoise.errors import InputError
+from gan_denoise.errors import InputError, nearest
 from gan_denoise.rooms import LONGEST_S
 from gan_denoise.synthetic import check_kind
 
@@ -85,3 +89,25 @@ def _check_rooms(options: Any, where: str) -> None:
     check_number(options["early_ms"], f"{where}: early_ms", low=0.0, high=1000.0)
     if not isinstance(options.get("folder", ""), str):
         raise InputError(f"{where}: folder: expected a folder's name, found {options['folder']!r}")
+
+
+def check_fresh_noise(setting: object, where: str, procedures: Path) -> None:
+    """true, false, or {data | clean | NAME: share}, with noise_NAME.yaml in `procedures`.
+    Raises InputError.
+    """
+    if isinstance(setting, bool):
+        return
+    if not isinstance(setting, Mapping) or not setting:
+        raise InputError(
+            f"{where}: expected true, false, or shares such as {{data: 0.8, clean: 0.2}}, found"
+            f" {setting!r}"
+        )
+    known = [
+        "data",
+        "clean",
+        *(path.stem.removeprefix("noise_") for path in procedures.glob("noise_*.yaml")),
+    ]
+    for name, share in setting.items():
+        if name not in known:
+            raise InputError(f'{where}: unknown condition "{name}"{nearest(str(name), known)}')
+        check_number(share, f"{where}: {name}", low=1e-6)

@@ -23,7 +23,7 @@ from reporting import plots
 from reporting.plain import as_text, figure, page, table
 from training.corpus import Corpus
 from training.draws import Draws
-from training.experiment import PRECISIONS, Experiment, read_experiment
+from training.experiment import PRECISIONS, Experiment, read_experiment, sorted_out
 from training.launch import build_accelerator
 from training.schedule import Schedule
 
@@ -41,13 +41,12 @@ def main() -> int:
     parser.add_argument("--updates", type=int, default=UPDATES, help=f"of each test ({UPDATES})")
     parser.add_argument("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
     arguments = parser.parse_intermixed_args()
-    paths = [setting for setting in arguments.settings if "=" not in setting]
+    paths, overrides = sorted_out(arguments.settings)
     if len(paths) > 1:
-        parser.error(f"one experiment at a time, found {' '.join(paths)}")
+        parser.error(f"one experiment at a time, found {' '.join(map(str, paths))}")
     if arguments.updates < 20:
         parser.error("--updates: expected a whole number from 20")
-    path = Path(paths[0]) if paths else ROOT / "recipes/experiments/gan.yaml"
-    overrides = [setting for setting in arguments.settings if "=" in setting]
+    path = paths[0] if paths else ROOT / "recipes/experiments/gan.yaml"
     experiment = read_experiment(path, overrides, PROCEDURES)
     corpus = Corpus.read(arguments.data, experiment, PROCEDURES)
     out = arguments.out or ROOT / "egs/vctk/exp" / f"check_{path.stem}"

@@ -38,7 +38,7 @@ from gan_denoise.terminal import program, say
 from training import lineage
 from training.corpus import Corpus
 from training.draws import Draws
-from training.experiment import PRECISIONS, Experiment, read_experiment, warm_start_key
+from training.experiment import PRECISIONS, Experiment, check_name, read_experiment, sorted_out
 from training.launch import build_accelerator
 from training.logbook import Logbook, Meter, said_finished
 from training.models import Models
@@ -52,6 +52,7 @@ from training.resume import (
     snapshot,
     standing,
     sweep,
+    warm_start_key,
 )
 from training.schedule import Schedule, random_number
 from training.stopping import INTERRUPTED, StopSignal
@@ -84,15 +85,15 @@ def main() -> int:
         help="e.g. optimizer.lr=1e-3 seed=1",
     )
     arguments = parser.parse_intermixed_args()
-    paths = [setting for setting in arguments.settings if "=" not in setting]
+    paths, overrides = sorted_out(arguments.settings)
     if len(paths) > 1:
-        parser.error(f"one experiment at a time, found {' '.join(paths)}")
-    path = Path(paths[0]) if paths else ROOT / "recipes/experiments/gan.yaml"
-    overrides = [setting for setting in arguments.settings if "=" in setting]
+        parser.error(f"one experiment at a time, found {' '.join(map(str, paths))}")
+    path = paths[0] if paths else ROOT / "recipes/experiments/gan.yaml"
+    exp = arguments.exp or ROOT / "egs/vctk/exp" / path.stem
+    check_name(exp)
     experiment = read_experiment(path, overrides, PROCEDURES)
     mixed_precision, _ = PRECISIONS[experiment.precision]
     accelerator = build_accelerator(mixed_precision, experiment.trackers)
-    exp = arguments.exp or ROOT / "egs/vctk/exp" / path.stem
     corpus = Corpus.read(arguments.data, experiment, PROCEDURES)
     try:
         with contextlib.ExitStack() as owned:

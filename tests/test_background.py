@@ -10,9 +10,10 @@ import yaml
 
 from conftest import CONF, speech_like
 from gan_denoise import synthetic
-from gan_denoise.conditions import Conditions, check_fresh_noise, fresh_noise
+from gan_denoise.conditions import Conditions, fresh_noise
 from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure, default
+from gan_denoise.scene_settings import check_fresh_noise
 
 
 def rms(wave):

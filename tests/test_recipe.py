@@ -130,6 +130,7 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
     assert yaml.safe_load((data / "corpus.yaml").read_text())["mini"] is True
 
     for stage in ("2", "3", "5"):  # an exp folder belongs to one data folder
+        said = "with other settings" if stage == "2" else "was made from other data"
         result = recipe(
             "--stage",
             stage,
@@ -141,7 +142,7 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
             exp,
             cwd=small_mini,
         )
-        one_error_line(result, "was made from other data", "--exp")
+        one_error_line(result, said, "--exp")
     for changed, words in {
         ("--sample-rate", "48000"): ["--sample-rate 16000, not 48000"],
         ("--subset", "2"): ["--subset"],
@@ -167,6 +168,8 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
         (["--nj", "0"], ["--nj: expected a whole number from 1"]),
         (["stage"], ['unexpected argument "stage"']),
         (["--experiments", "l2"], ['unknown experiment "l2"', "l1"]),
+        (["--train-opts", "seed=5"], ['--seeds "5"']),
+        (["--split", "nowhere.yaml"], ["--split", "nowhere.yaml: no such file"]),
         (["--corpus", "nowhere"], ["no such corpus folder"]),
         (["--stage=3"], ["run stage 0 first"]),
         (["--stage=-1", "--stop-stage=-1"], ["--corpus DIR"]),

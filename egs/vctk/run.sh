@@ -11,7 +11,7 @@
 #   --split FILE                YAML with lists of speakers: dev: [...], test: [...]                     (by a rule)
 #   --subset N                  at most N recordings per speaker                                               (all)
 #   --sample-rate HZ                                                                                         (16000)
-#   --experiments "l1 gan ..."  files in recipes/experiments                                              ("l1 gan")
+#   --experiments "l1 gan ..."  files in recipes/experiments, or anywhere: my/own.yaml                    ("l1 gan")
 #   --seeds "0 1 ..."                                                                                            (0)
 #   --conditions "clean ..."    further tests: clean (input that needs nothing) and NAME of conf/noise_NAME.yaml,
 #                               for the first seed          ("clean zero scale add heavy mixed"; "" for none)
@@ -24,7 +24,7 @@
 # Every stage can be repeated; a finished one is cheap to run again. Paths are relative to where you are.
 [ -n "${BASH_VERSION:-}" ] || { echo "error: this is a script for bash: bash egs/vctk/run.sh" >&2; exit 1; }
 set -euo pipefail
-unset CDPATH
+unset CDPATH PYTHONSAFEPATH
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 root=$(cd "$here/../.." && pwd)
 die() { echo "error: $*" >&2; exit 1; }
@@ -56,9 +56,13 @@ for name in nj subset sample_rate; do
     [[ ${!name} =~ ^([1-9][0-9]*)?$ ]] || die "--${name//_/-}: expected a whole number from 1, found \"${!name}\""
 done
 [ -n "$nj" ] && [ -n "$experiments" ] && [ -n "$seeds" ] && [ -n "$data" ] && [ -n "$exp" ] || die "--nj, --experiments, --seeds, --data and --exp may not be empty"
+absolute() { case $1 in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+names=() files=()
 for name in $experiments; do
-    [ -f "$root/recipes/experiments/$name.yaml" ] ||
+    case $name in *.yaml) file=$(absolute "$name") ;; *) file=$root/recipes/experiments/$name.yaml ;; esac
+    [ -f "$file" ] ||
         die "--experiments: unknown experiment \"$name\" (there are: $(cd "$root/recipes/experiments" && echo *.yaml | sed 's/\.yaml//g'))"
+    names+=("$(basename "$file" .yaml)") files+=("$file")
 done
 for seed in $seeds; do [[ $seed =~ ^(0|[1-9][0-9]*)$ ]] || die "--seeds: expected whole numbers, found \"$seed\""; done
 for name in experiments seeds; do # one twice would be two writers of one folder, or one system counted twice
@@ -70,8 +74,8 @@ for name in $conditions; do
         die "--conditions: unknown condition \"$name\" (there are: clean$(cd "$here/conf" && echo noise_*.yaml | sed 's/noise_\([a-z0-9_]*\)\.yaml/\1/g; s/^/ /'))"
 done
 case $cmd in local) [ -z "$slurm" ] || die "--slurm: is for --cmd slurm" ;; slurm) ;; *) die "--cmd: expected local or slurm, found \"$cmd\"" ;; esac
-absolute() { case $1 in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 data=$(absolute "$data") exp=$(absolute "$exp") noise=$(absolute "$noise") split=$(absolute "$split")
+[ -z "$split" ] || [ -f "$split" ] || die "--split: $split: no such file"
 corpora=("$corpus")
 if [ ${#named[@]} -gt 1 ]; then corpora=("${named[@]}")
 elif [[ $corpus == *[[:space:]]* && ! -e $corpus ]]; then read -ra corpora <<<"$corpus"; fi
@@ -116,18 +120,39 @@ if runs 2 && [ "$cmd" = local ] && [ "$ngpu" -gt 1 ] && [ -z "${ACCELERATE_USE_C
     [ "$gpus" -ge "$ngpu" ] || die "--ngpu $ngpu: there are $gpus GPUs here: set --ngpu $gpus, or ACCELERATE_USE_CPU=true"
 fi
 
-if runs -1; then
-    [ -n "$corpus" ] && [ "$corpus" != mini ] || die "stage -1 downloads VCTK 0.92: name the folder for it with --corpus DIR"
-    do_ python "$here/local/download_vctk.py" "$corpus"
-fi
-
+if runs -1; then [ -n "$corpus" ] && [ "$corpus" != mini ] || die "stage -1 downloads VCTK 0.92: name the folder for it with --corpus DIR"; fi
+download=$corpus
 if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16000}; fi
 if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
+# The mini corpus is for a first look: fewer updates, so that it takes minutes
+if grep -qsx 'mini: true' "$data/corpus.yaml" || { runs 0 && [ "$corpus" = "$data/local/mini" ]; }; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
+# Settings are separated by blanks before `key=`: gain_db=[-12.0, 6.0] is one
+mapfile -t settings < <(sed -E 's/[[:space:]]+([A-Za-z_][A-Za-z0-9_.]*=)/\n\1/g; s/^[[:space:]]+|[[:space:]]+$//g' <<<"$train_opts" | sed '/^$/d')
+systems=() first_seeds=() trainings=() incomplete='' # trainings: --run SEED FOLDER FILE of each
+for i in "${!names[@]}"; do
+    for seed in $seeds; do
+        run=$exp/${names[i]}; [ "$seed" = 0 ] || run+=_seed$seed
+        systems+=("$run") trainings+=(--run "$seed" "$run" "${files[i]}"); [ "$seed" != "${seeds%% *}" ] || first_seeds+=("$run")
+    done
+done
+if [ "$stage" -le 2 ]; then # what a stage would refuse after hours
+    plan=(${noise:+--noise "$noise"})
+    if runs 1; then for name in $conditions; do [ "$name" = clean ] || plan+=(--noise "$here/conf/noise_$name.yaml"); done; fi
+    if runs 2; then
+        rate=${sample_rate:-$(sed -n 's/^sample_rate: //p' "$data/train/noise.yaml" 2>/dev/null || true)}
+        plan+=("${trainings[@]}" ${rate:+--sample-rate "$rate"} ${settings[@]+"${settings[@]}"})
+        if [ "$stage" -lt 2 ] || [ ${#systems[@]} -gt 1 ]; then plan+=(--build); fi
+        if [ "$cmd" = slurm ]; then plan+=(--side-by-side); fi
+    fi
+    do_ python "$root/recipes/plan.py" ${plan[@]+"${plan[@]}"}
+fi
+
+if runs -1; then do_ python "$here/local/download_vctk.py" "$download"; fi
+
 prepare=prepare.py from=(${corpus:+--corpus "$corpus"})
 if [ ${#corpora[@]} -gt 1 ]; then prepare=combine.py from=(--equal-names "$equal_names"); for dir in "${corpora[@]}"; do from+=(--corpus "$dir"); done; fi
 from+=(${split:+--split "$split"} ${subset:+--subset "$subset"} ${sample_rate:+--sample-rate "$sample_rate"})
 if runs 0; then
-    [ -z "$noise" ] || do_ python "$here/local/corrupt.py" --noise "$noise" # a bad one is said before the work
     if [ "$corpus" = "$data/local/mini" ] && [ ! -f "$data/corpus.yaml" ]; then alone_ "$here/local/make_mini.py" --jobs "$nj" "$corpus"; fi
     then_
     share_ "$here/local/$prepare" "${from[@]}" "$data"
@@ -152,22 +177,12 @@ fi
 
 if [ "$stop_stage" -ge 2 ]; then alone_ "$here/local/check_exp.py" --jobs "$nj" "$data" "$exp"; then_; fi
 
-# The mini corpus is for a first look: fewer updates, so that it takes minutes
-if grep -qsx 'mini: true' "$data/corpus.yaml" || { runs 0 && [ "$corpus" = "$data/local/mini" ]; }; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
-# Settings are separated by blanks before `key=`: gain_db=[-12.0, 6.0] is one
-mapfile -t settings < <(sed -E 's/[[:space:]]+([A-Za-z_][A-Za-z0-9_.]*=)/\n\1/g; s/^[[:space:]]+|[[:space:]]+$//g' <<<"$train_opts" | sed '/^$/d')
-systems=() first_seeds=() incomplete=''
-for name in $experiments; do
-    for seed in $seeds; do
-        run=$exp/$name; [ "$seed" = 0 ] || run=$exp/${name}_seed$seed
-        systems+=("$run"); [ "$seed" != "${seeds%% *}" ] || first_seeds+=("$run")
-        if runs 2; then
-            train_ "$root/recipes/train.py" "$root/recipes/experiments/$name.yaml" --data "$data" --exp "$run" --warm-starts "$exp/warm_starts" "seed=$seed" ${settings[@]+"${settings[@]}"}
-        fi
+if runs 2; then
+    for ((i = 0; i < ${#trainings[@]}; i += 4)); do
+        train_ "$root/recipes/train.py" "${trainings[i + 3]}" --data "$data" --exp "${trainings[i + 2]}" --warm-starts "$exp/warm_starts" "seed=${trainings[i + 1]}" ${settings[@]+"${settings[@]}"}
     done
-done
-
-then_
+    then_
+fi
 
 if runs 3; then
     places=("$data/test" "$exp/oracle_mag" "$exp/oracle_mask")

@@ -30,7 +30,8 @@ class Update:
     ):
         assert experiment.adversary is not None  # or there is nothing to measure
         torch.manual_seed(0)
-        mixed_precision, dtype = PRECISIONS[experiment.precision]
+        mixed_precision, kind = PRECISIONS[experiment.precision]
+        dtype = getattr(torch, kind)
         self.generator = generators.build(experiment.generator, sample_rate=SAMPLE_RATE).to(
             device, dtype
         )

@@ -1,23 +1,21 @@
-"""An experiment's settings: read, checked, and compared with those that a run was started with."""
+"""An experiment's settings: read, checked, and compared with those that a run was started with.
+
+Without torch, so that many can be read in no time (recipes/plan.py).
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-import torch
-from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
-
-from gan_denoise import code
-from gan_denoise.conditions import check_fresh_noise
 from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest
-from gan_denoise.scene_settings import check_scenes
+from gan_denoise.scene_settings import check_fresh_noise, check_scenes
 
 
 class From(NamedTuple):
@@ -118,24 +116,53 @@ class Experiment:
         return {key: value for key, value in self.written.items() if key not in FREE_TO_CHANGE}
 
 
-# precision -> what accelerate calls it, and the type of the weights
+# precision -> what accelerate calls it, and torch's name of the weights' type
 PRECISIONS = {
-    "float32": ("no", torch.float32),
-    "bf16": ("bf16", torch.float32),
-    "float64": ("no", torch.float64),
+    "float32": ("no", "float32"),
+    "bf16": ("bf16", "float32"),
+    "float64": ("no", "float64"),
 }
+# accelerate's trackers; tensorboard, which it has as well, is always written
+TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb")
 # What the weights do not depend on until the adversary enters
 PHASES = {"adversary", "discriminator_steps"}
+# What lies in a folder of results beside the runs (run.sh), or is a row of its tables
+TAKEN = {"noisy", "oracle_mag", "oracle_mask", "warm_starts", "slurm"}
 # What may differ when a run goes on, since the weights do not depend on it
 FREE_TO_CHANGE = {"workers", "log_every", "checkpoint_every", "trackers", "licence"}
 FREE_TO_CHANGE |= {"validate_every", "validate_utterances", "validate_examples"}
 
 
-def read_experiment(path: Path, overrides: Iterable[str], procedures: Path) -> Experiment:
+def sorted_out(words: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """The words of a command line: experiment files, and `key=value` settings. A path may hold a
+    `=` as well, after a `/` or in the name of a file that is there.
+    """
+    paths, settings = [], []
+    for word in words:
+        if re.match(r"[A-Za-z_][\w.]*=", word) and not Path(word).is_file():
+            settings.append(word)
+        else:
+            paths.append(Path(word))
+    return paths, settings
+
+
+def check_name(exp: Path) -> None:
+    """Refuse a folder for a run whose name means something else beside it. Raises InputError."""
+    if exp.name in TAKEN:
+        raise InputError(
+            f"{exp}: {exp.name} is not the name of an experiment in a folder of results: give it"
+            " another"
+        )
+
+
+def read_experiment(
+    path: Path, overrides: Iterable[str], procedures: Path, promised: Collection[Path] = ()
+) -> Experiment:
     """Load an experiment with its overrides; every key is known, present and of a sensible value.
     Raises InputError.
 
-    procedures: the folder of the noise procedures that `fresh_noise` may name.
+    procedures: the folder of the noise procedures that `fresh_noise` may name. promised: model
+    directories that need not be there yet.
     """
     written, source = load_experiment(path, overrides), str(path)
     _check(Experiment, written, source)
@@ -175,7 +202,7 @@ def read_experiment(path: Path, overrides: Iterable[str], procedures: Path) -> E
             )
     parts: dict[str, Any] = {"optimizer": optimizer, "adversary": adversary, "written": written}
     if "distil" in written:
-        parts["distil"] = _distil(written["distil"], f"{source}: distil")
+        parts["distil"] = _distil(written["distil"], f"{source}: distil", promised)
     return Experiment(**(written | parts))
 
 
@@ -212,10 +239,10 @@ def _adversary(written: dict, where: str, longest_s: float) -> AdversarySettings
     return AdversarySettings(**(written | parts))
 
 
-def _distil(written: dict, where: str) -> DistilSettings:
+def _distil(written: dict, where: str, promised: Collection[Path]) -> DistilSettings:
     _check(DistilSettings, written, where)
     teacher = os.path.expandvars(str(written["teacher"]))
-    if not (Path(teacher) / "model.safetensors").is_file():
+    if not has_model(Path(teacher)) and Path(teacher).resolve() not in promised:
         raise InputError(
             f"{where}: teacher: {teacher} is no model directory: train one, or set what its path"
             " names"
@@ -223,17 +250,21 @@ def _distil(written: dict, where: str) -> DistilSettings:
     return DistilSettings(teacher=teacher, weight=written["weight"])
 
 
+def has_model(folder: Path) -> bool:
+    """Whether a folder is a whole model directory: the weights come last."""
+    return (folder / "model.safetensors").is_file()
+
+
 def _check_trackers(trackers: object, where: str) -> None:
     if not isinstance(trackers, list) or not all(isinstance(tracker, str) for tracker in trackers):
         raise InputError(f"{where}: expected a list of names, such as [wandb], found {trackers!r}")
-    # Which is always written
-    here = {str(tracker) for tracker in get_available_trackers()} - {"tensorboard"}
     if "tensorboard" in trackers:
         raise InputError(f"{where}: tensorboard is always written: leave it out")
+    here = [tracker for tracker in TRACKERS if importlib.util.find_spec(tracker)]
     for tracker in trackers:
         if tracker not in here:
             raise InputError(
-                f"{where}: {tracker} is not there (there are: {', '.join(sorted(here)) or 'none'}):"
+                f"{where}: {tracker} is not there (there are: {', '.join(here) or 'none'}):"
                 " install it"
             )
 
@@ -256,22 +287,6 @@ def _check(settings: type, written: Any, where: str) -> None:
                 check_number(written[key], f"{where}: {key}", low=lowest.low, whole=whole)
 
 
-def warm_start_key(identity: Mapping, accelerator: Accelerator) -> str:
-    """A digest of all that the weights depend on until the adversary enters, our own code included.
-
-    identity: as resume.identify makes it.
-    """
-    experiment = {key: value for key, value in identity["experiment"].items() if key not in PHASES}
-    layout = [
-        accelerator.num_processes,
-        accelerator.device.type,
-        torch.get_num_threads(),
-        torch.__version__,
-    ]
-    written = code.of_training(experiment, warm_start=True)
-    return digest([{**identity, "experiment": experiment}, layout, written])
-
-
 def check_same_run(stored: Mapping, current: Mapping, exp: Path) -> None:
     """Refuse to go on with a run that was started with other data or settings."""
     if stored.get("teacher") != current.get("teacher"):
@@ -282,7 +297,16 @@ def check_same_run(stored: Mapping, current: Mapping, exp: Path) -> None:
                 f"{exp}: was trained on other data ({key} differs): name its --data, or choose"
                 " another --exp"
             )
-    if differing := _differing(stored["experiment"], current["experiment"]):
+    check_settings(stored["experiment"], current["experiment"], exp)
+    if current.get("init") not in (None, stored.get("init")):
+        raise InputError(f"{exp}: was started from another model: name it, or choose another --exp")
+
+
+def check_settings(stored: Mapping, current: Mapping, exp: Path) -> None:
+    """Refuse to go on with a run that was started with other settings than `current`, both as
+    Experiment.decides has them.
+    """
+    if differing := _differing(stored, current):
         raise InputError(
             f"{exp}: was started with other settings ({differing}): repeat them, or choose another"
             " --exp"

@@ -33,7 +33,7 @@ class Models:
         self, accelerator: Accelerator, experiment: Experiment, schedule: Schedule, sample_rate: int
     ):
         torch.manual_seed(experiment.seed)
-        _, self.dtype = PRECISIONS[experiment.precision]
+        self.dtype = getattr(torch, PRECISIONS[experiment.precision][1])
         generator = generators.build(experiment.generator, sample_rate=sample_rate).to(self.dtype)
         self.losses = Losses(experiment.losses)
         if self.losses.take_strength and not takes_strength(generator):

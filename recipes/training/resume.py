@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from gan_denoise import checkpoint
+from gan_denoise import checkpoint, code
 from gan_denoise.errors import InputError
+from gan_denoise.files import digest
 from gan_denoise.owner import owning
 from gan_denoise.provenance import FORMAT, data_digest, file_digest
 from training.corpus import Corpus
-from training.experiment import Experiment, check_same_run
+from training.experiment import PHASES, Experiment, check_same_run
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,22 @@ def identify(experiment: Experiment, corpus: Corpus) -> dict[str, Any]:
         if folder:
             identity[name] = file_digest(Path(folder) / "model.safetensors")
     return identity
+
+
+def warm_start_key(identity: Mapping, accelerator: Accelerator) -> str:
+    """A digest of all that the weights depend on until the adversary enters, our own code included.
+
+    identity: as `identify` makes it.
+    """
+    experiment = {key: value for key, value in identity["experiment"].items() if key not in PHASES}
+    layout = [
+        accelerator.num_processes,
+        accelerator.device.type,
+        torch.get_num_threads(),
+        torch.__version__,
+    ]
+    written = code.of_training(experiment, warm_start=True)
+    return digest([{**identity, "experiment": experiment}, layout, written])
 
 
 def standing(path: Path, warm_path: Path | None, identity: Mapping[str, Any]) -> Standing:
