@@ -1,4 +1,4 @@
-"""The one exception that means "your input, not our bug"."""
+"""The exception that means "your input, not our bug", and the one that means "once more"."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Bad input. Its message is a single line that names the file or value and the remedy; programs
     print it and exit.
+    """
+
+
+class BeginAgain(Exception):
+    """Another process has just written where this one would: what was read before may be no longer
+    so. gan_denoise.terminal.program begins the program again.
     """
 
 

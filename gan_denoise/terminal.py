@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from gan_denoise.errors import InputError, os_error_line
+from gan_denoise.errors import BeginAgain, InputError, os_error_line
 from gan_denoise.family import follow_the_launcher
 from gan_denoise.place import check_place
 
@@ -108,7 +108,7 @@ class Terminated(BaseException):
 
 def program(main: Callable[[], int | None]) -> Callable[[], None]:
     """Make `main` a program: it exits with what main returns (None is 0), with one line and 1 for
-    bad input.
+    bad input. Where it raises BeginAgain, it begins again.
 
     A traceback is shown for our own bugs only. Interrupted (Ctrl-C): 130. Terminated (SIGTERM,
     SIGHUP): 143, 129. A reader that went away (`| head`): 141. Standard streams may be closed, and
@@ -120,7 +120,7 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
         _prepare()
         try:
             check_place(Path(main.__code__.co_filename))
-            status = main() or 0
+            status = _through(main) or 0
             tell()
         except InputError as error:
             status = fail(str(error))
@@ -139,6 +139,13 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
         sys.exit(status)
 
     return run
+
+
+def _through(main: Callable[[], int | None]) -> int | None:
+    """What main returns when nothing was in its way any more."""
+    while True:
+        with contextlib.suppress(BeginAgain):
+            return main()
 
 
 def _prepare() -> None:

@@ -122,7 +122,7 @@ def train(
 
     # Where it stands
     if leader and exp.is_dir():  # a refused command makes none
-        owned.enter_context(owning(exp))
+        owned.enter_context(owning(exp, busy="refuse"))
     if leader and warm_starts and warm_starts.is_dir():
         sweep(warm_starts)
     identity = identify(experiment, corpus)
@@ -149,7 +149,7 @@ def train(
     if models.critic:
         owned.callback(models.critic.close)
     if leader:
-        owned.enter_context(owning(exp))
+        owned.enter_context(owning(exp, busy="refuse"))
         splits = {"train": corpus.train, "dev": corpus.dev}
         about = identity | {
             "name": path.stem,

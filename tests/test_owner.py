@@ -32,7 +32,7 @@ def test_a_folder_has_one_writer_and_a_killed_one_leaves_it(tmp_path):
         pytest.raises(
             InputError, match=f"exp: is being written by .*process {process.pid} on .*: wait for it"
         ),
-        owning(tmp_path / "other", tmp_path / "exp"),
+        owning(tmp_path / "other", tmp_path / "exp", busy="refuse"),
     ):
         pass
     with owning(tmp_path / "other"):  # what the refused one had taken is free again
@@ -83,3 +83,26 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     process.wait()
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+
+
+def test_a_program_that_had_to_wait_reads_again_what_it_had_read(tmp_path):
+    """A short step beside another run's."""
+    program = "import sys; from pathlib import Path; from gan_denoise.owner import owning\n"
+    program += "from gan_denoise.terminal import program\n"
+    program += "@program\ndef main():\n    known = (place / 'known').read_text()\n"
+    program += "    with owning(place):\n        print(known)\nplace = Path(sys.argv[1])\nmain()"
+    (tmp_path / "known").write_text("old")
+    process = holder(tmp_path)
+    second = subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = second.stderr.readline()
+    assert f"is being written by -c, process {process.pid}" in said and "waiting for it" in said
+    (tmp_path / "known").write_text("new")
+    process.kill()
+    process.wait()
+    assert second.communicate(timeout=30) == ("new\n", "")
+    assert second.returncode == 0

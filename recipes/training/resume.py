@@ -179,11 +179,11 @@ def lend(warm_path: Path, state: Mapping[str, Any], name: str, log: str) -> None
     shared = {
         key: own for key, own in state["modules"].items() if key not in ("adversary", "critic")
     }
-    with owning(warm_path.parent, wait=True):
+    with owning(warm_path.parent, busy="wait"):
         checkpoint.save_state(warm_path, {**state, "modules": shared, "name": name, "log": log})
 
 
 def sweep(warm_starts: Path) -> None:
     """Remove what a killed run has left there half-written."""
-    with owning(warm_starts, wait=True):
+    with owning(warm_starts, busy="wait"):
         pass
