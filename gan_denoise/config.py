@@ -191,7 +191,7 @@ def check_interval(
     for end in value:
         check_number(end, where, low=low, high=high)
     if value[0] > value[1]:
-        raise InputError(f"{where}: expected [low, high], found {value!r}: swap the two")
+        raise InputError(f"{where}: {value[0]} is above {value[1]}: swap the two")
     return value
 
 

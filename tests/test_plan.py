@@ -33,7 +33,7 @@ def planned(exp: Path, experiments: str, *settings, seeds: str = "0"):
         ("l1 gan", ["seed=5"], ['--seeds "5"']),
         ("gan l1", ["adversary.losses.lsgan=1"], ["l1.yaml", "adversary is null there"]),
         ("l1 gan", ["adversary=null", "optimizer.speed=1"], ['unknown key "speed"']),
-        ("l1", ["gain_db=[6, -12]"], ["gain_db", "[low, high]", "swap the two"]),
+        ("l1", ["gain_db=[6, -12]"], ["gain_db: 6 is above -12: swap the two"]),
         ("l1 stream_distilled", [], ["teacher", "$TEACHER"]),
         ("l1 gan", ["init=nowhere"], ["l1.yaml: init: nowhere is no model directory"]),
         ("l1 gan", ["trackers=[nothing]"], ["nothing is not there"]),
