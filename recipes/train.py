@@ -35,7 +35,7 @@ from gan_denoise.errors import InputError
 from gan_denoise.losses import weighted_sum
 from gan_denoise.owner import owning
 from gan_denoise.terminal import program, say
-from training import lineage
+from training import lineage, trackers
 from training.corpus import Corpus
 from training.draws import Draws
 from training.experiment import PRECISIONS, Experiment, check_name, read_experiment, sorted_out
@@ -99,7 +99,7 @@ def main() -> int:
         with contextlib.ExitStack() as owned:
             return train(accelerator, path, experiment, corpus, exp, arguments.warm_starts, owned)
     finally:
-        accelerator.end_training()
+        trackers.finish(accelerator)
 
 
 def train(

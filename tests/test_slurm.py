@@ -120,6 +120,20 @@ def test_a_training_that_was_cancelled_does_not_come_back(cluster, prepared, tmp
     assert "interrupted" in log.read_text()
 
 
+def test_two_runs_share_a_folder_of_results(cluster, prepared, tmp_path):
+    """Each waits for its own jobs, whose exit statuses the other does not touch."""
+    folders = ["--data", prepared, "--exp", tmp_path, "--conditions", ""]
+    asked = ["--stage", 2, "--stop-stage", 2, *folders, *ON_THE_CLUSTER, "--train-opts", TINY]
+    command = ["bash", RUN, *asked, "--experiments", "l1"]
+    with subprocess.Popen(
+        [*map(str, command)], env=os.environ | cluster, stderr=subprocess.PIPE, text=True
+    ) as first:
+        wait_for(lambda: queued(cluster, "train-l1", "RUNNING"))  # its first job has ended
+        second = recipe(*asked, "--experiments", "l1_mrstft", env=cluster)
+        _, said = first.communicate(timeout=200)
+    assert (first.returncode, second.returncode) == (0, 0), said + second.stderr
+
+
 def test_a_part_is_every_nth_recording(prepared, tmp_path):
     data = tmp_path / "data/test"
     shutil.copytree(prepared / "test", data, ignore=shutil.ignore_patterns("noisy*", "noise.yaml"))

@@ -837,7 +837,8 @@ def test_other_trackers_are_accelerates_own(
     assert "trackers: wandb is not there" in capsys.readouterr().err
     logged = []
     monkeypatch.setattr(
-        "accelerate.Accelerator.log", lambda self, values, step: logged.append((step, set(values)))
+        "training.trackers.Trackers.log",
+        lambda self, values, step: logged.append((step, set(values))),
     )
     in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp")
     assert [step for step, _ in logged] == [3, 6, 9, 12, 12] and {"l1", "loss", "lr"} <= logged[0][
@@ -878,6 +879,50 @@ def test_mlflow_has_parameters_curves_the_model_and_the_results(
     with pytest.raises(SystemExit):
         in_process(*command)
     assert "mlflow_run: mlflow does not know this run" in capsys.readouterr().err
+
+
+def test_a_tracker_that_does_not_answer_is_one_line(
+    prepared, tiny_experiment, tmp_path, in_process, monkeypatch, capsys
+):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    exp = tmp_path / "exp"
+    in_process(tiny_experiment, "--data", prepared, "--exp", exp, "trackers=[mlflow]", "steps=3")
+    said = [line for line in capsys.readouterr().err.splitlines() if "note: " in line]
+    assert len(said) == 1 and "goes on without its trackers" in said[0] and "127.0.0.1" in said[0]
+    assert (exp / "model/model.safetensors").is_file()
+
+
+def test_a_tracker_that_goes_away_is_asked_again_after_a_while(tmp_path, monkeypatch, capsys):
+    class Tracker:
+        name, heard = "mlflow", []
+
+        def log(self, values, step):
+            if 2 <= step < 8:
+                raise ConnectionError("no route\nto the host")
+            self.heard.append(step)
+
+        def finish(self):
+            raise ConnectionError("gone")
+
+    accelerator = SimpleNamespace(
+        trackers=[], init_trackers=lambda *_, **__: None, end_training=lambda: None
+    )
+    own = trackers.Trackers(accelerator, tmp_path / "exp", {})
+    accelerator.trackers = [Tracker()]
+    now = 0.0
+    monkeypatch.setattr("training.trackers.time.monotonic", lambda: now)
+    for step in range(12):
+        now += trackers._PAUSE_S / 4
+        own.log({"loss": 1.0}, step)
+    assert Tracker.heard == [0, 1, 10, 11]
+    trackers.finish(accelerator)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("note: ") for line in said] == [
+        "exp: goes on without mlflow: no route",
+        "exp: mlflow answers again",
+        "mlflow has not heard of the end: gone",
+    ]
 
 
 @pytest.mark.parametrize("number", [*stopping.SIGNALS, stopping.FROM_A_WORKER])
@@ -1003,7 +1048,7 @@ def test_two_processes_with_a_batch_of_b_equal_one_with_2b(
         (["generator=convnext"], "generator: expected name: and sizes"),
         (["generator.width=-1"], "generator convnext"),
         (["generator.hop_ms=0"], "generator convnext"),
-        (["optimizer.betas=[0.9, 1.0]"], "betas: expected a number from 0.9 to 0.9999"),
+        (["optimizer.betas=[0.9, 1.0]"], "betas: expected a number from 0 to 0.9999"),
         (["seed=99999999999"], "seed: expected a whole number from 0"),
         (["clip_norm=null"], '"clip_norm" is missing'),
         (["init=nowhere"], "nowhere: is no model directory"),

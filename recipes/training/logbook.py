@@ -105,7 +105,7 @@ class Logbook:
         kept = [entry for entry in text.splitlines() if _update(entry) <= first]
         write_atomically(self._log_path, "".join(entry + "\n" for entry in kept))
         self._accelerator = accelerator
-        trackers.start(accelerator, exp, config)
+        self._trackers = trackers.Trackers(accelerator, exp, config)
         self._board = Board(exp / "tensorboard", purge_step=first + 1)
         for entry in map(json.loads, kept if history is not None else []):
             self._plot(entry.pop("update"), entry)
@@ -193,7 +193,7 @@ class Logbook:
         numbers = {name: value for name, value in entry.items() if isinstance(value, float)}
         for name, value in numbers.items():
             self._board.scalar(name, value, update)
-        self._accelerator.log(numbers, step=update)
+        self._trackers.log(numbers, update)
 
     def save_model(self, name: str, generator: nn.Module, step: int) -> None:
         """Write a model directory below the run's."""

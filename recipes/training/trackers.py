@@ -4,6 +4,8 @@ it stood.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,25 +19,73 @@ if TYPE_CHECKING:
 
 PROJECT = "gan_denoise"
 _MLFLOW_RUN = "mlflow_run"  # beside the run's log: its id
+_PAUSE_S = 300.0  # between two questions to one that does not answer
 
 
-def start(accelerator: Accelerator, exp: Path, config: Mapping[str, Any]) -> None:
-    """Begin, or go on with, a run called as `exp` is. config: its parameters, told once."""
-    known = _run_id(exp)
-    settings = {"mlflow": {"run_name": exp.name, "run_id": known}, "wandb": {"name": exp.name}}
-    parameters = None if known else dict(_flat(config))
-    try:
-        accelerator.init_trackers(PROJECT, config=parameters, init_kwargs=settings)
-    except Exception as error:  # of mlflow, which is not imported where nobody asked for it
-        if known and type(error).__name__ == "MlflowException":
-            raise InputError(
-                f"{exp / _MLFLOW_RUN}: mlflow does not know this run: set MLFLOW_TRACKING_URI as"
-                " before, or remove the file for a new run"
-            ) from error
-        raise
-    own = [tracker for tracker in accelerator.trackers if tracker.name == "mlflow"]
-    if own and not known:
-        write_atomically(exp / _MLFLOW_RUN, own[0].tracker.info.run_id + "\n")
+class Trackers:
+    """Those of a run called as `exp` is, which begins or goes on. config: its parameters, told
+    once. What they cannot take costs a line, and no training: log.jsonl has all of it. Raises
+    InputError where mlflow knows no run of the id that it has given.
+    """
+
+    def __init__(self, accelerator: Accelerator, exp: Path, config: Mapping[str, Any]):
+        self._accelerator, self._exp = accelerator, exp
+        self._silent_until: dict[str, float] = {}
+        known = _run_id(exp)
+        settings = {"mlflow": {"run_name": exp.name, "run_id": known}}
+        settings["wandb"] = {"name": exp.name}
+        parameters = None if known else dict(_flat(config))
+        _be_impatient()
+        try:
+            accelerator.init_trackers(PROJECT, config=parameters, init_kwargs=settings)
+            own = [tracker for tracker in accelerator.trackers if tracker.name == "mlflow"]
+            if own and not known:
+                write_atomically(exp / _MLFLOW_RUN, own[0].tracker.info.run_id + "\n")
+        except Exception as error:  # of a tracker, which is not imported where nobody asked for it
+            if known and getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+                raise InputError(
+                    f"{exp / _MLFLOW_RUN}: mlflow does not know this run: set MLFLOW_TRACKING_URI"
+                    " as before, or remove the file for a new run"
+                ) from error
+            accelerator.trackers = []
+            say(f"note: {exp.name}: goes on without its trackers: {_reason(error)}")
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Points of curves. A tracker that fails is asked again after a while."""
+        for tracker in self._accelerator.trackers:
+            name, now = tracker.name, time.monotonic()
+            if now < self._silent_until.get(name, 0.0):
+                continue
+            try:
+                tracker.log(values, step=step)
+            except Exception as error:  # of a tracker, of a network
+                if name not in self._silent_until:
+                    say(f"note: {self._exp.name}: goes on without {name}: {_reason(error)}")
+                self._silent_until[name] = time.monotonic() + _PAUSE_S
+            else:
+                if self._silent_until.pop(name, None):
+                    say(f"note: {self._exp.name}: {name} answers again")
+
+
+def finish(accelerator: Accelerator) -> None:
+    """End a training's trackers, and what joins its processes."""
+    for tracker in getattr(accelerator, "trackers", []):
+        try:
+            tracker.finish()
+        except Exception as error:  # of a tracker, of a network
+            say(f"note: {tracker.name} has not heard of the end: {_reason(error)}")
+    accelerator.trackers = []
+    accelerator.end_training()
+
+
+def _be_impatient() -> None:
+    """mlflow would try for minutes whether its server comes back."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def keep(exp: Path, path: Path) -> None:
@@ -44,6 +94,7 @@ def keep(exp: Path, path: Path) -> None:
     """
     if not (run_id := _run_id(exp)):
         return
+    _be_impatient()
     try:
         from mlflow import MlflowClient
 
@@ -53,8 +104,7 @@ def keep(exp: Path, path: Path) -> None:
         else:
             client.log_artifact(run_id, str(path))
     except Exception as error:  # of mlflow, of a store, of a network
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        say(f"note: {path}: mlflow does not keep it: {reason}")
+        say(f"note: {path}: mlflow does not keep it: {_reason(error)}")
 
 
 def _run_id(exp: Path) -> str | None:

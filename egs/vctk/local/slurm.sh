@@ -24,21 +24,21 @@ several=' --nodes=([2-9]|[1-9][0-9])'
     die "--slurm: nodes=... needs --ngpu with the processes of all nodes together"
 slurm_all=() slurm_step=() slurm_before='' # ids: of all jobs, of this step's, and of the step's before, joined by colons
 declare -A slurm_names=()
-rm -f "$slurm_logs"/*.status # of an earlier run; another cluster counts its jobs from 1 again
+slurm_run='' # a folder for exit statuses: this run's alone, since others may be at work, and another cluster counts from 1 again
 
 submit_() { # NAME WAIT_FOR [SBATCH OPTION...] -- PROGRAM ARGUMENT...: sets $id
     local name=$1 before=$2 options=() log
     shift 2
     while [ "$1" != -- ]; do options+=("$1"); shift; done
     shift
-    mkdir -p "$slurm_logs"
+    [ -n "$slurm_run" ] || { mkdir -p "$slurm_logs" && slurm_run=$(mktemp -d "$slurm_logs/run-XXXXXX"); }
     log=$slurm_logs/$name-%A.log
     case " ${options[*]:-} " in *" --array"*) log=$slurm_logs/$name-%A_%a.log ;; esac
     id=$(sbatch --parsable --requeue --open-mode=append --job-name="$name" --output="$log" --kill-on-invalid-dep=yes \
         ${before:+--dependency=afterok:$before} ${slurm_options[@]+"${slurm_options[@]}"} ${options[@]+"${options[@]}"} \
-        "$here/local/slurm_job.sh" "$here/local/slurm_job.sh" "$slurm_logs/$name" "$@" 2>"$slurm_logs/sbatch.err") || {
+        "$here/local/slurm_job.sh" "$here/local/slurm_job.sh" "$slurm_run/$name" "$@" 2>"$slurm_run/sbatch.err") || {
         cancel_
-        die "--cmd slurm: sbatch refused $name: $(tail -n 1 "$slurm_logs/sbatch.err")"
+        die "--cmd slurm: sbatch refused $name: $(tail -n 1 "$slurm_run/sbatch.err")"
     }
     id=${id%%;*} slurm_all+=("$id") slurm_names[$id]=$name
 }
@@ -87,7 +87,7 @@ finish_() {
     done
     if [ -n "$failed" ]; then
         cancel_
-        log=${failed%.status}.log
+        log=$slurm_logs/$(basename "${failed%.status}").log
         die "--cmd slurm: $(basename "${failed%.status}") ended with exit status $(cat "$failed"): $(sed -n 's/^error: //p' "$log" | tail -n 1) ($log)"
     fi
     for id in "${slurm_all[@]}"; do
@@ -100,9 +100,10 @@ finish_() {
         ! grep -qx 3 "${ended[@]}" || incomplete=yes
         [ "${slurm_names[$id]}" != report ] || sed 1d "$slurm_logs/report-$id.log" # the tables
     done
+    rm -rf "$slurm_run"
     slurm_all=() slurm_step=() slurm_before=''
 }
 ended_() { # JOB: the files with the exit status of its tasks
-    find "$slurm_logs" -size +0 \( -name "*-$1.status" -o -name "*-$1_*.status" \) 2>/dev/null
+    find "$slurm_run" -size +0 \( -name "*-$1.status" -o -name "*-$1_*.status" \) 2>/dev/null
 }
 wait_() { sleep "$1" & child=$!; wait "$child" || true; child=''; }

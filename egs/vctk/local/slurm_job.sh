@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What a job of slurm.sh runs on its node:   slurm_job.sh THIS_FILE LOG PROGRAM [ARGUMENT...]
+# What a job of slurm.sh runs on its node:   slurm_job.sh THIS_FILE PLACE PROGRAM [ARGUMENT...]
 #
-# LOG-<job>[_<task>].status gets the exit status. A training that was asked to stop ends with 75 (saved, come again):
+# PLACE-<job>[_<task>].status gets the exit status. A training that was asked to stop ends with 75 (saved, come again):
 # then the job is queued again. An argument `%` stands for this task's part. On several nodes accelerate's processes
 # find each other by Slurm's variables.
 set -uo pipefail
@@ -19,17 +19,17 @@ if [ "$1" = --step ]; then # one for each node, under srun
     done
     exec "${arguments[@]}"
 fi
-self=$1 log=$2
+self=$1 place=$2
 shift 2
-log=$log-${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
+place=$place-${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
 arguments=()
 for word in "$@"; do
     if [ "$word" = % ]; then word=$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT; arguments+=("$word" --jobs "${SLURM_CPUS_PER_TASK:-1}"); else arguments+=("$word"); fi
 done
-rm -f "$log.status"
+rm -f "$place.status"
 trap : TERM # the program gets it as well, and says how it ended
 [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-echo "$(date '+%F %T') job $(basename "$log") on $SLURM_JOB_NODELIST${SLURM_RESTART_COUNT:+, start $((SLURM_RESTART_COUNT + 1))}"
+echo "$(date '+%F %T') job $(basename "$place") on $SLURM_JOB_NODELIST${SLURM_RESTART_COUNT:+, start $((SLURM_RESTART_COUNT + 1))}"
 srun --nodes="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 bash "$self" --step "${arguments[@]}" &
 step=$!
 wait "$step"
@@ -42,6 +42,6 @@ if [ "$status" -eq 75 ]; then
     if [ "$(squeue --noheader --jobs="$own" --format=%T)" = RUNNING ]; then scontrol requeue "$own"; fi
     exit 75
 fi
-echo "$status" >"$log.status"
+echo "$status" >"$place.status"
 [ "$status" -ne 3 ] || status=0 # all but what cannot be scored
 exit "$status"
