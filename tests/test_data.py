@@ -410,6 +410,23 @@ def test_data_from_something_else_is_refused(plain_corpus, prepared, tmp_path):
     one_error_line(result, "--sample-rate 16000, not 48000")
 
 
+def test_a_corpus_that_moved_is_the_same_by_its_content(plain_corpus, tmp_path):
+    data, old, new = tmp_path / "data", tmp_path / "old", tmp_path / "new"
+    shutil.copytree(plain_corpus, old)
+    options = ["--sample-rate", 8000, data]
+    assert local("prepare", "--corpus", old, *options).returncode == 0
+    assert local("corrupt", "--no-audit", data / "test").returncode == 0
+    noisy = {path: path.stat().st_mtime_ns for path in (data / "test/noisy").iterdir()}
+    old.rename(new)
+    result = local("prepare", "--corpus", new, *options)
+    assert result.returncode == 0, result.stderr
+    assert local("corrupt", "--no-audit", data / "test").returncode == 0
+    assert noisy == {path: path.stat().st_mtime_ns for path in (data / "test/noisy").iterdir()}
+    other = new.rename(tmp_path / "other")
+    write(other / "ann/rec0.wav", speech_like(99), subtype="PCM_16")
+    one_error_line(local("prepare", "--corpus", other, *options), f"--corpus {new}, not {other}")
+
+
 def test_validation_names_what_is_wrong(prepared, tmp_path):
     def spoiled(name: str, change) -> Path:
         folder = tmp_path / name.replace(".", "_")

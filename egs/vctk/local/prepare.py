@@ -74,7 +74,10 @@ def main() -> None:
             raise InputError(
                 f"{data}: was made by another version of this recipe: choose another --data"
             )
-        refuse_other(made_before, wanted, data, strict=not arguments.check)
+        strict = not arguments.check
+        refuse_other(
+            made_before, wanted, data, strict=strict, moved=strict and corpus_is_gone(made_before)
+        )
     if arguments.check:
         if not made_before:
             raise InputError(f"{data}: holds no prepared data: run stage 0 first")
@@ -120,6 +123,8 @@ def prepare(
         work = Recordings(data, arguments.corpus, arguments.sample_rate, arguments.jobs, part)
         recordings = [recording for listed in chosen.values() for recording in listed]
         due = work.due(part.of(recordings))
+        if made_before and work.differ():  # so it is not the same corpus at another place
+            refuse_other(made_before, wanted, data, strict=True)
         if part:
             work.prepare(due)
             return
@@ -273,11 +278,20 @@ def refuse_leaks(recordings: Iterable[tuple[str, str, str]]) -> None:
         say(f"  WARNING: {len(twice)} recordings are there twice, {twice[0]} for one")
 
 
-def refuse_other(made_from: dict, wanted: dict, data: Path, *, strict: bool) -> None:
+def corpus_is_gone(made_from: dict) -> bool:
+    """Whether the corpus is no longer where it was."""
+    return bool(made_from.get("corpus")) and not Path(made_from["corpus"]).exists()
+
+
+def refuse_other(
+    made_from: dict, wanted: dict, data: Path, *, strict: bool, moved: bool = False
+) -> None:
     """Refuse data made from something else than what is wanted. strict: an option that is not given
-    counts as well.
+    counts as well. moved: the corpus may have another path.
     """
     for key, value in wanted.items():
+        if key == "corpus" and moved:
+            continue
         if (strict or value is not None) and made_from.get(key) != value:
             option = f"--{key.replace('_', '-')}"
             was, now = made_from.get(key) or "none", value or "none"

@@ -61,6 +61,14 @@ class Recordings:
         )
         return [recording for recording in recordings if self._due & keys(recording).keys()]
 
+    def differ(self) -> bool:
+        """Whether one of those that `due` was asked for is not what it was, or was not there."""
+        made = self.known.made
+        return any(
+            key not in made or made[key].made_from != source
+            for key, source in self._sources.items()
+        )
+
     def unusable(self, recordings: list[Recording]) -> list[Recording]:
         """Those that were left out and have not changed: they are named again."""
         return [
