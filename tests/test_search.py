@@ -119,7 +119,7 @@ def test_a_study_that_goes_on_draws_what_it_has_not_drawn(tmp_path):
     assert drawn["parts"] == drawn["whole"] and len(set(drawn["whole"])) == 4
 
 
-def test_a_study_is_of_its_data_and_of_the_whole_experiment(prepared, tmp_path):
+def test_a_study_is_of_its_data_code_and_whole_experiment(prepared, tmp_path, monkeypatch):
     """By content, the base's as well."""
     data, base, own = tmp_path / "data", tmp_path / "base.yaml", tmp_path / "own.yaml"
     shutil.copytree(prepared, data)
@@ -142,6 +142,9 @@ def test_a_study_is_of_its_data_and_of_the_whole_experiment(prepared, tmp_path):
     pairs = zip(names, files[::-1], strict=True)
     (data / "dev/noisy.scp").write_text("".join(f"{name} {file}\n" for name, file in pairs))
     with pytest.raises(InputError, match=r"b: .* something else \(data\)"):
+        ask("b")
+    monkeypatch.setattr("gan_denoise.code.of_training", lambda experiment: "other")
+    with pytest.raises(InputError, match=r"b: .* something else \(data, code\)"):
         ask("b")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
+from gan_denoise import code
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 
@@ -110,7 +111,8 @@ def _end(process: subprocess.Popen) -> None:
 
 def identity(command: list[str], data: Path) -> dict[str, str]:
     """What all trials have in common: {experiment, with its base and all settings; data, by
-    content; ...: digest}. Raises InputError where train.py would refuse any of it.
+    content; code, as far as it decides; ...: digest}. Raises InputError where train.py would
+    refuse any of it.
     """
     from training.corpus import Corpus
     from training.experiment import read_experiment
@@ -123,4 +125,5 @@ def identity(command: list[str], data: Path) -> dict[str, str]:
     except InputError as error:
         raise InputError(f"no trial could run: {error}") from error
     known = identify(experiment, corpus) | {"experiment": experiment.written}
+    known["code"] = code.of_training(experiment.decides)
     return {key: digest(value) for key, value in known.items()}
