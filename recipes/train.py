@@ -11,10 +11,18 @@ the loop, an update, the small print.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import sys
 
-if __name__ == "__main__":  # while the libraries are imported there is nothing to save: come again
+if __name__ == "__main__":
+    sys.path.insert(
+        0, os.path.dirname(os.path.abspath(__file__))
+    )  # which PYTHONSAFEPATH leaves out
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("error: torch is not here: activate the environment: . egs/vctk/path.sh")
+    # While the libraries are imported there is nothing to save: come again
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: os._exit(75))

@@ -251,6 +251,11 @@ def test_a_program_works_with_its_own_clones_library_or_a_copy_of_that(tmp_path)
     assert run("python", program_, env={"PYTHONPATH": str(tmp_path)}).returncode == 0
 
 
+def test_without_its_environment_a_training_says_what_is_missing():
+    command = ["python", "-S", "-E", ROOT / "recipes/train.py"]
+    one_error_line(run(*command), "torch is not here", "path.sh")
+
+
 def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

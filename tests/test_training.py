@@ -1186,6 +1186,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(prepared, tiny_experiment, tmp_
         "optimizer.lr=1e30",
         "optimizer.warmup_steps=0",
         "steps=50",
+        env={"PYTHONSAFEPATH": "1"},  # its own modules are found all the same
     )
     one_error_line(
         result, "not finite", "utterances", "there is no checkpoint yet: lower optimizer.lr"

@@ -82,6 +82,7 @@ elif [[ $corpus == *[[:space:]]* && ! -e $corpus ]]; then read -ra corpora <<<"$
 [[ ${#corpora[@]} -eq 1 || " ${corpora[*]} " != *" mini "* ]] || die "--corpus: mini goes alone"
 for i in "${!corpora[@]}"; do [ "${corpora[i]}" = mini ] || corpora[i]=$(absolute "${corpora[i]}"); done
 corpus=${corpora[0]}
+if [ "$stage" -eq 0 ]; then for dir in "${corpora[@]}"; do case $dir in '' | mini) ;; *) [ -e "$dir" ] || die "$dir: no such corpus folder" ;; esac; done; fi
 
 . "$here/path.sh"
 
