@@ -2,6 +2,7 @@
 """Stage 5: what came out, as a table (RESULTS.md) and as a page to listen to (report.html).
 
     report.py --data DATA --command "..." EXP       EXP/RESULTS.md and report.html from its scores
+              [--format md|csv|latex]               how its tables are printed
     report.py --publish FOLDER [--note TEXT] EXP    copy its scores to FOLDER, in egs/vctk/results
     report.py --collect egs/vctk/results > egs/vctk/RESULTS.md
 
@@ -34,6 +35,9 @@ def main() -> None:
     parser = terminal.parser(__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--command", default="")
+    parser.add_argument(
+        "--format", choices=tables.FORMATS, default="md", help="of the tables on the terminal (md)"
+    )
     parser.add_argument("--publish", type=Path, metavar="FOLDER")
     parser.add_argument("--note", default="", help="what this run shows, for --publish")
     parser.add_argument("--collect", action="store_true")
@@ -46,10 +50,10 @@ def main() -> None:
     elif arguments.data is None:
         parser.error("--data is needed: the folder that the experiments were trained on")
     else:
-        report(arguments.folder, arguments.data, arguments.command)
+        report(arguments.folder, arguments.data, arguments.command, arguments.format)
 
 
-def report(exp: Path, data: Path, command: str) -> None:
+def report(exp: Path, data: Path, command: str, shape: str = "md") -> None:
     if not exp.is_dir():
         raise InputError(f"{exp}: there is no such folder: name the one that stage 4 scored")
     with owning(exp):
@@ -64,15 +68,11 @@ def report(exp: Path, data: Path, command: str) -> None:
         )
     for run_folder in sorted(exp.glob("*/")):
         trackers.keep(run_folder, exp / "RESULTS.md")
-    paired = tables.markdown(tables.differences(run))
-    print(
-        tables.markdown(tables.systems(run)),
-        *tables.missing(run),
-        *tables.others(run),
-        paired,
-        sep="\n",
-        end="",
-    )
+    written, notes = tables.FORMATS[shape], [*tables.missing(run), *tables.others(run)]
+    parts = [written(tables.systems(run)), *(notes if shape == "md" else [])]
+    print(*parts, written(tables.differences(run)), sep="\n", end="")
+    for note in [] if shape == "md" else notes:  # which are no part of such a table
+        say(note)
     say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")
 
 

@@ -297,3 +297,20 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(InputError, match="there is no such folder"):
         report(tmp_path / "exp", tmp_path / "data", "")
     assert not list(tmp_path.iterdir())
+
+
+def test_tables_for_papers_and_programs():
+    cells = [["system", "PESQ-WB", "p"], ["l1_mrstft, 2 seeds", "2.46 ± 0.06", "-"]]
+    assert tables.comma_separated(cells) == (
+        'system,PESQ-WB,p\n"l1_mrstft, 2 seeds",2.46 ± 0.06,-\n'
+    )
+    assert tables.latex(cells).splitlines() == [
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"system & PESQ-WB & p \\",
+        r"\midrule",
+        r"l1\_mrstft, 2 seeds & 2.46 $\pm$ 0.06 & - \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    assert [write(cells[:1]) for write in tables.FORMATS.values()] == ["", "", ""]

@@ -4,12 +4,16 @@ Markdown; the page shows the same cells in HTML.
 
 from __future__ import annotations
 
+import csv
+import io
+
 from gan_denoise.datadir import DataDir
 from gan_denoise.metrics import ALL
 from gan_denoise.terminal import clock
 from reporting.statistics import REFERENCES, TIE, Run, place
 
 Cells = list[list[str]]
+_TEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {"±": "$\\pm$", "\\": r"\textbackslash{}"}
 _NAMED = 5  # utterances without a value, of each system
 
 
@@ -213,3 +217,26 @@ def markdown(cells: Cells) -> str:
 
     dashes = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
     return "\n".join([line(cells[0]), f"|{'|'.join(dashes)}|", *map(line, cells[1:])]) + "\n"
+
+
+def comma_separated(cells: Cells) -> str:
+    """The same as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(cells if len(cells) > 1 else [])
+    return text.getvalue()
+
+
+def latex(cells: Cells) -> str:
+    """The same as a tabular of LaTeX's package booktabs."""
+    if len(cells) < 2:
+        return ""
+    heading, *rows = (
+        " & ".join("".join(_TEX.get(mark, mark) for mark in cell) for cell in row) + r" \\"
+        for row in cells
+    )
+    begin = rf"\begin{{tabular}}{{l{'r' * (len(cells[0]) - 1)}}}"
+    lines = [begin, r"\toprule", heading, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+FORMATS = {"md": markdown, "csv": comma_separated, "latex": latex}
