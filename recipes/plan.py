@@ -48,8 +48,14 @@ class Planned:
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    run = {"nargs": 3, "action": "append", "default": []}
-    parser.add_argument("--run", metavar=("SEED", "FOLDER", "EXPERIMENT"), **run)
+    parser.add_argument(
+        "--run",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("SEED", "FOLDER", "EXPERIMENT"),
+        help="once for each training",
+    )
     parser.add_argument("--noise", type=Path, action="append", default=[], metavar="FILE")
     parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="(16000)")
     parser.add_argument("--build", action="store_true")
