@@ -126,7 +126,7 @@ download=$corpus
 if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16000}; fi
 if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
 # The mini corpus is for a first look: fewer updates, so that it takes minutes
-if grep -qsx 'mini: true' "$data/corpus.yaml" || { runs 0 && { [ "$corpus" = "$data/local/mini" ] || [ -f "$corpus/mini-corpus.txt" ]; }; }; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
+if grep -qsx 'mini: true' "$data/corpus.yaml" || { runs 0 && { [ "$corpus" = "$data/local/mini" ] || { [ ${#corpora[@]} -eq 1 ] && [ -f "$corpus/mini-corpus.txt" ]; }; }; }; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
 # Settings are separated by blanks before `key=`: gain_db=[-12.0, 6.0] is one
 mapfile -t settings < <(sed -E 's/[[:space:]]+([A-Za-z_][A-Za-z0-9_.]*=)/\n\1/g; s/^[[:space:]]+|[[:space:]]+$//g' <<<"$train_opts" | sed '/^$/d')
 systems=() first_seeds=() trainings=() incomplete='' # trainings: --run SEED FOLDER FILE of each
