@@ -51,7 +51,7 @@ def test_several_corpora_stay_apart(plain_corpus, second_corpus, tmp_path):
     one_error_line(run("bash", *command, "--stop-stage", 0), 'no corpus has a speaker "nobody"')
     split.write_text("dev: [bob, p1]\ntest: [zoe]\n")
     one_error_line(run("bash", *command, "--stop-stage", 0), "names no speaker of", "for test")
-    one_error_line(combined(data, plain_corpus), "was made from other corpora")
+    one_error_line(combined(data, plain_corpus), "was made from another --corpus")
 
 
 def test_corpora_that_share_names_get_prefixes(plain_corpus, tmp_path):

@@ -129,6 +129,9 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
     assert (exp / "RESULTS.md").read_text() == results  # stage 5 repeated says the same
     assert yaml.safe_load((data / "corpus.yaml").read_text())["mini"] is True
 
+    other = f"{TINY} optimizer.lr=1e-2"  # or other figures would stand below this command
+    result = recipe("--stage", 3, *options, "--train-opts", other, cwd=small_mini)
+    one_error_line(result, "exp/l1: was started with other settings", "optimizer.lr")
     for stage in ("2", "3", "5"):  # an exp folder belongs to one data folder
         said = "with other settings" if stage == "2" else "was made from other data"
         result = recipe(

@@ -125,6 +125,7 @@ if runs -1; then [ -n "$corpus" ] && [ "$corpus" != mini ] || die "stage -1 down
 download=$corpus
 if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16000}; fi
 if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
+asked=$train_opts
 # The mini corpus is for a first look: fewer updates, so that it takes minutes
 if grep -qsx 'mini: true' "$data/corpus.yaml" || { runs 0 && { [ "$corpus" = "$data/local/mini" ] || { [ ${#corpora[@]} -eq 1 ] && [ -f "$corpus/mini-corpus.txt" ]; }; }; }; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
 # Settings are separated by blanks before `key=`: gain_db=[-12.0, 6.0] is one
@@ -146,6 +147,8 @@ if [ "$stage" -le 2 ]; then # what a stage would refuse after hours
         if [ "$cmd" = slurm ]; then plan+=(--side-by-side); fi
     fi
     do_ python "$root/recipes/plan.py" ${plan[@]+"${plan[@]}"}
+elif [ -n "$asked" ]; then # or figures of other settings would stand below this command
+    do_ python "$root/recipes/plan.py" "${trainings[@]}" "${settings[@]}"
 fi
 
 if runs -1; then do_ python "$here/local/download_vctk.py" "$download"; fi
