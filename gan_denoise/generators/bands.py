@@ -106,9 +106,15 @@ class Generator(contract.StreamingGenerator):
         hz = bin_hz * torch.arange(1, self.stft.bins, dtype=torch.float64)
         passed = F.pad(1.0 / (1.0 + (high_pass_hz / hz) ** _HIGH_PASS_ORDER), (1, 0))
         self.register_buffer("passed", passed.float() if high_pass_hz else None, persistent=False)
+        self.reach = -(-(_ENTRANCE_TAPS - 1) // hop_length)  # of the filter, in hops before
         response = _butterworth(entrance_hz / sample_rate, 32 * _ENTRANCE_TAPS)
-        taps = torch.fft.irfft(response)[:_ENTRANCE_TAPS].flip(0)[None, None].float()
-        self.register_buffer("entrance", taps if entrance_hz else None, persistent=False)
+        taps = torch.fft.irfft(response)[:_ENTRANCE_TAPS]
+        delay = (
+            torch.arange(hop_length) - torch.arange(-self.reach * hop_length, hop_length)[:, None]
+        )
+        inside = (delay >= 0) & (delay < _ENTRANCE_TAPS)
+        filtering = torch.where(inside, taps[delay.clamp(0, _ENTRANCE_TAPS - 1)], 0.0).float()
+        self.register_buffer("entrance", filtering if entrance_hz else None, persistent=False)
         at_bins = _butterworth(entrance_hz / sample_rate, self.stft.n_fft)
         turned = torch.view_as_real(at_bins / at_bins.abs().clamp_min(1e-12)).T[None, :, None]
         self.register_buffer("turned", turned.float(), persistent=False)
@@ -117,7 +123,7 @@ class Generator(contract.StreamingGenerator):
     def initial_state(self, batch: int = 1) -> State:
         like, stft = self.stft.windows, self.stft
         told = {"strength": like.new_full((batch, 1), contract.BALANCED)}
-        before = {"before": like.new_zeros(batch, _ENTRANCE_TAPS - 1)}
+        before = {"before": like.new_zeros(batch, self.reach, self.hop_length)}
         optional = (told if self.takes_strength else {}) | (
             before if self.entrance is not None else {}
         )
@@ -133,11 +139,11 @@ class Generator(contract.StreamingGenerator):
         # Eight bits of mantissa would be heard: bf16 is for the network alone
         with torch.autocast(noisy.device.type, enabled=False):
             after: State = {}
-            if self.entrance is not None:
-                noisy = torch.cat([state["before"], noisy], dim=-1)
-                after["before"] = noisy[:, 1 - _ENTRANCE_TAPS :]
-                noisy = F.conv1d(noisy[:, None], self.entrance)[:, 0]
             hops = noisy.unflatten(-1, (-1, self.hop_length))
+            if self.entrance is not None:
+                hops = torch.cat([state["before"], hops], dim=1)
+                after["before"] = hops[:, -self.reach :]
+                hops = torch.cat(successive(hops, self.reach + 1, dim=1), dim=-1) @ self.entrance
             spectrum, past = self.stft.analyse(hops, state["past"])
             if self.entrance is not None:
                 spectrum = _turned_back(spectrum, self.turned)

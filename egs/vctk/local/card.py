@@ -105,7 +105,8 @@ def choose(folder: Path, recordings: Path, count: int, conditions: list[str]) ->
     found = sorted(path for path in recordings.glob("*") if path.suffix in (".wav", ".flac"))
     if not found:
         raise InputError(f"{recordings}: holds no WAV or FLAC file: name a folder of recordings")
-    corpora = read_yaml(folder.parent / "corpus.yaml").get("corpora")
+    record = folder.parent / "corpus.yaml"  # a data directory by itself has none
+    corpora = read_yaml(record).get("corpora") if record.is_file() else None
     speakers = {name: set().union(*own.values()) for name, own in (corpora or {}).items()}
     speakers = speakers or {folder.name: set(data.spk2utt)}
     tasks: list[Task] = []
