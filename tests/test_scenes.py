@@ -325,7 +325,7 @@ def test_segments_in_scenes_are_a_function_of_seed_and_position(prepared, record
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"speed": [1.1, 0.9]}, "speed: expected a number"),
+        ({"speed": [1.1, 0.9]}, "speed: 1.1 is above 0.9: swap the two"),
         ({"shares": {"noize": 1}}, 'shares: unknown key "noize" \\(did you mean "noise"'),
         ({"babble": 2.0}, "babble: expected a number from 0 to 1"),
         (

@@ -870,7 +870,8 @@ def test_mlflow_has_parameters_curves_the_model_and_the_results(
     trackers.keep(tmp_path / "none", exp.parent / "RESULTS.md")  # mlflow knows nothing of it
     kept = [client.list_artifacts(run_.info.run_id, place) for place in ("", "model")]
     assert [file.path for file in kept[0]] == ["RESULTS.md", "model"]
-    assert [file.path for file in kept[1]] == ["model/config.json", "model/model.safetensors"]
+    names = ("config.json", "model.safetensors", "trained_on.txt")
+    assert [file.path for file in kept[1]] == [f"model/{name}" for name in names]
     (exp / "mlflow_run").write_text("0" * 32)  # of another store
     trackers.keep(exp, exp.parent / "RESULTS.md")
     assert "RESULTS.md: mlflow does not keep it" in capsys.readouterr().err

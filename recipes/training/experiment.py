@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -139,11 +138,19 @@ def sorted_out(words: Iterable[str]) -> tuple[list[Path], list[str]]:
     """
     paths, settings = [], []
     for word in words:
-        if re.match(r"[A-Za-z_][\w.]*=", word) and not Path(word).is_file():
+        name, equals, _ = word.partition("=")
+        if equals and "/" not in name and not _is_file(word):
             settings.append(word)
         else:
             paths.append(Path(word))
     return paths, settings
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except OSError:  # no file has such a name
+        return False
 
 
 def check_name(exp: Path) -> None:
