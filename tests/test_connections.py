@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+from conftest import wait_for
 from gan_denoise.serve import connections, server
 from gan_denoise.serve.app import create_app
 from gan_denoise.serve.connections import Share
@@ -233,19 +234,19 @@ def test_at_the_end_who_is_at_work_is_told_so(model_dir, tmp_path, monkeypatch, 
     monkeypatch.setattr(server, "_GRACE_S", 0.3)
     content = a_wav(seconds=1.0)
     limits = Limits(max_load=999)
-    with listening(model_dir, tmp_path, limits) as (made, port):
-        workers = [one for own in psutil.Process().children() for one in own.children()]
-        with (
-            connect(port, upload(content, more=1000)) as sending,
-            open_stream(port) as stream,
-            connect(port, HEALTH.replace(b"close", b"keep-alive")) as idle,
-        ):
-            stream.recv(4096), idle.recv(4096)
-            made.should_exit = True
-            answer = read(sending)
-            assert b"503" in answer and b'{"error":"this server is ending' in answer
-            assert read(stream) and read(idle) == b""
-    assert workers and not [record for record in caplog.records if record.exc_info]
+    with (
+        listening(model_dir, tmp_path, limits) as (made, port),
+        connect(port, upload(content, more=1000)) as sending,
+        open_stream(port) as stream,
+        connect(port, HEALTH.replace(b"close", b"keep-alive")) as idle,
+    ):
+        stream.recv(4096), idle.recv(4096)
+        wait_for(lambda: left_of(tmp_path))  # now the upload has begun
+        made.should_exit = True
+        answer = read(sending)
+        assert b"503" in answer and b'{"error":"this server is ending' in answer
+        assert read(stream) and read(idle) == b""
+    assert not [record for record in caplog.records if record.exc_info]
     assert left_of(tmp_path) == [] and "Traceback" not in capsys.readouterr().err
 
 
