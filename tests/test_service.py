@@ -54,6 +54,12 @@ class Service:
         return self._log.read_text()
 
 
+def heeding_signals() -> None:
+    """As of a terminal: nohup, or a script's `&`, has programs ignore some."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def serving(folder, *options, end=signal.SIGTERM):
     log = folder / "log"
@@ -62,6 +68,7 @@ def serving(folder, *options, end=signal.SIGTERM):
             ["gan-denoise", "serve", "--port", "0", "--max-load", "999", *options],
             stderr=file,
             env=os.environ | {"PATH": PATH, "TMPDIR": str(folder)},
+            preexec_fn=heeding_signals,
         )
     try:
         yield Service(process, log)

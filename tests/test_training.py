@@ -876,6 +876,7 @@ def test_mlflow_has_parameters_curves_the_model_and_the_results(
     trackers.keep(exp, exp.parent / "RESULTS.md")
     assert "RESULTS.md: mlflow does not keep it" in capsys.readouterr().err
     (exp / "checkpoint.pt").unlink()
+    shutil.rmtree(exp / "model")  # or it were finished already
     mlflow.end_run()
     with pytest.raises(SystemExit):
         in_process(*command)
