@@ -115,22 +115,26 @@ def maker(model: Path) -> Maker:
 
 
 def check_enhanced(exp: Path, folder: Path, files: Mapping[str, Path], *, jobs: int = 1) -> None:
-    """Refuse enhanced files that are not what EXP/model makes of their noisy ones with this code.
+    """Refuse enhanced files that are not what stage 3 has made, by EXP/model and this code.
 
     folder: where enhanced.made tells of `files` (utt_id -> file): EXP, or one of its conditions.
-    Without EXP/model, the files are another system's, of which nothing is known. Raises InputError.
+    Without EXP/model, they are the recipe's oracles, or another system's, of which nothing is known
+    where there is no enhanced.made. Raises InputError.
     """
-    if not (exp / "model/config.json").is_file():
+    known = Provenance(folder / "enhanced.made").made
+    model = maker(exp / "model") if (exp / "model/config.json").is_file() else None
+    if model is None and not known:
         return
-    model, known = maker(exp / "model"), Provenance(folder / "enhanced.made").made
     found = file_digests(files, jobs=jobs)
     kinds: dict[str, list[str]] = {}
-    for utt_id, made in ((utt_id, known.get(utt_id)) for utt_id in files):
-        if made is None or len(made.more) != len(model) or made.digest != found[utt_id]:
+    for utt_id in files:
+        made = known.get(utt_id)
+        more = made.more if made and model else ()
+        if made is None or made.digest != found[utt_id] or len(more) != len(model or ()):
             kinds.setdefault("not what stage 3 has written", []).append(utt_id)
-        elif made.more[0] != model.weights:
+        elif model and more[0] != model.weights:
             kinds.setdefault(f"of other weights than {exp / 'model'}", []).append(utt_id)
-        elif made.more[1] != model.code:
+        elif model and more[1] != model.code:
             kinds.setdefault("made by other code than is here now", []).append(utt_id)
     for what, utt_ids in kinds.items():
         raise InputError(

@@ -102,6 +102,14 @@ def test_new_weights_need_stages_3_and_4(finished):
     assert "2 of 4 enhanced files are not what stage 3 has written" in stage_4(data, exp)
 
 
+def test_an_oracles_file_that_was_replaced_is_refused(finished):
+    data, exp = finished
+    first, second, *_ = sorted((exp / "oracle_mag/enhanced").iterdir())
+    shutil.copyfile(second, first)
+    assert "1 of 4 enhanced files are not what stage 3 has written" in stage_4(data, exp)
+    assert stage_3(data, exp) == stage_4(data, exp) == ""
+
+
 def test_a_model_of_two_trainings_is_refused(finished):
     data, exp = finished
     weights = exp / "l1/model/model.safetensors"

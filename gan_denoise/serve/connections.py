@@ -124,8 +124,8 @@ class Connection(asyncio.Protocol):
 
     # What comes
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
         self.admitted = self._connections.admit(self)
         if not self.admitted:
             self.transport.write(_FULL)
