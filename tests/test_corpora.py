@@ -96,8 +96,9 @@ def test_a_folder_for_each_split(tmp_path):
     for index, (part, speaker) in enumerate(
         (("train", "a"), ("train", "b"), ("valid", "c"), ("test", "d"))
     ):
-        folders = (tmp_path / f"corpus/{part}/{kind}" for kind in ("clean", "noisy"))
-        pair(*(own / f"{speaker}_1.wav" for own in folders), seed=index)
+        clean, noisy = (tmp_path / f"corpus/{part}/{kind}" for kind in ("clean", "noisy"))
+        # An accent is one character in one file system, and two in another
+        pair(clean / f"{speaker}_\u00e9.wav", noisy / f"{speaker}_e\u0301.wav", seed=index)
     result = prepare(tmp_path / "corpus", tmp_path / "data")
     assert result.returncode == 0, result.stderr
     assert people(tmp_path / "data") == {"train": {"a", "b"}, "dev": {"c"}, "test": {"d"}}

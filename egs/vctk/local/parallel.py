@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,13 +60,15 @@ def read_pairs(
     recordings: list[Recording] = []
     missing: list[str] = []
     for clean_folder, noisy_folder, split in pairs:
-        noisy = {path.relative_to(noisy_folder): path for path in recordings_below(noisy_folder)}
+        noisy = {_name(path, noisy_folder): path for path in recordings_below(noisy_folder)}
         by_fileid = {found[1]: path for path in noisy.values() if (found := _fileid(path))}
         left = set(noisy.values())
         for clean in recordings_below(clean_folder):
             relative = clean.relative_to(clean_folder)
             found = _fileid(clean)
-            partner = noisy.get(relative) or (by_fileid.get(found[1]) if found else None)
+            partner = noisy.get(_name(clean, clean_folder)) or (
+                by_fileid.get(found[1]) if found else None
+            )
             if partner is None:
                 missing.append(f"{clean}: has no counterpart {noisy_folder / relative}")
                 continue
@@ -82,6 +85,11 @@ def read_pairs(
             recordings.append(Recording(utt_id, speaker, clean, noisy=partner, split=split))
         missing += [f"{path}: has no clean counterpart" for path in sorted(left)]
     return recordings, missing
+
+
+def _name(path: Path, folder: Path) -> str:
+    """Of a recording in its folder, an accent always one character: file systems differ in that."""
+    return unicodedata.normalize("NFC", str(path.relative_to(folder)))
 
 
 def _fileid(path: Path) -> re.Match | None:
