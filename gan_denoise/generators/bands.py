@@ -52,8 +52,6 @@ class Generator(contract.StreamingGenerator):
     drawn = "dial", "backwards"  # of these, those whose first weights mean nothing
     unit: Tensor
     passed: Tensor | None
-    entrance: Tensor | None
-    turned: Tensor
 
     def __init__(
         self,
@@ -106,27 +104,18 @@ class Generator(contract.StreamingGenerator):
         hz = bin_hz * torch.arange(1, self.stft.bins, dtype=torch.float64)
         passed = F.pad(1.0 / (1.0 + (high_pass_hz / hz) ** _HIGH_PASS_ORDER), (1, 0))
         self.register_buffer("passed", passed.float() if high_pass_hz else None, persistent=False)
-        self.reach = -(-(_ENTRANCE_TAPS - 1) // hop_length)  # of the filter, in hops before
-        response = _butterworth(entrance_hz / sample_rate, 32 * _ENTRANCE_TAPS)
-        taps = torch.fft.irfft(response)[:_ENTRANCE_TAPS]
-        delay = (
-            torch.arange(hop_length) - torch.arange(-self.reach * hop_length, hop_length)[:, None]
-        )
-        inside = (delay >= 0) & (delay < _ENTRANCE_TAPS)
-        filtering = torch.where(inside, taps[delay.clamp(0, _ENTRANCE_TAPS - 1)], 0.0).float()
-        self.register_buffer("entrance", filtering if entrance_hz else None, persistent=False)
-        at_bins = _butterworth(entrance_hz / sample_rate, self.stft.n_fft)
-        turned = torch.view_as_real(at_bins / at_bins.abs().clamp_min(1e-12)).T[None, :, None]
-        self.register_buffer("turned", turned.float(), persistent=False)
+        self.entrance = None
+        if entrance_hz:
+            self.entrance = Entrance(entrance_hz / sample_rate, hop_length, self.stft.n_fft)
         self.hop_length, self.latency = hop_length, self.stft.n_fft
 
     def initial_state(self, batch: int = 1) -> State:
         like, stft = self.stft.windows, self.stft
         told = {"strength": like.new_full((batch, 1), contract.BALANCED)}
-        before = {"before": like.new_zeros(batch, self.reach, self.hop_length)}
-        optional = (told if self.takes_strength else {}) | (
-            before if self.entrance is not None else {}
-        )
+        optional = told if self.takes_strength else {}
+        if self.entrance is not None:
+            reach = self.entrance.reach
+            optional |= {"before": like.new_zeros(batch, reach, self.hop_length)}
         return optional | {
             "past": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
@@ -141,12 +130,10 @@ class Generator(contract.StreamingGenerator):
             after: State = {}
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             if self.entrance is not None:
-                hops = torch.cat([state["before"], hops], dim=1)
-                after["before"] = hops[:, -self.reach :]
-                hops = torch.cat(successive(hops, self.reach + 1, dim=1), dim=-1) @ self.entrance
+                hops, after["before"] = self.entrance(hops, state["before"])
             spectrum, past = self.stft.analyse(hops, state["past"])
             if self.entrance is not None:
-                spectrum = _turned_back(spectrum, self.turned)
+                spectrum = self.entrance.turned_back(spectrum)
             if self.lowest is None:
                 level, heard = recent_level(spectrum, state["heard"])
             else:
@@ -237,24 +224,52 @@ def _power_law(parts: Tensor, exponent: float) -> tuple[Tensor, Tensor]:
     return parts * factor, squares.sqrt() * factor
 
 
-def _butterworth(edge: float, n_fft: int) -> Tensor:
-    """Response of a high-pass filter of order 2 whose edge is a share of the sample rate, by the
-    bilinear transform, at the bins of an n_fft: (n_fft / 2 + 1,) complex128; ones where edge is 0.
+class Entrance(nn.Module):
+    """A causal Butterworth high-pass of order 2 on hops, before the STFT, and the turning back of
+    the phase that it gives the spectrum: its delay, at most 5 ms, is little beside a window.
+
+    edge: as a share of the sample rate. reach: of the filter, in hops before.
     """
+
+    filtering: Tensor
+    turned: Tensor
+
+    def __init__(self, edge: float, hop_length: int, n_fft: int):
+        super().__init__()
+        self.reach = -(-(_ENTRANCE_TAPS - 1) // hop_length)
+        taps = torch.fft.irfft(_butterworth(edge, 32 * _ENTRANCE_TAPS))[:_ENTRANCE_TAPS]
+        place = torch.arange(-self.reach * hop_length, hop_length)
+        delay = place[-hop_length:] - place[:, None]
+        inside = (delay >= 0) & (delay < _ENTRANCE_TAPS)
+        filtering = torch.where(inside, taps[delay.clamp(0, _ENTRANCE_TAPS - 1)], 0.0)
+        response = _butterworth(edge, n_fft)
+        turned = torch.view_as_real(response / response.abs().clamp_min(1e-12)).T[None, :, None]
+        self.register_buffer("filtering", filtering.float(), persistent=False)
+        self.register_buffer("turned", turned.float(), persistent=False)
+
+    def forward(self, hops: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, hop) and the `reach` hops before -> the same, filtered, and those before the
+        next.
+        """
+        hops = torch.cat([before, hops], dim=1)
+        # A product of matrices: a convolution with so many taps takes ten times as long
+        filtered = torch.cat(successive(hops, self.reach + 1, dim=1), dim=-1) @ self.filtering
+        return filtered, hops[:, -self.reach :]
+
+    def turned_back(self, spectrum: Tensor) -> Tensor:
+        """Bins (B, 2, N, F) -> the same, without the filter's phase."""
+        (real, imaginary), (cosine, sine) = spectrum.unbind(dim=1), self.turned.unbind(dim=1)
+        parts = real * cosine + imaginary * sine, imaginary * cosine - real * sine
+        return torch.stack(parts, dim=1)
+
+
+def _butterworth(edge: float, n_fft: int) -> Tensor:
+    """Response by the bilinear transform, at the bins of an n_fft: (n_fft / 2 + 1,) complex128."""
     delay = torch.exp(-2j * math.pi * torch.arange(n_fft // 2 + 1, dtype=torch.float64) / n_fft)
     warped = math.tan(math.pi * edge)
     passed = (1.0 - delay).square()
     stopped = warped * (1.0 + delay)
     return passed / (passed + math.sqrt(2.0) * stopped * (1.0 - delay) + stopped.square())
-
-
-def _turned_back(spectrum: Tensor, turned: Tensor) -> Tensor:
-    """Bins (B, 2, N, F) without the phase that a filter gave them: its delay, at most 5 ms, is
-    little beside a window.
-    """
-    (real, imaginary), (cosine, sine) = spectrum.unbind(dim=1), turned.unbind(dim=1)
-    parts = real * cosine + imaginary * sine, imaginary * cosine - real * sine
-    return torch.stack(parts, dim=1)
 
 
 class Neighbours(nn.Module):
