@@ -32,8 +32,7 @@ _METRICS = ("pesq", "pystoi", "mir_eval")
 
 def of_scores() -> str:
     """Of what computes the metrics."""
-    versions = [importlib.metadata.version(package) for package in _METRICS]
-    return digest([_digest(("gan_denoise.scoring",)), versions])
+    return digest([_digest(("gan_denoise.scoring",)), list(map(_version, _METRICS))])
 
 
 def of_enhancement(generator: str) -> str:
@@ -51,6 +50,13 @@ def of_training(experiment: Mapping[str, Any], *, warm_start: bool = False) -> s
             f"gan_denoise.discriminators.{name}" for name in bank.get("discriminators") or ()
         ]
     return _digest(tuple(modules), but=() if metric else _JUDGES)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # who scores nothing need not have it
+        return None
 
 
 @functools.cache

@@ -237,3 +237,14 @@ def test_a_parallel_corpus_reaches_the_table(tmp_path, tiny_experiment):
     assert local("check_exp", data, exp).returncode == 0
     noise = yaml.safe_load((data / "test/noise.yaml").read_text())
     assert noise["procedure"] == "given by the corpus" and noise["fingerprint"] != digest([])
+
+
+def test_who_cannot_score_has_a_digest_all_the_same(monkeypatch):
+    """`explain` asks for it, where the extra `score` is not installed."""
+    here_ = code.of_scores()
+
+    def none(package: str) -> str:
+        raise code.importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(code.importlib.metadata, "version", none)
+    assert code.of_scores() != here_
