@@ -106,8 +106,9 @@ def judge(found: Mapping[str, Match], *, alike: bool = True) -> Judgement:
     matches = list(found.values())
     lags = [own.lag_s for own in matches if own.lag_s]
     common = float(np.median(lags)) if lags else 0.0
+    way = "later" if common >= 0.0 else "earlier"
     kinds = {
-        f"later than clean by {1000 * common:.1f} ms": [
+        f"{way} than clean by {1000 * abs(common):.1f} ms": [
             utt_id
             for utt_id, own in found.items()
             if own.lag_s and abs(own.lag_s - common) <= _AGREE_S
@@ -119,11 +120,6 @@ def judge(found: Mapping[str, Match], *, alike: bool = True) -> Judgement:
             utt_id for utt_id, own in found.items() if alike and abs(own.correlation) < _UNLIKE
         ],
     }
-    if common < 0.0:
-        kinds = {
-            what.replace("later", "earlier").replace("-", "", 1): utt_ids
-            for what, utt_ids in kinds.items()
-        }
     for what, utt_ids in kinds.items():
         if len(utt_ids) > _MOST * len(found):
             return Judgement(f"{len(utt_ids)} of {len(found)} are {what}, {utt_ids[0]} for one", [])

@@ -81,6 +81,7 @@ if [ ${#named[@]} -gt 1 ]; then corpora=("${named[@]}")
 elif [[ $corpus == *[[:space:]]* && ! -e $corpus ]]; then read -ra corpora <<<"$corpus"; fi
 [[ ${#corpora[@]} -eq 1 || " ${corpora[*]} " != *" mini "* ]] || die "--corpus: mini goes alone"
 for i in "${!corpora[@]}"; do [ "${corpora[i]}" = mini ] || corpora[i]=$(absolute "${corpora[i]}"); done
+case $equal_names in one | apart) ;; *) die "--equal-names: expected one or apart, found \"$equal_names\"" ;; esac
 corpus=${corpora[0]}
 if [ "$stage" -eq 0 ]; then for dir in "${corpora[@]}"; do case $dir in '' | mini) ;; *) [ -e "$dir" ] || die "$dir: no such corpus folder" ;; esac; done; fi
 

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import parallel
+from gan_denoise import audio
 from gan_denoise.errors import InputError
 from gan_denoise.ids import utt_id_in_folder
-from recording import Recording, recordings_below, unused
+from recording import Recording, unused
 
 _SHARED_BY_ALL = 24  # VCTK's sentences 001 to 024 are read by every speaker
 _KALDI = ("utt2spk", "spk2utt", "utt2dur", "text", "spk2gender", "segments")
@@ -76,7 +77,7 @@ def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Corpus:
         return _checked("parallel", folder, *parallel.read_pairs(pairs))
     loose = [
         f"{path}: lies outside the speakers' folders"
-        for path in recordings_below(folder)
+        for path in audio.find(folder)
         if path.parent == folder
     ]
     recordings = list(_plain(folder))
@@ -139,7 +140,7 @@ def _there(recordings: list[Recording]) -> tuple[list[Recording], list[str]]:
 
 def _vctk(root: Path, audio_folder: Path) -> tuple[list[Recording], list[str]]:
     recordings, only_mic2 = [], set()
-    for path in recordings_below(audio_folder):
+    for path in audio.find(audio_folder):
         if path.parent.parent != audio_folder:
             continue
         if path.stem.endswith("_mic2"):
@@ -169,7 +170,7 @@ def _vctk(root: Path, audio_folder: Path) -> tuple[list[Recording], list[str]]:
 
 
 def _plain(folder: Path) -> Iterator[Recording]:
-    for path in recordings_below(folder):
+    for path in audio.find(folder):
         if path.parent != folder:
             speaker = folder / path.relative_to(folder).parts[0]
             yield Recording(utt_id_in_folder(path, speaker), speaker.name, path)

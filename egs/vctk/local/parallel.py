@@ -20,10 +20,10 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from gan_denoise import datadir
+from gan_denoise import audio, datadir
 from gan_denoise.errors import InputError
 from gan_denoise.ids import utt_id_in_folder, utt_id_of_file
-from recording import Recording, recordings_below
+from recording import Recording
 
 _COLUMNS = ("clean", "noisy", "utt_id", "speaker", "split", "text")
 _FILEID = re.compile(r"fileid_(\d+)$")
@@ -60,10 +60,10 @@ def read_pairs(
     recordings: list[Recording] = []
     missing: list[str] = []
     for clean_folder, noisy_folder, split in pairs:
-        noisy = {_name(path, noisy_folder): path for path in recordings_below(noisy_folder)}
+        noisy = {_name(path, noisy_folder): path for path in audio.find(noisy_folder)}
         by_fileid = {found[1]: path for path in noisy.values() if (found := _fileid(path))}
         left = set(noisy.values())
-        for clean in recordings_below(clean_folder):
+        for clean in audio.find(clean_folder):
             relative = clean.relative_to(clean_folder)
             found = _fileid(clean)
             partner = noisy.get(_name(clean, clean_folder)) or (

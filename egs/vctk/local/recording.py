@@ -1,4 +1,4 @@
-"""A recording of a corpus, and where recordings may lie."""
+"""A recording of a corpus, and what of a corpus is none."""
 
 from __future__ import annotations
 
@@ -23,11 +23,6 @@ class Recording:
     text: str | None = None
     shared: bool = False
     split: str | None = None
-
-
-def recordings_below(folder: Path) -> list[Path]:
-    """Audio files, sorted by their path."""
-    return audio.find(folder)
 
 
 def unused(
