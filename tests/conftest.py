@@ -41,8 +41,19 @@ gc.set_threshold(100_000, 50, 50)  # looking through all that torch holds takes 
 scoring.preload()  # whichever test starts the first worker
 
 
-def pytest_collection_finish() -> None:
+# Modules whose fixtures any test may ask for
+FIXTURES = ("small_models", "training_runs", "service_here", "service_process", "browsing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Where tests run: the process that hands them out does without torch."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        for name in FIXTURES:
+            config.pluginmanager.import_plugin(name)
+
+
+def pytest_collection_finish() -> None:
+    """As above."""
     import torch
     import torch._dynamo  # two seconds, which the first optimizer of every fork would take
 

@@ -18,7 +18,7 @@ from gan_denoise.provenance import data_digest
 from reporting.statistics import Run
 from test_corpora import voicebank
 from test_report import about, results, shifted, write_results  # noqa: F401
-from test_training import TRAIN
+from training_runs import TRAIN
 
 
 def model(folder: Path, data: Path, seed: int, name: str = "l1") -> None:

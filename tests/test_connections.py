@@ -17,10 +17,9 @@ from gan_denoise.serve import connections, server
 from gan_denoise.serve.app import create_app
 from gan_denoise.serve.connections import Share
 from gan_denoise.serve.limits import Limits
-from test_enhance import randomised
-from test_models import SMALL, save
-from test_serve import a_wav, form, left_of
-from test_service import frame, open_stream
+from service_here import a_wav, form, left_of
+from service_process import frame, open_stream
+from small_models import SMALL, randomised, save
 
 LIMITS = Limits(
     max_connections=12, max_head_time=1, idle_timeout=1, max_load=999, max_request_time=2

@@ -1,6 +1,5 @@
 """The results page in a real browser: it opens from the disk, plays, switches at the same instant,
-sorts and filters.
-"""
+sorts and filters."""
 
 from __future__ import annotations
 
@@ -12,13 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
+from browsing import BROWSER, lengthen
 from conftest import write_scores
 from gan_denoise import datadir
 from report import report
-
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
 
 @pytest.fixture(scope="module")
@@ -116,17 +112,6 @@ def page(browser, page_file):
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [
         page_file.as_uri()
     ]
-
-
-def lengthen(page, room: str) -> None:
-    """A minute of silence in a listening room, which no slow machine comes to the end of."""
-    page.evaluate(
-        f"""async () => {{
-            await {room}.load();
-            {room}.buffers = {room}.buffers.map(({{ sampleRate }}) =>
-                new AudioBuffer({{ length: 60 * sampleRate, sampleRate }}));
-        }}"""
-    )
 
 
 def test_it_plays_and_switches_at_the_same_instant(page):

@@ -20,7 +20,7 @@ from gan_denoise import audio, generators
 from gan_denoise.config import dump_yaml, parse_yaml
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.errors import InputError
-from test_models import SMALL
+from small_models import SMALL
 
 
 def examples(count: int) -> settings:

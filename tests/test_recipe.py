@@ -1,30 +1,22 @@
-"""run.sh as a newcomer calls it: the whole recipe on a small mini corpus, repeats, refusals; the
-download.
-"""
+"""run.sh as a newcomer calls it: the whole recipe on a small mini corpus, repeats, refusals."""
 
 from __future__ import annotations
 
-import fcntl
-import functools
-import hashlib
-import http.server
 import os
-import signal
-import subprocess
-import sys
-import threading
-import venv
-import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 
-from conftest import CONF, ROOT, local, one_error_line, run, speech_like, write
+from conftest import CONF, ROOT, local, one_error_line, run
 from gan_denoise.scoring import read_csv
 
 RUN = ROOT / "egs/vctk/run.sh"
+
+
 REPORT = ROOT / "recipes/report.py"
+
+
 TINY = (
     "steps=6 warm_start_steps=3 discriminator_steps=2 batch_size=2 segment_s=0.5 workers=0"
     " validate_utterances=2 generator.width=8 generator.blocks=1"
@@ -182,90 +174,6 @@ def test_wrong_options_are_one_line(options, words, tmp_path):
     one_error_line(recipe(*options, "--data", "data", "--exp", "exp", cwd=tmp_path), *words)
 
 
-def test_a_moved_repository_mends_its_environment_without_a_network(tmp_path):
-    """A repository in small, whose environment borrows the packages of this one, made at one place
-    and used at another.
-    """
-    old, new = tmp_path / "old place", tmp_path / "new 'place'"
-    (old / "egs/vctk").mkdir(parents=True)
-    (old / "egs/vctk/path.sh").write_bytes((ROOT / "egs/vctk/path.sh").read_bytes())
-    (old / "requirements.lock").write_text("")
-    (old / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
-        '[project]\nname = "small"\nversion = "1"\nscripts.small = "small:main"\n'
-        '[tool.setuptools]\npy-modules = ["small"]\n'
-    )
-    (old / "small.py").write_text("def main(): print(__file__)\n")
-    venv.create(old / ".venv", with_pip=False, symlinks=True)
-    (packages,) = (old / ".venv/lib").glob("python*/site-packages")
-    (packages / "borrowed.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
-    offline = {"PIP_NO_INDEX": "1", "PIP_INDEX_URL": "", "PYTHONPATH": ""}
-    pip = [
-        old / ".venv/bin/python",
-        "-m",
-        "pip",
-        "install",
-        "--no-index",
-        "--no-deps",
-        "--no-build-isolation",
-        "-e",
-        old,
-    ]
-    result = run(*pip, env=offline)
-    assert result.returncode == 0, result.stderr
-    lock = run("bash", "-c", "cksum < requirements.lock | tr ' ' -", cwd=old).stdout.strip()
-    (old / f".venv/installed-{lock}").write_text(f"{old}/.venv\n")
-    source = ["bash", "-c", ". egs/vctk/path.sh && small && echo $VIRTUAL_ENV"]
-    result = run(*source, cwd=old, env=offline)
-    assert result.stdout.splitlines() == [f"{old}/small.py", f"{old}/.venv"] and not result.stderr
-    old.rename(new)
-    result = run(*source, cwd=new, env=offline)
-    assert result.stdout.splitlines() == [f"{new}/small.py", f"{new}/.venv"], result.stderr
-    assert f"was made as {old}/.venv" in result.stderr
-    assert not run(*source, cwd=new, env=offline).stderr  # mended once
-
-
-def test_two_first_commands_make_one_environment(tmp_path):
-    """The second waits. A stand-in for python makes environments that hold only itself."""
-    (tmp_path / "egs/vctk").mkdir(parents=True)
-    (tmp_path / "egs/vctk/path.sh").write_bytes((ROOT / "egs/vctk/path.sh").read_bytes())
-    (tmp_path / "requirements.lock").write_text("")
-    python = tmp_path / "python"
-    python.write_text(
-        "#!/bin/sh\n"
-        f'case "$1 $2" in "- ") exec {sys.executable} - ;; "-m venv") ;; *) exit 0 ;; esac\n'
-        f"echo made >>{tmp_path}/calls && sleep 0.5\n"
-        'mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && : >"$3/bin/activate"\n'
-    )
-    python.chmod(0o755)
-    command = ["bash", "-c", ". egs/vctk/path.sh && echo ready"]
-    both = [
-        subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHON": str(python)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=60) for process in both]
-    assert [output for output, _ in said] == ["ready\n"] * 2, said
-    assert sum("Waiting for another command" in errors for _, errors in said) == 1, said
-    assert (tmp_path / "calls").read_text() == "made\n"
-
-    (tmp_path / "requirements.lock").write_text("another")
-    with (tmp_path / ".venv/making").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        waiting = subprocess.Popen(
-            command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        assert "Waiting for another command" in waiting.stderr.readline()
-        os.killpg(waiting.pid, signal.SIGINT)  # Ctrl-C, which does not go on without the lock
-        assert "Making" not in waiting.communicate(timeout=60)[1] and waiting.returncode != 0
-
-
 def test_a_stage_that_fails_ends_the_run(prepared, tmp_path):
     """Also the fourth, of which one exit status means that it went on."""
     asked = ["--stage", 4, "--data", prepared, "--exp", tmp_path, "--experiments", "l1"]
@@ -360,93 +268,3 @@ def test_unwritable_output_is_one_line(plain_corpus, tmp_path):
         0,
     )
     one_error_line(result, str(tmp_path / "file"))
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A small VCTK archive on loopback, by a server that can go on in the middle of a file, and can
-    break off once.
-    """
-    corpus = tmp_path / "made"
-    for speaker in ("p225", "p226", "p232"):
-        for number in (1, 30):
-            wave = speech_like(number, 0.5, 48000)
-            write(
-                corpus / f"wav48_silence_trimmed/{speaker}/{speaker}_{number:03d}_mic1.flac",
-                wave,
-                48000,
-            )
-    (tmp_path / "www").mkdir()
-    archive = tmp_path / "www/VCTK-Corpus-0.92.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(corpus.rglob("*")):
-            file.write(path, path.relative_to(corpus))
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        break_off = True
-        ranges: list = []
-
-        def do_GET(self):
-            content = archive.read_bytes()
-            asked = self.headers.get("Range")
-            self.ranges.append(asked)
-            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
-            if start >= len(content):
-                self.send_error(416)
-                return
-            self.send_response(206 if asked else 200)
-            self.send_header("Content-Length", str(len(content) - start))
-            self.end_headers()
-            if Handler.break_off:
-                Handler.break_off = False
-                self.wfile.write(content[start : len(content) // 2])
-                return
-            self.wfile.write(content[start:])
-
-        def log_message(self, *arguments):
-            pass
-
-    served = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path))
-    )
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{served.server_port}/{archive.name}", archive, Handler
-    served.shutdown()
-
-
-def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(server, tmp_path):
-    url, archive, handler = server
-    good = hashlib.sha256(archive.read_bytes()).hexdigest()
-
-    def download(checksum: str, folder: str):
-        return local("download_vctk", "--url", url, "--checksum", checksum, tmp_path / folder)
-
-    one_error_line(download(good, "vctk"), "closed early", "goes on where it stopped")
-    result = download(good, "vctk")
-    assert result.returncode == 0, result.stderr
-    half = archive.stat().st_size // 2
-    assert handler.ranges == [None, f"bytes={half}-"]
-    assert (tmp_path / "vctk/wav48_silence_trimmed/p225/p225_030_mic1.flac").is_file()
-    assert download(good, "vctk").returncode == 0 and len(handler.ranges) == 2  # there already
-    one_error_line(download("0" * 32, "wrong"), "wrong checksum", "download it again")
-    assert [path.name for path in (tmp_path / "wrong").iterdir()] == [".lock"]
-    (tmp_path / "hand").mkdir()
-    whole = archive.read_bytes()
-    place = whole.index(b"p226_030_mic1") + 200
-    (tmp_path / "hand" / archive.name).write_bytes(whole[:place] + b"damaged" + whole[place + 7 :])
-    # Put there by hand
-    one_error_line(download(good, "hand"), "hand/VCTK-Corpus-0.92.zip: wrong checksum", "remove it")
-    damaged = hashlib.sha256((tmp_path / "hand" / archive.name).read_bytes()).hexdigest()
-    one_error_line(download(damaged, "hand"), "is no whole zip archive", "download it again")
-    assert {path.name for path in (tmp_path / "hand").iterdir()} == {".lock", archive.name}
-
-
-def test_the_address_is_torchaudios():
-    import download_vctk
-    from gan_denoise.audio import torchaudio
-
-    torchaudio()
-    from torchaudio.datasets import vctk
-
-    assert download_vctk.address() == (vctk.URL, vctk._CHECKSUMS[vctk.URL])
-    assert vctk.URL.endswith("VCTK-Corpus-0.92.zip") and len(vctk._CHECKSUMS[vctk.URL]) in (32, 64)

@@ -14,8 +14,7 @@ from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
 from gan_denoise.provenance import file_digest
-from test_enhance import randomised
-from test_models import save
+from small_models import randomised, save
 
 TOLD = {"name": "bands", "channels": 8, "bands": 6, "width": 8, "blocks": 1, "heads": 2}
 TOLD |= {"loud": True, "high_pass_hz": 60.0, "entrance_hz": 70.0, "strength": True}

@@ -18,7 +18,7 @@ from conftest import ROOT, one_error_line, run, speech_like, write
 from gan_denoise import audio, generators, workers
 from gan_denoise.files import writing
 from gan_denoise.terminal import Terminated, program, say
-from test_models import SMALL, save
+from small_models import SMALL, save
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from conftest import cli, speech_like, write
 from gan_denoise import channel, generators, targets
 from gan_denoise.metrics import Signals, si_sdr
-from test_enhance import randomised
+from small_models import randomised
 
 RATE = 16000
 

@@ -1,0 +1,82 @@
+"""A browser, and the page that gan-denoise serve shows in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def browser(noisy):
+    playwright = pytest.importorskip("playwright.sync_api")
+    if BROWSER is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium: .ci/run installs it")
+        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(
+            executable_path=BROWSER,
+            args=[
+                "--no-sandbox",
+                "--autoplay-policy=no-user-gesture-required",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-audio-capture={noisy}",
+            ],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, service):
+    """The page with leave to use the microphone; fails for an error, and for a request to anywhere
+    else.
+    """
+    context = browser.new_context(
+        permissions=["microphone"], accept_downloads=True, reduced_motion="reduce"
+    )
+    page, errors, asked = context.new_page(), [], []
+
+    page.on(
+        "console",
+        lambda message: errors.append(message.text) if message.type == "error" else None,
+    )
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(service.url)
+    yield page
+    context.close()
+    # A browser logs what a test meant to be refused
+    refused = ("401", "413", "415", "429", "503", "ERR_FAILED")
+    assert [error for error in errors if not any(code in error for code in refused)] == []
+    assert all(url.startswith((service.url, "blob:", "data:")) for url in asked), asked
+
+
+def until(page, expression: str, seconds: float = 15.0):
+    """Wait until an expression of the page is true; its policy forbids what Playwright has for
+    that.
+    """
+    deadline = time.monotonic() + seconds
+    while not (found := page.evaluate(expression)):
+        assert time.monotonic() < deadline, expression
+        time.sleep(0.02)
+    return found
+
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+def lengthen(page, room: str) -> None:
+    """A minute of silence in a listening room, which no slow machine comes to the end of."""
+    page.evaluate(
+        f"""async () => {{
+            await {room}.load();
+            {room}.buffers = {room}.buffers.map(({{ sampleRate }}) =>
+                new AudioBuffer({{ length: 60 * sampleRate, sampleRate }}));
+        }}"""
+    )

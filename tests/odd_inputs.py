@@ -1,0 +1,393 @@
+"""Bad and odd inputs over all commands, and how each is answered."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import struct
+import subprocess
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import LOCAL, ROOT, cli, speech_like, write
+
+RATE = 16000
+
+
+WAVE = speech_like(0, 1.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command with the words of its answer: status 0 works, 1 is one error line, 2 is wrong
+    usage.
+    """
+
+    command: tuple
+    words: tuple[str, ...] = ()
+    status: int = 1
+
+
+def bad_audio(folder: Path) -> dict[str, bytes]:
+    """Files that nobody can read: name -> content."""
+    wav, flac, mp3, ogg = (
+        write(folder / f"seed/a{suffix}", WAVE).read_bytes()
+        for suffix in (".wav", ".flac", ".mp3", ".ogg")
+    )
+    floats = np.stack([WAVE, WAVE], axis=1).astype(np.float32)
+    floats[500] = np.nan
+    nan = write(folder / "seed/nan.wav", floats, subtype="FLOAT").read_bytes()
+    floats[500] = np.inf
+    inf = write(folder / "seed/inf.wav", floats, subtype="FLOAT").read_bytes()
+    no_rate = wav[:24] + bytes(4) + wav[28:]
+    no_channels = wav[:22] + bytes(2) + wav[24:]
+    return {
+        "zero_bytes.wav": b"",
+        "one_byte.wav": b"R",
+        "text.wav": b"this is no audio\n" * 20,
+        "html.mp3": b"<!doctype html><html><body>404 Not Found</body></html>",
+        "zip.wav": b"PK\x03\x04" + bytes(500),
+        "png.wav": b"\x89PNG\r\n\x1a\n" + bytes(500),
+        "zeros.flac": bytes(5000),
+        "ones.mp3": b"\xff" * 5000,
+        "noise.ogg": np.random.default_rng(0).bytes(5000),
+        "header_only.wav": wav[:44],
+        "half_a_header.wav": wav[:20],
+        "riff_only.wav": b"RIFF\x24\x00\x00\x00WAVE",
+        "no_samples.wav": wav[:4] + struct.pack("<I", 36) + wav[8:40] + bytes(4),
+        "no_rate.wav": no_rate,
+        "no_channels.wav": no_channels,
+        "unknown_codec.wav": wav[:20] + b"\x99\x99" + wav[22:],
+        "cut.wav": wav[:9000],
+        "cut.flac": flac[: len(flac) // 2],
+        "cut.mp3": mp3[: len(mp3) // 2],
+        "cut.ogg": ogg[: len(ogg) // 2],
+        "nan.wav": nan,
+        "inf.wav": inf,
+        "joined.wav": wav + wav,
+        "damaged.flac": flac[:4000] + b"damage" * 200 + flac[5200:],
+        "playlist.mp3": b"#EXTM3U\n#EXTINF:1,\n../good/a.wav\n",
+    }
+
+
+STFT = "stft: {n_fft: 8, hop_length: 2, window: hann}"
+
+
+NOISE = {  # settings of the noise, with STFT for the line above, and what is said
+    "": ("expected a mapping",),
+    "[]": ("expected a mapping",),
+    "seed": ("expected a mapping",),
+    "seed: 0\nseed: 1": ('"seed" is given twice',),
+    "seed: [": ("not valid YAML",),
+    "a: &a [*a]": ("aliases",),
+    "x: " + "[" * 3000: ("nested more than 50 levels",),
+    "\0": ("not valid YAML",),
+    "sed: 0": ('unknown key "sed" (did you mean "seed"?)',),
+    "<<: {seed: 0}": ('unknown key "<<"',),
+    "seed: 0": ('"stft" is missing',),
+    "seed: -0.5\nSTFT\nmanipulations: [zero: {share: 0.2}]": ("seed: expected a whole number",),
+    "seed: yes\nSTFT\nmanipulations: [zero: {share: 0.2}]": ("found 'yes'",),
+    "seed: 1:30\nSTFT\nmanipulations: [zero: {share: 0.2}]": ("found '1:30'",),
+    "seed: 0\nstft: 5\nmanipulations: []": ("expected a mapping",),
+    "seed: 0\nstft: {n_fft: 7, hop_length: 2, window: hann}\nmanipulations: []": ("even number",),
+    "seed: 0\nstft: {n_fft: 8, hop_length: 0, window: hann}\nmanipulations: []": ("hop_length",),
+    "seed: 0\nstft: {n_fft: 8, hop_length: 5, window: hann}\nmanipulations: []": ("hop_length",),
+    "seed: 0\nstft: {n_fft: 8, hop_length: 2, window: han}\nmanipulations: []": ("window",),
+    "seed: 0\nSTFT\nmanipulations: []": ("manipulations",),
+    "seed: 0\nSTFT\nmanipulations: [zap: {share: 1}]": ('unknown key "zap"',),
+    "seed: 0\nSTFT\nmanipulations: [zero: {share: 2}]": ("share: expected a number from 0 to 1",),
+    "seed: 0\nSTFT\nmanipulations: [zero: {share: .nan}]": ("share",),
+    "seed: 0\nSTFT\nmanipulations: [scale: {share: 1}]": ("factor",),
+    "seed: 0\nSTFT\nmanipulations: [zero: {share: 1, band_hz: [5, 1]}]": ("band_hz",),
+    "seed: 0\nSTFT\nmanipulations: [zero: {share: 1, quantile: 5}]": ("quantile",),
+    "seed: 0\nSTFT\nmanipulations: []\nmix: {noise: {test: [absent.wav]}, snr_db: [0, 5]}": (
+        "absent.wav: no such file",
+    ),
+    "seed: 0\nSTFT\nmanipulations: []\nmix: {noise: {test: [{synthetic: x}]}, snr_db: [0, 5]}": (
+        "synthetic",
+    ),
+    "seed: 0\nSTFT\nmanipulations: []\nmix: {noise: {test: [$NOWHERE/a.wav]}, snr_db: [0, 5]}": (
+        "$NOWHERE is not set",
+    ),
+}  # fmt: skip
+
+
+SETTINGS = {  # of a training, and what is said
+    "lr": ("lr: cannot be read",),
+    "=1": ("key=value",),
+    "stepz=5": ('unknown key "stepz" (did you mean "steps"?)',),
+    "steps=0": ("steps: expected a whole number from 1",),
+    "steps=1e3": ("steps: expected a whole number",),
+    "steps=ten": ("found 'ten'",),
+    "steps=": ("steps",),
+    "seed=-1": ("seed",),
+    "seed=0x": ("seed",),
+    "optimizer.lr=1:30": ("found '1:30'",),
+    "optimizer.lr=nan": ("lr",),
+    "optimizer.lr=.inf": ("lr",),
+    "optimizer.betas=[1, 2]": ("betas",),
+    "optimizer.lr.x=1": ("lr",),
+    "optimizer=5": ("optimizer",),
+    "generator.name=convnex": ('unknown name "convnex"',),
+    "generator.width=0": ("width",),
+    "generator.width=twelve": ("width",),
+    "generator.wdth=8": ('unknown key "wdth"',),
+    "generator=[1]": ("generator",),
+    "losses.l1=-1": ("l1",),
+    "losses.l2=1": ("l2",),
+    "losses=5": ("losses",),
+    "precision=fp16": ("precision",),
+    "batch_size=0": ("batch_size",),
+    "segment_s=0": ("segment_s",),
+    "gain_db=[6, -12]": ("gain_db",),
+    "gain_db=loud": ("gain_db",),
+    "workers=-1": ("workers",),
+    "ema_decay=1.5": ("ema_decay",),
+    "warm_start_steps=999999": ("warm_start_steps",),
+    "trackers=[nothing]": ("trackers",),
+    "fresh_noise=maybe": ("fresh_noise",),
+    "adversary.discriminators=5": ("discriminators",),
+    "adversary.discriminators.mpd.periods=[0]": ("periods",),
+    "adversary.losses.lsgan=x": ("lsgan",),
+    "init=nowhere": ("nowhere",),
+    "a" * 300 + "=1": ("unknown key",),
+    "steps=[": ("not valid YAML",),
+}
+
+
+def cases(place: Path) -> list[Case]:
+    """The table, but for what the folder runs answer line by line."""
+    good, out = place / "good/a.wav", place / "out.wav"
+    table = [Case(("enhance", place / "bad" / name, out), (name,)) for name in bad_audio(place)]
+    table += [Case(("corrupt", place / "bad" / name, out), (name,)) for name in bad_audio(place)]
+    for wrong, words in {
+        place / "absent.wav": ("no such file",),
+        place / "empty_folder": ("holds no audio files",),
+        place / "pipe.wav": ("is a pipe or a device",),
+        Path("/dev/null"): ("is a pipe or a device",),
+        place / "file/below.wav": ("no such file",),
+        place / ("x" * 300 + ".wav"): ("",),
+        place / "nul\n.wav": ("no such file",),
+    }.items():
+        table += [Case((command, wrong, out), words) for command in ("enhance", "corrupt")]
+        table += [Case(("score", wrong, good), words), Case(("score", good, wrong), words)]
+    for command in ("enhance", "corrupt"):
+        table += [
+            Case((command,), ("required",), 2),
+            Case((command, good), ("required",), 2),
+            Case((command, good, out, out), ("unrecognized",), 2),
+            Case((command, "--job", "2", good, out), ("--job",), 2),
+            Case((command, "--jobs", "0", good, out), ("from 1",), 2),
+            Case((command, "--jobs", "-1", good, out), ("from 1",), 2),
+            Case((command, "--jobs", "two", good, out), ("from 1",), 2),
+            Case((command, "--jobs", "٣", good, out), ("from 1",), 2),
+            Case((command, good, good), ("a.wav: ",)),
+            Case((command, "--overwrite", good, good), ("is an input file",)),
+            Case((command, place / "good", place / "good/out"), ("inside the input folder",)),
+            Case((command, place / "good", place / "file"), ("has to be a folder",)),
+            Case((command, place / "good", place / "x.scp"), ("has to be a folder",)),
+            Case((command, good, place / "x.scp"), ("has to be a file or a folder",)),
+            Case(
+                (command, good, place / "file/x.wav"),
+                ("file: File exists: a folder is expected there",),
+            ),
+            Case((command, good, "/proc/x.wav"), ("/proc/x.wav",)),
+            Case((command, "--", "-x.wav", out), ("-x.wav: no such file",)),
+        ]
+    table += [
+        Case(("enhance", good, place / "out.aac"), ("unknown suffix",)),
+        Case(("enhance", good, place / "out.raw"), ("unknown suffix",)),
+        Case(("enhance", good, place / "out"), ("unknown suffix",)),
+        Case(("corrupt", good, place / "out.flac"), ("WAV is what is written",)),
+        Case(("enhance", "--mix", "2", good, out), ("0 to 1",), 2),
+        Case(("enhance", "--mix", "nan", good, out), ("0 to 1",), 2),
+        Case(("enhance", "--mix", "half", good, out), ("--mix",), 2),
+        Case(("enhance", "--high-band", "kep", good, out), ("invalid choice",), 2),
+        Case(("enhance", "--device", "tpu9", good, out), ("device",)),
+        Case(("enhance", "--device", "cuda:7", good, out), ("device",)),
+        Case(("enhance", "--model", place / "absent", good, out), ("is no model directory",)),
+        Case(("enhance", "--model", place / "good", good, out), ("is no model directory",)),
+        Case(("enhance", "--model", "", good, out), ("model",)),
+        Case(("corrupt", "--split", "tset", good, out), ("invalid choice",), 2),
+        Case(("corrupt", "--noise", place / "absent.yaml", good, out), ("absent.yaml",)),
+        Case(("corrupt", "--noise", place / "good", good, out), ("good",)),
+        Case(("corrupt", "--noise", good, good, out), ("a.wav",)),
+        Case(("score",), ("required",), 2),
+        Case(("score", good), ("required",), 2),
+        Case(("score", "--metrics", "pesk", good, good), ("unknown metric 'pesk'",), 2),
+        Case(("score", "--metrics", "", good, good), ("unknown metric",), 2),
+        Case(("score", "--csv", good, good, good), ("exists",)),
+        Case(("score", "--csv", good, "--overwrite", good, good), ("is an input",)),
+        Case(("score", place / "corpus", place / "good"), ("no utt_id in common",)),
+        Case(("score", "--jobs", "0", good, good), ("from 1",), 2),
+        Case(("stream",), ("required",), 2),
+        Case(("stream", good, "-"), ("invalid choice",), 2),
+        Case(("stream", "--sample-rate", "0", "-", "-"), ("from 1",), 2),
+        Case(("stream", "--sample-rate", "16k", "-", "-"), ("from 1",), 2),
+        Case(("export", "boxed"), ("required",), 2),
+        Case(("export", place / "absent", place / "m.onnx"), ("is no model directory",)),
+        Case(("export", place / "model", place / "m.bin"), ("m.onnx",)),
+        Case(("export", "", place / "m.onnx"), ("model",)),
+        Case((), ("required",), 2),
+        Case(("denoise",), ("invalid choice",), 2),
+        Case(("--version",), (), 0),
+        Case(("enhance", "--help"), (), 0),
+    ]
+    lists = {
+        "": ("is empty",),
+        "\n": ("expected `key value`",),
+        "a": ("expected `key value`",),
+        "a \n": ("expected `key value`",),
+        f"a {good}\na {good}\n": ("listed twice",),
+        f"../a {good}\n": ("may not be a path",),
+        f".a {good}\n": ("may not be a path",),
+        "a sox x.wav -t wav - |\n": ("are not run",),
+        "a /absent.wav\n": ("/absent.wav: no such file",),
+        f"a {place}/bad/text.wav\n": ("text.wav: cannot be decoded",),
+        "\x00\n": ("expected `key value`",),
+    }
+    for number, (content, words) in enumerate(lists.items()):
+        path = place / f"list{number}.scp"
+        path.write_text(content)
+        table += [Case(("enhance", path, place / f"listed{number}"), words)]
+        table += [
+            Case(("score", path, path), ("",) if "absent" in content or "bad" in content else words)
+        ]
+    (place / "latin.scp").write_bytes("ä /x.wav\n".encode("latin-1"))
+    table += [Case(("enhance", place / "latin.scp", place / "latin"), ("not UTF-8",))]
+    for number, (name, content) in enumerate(
+        {
+            "mark.scp": f"\ufeffa {good}\n",
+            "tab.scp": f"a\t{good}\n",
+            "blanks.scp": f"a \t  {good}  \n",
+            "windows.scp": f"a {good}\r\n",
+            "UPPER.SCP": f"a {good}\n",
+            "no_newline.scp": f"a {good}",
+        }.items()
+    ):
+        (place / name).write_text(content)
+        table += [Case(("enhance", "--mix", "0", place / name, place / f"fine{number}"), (), 0)]
+    for number, (content, words) in enumerate(NOISE.items()):
+        content = content.replace("STFT", STFT)
+        path = place / f"noise{number}.yaml"
+        path.write_text(content)
+        table += [
+            Case(
+                ("corrupt", "--noise", path, good, out),
+                (path.name, *words) if content.count("absent.wav") == 0 else words,
+            )
+        ]
+    prepare = ("prepare", "--corpus", place / "corpus", "--sample-rate", RATE)
+    data = place / "data"
+    table += [
+        Case(("prepare", "--sample-rate", RATE, data), ("--corpus and --sample-rate",), 2),
+        Case(("prepare", "--corpus", place / "corpus", data), ("--corpus and --sample-rate",), 2),
+        Case(
+            ("prepare", "--corpus", place / "absent", "--sample-rate", RATE, data),
+            ("no such corpus folder",),
+        ),
+        Case(
+            ("prepare", "--corpus", place / "empty_folder", "--sample-rate", RATE, data),
+            ("no recordings found",),
+        ),
+        Case(
+            ("prepare", "--corpus", place / "file", "--sample-rate", RATE, data),
+            ("no such corpus folder",),
+        ),
+        Case((*prepare, place / "corpus/data"), ("lies inside the corpus",)),
+        Case((*prepare, "--split", place / "absent.yaml", data), ("absent.yaml",)),
+        Case((*prepare, "--split", place / "file", data), ("file",)),
+        Case((*prepare, "--jobs", "two", data), ("--jobs",), 2),
+        Case((*prepare, "--corpsu", "x", data), ("--corpsu",), 2),
+        Case((*prepare, place / "file/data"), ("file",)),
+        Case(("corrupt.py", place / "absent"), ("no such data directory",)),
+        Case(("corrupt.py", place / "good"), ("good",)),
+        Case(("corrupt.py", "--noise", place / "noise1.yaml", place / "absent"), ("",)),
+        Case(("condition", place / "absent", "clean"), ("no such data directory",)),
+        Case(("oracle", place / "absent", place / "m", place / "k"), ("no such data directory",)),
+        Case(("score.py", place / "absent", place / "exp"), ("no such data directory",)),
+        Case(("score.py", data, "x", "--then", data), ("--then: every DATADIR",), 2),
+        Case(("oracle", data, place / "m"), ("every DATADIR needs",), 2),
+        Case(("report", place / "absent"), ("--data",), 2),
+        Case(
+            ("train", "--data", place / "absent", "--exp", place / "exp"),
+            ("no such data directory",),
+        ),
+        Case(
+            ("train", place / "absent.yaml", "--data", data, "--exp", place / "exp"),
+            ("absent.yaml",),
+        ),
+        Case(("train", place / "file.txt", place / "file", "--data", data), ("one experiment",), 2),
+    ]
+    splits = {
+        "dev: s0\ntest: [s1]": ("dev: expected a list",),
+        "dev: [s0]": ('"test" lists no speaker',),
+        "dev: [s0]\ntest: [s9]": ('no speaker "s9"',),
+        "dev: [s0]\ntest: [s0]": ("s0",),
+        "dev: [s0]\ntest: [s1, s2]": ("left for train",),
+        "deff: [s0]\ntest: [s1]": ('unknown key "deff"',),
+    }
+    for number, (content, words) in enumerate(splits.items()):
+        (place / f"split{number}.yaml").write_text(content)
+        table += [Case((*prepare, "--split", place / f"split{number}.yaml", data), words)]
+    for setting, words in SETTINGS.items():
+        table += [Case(("train", setting, "--data", place / "made", "--exp", place / "exp"), words)]
+    return table
+
+
+PROGRAMS = {
+    "prepare": LOCAL,
+    "corrupt.py": LOCAL,
+    "condition": LOCAL,
+    "oracle": LOCAL,
+    "score.py": LOCAL,
+}
+
+
+PROGRAMS |= {"report": ROOT / "recipes", "train": ROOT / "recipes"}
+
+
+def answer(case: Case) -> subprocess.CompletedProcess:
+    """The program's answer, in this process: gan-denoise's commands, and the recipe's programs by
+    their module.
+    """
+    program, *arguments = case.command or ("",)
+    if program not in PROGRAMS:
+        return cli(*case.command)  # an exception fails the test
+    module, status = importlib.import_module(program.removesuffix(".py")), 0
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", [program, *map(str, arguments)])
+        if program == "train":  # what is not refused would train for an hour
+            patch.delattr(module.Draws, "next")
+        try:
+            module.main()
+        except SystemExit as left:
+            status = left.code or 0
+        except Exception:  # what Python would show
+            status = 1
+            traceback.print_exc()
+    return subprocess.CompletedProcess(case.command, status, out.getvalue(), err.getvalue())
+
+
+def wrong_with(case: Case, result: subprocess.CompletedProcess) -> str | None:
+    """Why an answer is not good, or None."""
+    errors = [line for line in result.stderr.splitlines() if "error: " in line]
+    if case.status is not None and result.returncode != case.status:
+        return f"status {result.returncode}, not {case.status}"
+    if "Traceback" in result.stderr:
+        return "a traceback"
+    if result.returncode and len(errors) != 1:
+        return f"{len(errors)} error lines"
+    if missing := [word for word in case.words if word not in result.stderr]:
+        return f"no word of {missing}"
+    return None

@@ -1,0 +1,196 @@
+"""gan-denoise serve and files: what comes back, how many at once, and what heals."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import shutil
+import threading
+import tracemalloc
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+import pytest
+import soundfile as sf
+from starlette.requests import Request
+
+from gan_denoise.enhance import Denoiser, enhance_file
+from gan_denoise.serve import files, uploads
+from service_here import a_wav, kill, left_of, post, talk, wave_file, workers_of
+from small_models import SMALL, randomised, save
+
+
+@pytest.mark.parametrize(
+    "name, rate, channels, query",
+    [
+        ("a.wav", 16000, 1, {}),
+        ("a.flac", 48000, 2, {"mix": 0.5, "high_band": "keep"}),
+        ("a.ogg", 8000, 1, {"model": "whole"}),
+    ],
+)
+@pytest.mark.parametrize("as_form", [True, False])
+def test_a_file_comes_back_as_enhance_writes_it(
+    served, model_dir, tmp_path, name, rate, channels, query, as_form
+):
+    source = wave_file(tmp_path / name, 1.0, rate, channels)
+    if as_form:
+        answer = served.post(
+            "/v1/enhance", params=query, files={"file": (name, source.read_bytes())}
+        )
+    else:
+        answer = served.post(
+            "/v1/enhance", params={**query, "name": name}, content=source.read_bytes()
+        )
+    assert answer.status_code == 200, answer.text
+    folder = model_dir if "model" not in query else None
+    got, got_rate = sf.read(io.BytesIO(answer.content), always_2d=True)
+    assert got_rate == rate == int(answer.headers["x-sample-rate"])
+    assert got.shape == (rate, channels) and int(answer.headers["x-frames"]) == rate
+    assert f"a_enhanced{source.suffix}" in answer.headers["content-disposition"]
+    assert (
+        answer.headers["content-type"]
+        == {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg"}[source.suffix]
+    )
+    if folder:
+        options = {key: query[key] for key in ("mix", "high_band") if key in query}
+        enhance_file(
+            Denoiser.load(folder), source, tmp_path / f"expected{source.suffix}", **options
+        )
+        assert answer.content == (tmp_path / f"expected{source.suffix}").read_bytes()
+
+
+def test_several_files_at_once_and_nothing_stays(served, temporary, tmp_path):
+    content = wave_file(tmp_path / "a.wav", 2.0).read_bytes()
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: served.post("/v1/enhance", content=content), range(3)))
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len({answer.content for answer in answers}) == 1
+    assert left_of(temporary) == []
+
+
+def test_more_files_than_allowed_are_refused_and_progress_is_told(served, tmp_path):
+    content, key = (
+        wave_file(tmp_path / "a.wav").read_bytes(),
+        "00000000-0000-0000-0000-000000000001",
+    )
+    told = f"/v1/progress/{key}"
+
+    release, refusals = asyncio.Event(), threading.Event()
+
+    async def scene():
+        async def slow():
+            yield content[:1000]
+            await release.wait()
+            yield content[1000:]
+
+        held = [asyncio.ensure_future(post(served.app, slow(), b"id=" + key.encode()))]
+        held += [asyncio.ensure_future(post(served.app, slow())) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        refused = await post(served.app, slow())
+        again = await post(served.app, slow(), b"id=" + key.encode())
+        refusals.set()
+        return refused, again, [status for status, *_ in await asyncio.gather(*held)]
+
+    with ThreadPoolExecutor(1) as pool:
+        playing = pool.submit(served.portal.call, scene)
+        assert refusals.wait(60)
+        assert served.get(told).json() == {"state": "receiving", "share": 0.0}
+        served.portal.call(release.set)
+        refused, again, held = playing.result()
+    assert held == [200] * 3
+    assert refused[0] == again[0] == 429 and refused[1][b"retry-after"] == b"5"
+    assert served.get(told).status_code == 404
+
+
+def test_uploads_need_constant_memory(tmp_path):
+    pieces, piece = 64, bytes(2**20)
+
+    async def receive():
+        nonlocal pieces
+        pieces -= 1
+        return {"type": "http.request", "body": piece, "more_body": pieces > 0}
+
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    tracemalloc.start()
+    limit = 100 * 2**20
+    upload = asyncio.run(uploads.receive(request, tmp_path / "upload", name="x", limit=limit))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert upload.size == 64 * 2**20 and peak < 8 * 2**20
+
+
+def test_files_are_worked_on_again_when_their_processes_died(served):
+    expected = served.post("/v1/enhance", content=a_wav(seconds=0.5)).content
+    for _ in range(2):
+        kill(workers_of(psutil.Process()))
+        answer = served.post("/v1/enhance", content=a_wav(seconds=0.5))
+        assert (answer.status_code, answer.content) == (200, expected), answer.text
+    text = served.get("/metrics").text
+    assert re.search(r"worker_restarts [1-9]", text), text
+
+
+def test_a_file_whose_process_is_killed_is_worked_on_again(served):
+    key, content = uuid.uuid4(), a_wav(seconds=50.0)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(served.post, f"/v1/enhance?id={key}", content=content)
+        told = {}
+        while told.get(str(key), {}).get("state") != "enhancing":
+            assert not asked.done()
+            told = served.get(f"/v1/progress?id={key}&id={uuid.uuid4()}").json()
+        assert set(told) == {str(key)}
+        kill(workers_of(psutil.Process()))
+        assert asked.result().status_code == 200
+
+
+def test_progress_can_be_asked_at_any_moment(tmp_path):
+    files.tell_progress(tmp_path, 0.0)
+    with ThreadPoolExecutor(1) as pool:
+        telling = pool.submit(
+            lambda: [files.tell_progress(tmp_path, share) for share in np.linspace(0.0, 1.0, 100)]
+        )
+        while not telling.done():
+            assert files.progress(tmp_path) is not None
+    assert files.progress(tmp_path) == 1.0
+
+
+def test_health_tells_while_files_cannot_be_worked_on(served, temporary):
+    assert served.get("/healthz").status_code == 200
+    assert "gan_denoise_files_ready 1.0" in served.get("/metrics").text
+    home = next(temporary.glob("gan_denoise-serve-*"))
+    home.rename(temporary / "away")
+    home.write_text("a file of this name")
+    try:
+        for answer in (served.get("/healthz"), served.post("/v1/enhance", content=a_wav())):
+            assert answer.status_code == 503 and "cannot store" in answer.json()["error"]
+        assert "gan_denoise_files_ready 0.0" in served.get("/metrics").text
+        talk(served, np.zeros(100, "<i2"))  # live streams go on
+    finally:
+        home.unlink()
+    assert served.get("/healthz").status_code == 200
+    assert served.post("/v1/enhance", content=a_wav()).status_code == 200
+
+
+def test_a_folder_that_was_cleaned_away_is_made_again(served, temporary):
+    for folder in temporary.glob("gan_denoise-serve-*"):
+        shutil.rmtree(folder)
+    assert served.post("/v1/enhance", content=a_wav()).status_code == 200
+    assert left_of(temporary) == []
+
+
+def test_a_model_stays_what_it_was_when_its_folder_changes(served, model_dir, tmp_path):
+    """Its processes begin again, as after a file that somebody cancels."""
+    content = a_wav(seconds=0.5)
+    expected = served.post("/v1/enhance", content=content).content
+    shutil.copytree(model_dir, tmp_path / "kept")
+    try:
+        save(model_dir, SMALL["causal"], randomised(SMALL["causal"], 1))
+        kill(workers_of(psutil.Process()))
+        assert served.post("/v1/enhance", content=content).content == expected
+        shutil.rmtree(model_dir)
+        kill(workers_of(psutil.Process()))
+        assert served.post("/v1/enhance", content=content).content == expected
+    finally:
+        shutil.copytree(tmp_path / "kept", model_dir, dirs_exist_ok=True)
