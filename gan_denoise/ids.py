@@ -4,12 +4,14 @@ gets.
 It is the file's stem; VCTK's lose `_mic1`. A file in a sub-folder of what was named is prefixed by
 the topmost folder's name, which is the speaker's in a corpus, and `_`, unless it begins with that.
 A file that was named itself, or that lies directly in the folder that was named, is loose: it has
-its stem, whatever that folder is called.
+its stem, whatever that folder is called. An accent is one character in it (Unicode's NFC), whatever
+the file system has made of it.
 """
 
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 from gan_denoise.errors import InputError
@@ -17,8 +19,8 @@ from gan_denoise.errors import InputError
 
 def utt_id_in_folder(path: Path, folder: Path) -> str:
     """The utt_id of a recording that belongs to `folder` (a speaker's, as a rule)."""
-    stem = utt_id_of_file(path)
-    return stem if stem.startswith(f"{folder.name}_") else f"{folder.name}_{stem}"
+    stem, name = utt_id_of_file(path), one_form(folder.name)
+    return stem if stem.startswith(f"{name}_") else f"{name}_{stem}"
 
 
 def utt_id_of_file(path: Path) -> str:
@@ -31,7 +33,14 @@ def utt_id_of_file(path: Path) -> str:
         raise InputError(
             f"{os.fsencode(path)!r}: the file's name is not UTF-8: rename it"
         ) from error
-    return path.stem.removesuffix("_mic1")
+    return one_form(path.stem).removesuffix("_mic1")
+
+
+def one_form(name: str) -> str:
+    """A name as it is compared with others: file systems and editors differ in how they write
+    accents.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def utt_id_below(path: Path, root: Path) -> str:

@@ -84,3 +84,20 @@ def test_a_table_has_a_section_for_each_corpus(tmp_path):
     assert {row["spk_id"] for row in parts["libri"].systems["l1"]} == {"b"}
     assert parts["ocean"].gap_closed("l1", "pesq_wb") == pytest.approx(0.5)
     assert "### ocean" in tables.section(Run.read(tmp_path))
+
+
+def test_a_corpus_that_moved_is_the_same_among_several(plain_corpus, second_corpus, tmp_path):
+    data, old, new = tmp_path / "data", tmp_path / "old", tmp_path / "new"
+    shutil.copytree(second_corpus, old)
+    assert combined(data, plain_corpus, old).returncode == 0
+    before = datadir.read(data / "test")
+    old.rename(new)
+    checked = local("combine", "--corpus", plain_corpus, "--corpus", new, "--check", data)
+    one_error_line(checked, f"{old}, which is gone", f"moved to {new}", "stage 0 again")
+    assert combined(data, plain_corpus, new).returncode == 0
+    after = datadir.read(data / "test")
+    assert (after.utt2spk, after.utt2dur) == (before.utt2spk, before.utt2dur)
+    assert str(new) in read_yaml(data / "corpus.yaml")["corpus"]
+    other = new.rename(tmp_path / "other")
+    write(other / "wav48/p1/p1_100.wav", speech_like(99), subtype="PCM_16")
+    one_error_line(combined(data, plain_corpus, other), f"--corpus {new}, not {other}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +229,19 @@ def test_one_person_of_two_corpora_is_in_one_split(tmp_path):
     assert "--equal-names apart" in result.stderr
     result = local("combine", *named, "--equal-names", "apart", tmp_path / "data")
     assert result.returncode == 0, result.stderr
+
+
+def test_an_accent_is_one_character_in_every_name(tmp_path):
+    """File systems write it as one (NFC) or two (NFD): speakers, utt_ids, and a split's names."""
+    corpus, data = tmp_path / "corpus", tmp_path / "data"
+    for index, speaker in enumerate(("Zoë", "Bjørn", "José")):
+        folder = corpus / unicodedata.normalize("NFD", speaker)
+        for number in range(2):
+            name = unicodedata.normalize("NFD", f"été_{number}.wav")
+            write(folder / name, speech_like(10 * index + number), subtype="PCM_16")
+    split = tmp_path / "split.yaml"
+    split.write_text(f"dev: [Zoë]\ntest: [{unicodedata.normalize('NFD', 'José')}]\n")
+    result = prepare(corpus, data, "--split", split)
+    assert result.returncode == 0, result.stderr
+    assert people(data) == {"train": {"Bjørn"}, "dev": {"Zoë"}, "test": {"José"}}
+    assert datadir.read(data / "test").utt_ids == ["José_été_0", "José_été_1"]

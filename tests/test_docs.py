@@ -9,10 +9,10 @@ import re
 import pytest
 
 from conftest import CONF, ROOT
+from kaldi.splits import read_split
 from report import collect
 from reporting import tables
 from reporting.statistics import Run
-from splits import read_split
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "egs/vctk/results"

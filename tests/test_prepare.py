@@ -12,6 +12,7 @@ import yaml
 from conftest import CONF, local, one_error_line, speech_like, write
 from gan_denoise import datadir
 from gan_denoise.errors import InputError
+from kaldi import corpora, notices
 from small_corpora import corrupt, kaldi_accepts, prepare, speakers, utterances, vctk, write_split
 
 
@@ -228,12 +229,9 @@ def test_bad_recordings_are_skipped_and_counted(plain_corpus, tmp_path):
 def test_a_large_corpus_is_announced_and_a_small_disk_refused(
     plain_corpus, tmp_path, monkeypatch, capsys
 ):
-    import corpora
-    import prepare as stage0
-
-    monkeypatch.setattr(stage0, "_LARGE_BYTES", 1)
+    monkeypatch.setattr(notices, "_LARGE_BYTES", 1)
     recordings = corpora.read(plain_corpus).recordings
-    stage0.announce_cost(recordings, tmp_path, 16000, 2)
+    notices.announce_cost(recordings, tmp_path, 16000, 2)
     said = capsys.readouterr().err
     assert (
         "20 recordings, about 0 h of audio" in said and "GB are free" in said and "2 job(s)" in said
@@ -242,7 +240,7 @@ def test_a_large_corpus_is_announced_and_a_small_disk_refused(
     with pytest.raises(
         InputError, match="GB are needed and 0.0 GB free: use --subset, or --data on another disk"
     ):
-        stage0.announce_cost(recordings, tmp_path, 16000, 2)
+        notices.announce_cost(recordings, tmp_path, 16000, 2)
 
 
 def test_useless_corpora_are_refused_in_one_line(plain_corpus, tmp_path):

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, gmres
 
+import recipe_path  # noqa: F401
 from gan_denoise import audio, datadir, scoring, terminal, workers
 from gan_denoise.metrics import Signals, si_sdr
 from gan_denoise.noise import Procedure
 from gan_denoise.terminal import program, progress
-from options import positive
-from oracle import oracle
+from kaldi.options import positive
+from kaldi.oracles import oracle
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SHARES = (0.1, 0.2, 0.3, 0.5)

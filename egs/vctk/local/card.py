@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+import recipe_path  # noqa: F401
 from conditions import CONDITIONS, Scene, alone
 from gan_denoise import audio, datadir, rooms, terminal, workers
 from gan_denoise.config import read_yaml
@@ -27,7 +28,7 @@ from gan_denoise.errors import InputError, nearest
 from gan_denoise.metrics import METRICS, Signals, Unscorable
 from gan_denoise.targets import high_pass
 from gan_denoise.terminal import program, progress
-from options import positive
+from kaldi.options import positive
 
 SHOWN = ("pesq_wb", "estoi", "si_sdr")
 ALONE = "noise alone"

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import recipe_path  # noqa: F401
 from gan_denoise import datadir, terminal
 from gan_denoise.datadir import SPLITS
 from gan_denoise.errors import InputError
 from gan_denoise.provenance import data_digest
 from gan_denoise.terminal import program
-from options import positive
+from kaldi.options import positive
 
 
 @program

@@ -27,13 +27,14 @@ import espeakng_loader
 import numpy as np
 import soundfile as sf
 
-from corpora import MINI
+import recipe_path  # noqa: F401
 from gan_denoise import audio, terminal, workers
 from gan_denoise.datadir import read_table
 from gan_denoise.errors import InputError
 from gan_denoise.owner import owning
 from gan_denoise.terminal import program, progress, say
-from options import positive
+from kaldi.corpora import MINI
+from kaldi.options import positive
 
 TEXT = Path(__file__).resolve().parents[1] / "conf/mini_text.txt"
 DIGESTS = TEXT.with_name("mini_digests.txt")

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from corpora import Corpus
 from gan_denoise.config import check_keys, read_yaml
 from gan_denoise.datadir import SPLITS, c_sorted
 from gan_denoise.errors import InputError, nearest
-from recording import Recording
+from gan_denoise.ids import one_form
+from kaldi.corpora.listing import Listing, Recording
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "egs/vctk/conf"
 DEV_SHARE, TEST_SHARE = 0.1, 0.15  # of the speakers, where a rule decides
 
 
@@ -35,6 +35,7 @@ def read_split(path: Path) -> dict[str, list[str]]:
                 f'{path}: {name}: expected a list of names, as in {name}: [p226, "001"] (quote'
                 " numbers)"
             )
+    split = {name: list(map(one_form, listed)) for name, listed in split.items()}
     everyone = [speaker for listed in split.values() for speaker in listed]
     for speaker in everyone:
         if everyone.count(speaker) > 1:
@@ -46,21 +47,21 @@ def read_split(path: Path) -> dict[str, list[str]]:
 
 
 def decide_split(
-    corpus: Corpus, speakers: list[str], given: Mapping[str, list[str]] | None
+    corpus: Listing, speakers: list[str], asked: Mapping[str, list[str]] | None
 ) -> dict[str, list[str]]:
     """Speakers of train, dev and test. Raises InputError where a given split does not fit, or where
     there are too few.
     """
-    _check_own_test(corpus, given)
-    if given:
-        for listed in given.values():
+    _check_own_test(corpus, asked)
+    if asked:
+        for listed in asked.values():
             for speaker in listed:
                 if speaker not in speakers:
                     raise InputError(
                         "--split: the corpus has no speaker"
                         f' "{speaker}"{nearest(speaker, speakers)}'
                     )
-        split = {name: list(given.get(name, [])) for name in SPLITS}
+        split = {name: list(asked.get(name, [])) for name in SPLITS}
         split["train"] = split["train"] or [
             speaker for speaker in speakers if speaker not in split["dev"] + split["test"]
         ]
@@ -74,7 +75,7 @@ def decide_split(
     return split
 
 
-def _split_by_rule(corpus: Corpus, speakers: list[str]) -> dict[str, list[str]]:
+def _split_by_rule(corpus: Listing, speakers: list[str]) -> dict[str, list[str]]:
     """VCTK's fixed split where its speakers are there; elsewhere the speakers in the order of a
     hash of their names.
     """
@@ -100,12 +101,12 @@ def _split_by_rule(corpus: Corpus, speakers: list[str]) -> dict[str, list[str]]:
     return {"train": train, "dev": c_sorted(dev), "test": c_sorted(test)}
 
 
-def _speakers_of(corpus: Corpus, split: str) -> list[str]:
+def _speakers_of(corpus: Listing, split: str) -> list[str]:
     """The speakers of what the corpus itself calls test or dev."""
     return c_sorted({r.speaker for r in corpus.recordings if r.split == split})
 
 
-def _check_own_test(corpus: Corpus, given: Mapping[str, list[str]] | None) -> None:
+def _check_own_test(corpus: Listing, asked: Mapping[str, list[str]] | None) -> None:
     """The test set that a corpus comes with stays one, or comparisons with others' figures fail.
     Raises InputError.
     """
@@ -117,10 +118,10 @@ def _check_own_test(corpus: Corpus, given: Mapping[str, list[str]] | None) -> No
                 " too: a speaker belongs to one of train, dev and test: name the speakers in a CSV"
                 " file, or leave the recordings of one of the two out"
             )
-    if given:
-        trained = set(given.get("train", [])) or set(
+    if asked:
+        trained = set(asked.get("train", [])) or set(
             r.speaker for r in corpus.recordings
-        ).difference(given["dev"], given["test"])
+        ).difference(asked["dev"], asked["test"])
         if lost := [speaker for speaker in test if speaker in trained]:
             raise InputError(
                 f"--split: {', '.join(lost)} would be in train, but the corpus has"
@@ -129,7 +130,7 @@ def _check_own_test(corpus: Corpus, given: Mapping[str, list[str]] | None) -> No
 
 
 def select(
-    corpus: Corpus, split: Mapping[str, list[str]], subset: int | None
+    corpus: Listing, split: Mapping[str, list[str]], subset: int | None
 ) -> dict[str, list[Recording]]:
     """The recordings of each split: sentences that several speakers read stay out of dev and test,
     then the first `subset` of each speaker."""
@@ -141,14 +142,14 @@ def select(
     for name in SPLITS:
         chosen[name] = []
         for speaker in split[name]:
-            own = [recording for recording in corpus.recordings if recording.speaker == speaker]
+            theirs = [r for r in corpus.recordings if r.speaker == speaker]
             if name != "train":
-                own = [
+                theirs = [
                     r
-                    for r in own
+                    for r in theirs
                     if not r.shared and len(readers.get((r.text or "").casefold(), ())) <= 1
                 ]
-            chosen[name] += own[:subset]
+            chosen[name] += theirs[:subset]
         chosen[name].sort(key=lambda recording: recording.utt_id.encode())
         if not chosen[name]:
             raise InputError(

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_denoise import alignment, audio, datadir, scoring, workers
+from gan_denoise import alignment, audio, datadir, scoring
 from gan_denoise.datadir import DataDir, write_table
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 from gan_denoise.provenance import Provenance, file_digests
-from gan_denoise.terminal import clock, progress, say
-from options import WHOLE, Part
-from recording import Recording
+from gan_denoise.terminal import clock, say
+from kaldi.corpora.listing import Recording
+from kaldi.options import WHOLE, Part
+from kaldi.stage import name_file, outcomes
 
 AS_IT_IS, CONVERTED, UNUSABLE = "as_it_is", "converted", "unusable"
 _OF_NOISY = 6  # words about a noisy file
@@ -39,7 +40,7 @@ class Recordings:
 
     A line's `more`: as_it_is, converted or unusable; samples; a digest of these; of a noisy file
     its lag, gain and likeness to the clean one (gan_denoise/alignment.py). rates: how many
-    recordings had another rate than the wanted one, by it.
+    recordings had another rate than this one, by it.
     """
 
     def __init__(self, data: Path, corpus: Path, sample_rate: int, jobs: int, part: Part = WHOLE):
@@ -49,23 +50,22 @@ class Recordings:
         self._due: set[str] = set()
         self.rates: Counter[int] = Counter()
         (data / "local").mkdir(exist_ok=True)
-        self.known = Provenance(data / "local/prepared.made", str(part))
+        self.table = Provenance(data / "local/prepared.made", str(part))
 
     def due(self, recordings: list[Recording]) -> list[Recording]:
         """Those that are not prepared, or whose files have changed."""
         files = {key: path for recording in recordings for key, path in keys(recording).items()}
         self._sources = file_digests(files, jobs=self._jobs)
         converted = {key: self._place(key) for key in files if self._kind(key) == CONVERTED}
-        self._due = set(
-            self.known.due(self._sources, self._sources | file_digests(converted, jobs=self._jobs))
-        )
+        there = self._sources | file_digests(converted, jobs=self._jobs)
+        self._due = set(self.table.due(self._sources, there))
         return [recording for recording in recordings if self._due & keys(recording).keys()]
 
     def differ(self) -> bool:
         """Whether one of those that `due` was asked for is not what it was, or was not there."""
-        made = self.known.made
+        lines = self.table.made
         return any(
-            key not in made or made[key].made_from != source
+            key not in lines or lines[key].made_from != source
             for key, source in self._sources.items()
         )
 
@@ -81,33 +81,32 @@ class Recordings:
         """Prepare recordings; returns a line for each that cannot be used. Raises InputError where
         the machine fails.
         """
-        work, skipped = partial(prepare_recording, folder=self._folder, sample_rate=self._rate), []
-        outcomes = workers.each(work, recordings, jobs=self._jobs)
-        for outcome in progress(outcomes, total=len(recordings), label="stage 0: reading"):
-            recording, made = outcome.item, outcome.result
+        work = partial(prepare_recording, folder=self._folder, sample_rate=self._rate)
+        lines = []
+        for outcome in outcomes(work, recordings, label="stage 0: reading", jobs=self._jobs):
             if outcome.os_error:
                 raise InputError(outcome.reason)
             if outcome.reason:
-                skipped.append(
-                    outcome.reason
-                    if ": " in outcome.reason
-                    else f"{recording.clean}: {outcome.reason}"
-                )
-                for key, path in keys(recording).items():
-                    self.known.add(key, self._sources[key], path, UNUSABLE, "0")
-                continue
-            self.rates[made.rate] += made.rate != self._rate
-            for (key, path), (file, *more) in zip(keys(recording).items(), made.files, strict=True):
-                kind = AS_IT_IS if file == path.resolve() else CONVERTED
-                self.known.add(key, self._sources[key], file, kind, str(made.frames), *more)
-        return skipped
+                lines.append(name_file(outcome.reason, outcome.item.clean))
+                for key, path in keys(outcome.item).items():
+                    self.table.add(key, self._source(key), path, UNUSABLE, "0")
+            else:
+                self._note(outcome.item, outcome.result)
+        return lines
+
+    def _note(self, recording: Recording, prepared: Prepared) -> None:
+        self.rates[prepared.rate] += prepared.rate != self._rate
+        files = keys(recording).items()
+        for (key, path), (file, *more) in zip(files, prepared.files, strict=True):
+            kind = AS_IT_IS if file == path.resolve() else CONVERTED
+            self.table.add(key, self._source(key), file, kind, str(prepared.frames), *more)
 
     def gone(self, recordings: list[Recording]) -> list[str]:
         """A line for each that was there before and is in none of them now."""
         there = {key for recording in recordings for key in keys(recording)}
         return [
             f"{key}: was there before, and is gone from {self._corpus}"
-            for key in sorted(self.known.made.keys() - there)
+            for key in sorted(self.table.made.keys() - there)
             if "/" not in key  # nor its noisy one
         ]
 
@@ -115,18 +114,18 @@ class Recordings:
         """Whether noisy recordings belong to their clean ones: a line for what is wrong with some.
         Raises InputError where most are wrong.
         """
-        found = {}
+        matches = {}
         for recording in recordings:
-            made = self.known.made.get(f"{recording.utt_id}/noisy")
-            if made and made.more[0] != UNUSABLE and len(made.more) == _OF_NOISY:
-                found[recording.utt_id] = alignment.Match(*map(float, made.more[3:]))
-        judged = alignment.judge(found)
+            line = self.table.made.get(f"{recording.utt_id}/noisy")
+            if line and line.more[0] != UNUSABLE and len(line.more) == _OF_NOISY:
+                matches[recording.utt_id] = alignment.Match(*map(float, line.more[3:]))
+        judged = alignment.judge(matches)
         if judged.refusal:
             raise InputError(
                 f"{self._corpus}: of its noisy recordings {judged.refusal}: align or replace them"
                 " first, or a model would learn it"
             )
-        pairs = [scoring.Pair(own.utt_id, own.clean, own.noisy) for own in recordings if own.noisy]
+        pairs = [scoring.Pair(one.utt_id, one.clean, one.noisy) for one in recordings if one.noisy]
         if pairs and scoring.swapped(pairs[:: 1 + len(pairs) // 16]):
             raise InputError(
                 f"{self._corpus}: its clean recordings have more noise in their pauses than the"
@@ -136,34 +135,31 @@ class Recordings:
 
     def content(self, key: str) -> str | None:
         """The digest of a prepared recording's samples; None where it cannot be used."""
-        more = self.known.made[key].more if key in self.known.made else ()
+        more = self.table.made[key].more if key in self.table.made else ()
         return more[2] if len(more) > 2 and more[0] != UNUSABLE else None
 
     def write(
         self, name: str, recordings: list[Recording], ids: dict[str, str], *, keep_noise: bool
     ) -> None:
         """Write the tables of one split. Raises InputError where it has no usable recording."""
-        folder, made = self._data / name, self._of_split(recordings, ids)
-        if not len(made):
+        folder, split = self._data / name, self._of_split(recordings, ids)
+        if not len(split):
             raise InputError(
                 f"{self._data}: no usable recording for {name}: see {self._data / 'skipped'}, or"
                 " change --split"
             )
         for old in (*OF_STAGE_1, *OF_AN_EARLIER_STAGE_0, *(() if keep_noise else ("noise.yaml",))):
             (folder / old).unlink(missing_ok=True)
-        if recordings[0].noisy:
-            given = {utt_id: f"{utt_id}/noisy" for utt_id in made.utt_ids}
-            sources = {recording.utt_id: recording.noisy for recording in recordings}
-            files = {utt_id: self._file(key, sources[utt_id]) for utt_id, key in given.items()}
-            write_table(folder / "given.scp", files)
-            write_table(
-                folder / "given.digests",
-                {utt_id: self.content(key) for utt_id, key in given.items()},
-            )
-        made.write(folder)
+        noisy = {one.utt_id: one.noisy for one in recordings if one.noisy}
+        if noisy:
+            paths = {key: self._file(f"{key}/noisy", noisy[key]) for key in split.utt_ids}
+            contents = {key: self.content(f"{key}/noisy") for key in split.utt_ids}
+            write_table(folder / "given.scp", paths)
+            write_table(folder / "given.digests", contents)
+        split.write(folder)
         say(
-            f"  {name:5s} {len(made.spk2utt):4d} speakers  {len(made):6d} recordings "
-            f" {clock(made.duration_s):>9s}"
+            f"  {name:5s} {len(split.spk2utt):4d} speakers  {len(split):6d} recordings "
+            f" {clock(split.duration_s):>9s}"
         )
 
     def is_written(self, name: str, recordings: list[Recording]) -> bool:
@@ -172,32 +168,35 @@ class Recordings:
             there = datadir.read(self._data / name)
         except InputError:
             return False
-        made = self._of_split(recordings, there.utt2spk | {"": ""})
-        return there.wav == made.wav and there.utt2dur == {
-            key: round(value, 6) for key, value in made.utt2dur.items()
-        }
+        split = self._of_split(recordings, there.utt2spk | {"": ""})
+        durations = {key: round(value, 6) for key, value in split.utt2dur.items()}
+        return there.wav == split.wav and there.utt2dur == durations
+
+    def keep(self, recordings: list[Recording]) -> None:
+        """Write the table anew, of these recordings alone."""
+        named = {key for recording in recordings for key in keys(recording)}
+        self.table.keep(named & self.table.made.keys())
 
     def _of_split(self, recordings: list[Recording], ids: dict[str, str]) -> DataDir:
-        usable = [
-            recording
+        usable = {
+            recording.utt_id: recording
             for recording in recordings
             if self._kind(recording.utt_id) in (AS_IT_IS, CONVERTED)
-        ]
+        }
+        frames = {key: int(self.table.made[key].more[1]) for key in usable}
         return DataDir(
-            wav={
-                recording.utt_id: self._file(recording.utt_id, recording.clean)
-                for recording in usable
-            },
-            utt2spk={recording.utt_id: ids.get(recording.speaker, "") for recording in usable},
-            utt2dur={
-                recording.utt_id: int(self.known.made[recording.utt_id].more[1]) / self._rate
-                for recording in usable
-            },
-            text={recording.utt_id: recording.text for recording in usable if recording.text},
+            wav={key: self._file(key, one.clean) for key, one in usable.items()},
+            utt2spk={key: ids.get(one.speaker, "") for key, one in usable.items()},
+            utt2dur={key: frames[key] / self._rate for key in usable},
+            text={key: one.text for key, one in usable.items() if one.text},
         )
 
+    def _source(self, key: str) -> str:
+        """The digest of a file of the corpus, or a word where it has gone meanwhile."""
+        return self._sources.get(key) or str(None)
+
     def _kind(self, key: str) -> str | None:
-        return self.known.made[key].more[0] if key in self.known.made else None
+        return self.table.made[key].more[0] if key in self.table.made else None
 
     def _file(self, key: str, source: Path) -> Path:
         return source.resolve() if self._kind(key) == AS_IT_IS else self._place(key)
@@ -234,8 +233,8 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
                 f"{recording.noisy}: has {len(noisy_samples)} samples, its clean counterpart"
                 f" {len(samples)}: align them first"
             )
-        found = alignment.match(samples, noisy_samples, sample_rate)
-        words = (f"{value:.6f}" for value in astuple(found))
+        match = alignment.match(samples, noisy_samples, sample_rate)
+        words = (f"{value:.6f}" for value in astuple(match))
         files.append((noisy, _content(noisy_samples), *words))
     return Prepared(rate, len(samples), tuple(files))
 

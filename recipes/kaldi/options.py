@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 Item = TypeVar("Item")
 
@@ -16,7 +17,8 @@ def positive(text: str) -> int:
     return int(text)
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """`--part 2/8`: of a stage's recordings every eighth, from the second on, and nothing of what
     concerns all.
 

@@ -1,0 +1,66 @@
+"""The corpora that the recipe knows, a module for each layout, recognised by what is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from gan_denoise.errors import InputError
+from kaldi.corpora import data_directories, lists, parallel, plain, vctk
+from kaldi.corpora.listing import Listing, Recording, unused
+
+MINI = "mini-corpus.txt"  # by which the mini corpus is known, wherever it lies
+# The first one that recognises its own is asked; plain takes what is left
+LAYOUTS = (lists, data_directories, vctk, parallel, plain)
+
+
+def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Listing:
+    """Recognise and list a corpus. known_speakers: names that are certainly speakers' (of a split
+    file).
+
+    Raises InputError where there is none, where two recordings share an utt_id, and where its
+    folders do not seem to be those of speakers.
+    """
+    if not folder.is_dir() and not (folder.is_file() and folder.suffix in (".csv", ".scp")):
+        raise InputError(f"{folder}: no such corpus folder: check --corpus")
+    for layout in LAYOUTS:
+        if (listing := layout.read(folder, known_speakers)) is not None:
+            return _checked(folder, listing)
+    raise AssertionError("a plain corpus is always one")
+
+
+def _checked(folder: Path, listing: Listing) -> Listing:
+    layout, recordings = listing.layout, listing.recordings
+    if not recordings:
+        raise InputError(
+            f"{folder}: no recordings found: --corpus wants VCTK (wav48_silence_trimmed/ or"
+            " wav48/), clean*/ and noisy*/ folders, one folder per speaker with audio files, a"
+            " Kaldi data directory, or a CSV file"
+        )
+    seen: dict[str, Recording] = {}
+    for recording in recordings:
+        if recording.utt_id in seen:
+            other = seen[recording.utt_id].clean
+            raise InputError(
+                f"{recording.clean}: has the same utt_id, {recording.utt_id}, as {other}: rename or"
+                " remove one"
+            )
+        seen[recording.utt_id] = recording
+    for recording in recordings:
+        if re.search(r"\s", recording.utt_id + recording.speaker) or "\n" in str(recording.clean):
+            raise InputError(
+                f"{str(recording.clean)!r}: Kaldi's tables want an utt_id without white space:"
+                " rename the file or folder"
+            )
+    noisy = sum(recording.noisy is not None for recording in recordings)
+    if 0 < noisy < len(recordings):
+        raise InputError(f"{folder}: {noisy} of {len(recordings)} recordings have a noisy file")
+    if noisy and layout != "parallel":
+        layout = f"parallel ({layout})"
+    used = {recording.clean for recording in recordings} | {r.noisy for r in recordings if r.noisy}
+    used |= {lack.path for lack in listing.lacks}  # which have a line of their own
+    left = unused(folder, used, listing.serves) if folder.is_dir() else {}
+    in_order = [seen[utt_id] for utt_id in sorted(seen, key=str.encode)]
+    return replace(listing, layout=layout, recordings=in_order, unused=left)

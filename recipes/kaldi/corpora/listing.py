@@ -1,0 +1,108 @@
+"""What a corpus lists: its recordings, what it lacks, and what of it is not used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from gan_denoise import audio
+from gan_denoise.ids import one_form
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording of a corpus. noisy: only in a parallel corpus. shared: its sentence is read by
+    every speaker. split: where the corpus itself says so.
+    """
+
+    utt_id: str
+    speaker: str
+    clean: Path
+    noisy: Path | None = None
+    text: str | None = None
+    shared: bool = False
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "utt_id", one_form(self.utt_id))
+        object.__setattr__(self, "speaker", one_form(self.speaker))
+
+
+class Lack(NamedTuple):
+    """A file that cannot be used, or is not there, and why."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a corpus of a layout holds. recordings: sorted by utt_id once `corpora.read` has looked
+    at them. serves: whether a file that is no recording has a use in this layout. unused: what has
+    none, by kind.
+    """
+
+    layout: str
+    recordings: list[Recording]
+    lacks: list[Lack]
+    serves: Callable[[Path], bool] = lambda path: False
+    unused: Mapping[str, list[Path]] = field(default_factory=dict)
+
+    @property
+    def brings_noise(self) -> bool:
+        return self.recordings[0].noisy is not None
+
+
+def split_named(name: str) -> str | None:
+    """The split that a folder's name tells, or a word for it; None: for training."""
+    word = name.casefold()
+    if "test" in word:
+        return "test"
+    return "dev" if "dev" in word or "valid" in word else None
+
+
+def those_there(recordings: list[Recording]) -> tuple[list[Recording], list[Lack]]:
+    """Those of a list whose files are there, and what the others lack."""
+    gone = {
+        recording.utt_id: Lack(path, "is listed, but is not there")
+        for recording in recordings
+        for path in (recording.noisy, recording.clean)
+        if path is not None and not path.is_file()
+    }
+    there = [recording for recording in recordings if recording.utt_id not in gone]
+    return there, list(gone.values())
+
+
+def unused(
+    folder: Path, used: Collection[Path], serves: Callable[[Path], bool]
+) -> dict[str, list[Path]]:
+    """What lies in a corpus and is no recording of it, by kind: dangling links, folders that cannot
+    be read or are links to others, and files by their suffix. serves: whether a file has another
+    use in this layout.
+    """
+    kinds: dict[str, list[Path]] = {}
+    seen: set[str] = set()
+
+    def cannot_be_read(error: OSError) -> None:
+        kinds.setdefault("folders that cannot be read", []).append(Path(error.filename))
+
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=cannot_be_read):
+        if (real := os.path.realpath(place)) in seen:
+            kinds.setdefault("links to folders that are read already", []).append(Path(place))
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = audio.in_order(place, folders)
+        for name in sorted(names):
+            path = Path(place) / name
+            if name.startswith(".") or path in used or serves(path):
+                continue
+            kind = "links to nothing" if not path.exists() else f"{path.suffix or name} files"
+            kinds.setdefault(kind, []).append(path)
+    return kinds

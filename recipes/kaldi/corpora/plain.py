@@ -1,0 +1,79 @@
+"""A folder for each speaker: SPEAKER/**/*.{wav,flac,ogg,mp3}.
+
+A speaker's folder holds recordings itself, or they begin with its name (as in a set of LibriSpeech,
+1034/121119/1034-121119-0005.flac).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from gan_denoise import audio
+from gan_denoise.errors import InputError
+from gan_denoise.ids import one_form, utt_id_in_folder
+from kaldi.corpora.listing import Lack, Listing, Recording
+from kaldi.corpora.vctk import VERSIONS
+
+
+def read(folder: Path, speakers: Collection[str]) -> Listing:
+    """Raises InputError where its folders do not seem to be those of speakers."""
+    loose = [
+        Lack(path, "lies outside the speakers' folders")
+        for path in audio.find(folder)
+        if path.parent == folder
+    ]
+    recordings = list(_plain(folder))
+    _check_speakers(folder, recordings, speakers)
+    return Listing("plain", recordings, loose)
+
+
+def _plain(folder: Path) -> Iterator[Recording]:
+    for path in audio.find(folder):
+        if path.parent != folder:
+            speaker = folder / path.relative_to(folder).parts[0]
+            yield Recording(utt_id_in_folder(path, speaker), speaker.name, path)
+
+
+def _check_speakers(folder: Path, recordings: list[Recording], people: Collection[str]) -> None:
+    """Refuse folders that are sets (train/s01/...), or one speaker's sessions: their names would be
+    taken for speakers.
+    """
+    by_folder: dict[str, list[Path]] = {}
+    for recording in recordings:
+        name = recording.clean.relative_to(folder).parts[0]
+        by_folder.setdefault(name, []).append(recording.clean)
+    for name, files in by_folder.items():
+        if one_form(name) in people or any(path.parent == folder / name for path in files):
+            continue
+        if not all(_begins_with(path, name) for path in files):
+            raise InputError(
+                f"{folder / name}: holds recordings in its sub-folders alone: is it a set, as train"
+                " in train/s01/1.wav? then name the folder of the speakers' folders, such as"
+                f" --corpus {_deeper(folder, files)}; if {name} is a speaker, say so by --split"
+            )
+    everything = [path for files in by_folder.values() for path in files]
+    if (
+        len(by_folder) > 1
+        and everything
+        and all(_begins_with(path, folder.resolve().name) for path in everything)
+    ):
+        raise InputError(
+            f"{folder}: all its recordings begin with {folder.resolve().name}, as if it were one"
+            f" speaker's: name the folder above it, --corpus {folder.resolve().parent}"
+        )
+
+
+def _deeper(folder: Path, files: list[Path]) -> Path:
+    """The folder above the speakers' ones, for recordings that lie further down: VCTK's, or one
+    level below `folder`.
+    """
+    for path in files[0].parents:
+        if path.name in [audio_name for _, audio_name, _ in VERSIONS]:
+            return path.parent
+    return folder / files[0].relative_to(folder).parts[0]
+
+
+def _begins_with(path: Path, name: str) -> bool:
+    return re.match(re.escape(name) + r"[-_. ]", path.name) is not None
