@@ -31,7 +31,9 @@ def to_float(samples: np.ndarray) -> np.ndarray:
         return (samples.astype(np.float64) - 128.0) / 128.0
     if dtype in (np.int8, np.int16, np.int32):
         return samples.astype(np.float64) / -float(np.iinfo(dtype).min)
-    raise InputError(f"samples of type {samples.dtype}: expected {_FULL_SCALE}: convert them")
+    raise InputError(
+        f"samples of type {samples.dtype}: expected {_FULL_SCALE}", remedy="convert them"
+    )
 
 
 def as_columns(samples: Any) -> np.ndarray:
@@ -51,7 +53,8 @@ def as_columns(samples: Any) -> np.ndarray:
     length, channels = columns.shape
     if channels > MAX_CHANNELS or channels > max(length, _SURROUND):
         raise InputError(
-            f"expected samples of shape (T,) or (T, channels), found {array.shape}: transpose them"
+            f"expected samples of shape (T,) or (T, channels), found {array.shape}",
+            remedy="transpose them",
         )
     if not np.isfinite(columns).all():
         raise InputError("the wave holds NaN or infinite samples")
@@ -67,10 +70,11 @@ def as_float32(samples: Any) -> np.ndarray:
         samples = (samples.float() if samples.is_floating_point() else samples).numpy()
     if isinstance(samples, bytearray):
         raise InputError(
-            "samples of type bytearray: numpy.frombuffer with their dtype makes them an array"
+            "samples of type bytearray",
+            remedy="numpy.frombuffer with their dtype makes them an array",
         )
     if isinstance(samples, np.ma.MaskedArray):
-        raise InputError("a masked array: fill its gaps first (samples.filled(0.0))")
+        raise InputError("a masked array", remedy="fill its gaps first (samples.filled(0.0))")
     try:
         array = np.asarray(samples)
     except ValueError as error:  # rows of unequal lengths
@@ -91,7 +95,7 @@ def check_channels(channels: Any) -> None:
         or not 1 <= channels <= MAX_CHANNELS
     ):
         raise InputError(
-            f"channels: expected a whole number from 1 to {MAX_CHANNELS}, found {channels!r}"
+            "channels", f"expected a whole number from 1 to {MAX_CHANNELS}, found {channels!r}"
         )
 
 
@@ -107,7 +111,8 @@ def as_rate(sample_rate: Any) -> int:
     real = isinstance(number, numbers.Real) and not isinstance(number, bool)
     if not real or number != number or number % 1 or not LOWEST_RATE <= number <= HIGHEST_RATE:
         raise InputError(
-            f"sample_rate: expected a whole number of Hz from {LOWEST_RATE} to {HIGHEST_RATE},"
-            f" found {sample_rate!r}"
+            "sample_rate",
+            f"expected a whole number of Hz from {LOWEST_RATE} to {HIGHEST_RATE}, found"
+            f" {sample_rate!r}",
         )
     return int(number)

@@ -46,15 +46,15 @@ class Reader:
     def __init__(self, path: str | Path, *, dtype: str = "float32"):
         self.path = path = Path(path)
         if path.is_dir():
-            raise InputError(f"{path}: is a folder, a file is needed: name one")
+            raise InputError(path, "is a folder, a file is needed", "name one")
         if not path.exists():
-            raise InputError(f"{path}: no such file: check the path")
+            raise InputError(path, "no such file", "check the path")
         if not path.is_file():
             raise InputError(
-                f"{path}: is a pipe or a device, not a file: write the audio to a file first"
+                path, "is a pipe or a device, not a file", "write the audio to a file first"
             )
         if path.stat().st_size == 0:
-            raise InputError(f"{path}: the file is empty (0 bytes): replace or remove it")
+            raise InputError(path, "the file is empty (0 bytes)", "replace or remove it")
         self._decoder = decoder = open_decoder(path, dtype=dtype)
         self._any = False
         self.sample_rate, self.channels, self.frames = (
@@ -78,13 +78,11 @@ class Reader:
         """What is left, in pieces of `frames` samples, the last one shorter: (n, channels) each."""
         while len(samples := self._decoder.read(frames)):
             if not np.isfinite(samples).all():
-                raise InputError(
-                    f"{self.path}: holds NaN or infinite samples: replace or remove it"
-                )
+                raise InputError(self.path, "holds NaN or infinite samples", "replace or remove it")
             self._any = True
             yield samples
         if not self._any:
-            raise InputError(f"{self.path}: holds no samples: replace or remove it")
+            raise InputError(self.path, "holds no samples", "replace or remove it")
 
 
 def read(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:
@@ -105,7 +103,7 @@ def read_mono(
     samples, rate = read(path, dtype=dtype)
     if samples.shape[1] != 1:
         raise InputError(
-            f"{path}: has {samples.shape[1]} channels, one is needed: mix it down or pick one first"
+            path, f"has {samples.shape[1]} channels, one is needed", "mix it down or pick one first"
         )
     samples = samples[:, 0]
     if sample_rate is not None and rate != sample_rate:
@@ -123,8 +121,8 @@ def resample(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
         return samples
     if samples.ndim > 1 and samples.shape[1] > MAX_CHANNELS:
         raise InputError(
-            f"expected samples of shape (T,) or (T, channels), found {samples.shape}: transpose"
-            " them"
+            f"expected samples of shape (T,) or (T, channels), found {samples.shape}",
+            remedy="transpose them",
         )
     length = -(-len(samples) * rate_out // rate_in)
     resampled = soxr.resample(samples, rate_in, rate_out, quality="VHQ")[:length]

@@ -252,9 +252,11 @@ def _denoiser(model: Path | None, device: str, one_thread: bool):
 def run_stream(arguments: argparse.Namespace) -> int:
     for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
         if stream is None:
-            raise InputError(f"standard {name} is closed: pipe raw s16le in and out")
+            raise InputError(f"standard {name} is closed", remedy="pipe raw s16le in and out")
         if stream.isatty():
-            raise InputError(f"standard {name} is a terminal, not audio: pipe raw s16le in and out")
+            raise InputError(
+                f"standard {name} is a terminal, not audio", remedy="pipe raw s16le in and out"
+            )
     from gan_denoise.live import live
 
     # A hop is too little to share
@@ -302,17 +304,13 @@ def _each_file(
     todo = [task for task in tasks if arguments.overwrite or not task.target.exists()]
     skipped = len(tasks) - len(todo)
     if skipped and len(tasks) == 1 and not arguments.input.is_dir():
-        raise InputError(f"{tasks[0].target}: exists: choose another name, or give --overwrite")
+        raise InputError(tasks[0].target, "exists", "choose another name, or give --overwrite")
     failed = 0
     outcomes = workers.each(work, todo, jobs=min(arguments.jobs, max(1, len(todo))))
     for outcome in progress(outcomes, total=len(todo), label=what):
-        if outcome.reason:
+        if outcome.error:
             failed += 1
-            named = (
-                str(outcome.item.source) in outcome.reason
-                or str(outcome.item.target) in outcome.reason
-            )
-            fail(outcome.reason if named else f"{outcome.item.source}: {outcome.reason}")
+            fail(str(outcome.error.at(outcome.item.source, outcome.item.target)))
         for note in outcome.result or ():
             say(f"note: {note}")
     if _lists_files(arguments.output) and not failed:
@@ -340,9 +338,9 @@ def _tasks(source: Path, target: Path, *, overwrite: bool, mirror: bool) -> list
 
     if source.is_dir():
         if _lists_files(target) or target.is_file():
-            raise InputError(f"{target}: {source} is a folder, so OUT has to be a folder too")
+            raise InputError(target, f"{source} is a folder, so OUT has to be a folder too")
         if target.resolve().is_relative_to(source.resolve()):
-            raise InputError(f"{target}: lies inside the input folder: choose another OUT")
+            raise InputError(target, "lies inside the input folder", "choose another OUT")
         files = {str(path): path for path in _found(source)} if mirror else _files(source)
         pairs = {
             key: target / path.relative_to(source).with_suffix(suffix(path))
@@ -352,26 +350,26 @@ def _tasks(source: Path, target: Path, *, overwrite: bool, mirror: bool) -> list
         files = _files(source)
         if target.suffix.lower() in audio.READ and not target.is_dir():
             raise InputError(
-                f"{target}: {source} lists files, so OUT has to be a folder or an scp file"
+                target, f"{source} lists files, so OUT has to be a folder or an scp file"
             )
         if target.exists() and _lists_files(target) and (not overwrite or target.samefile(source)):
             raise InputError(
-                f"{target}: exists: choose another OUT, or give --overwrite if it is not the input"
+                target, "exists", "choose another OUT, or give --overwrite if it is not the input"
             )
         folder = target.with_suffix("") if _lists_files(target) else target
         pairs = {key: folder / f"{key}{suffix(path)}" for key, path in files.items()}
     else:
         if not source.exists():
-            raise InputError(f"{source}: no such file or folder: check the path")
+            raise InputError(source, "no such file or folder", "check the path")
         if _lists_files(target):
-            raise InputError(f"{target}: {source} is one file, so OUT has to be a file or a folder")
+            raise InputError(target, f"{source} is one file, so OUT has to be a file or a folder")
         files = {str(source): source} if mirror else _files(source)
         (key,) = files
         if target.is_dir():
             target = target / f"{source.stem}{suffix(source)}"
         if not mirror and target.suffix.lower() != ".wav":
             raise InputError(
-                f"{target}: WAV is what is written: name it {target.with_suffix('.wav').name}"
+                target, "WAV is what is written", f"name it {target.with_suffix('.wav').name}"
             )
         pairs = {key: target}
     _refuse_overlap(files, pairs)
@@ -385,12 +383,13 @@ def _refuse_overlap(files: Mapping[str, Path], outputs: Mapping[str, Path]) -> N
     for key, path in outputs.items():
         if known := inputs.get(_identity(path)):
             raise InputError(
-                f"{path}: would be written from {files[key]}, and is an input file ({known}):"
-                " choose another OUT"
+                path,
+                f"would be written from {files[key]}, and is an input file ({known})",
+                "choose another OUT",
             )
         if (other := made.setdefault(os.path.realpath(path), key)) != key:
             raise InputError(
-                f"{path}: would be written from {files[other]} and from {files[key]}: rename one"
+                path, f"would be written from {files[other]} and from {files[key]}", "rename one"
             )
 
 
@@ -409,7 +408,7 @@ def _found(folder: Path) -> list[Path]:
     others = sorted({*audio.find(folder, None)} - {*files}, key=os.fsencode)
     if not files:
         raise InputError(
-            f"{folder}: holds no audio files ({', '.join(audio.SUFFIXES)}, ...): check the path"
+            folder, f"holds no audio files ({', '.join(audio.SUFFIXES)}, ...)", "check the path"
         )
     if others:
         names = ", ".join(str(path.relative_to(folder)) for path in others[:_NAMED])
@@ -426,15 +425,16 @@ def _files(source: Path) -> dict[str, Path]:
             utt_id = utt_id_below(path, source)
             if utt_id in files:
                 raise InputError(
-                    f"{path}: has the same utt_id, {utt_id}, as {files[utt_id]}: rename or"
-                    " remove one"
+                    path,
+                    f"has the same utt_id, {utt_id}, as {files[utt_id]}",
+                    "rename or remove one",
                 )
             files[utt_id] = path
         return files
     if _lists_files(source):
         return read_scp(source)
     if not source.exists():
-        raise InputError(f"{source}: no such file or folder: check the path")
+        raise InputError(source, "no such file or folder", "check the path")
     return {utt_id_of_file(source): source}
 
 
@@ -464,10 +464,10 @@ def run_score(arguments: argparse.Namespace) -> int:
         (utt_id,) = clean  # two files, whatever they are called
         enhanced = dict(zip([utt_id], enhanced.values(), strict=True))
         if len(noisy) > 1:
-            raise InputError(f"{arguments.noisy}: holds {len(noisy)} files, one is needed: name it")
+            raise InputError(arguments.noisy, f"holds {len(noisy)} files, one is needed", "name it")
         noisy = dict(zip([utt_id], noisy.values(), strict=True)) if noisy else {}
     if arguments.csv and arguments.csv.exists() and not arguments.overwrite:
-        raise InputError(f"{arguments.csv}: exists: choose another name, or give --overwrite")
+        raise InputError(arguments.csv, "exists", "choose another name, or give --overwrite")
     for path in (*clean.values(), *enhanced.values(), *noisy.values()):
         if (
             arguments.csv
@@ -475,11 +475,12 @@ def run_score(arguments: argparse.Namespace) -> int:
             and path.exists()
             and path.samefile(arguments.csv)
         ):
-            raise InputError(f"{path}: is an input: choose another --csv")
+            raise InputError(path, "is an input", "choose another --csv")
     if not clean.keys() & enhanced.keys():
         raise InputError(
-            f"{arguments.enhanced}: has no utt_id in common with {arguments.clean}: pairs are made"
-            " by utt_id"
+            arguments.enhanced,
+            f"has no utt_id in common with {arguments.clean}",
+            "pairs are made by utt_id",
         )
     from gan_denoise import scoring  # which has worker processes load the metrics
 
@@ -500,7 +501,7 @@ def run_score(arguments: argparse.Namespace) -> int:
         )
     judged = scoring.alignment_of(pairs, jobs=arguments.jobs)
     if judged.refusal:
-        raise InputError(f"{arguments.enhanced}: of its files {judged.refusal}: align them first")
+        raise InputError(arguments.enhanced, f"of its files {judged.refusal}", "align them first")
     for note in judged.notes:
         say(f"note: {arguments.enhanced}: files are {note}")
     names = arguments.metrics or [name for name in METRICS if name != "wsdr" or noisy]

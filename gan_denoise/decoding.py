@@ -95,13 +95,13 @@ def open_decoder(path: Path, *, dtype: str) -> Decoder:
 def _bad(path: Path, error: Exception) -> InputError:
     reason = str(getattr(error, "error_string", error)).rstrip(".")
     return InputError(
-        f"{path}: cannot be decoded ({reason}): truncated or not audio: replace or remove it"
+        path, f"cannot be decoded ({reason}): truncated or not audio", "replace or remove it"
     )
 
 
 def _truncated(path: Path) -> InputError:
     return InputError(
-        f"{path}: truncated, the header promises more samples than there are: replace or remove it"
+        path, "truncated, the header promises more samples than there are", "replace or remove it"
     )
 
 
@@ -238,8 +238,9 @@ class _Ffmpeg:
             at_s = self._decoded / self.sample_rate
         if at_s is not None:
             raise InputError(
-                f"{self._path}: damaged at {at_s:.1f} s, where samples are lost: repair or"
-                " remove it"
+                self._path,
+                f"damaged at {at_s:.1f} s, where samples are lost",
+                "repair or remove it",
             )
         if self._promised is not None and self._decoded < self._promised:
             raise _truncated(self._path)
@@ -261,8 +262,10 @@ class _Ffmpeg:
                     self.channels,
                 ):
                     raise InputError(
-                        f"{self._path}: goes on with {frame.layout.nb_channels} channels at"
-                        f" {frame.sample_rate} Hz after {now_s:.1f} s: split it there"
+                        self._path,
+                        f"goes on with {frame.layout.nb_channels} channels at"
+                        f" {frame.sample_rate} Hz after {now_s:.1f} s",
+                        "split it there",
                     )
                 jumps = (
                     frame.time is not None

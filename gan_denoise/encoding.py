@@ -59,8 +59,10 @@ class Writer:
                     else "choose another suffix, such as .wav"
                 )
                 raise InputError(
-                    f"{self._path}: {self._format} cannot hold {self._like.channels} channels at"
-                    f" {self._like.sample_rate} Hz ({reason}): {remedy}"
+                    self._path,
+                    f"{self._format} cannot hold {self._like.channels} channels at"
+                    f" {self._like.sample_rate} Hz ({reason})",
+                    remedy,
                 ) from error
             self._stack = stack.pop_all()
         return self
@@ -224,8 +226,9 @@ def _kind(path: Path, like: Reader) -> tuple[str, str]:
         kind = like.format
     if not kind:
         raise InputError(
-            f"{path}: unknown suffix: name it {path.with_suffix('.wav').name}, or any of"
-            f" {', '.join(SUFFIXES)}"
+            path,
+            "unknown suffix",
+            f"name it {path.with_suffix('.wav').name}, or any of {', '.join(SUFFIXES)}",
         )
     opus = path.suffix.lower() == ".opus"
     subtype = "OPUS" if opus else _nearest_subtype(kind, like.subtype)

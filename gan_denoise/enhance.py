@@ -75,8 +75,9 @@ class Denoiser:
         """
         if model_dir is not None and not str(model_dir):
             raise InputError(
-                'model "": an empty name: name a model directory, or none for the models in the'
-                " package"
+                'model ""',
+                "an empty name",
+                "name a model directory, or none for the models in the package",
             )
         live = cls.load("live", device=device) if model_dir is None else None
         folder = model_folder("files" if model_dir is None else model_dir)
@@ -98,7 +99,7 @@ class Denoiser:
                 denoiser(np.zeros(64), denoiser.sample_rate)
         except (RuntimeError, AssertionError) as error:
             raise InputError(
-                f"device {device!r}: not available here ({str(error).splitlines()[0]})"
+                f"device {device!r}", f"not available here ({str(error).splitlines()[0]})"
             ) from error
         return denoiser
 
@@ -165,11 +166,11 @@ class Denoiser:
         sample_rate = as_rate(sample_rate)
         if not (isinstance(mix, (int, float)) and 0.0 <= mix <= 1.0):
             raise InputError(
-                f"mix: expected a number from 0 (input only) to 1 (enhanced only), found {mix!r}"
+                "mix", f"expected a number from 0 (input only) to 1 (enhanced only), found {mix!r}"
             )
         if high_band not in HIGH_BAND:
             raise InputError(
-                f"high_band: unknown value {high_band!r}{nearest(str(high_band), HIGH_BAND)}"
+                "high_band", f"unknown value {high_band!r}{nearest(str(high_band), HIGH_BAND)}"
             )
         told = self.as_strength(strength)
         network: Stage = (
@@ -202,7 +203,8 @@ class Denoiser:
             )
             if not np.isfinite(total).all():
                 raise InputError(
-                    "the model's output is not finite: train it again, with a lower learning rate"
+                    "the model's output is not finite",
+                    remedy="train it again, with a lower learning rate",
                 )
             yield total.astype(np.float32, copy=False)
 
@@ -222,14 +224,16 @@ class Denoiser:
             return BALANCED if self.takes_strength else None
         if not self.takes_strength:
             raise InputError(
-                "strength: this model takes none: leave it out, or keep some of the input with mix"
+                "strength",
+                "this model takes none",
+                "leave it out, or keep some of the input with mix",
             )
         if isinstance(strength, str) and strength in STRENGTHS:
             return STRENGTHS[strength]
         number = isinstance(strength, Real) and not isinstance(strength, bool)
         if not (number and 0.0 <= float(strength) <= 1.0):
             raise InputError(
-                f"strength: expected {', '.join(STRENGTHS)}, or 0 to 1, found {strength!r}"
+                "strength", f"expected {', '.join(STRENGTHS)}, or 0 to 1, found {strength!r}"
             )
         return float(strength)
 
@@ -255,8 +259,8 @@ class Denoiser:
             return self._other.live_generator
         if not streams(self.generator):
             raise InputError(
-                "this model looks into the future and cannot stream: take live, which is in the"
-                " package, or train the experiment stream, say"
+                "this model looks into the future and cannot stream",
+                remedy="take live, which is in the package, or train the experiment stream, say",
             )
         if self._live is None:
             graph = self._beside.open(self.generator) if self._beside else None

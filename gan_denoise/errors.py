@@ -5,12 +5,41 @@ from __future__ import annotations
 import difflib
 import errno
 from collections.abc import Iterable
+from pathlib import Path
+from typing import overload
 
 
 class InputError(ValueError):
-    """Bad input. Its message is a single line that names the file or value and the remedy; programs
-    print it and exit.
+    """Bad input, said in one line, "where: problem: remedy", which programs print before they exit.
+
+        InputError(path, "the file is empty (0 bytes)", "replace or remove it")
+        InputError("a masked array", remedy="fill its gaps first")  # which file is not known here
+
+    where: the file, option, key or value; "" where it is not known, or stands in the problem, as in
+    a line that was written in one. remedy: "" where there is none, or it stands in the problem.
     """
+
+    @overload
+    def __init__(self, problem: str, /, *, remedy: str = ""): ...
+
+    @overload
+    def __init__(self, where: object, problem: str, remedy: str = "", /): ...
+
+    def __init__(self, *parts, remedy: str = ""):
+        where, problem, *last = parts if len(parts) > 1 else ("", *parts)
+        self.where, self.problem = str(where), problem
+        self.remedy: str = last[0] if last else remedy
+        super().__init__(self.where, self.problem, self.remedy)  # what another process is sent
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.problem, self.remedy) if part)
+
+    def at(self, file: Path, *others: Path) -> InputError:
+        """The same error, told of `file`, unless it names that or one of the others already."""
+        if self.where in map(str, (file, *others)):
+            return self
+        problem = f"{self.where}: {self.problem}" if self.where else self.problem
+        return InputError(file, problem, self.remedy)
 
 
 class BeginAgain(Exception):
@@ -19,9 +48,9 @@ class BeginAgain(Exception):
     """
 
 
-def os_error_line(error: OSError) -> str:
-    """One line for an operating-system error: the file, what went wrong, and what to do about the
-    usual causes.
+def input_error(error: OSError) -> InputError:
+    """An operating-system error as the user is told: the file, what went wrong, and what to do
+    about the usual causes.
     """
     remedies = {
         "ENOSPC": "free some space or write elsewhere",
@@ -34,8 +63,14 @@ def os_error_line(error: OSError) -> str:
         "ENOTDIR": "a folder is expected there",
     }
     remedy = remedies.get(errno.errorcode.get(error.errno or 0, ""), "")
-    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return f"{what}: {remedy}" if remedy else what
+    if error.filename:
+        return InputError(error.filename, error.strerror or type(error).__name__, remedy)
+    return InputError(str(error), remedy=remedy)
+
+
+def os_error_line(error: OSError) -> str:
+    """`input_error` as one line."""
+    return str(input_error(error))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

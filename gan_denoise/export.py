@@ -80,27 +80,28 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
     path = Path(path)
     if path.suffix != ".onnx" or path.name.endswith(".stream.onnx"):
         raise InputError(
-            f"{path}: the graph of whole signals: name it"
-            f" {path.with_suffix('').with_suffix('.onnx').name}"
+            path,
+            "the graph of whole signals",
+            f"name it {path.with_suffix('').with_suffix('.onnx').name}",
         )
     generator, config = load_model(folder)
     config |= {"identity": identity(folder, config)}
     targets = [path, path.with_suffix(".stream.onnx")] if streams(generator) else [path]
     for target in targets:
         if target.exists() and not overwrite:
-            raise InputError(f"{target}: exists: choose another name, or give --overwrite")
+            raise InputError(target, "exists", "choose another name, or give --overwrite")
     if tuple(map(int, torch.__version__.split("+")[0].split(".")[:2])) < _TORCH:
         raise InputError(
-            f"export needs torch {'.'.join(map(str, _TORCH))}, found {torch.__version__}: in"
-            ' gan_denoise\'s folder, pip install ".[onnx]"'
+            f"export needs torch {'.'.join(map(str, _TORCH))}, found {torch.__version__}",
+            remedy='in gan_denoise\'s folder, pip install ".[onnx]"',
         )
     try:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"export needs more packages ({error.name}): in gan_denoise's folder,"
-            ' pip install ".[onnx]"'
+            f"export needs more packages ({error.name})",
+            remedy='in gan_denoise\'s folder, pip install ".[onnx]"',
         ) from error
     plain = _plain(load_model(folder)[0])
     references: list[Whole | Step] = [Whole(generator)]
@@ -163,7 +164,7 @@ def _graph(module: Whole | Step, config: dict) -> bytes:
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         reason = _COLOURS.sub("", str(error)).strip().splitlines()[0]
         raise InputError(
-            f"generator {config['generator']['name']}: has no ONNX form ({reason})"
+            f"generator {config['generator']['name']}", f"has no ONNX form ({reason})"
         ) from error
     assert program is not None  # since dynamo exports it
     for node in program.model.graph:
@@ -322,8 +323,8 @@ def _check(graph: bytes, reference: Whole | Step) -> float:
             differs = float(np.maximum(differs, np.abs(theirs - ours.numpy()).max()))
     if not differs <= TOLERANCE:
         raise InputError(
-            f"the ONNX graph differs from torch by {differs:.1e}, allowed are {TOLERANCE:.0e}: not"
-            " written"
+            f"the ONNX graph differs from torch by {differs:.1e}, allowed are {TOLERANCE:.0e}:"
+            " not written"
         )
     return differs
 

@@ -124,11 +124,12 @@ class Beside:
                 )
                 return None
             raise InputError(
-                f"{self._path}: onnxruntime {onnxruntime.__version__} cannot open it ({reason}):"
-                f" {remedy}"
+                self._path,
+                f"onnxruntime {onnxruntime.__version__} cannot open it ({reason})",
+                remedy,
             ) from error
         if any(graph.about.get(key) != value for key, value in self._expected.items()):
-            raise InputError(f"{self._path}: is of another model than the weights: {remedy}")
+            raise InputError(self._path, "is of another model than the weights", remedy)
         return graph
 
 

@@ -88,7 +88,7 @@ def doubtful(path: Path, file: sf.SoundFile) -> Promise | None:
         return Promise(frames, limit=frames, beyond=True)
     if file.format in ("WAV", "WAVEX", "AIFF") and _unfinished(path, file):
         if _joined(path, "WAV"):
-            raise InputError(f"{path}: holds several recordings, joined to one file: split them")
+            raise InputError(path, "holds several recordings, joined to one file", "split them")
         return Promise()
     return Promise() if file.subtype in _CODED and not shortened(file) else None
 
@@ -157,7 +157,7 @@ def _ogg_end(path: Path) -> int:
         tail = file.read()
     page = tail[tail.rfind(b"OggS\0") :]
     if len(page) < 14 or not page[5] & _OGG_END:
-        raise InputError(f"{path}: truncated, its last page is missing: replace or remove it")
+        raise InputError(path, "truncated, its last page is missing", "replace or remove it")
     return int.from_bytes(page[6:14], "little")
 
 

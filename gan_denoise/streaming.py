@@ -83,7 +83,9 @@ class Live:
                 f"the stream expects samples of shape (n, {self._channels}), found {wave.shape}"
             )
         if not np.isfinite(wave).all():
-            raise InputError("the stream holds NaN or infinite samples: silence them before")
+            raise InputError(
+                "the stream holds NaN or infinite samples", remedy="silence them before"
+            )
         self._received += len(wave)
         return self._within(self._stage.push(wave))
 

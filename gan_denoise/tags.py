@@ -138,7 +138,7 @@ def _keep_tags(source: Path, target: BinaryIO | None) -> list[str]:
     except mutagen.MutagenError as error:
         if isinstance(cause := error.__cause__ or error.__context__, OSError):
             raise cause from error
-        raise InputError(f"{source}: its tags cannot be kept ({error}): remove them") from error
+        raise InputError(source, f"its tags cannot be kept ({error})", "remove them") from error
 
 
 def _tags_without_mutagen(source: Path) -> list[str]:

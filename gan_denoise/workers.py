@@ -27,7 +27,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from gan_denoise.errors import InputError, os_error_line
+from gan_denoise.errors import InputError, input_error
 
 # Bytes; what follows it takes about 40
 _LONGEST_TEMPORARY, _SYSTEMS_OWN = 60, ("/dev/shm", "/tmp", "/var/tmp")
@@ -51,21 +51,27 @@ _hiding, _PLACES = threading.Lock(), ("__file__", "__spec__")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item: its result, or the reason why there is none. os_error: the reason is
-    the machine's (a full disk, a missing permission), so the next item may well fail too. died: the
-    worker process is gone.
+    """What became of one item: its result, or the error that says why there is none.
+
+    os_error: it is the machine's (a full disk, a missing permission), so the next item may well
+    fail too. died: the worker process is gone.
     """
 
     item: Any
     result: Any = None
-    reason: str | None = None
+    error: InputError | None = None
     os_error: bool = False
     died: bool = False
 
+    @property
+    def reason(self) -> str | None:
+        """The error in one line."""
+        return str(self.error) if self.error else None
+
     def value(self) -> Any:
-        """The result, for those who cannot go on without. Raises InputError with the reason."""
-        if self.reason:
-            raise InputError(self.reason)
+        """The result, for those who cannot go on without. Raises the error."""
+        if self.error:
+            raise self.error
         return self.result
 
 
@@ -108,7 +114,8 @@ def each(
             return
         queue = itertools.chain(broken, queue)
     for item, _ in queue:
-        yield Outcome(item, reason="all worker processes died, again and again", died=True)
+        died = InputError("all worker processes died, again and again")
+        yield Outcome(item, error=died, died=True)
 
 
 def _in_a_pool(
@@ -174,25 +181,20 @@ def _outcome(item, call: Callable) -> Outcome:
     try:
         return Outcome(item, result=call())
     except InputError as error:
-        return Outcome(item, reason=str(error))
+        return Outcome(item, error=error)
     except TimeoutError:
-        return Outcome(item, reason="took too long and was stopped")
+        return Outcome(item, error=InputError("took too long and was stopped"))
     except ProcessExpired as error:
-        return Outcome(
-            item, reason=f"the worker process died (exit code {error.exitcode})", died=True
-        )
+        died = InputError(f"the worker process died (exit code {error.exitcode})")
+        return Outcome(item, error=died, died=True)
     except (BrokenProcessPool, SystemExit):
-        return Outcome(item, reason="the worker process was ended", died=True)
+        return Outcome(item, error=InputError("the worker process was ended"), died=True)
     except OSError as error:
-        return Outcome(item, reason=os_error_line(error), os_error=True)
+        return Outcome(item, error=input_error(error), os_error=True)
     # Of a library, or our bug: it is named, and does not take the other items along
     except Exception as error:
-        return Outcome(
-            item,
-            reason=(
-                f"unexpected {type(error).__name__} ({_place(error)}): {error}: please report it"
-            ),
-        )
+        what = f"unexpected {type(error).__name__} ({_place(error)}): {error}"
+        return Outcome(item, error=InputError(what, remedy="please report it"))
 
 
 def _place(error: Exception) -> str:

@@ -250,4 +250,4 @@ def test_the_command_refuses_what_is_unsafe_or_wrong(model_dir, tmp_path, monkey
         )
     monkeypatch.setitem(sys.modules, "fastapi_offline", None)
     monkeypatch.delitem(sys.modules, "gan_denoise.serve.app")
-    one_error_line(cli("serve"), 'pip install "gan_denoise[serve]"')
+    one_error_line(cli("serve"), 'pip install ".[serve]"')

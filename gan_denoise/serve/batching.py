@@ -177,7 +177,9 @@ class LiveStream:
         Raises InputError for NaN and infinite samples, and for a model that makes them.
         """
         if not np.isfinite(samples).all():
-            raise InputError("the stream holds NaN or infinite samples: silence them before")
+            raise InputError(
+                "the stream holds NaN or infinite samples", remedy="silence them before"
+            )
         self._received += len(samples)
         inside = self._down.push(samples[:, None])[:, 0]
         return self._finish(self._up.push((await self._enhance(inside))[:, None])[:, 0])
@@ -204,7 +206,8 @@ class LiveStream:
         enhanced = await self._batch.step(self._seat, ready)
         if not np.isfinite(enhanced).all():
             raise InputError(
-                "the model's output is not finite: train it again, with a lower learning rate"
+                "the model's output is not finite",
+                remedy="train it again, with a lower learning rate",
             )
         early = min(self._early, len(enhanced))
         self._early -= early

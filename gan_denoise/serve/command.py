@@ -60,21 +60,24 @@ def run(arguments: argparse.Namespace) -> int:
     token = _token(arguments.token)
     if not _loopback(arguments.host) and not token:
         raise InputError(
-            f"--host {arguments.host}: others could use it: give a --token, or leave it out"
+            f"--host {arguments.host}", "others could use it", "give a --token, or leave it out"
         )
     try:
         from gan_denoise.serve.app import LOOPBACK, create_app
         from gan_denoise.serve.server import server
     except ModuleNotFoundError as error:
         raise InputError(
-            f'serve needs more packages ({error.name}): pip install "gan_denoise[serve]"'
+            f"serve needs more packages ({error.name})",
+            remedy='in gan_denoise\'s folder, pip install ".[serve]"',
         ) from error
     limits = Limits(
         **{limit.name: getattr(arguments, limit.name) for limit in dataclasses.fields(Limits)}
     )
     models: dict[str, Path | None] = dict(arguments.model or [("boxed", None)])
     if len(models) < len(arguments.model or [()]):
-        raise InputError("--model: two models have the same name: choose another for one of them")
+        raise InputError(
+            "--model", "two models have the same name", "choose another for one of them"
+        )
     app = create_app(
         models,
         limits=limits,
@@ -101,7 +104,7 @@ def _token(given: str | None) -> str | None:
     token = given.strip()
     if not token or not token.isprintable():
         raise InputError(
-            "--token: is empty, or holds what is no letter: give one that clients can send"
+            "--token", "is empty, or holds what is no letter", "give one that clients can send"
         )
     return token
 
@@ -112,7 +115,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address, family=family, backlog=256)
     except OSError as error:
         raise InputError(
-            f"{host}:{port}: cannot listen there ({error.strerror}): choose another --port"
+            f"{host}:{port}", f"cannot listen there ({error.strerror})", "choose another --port"
         ) from error
 
 

@@ -51,10 +51,14 @@ class Enhanced:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a file was refused, with the status for it."""
+    """Why a file was refused, with the status for it; the error knows its path, not its name."""
 
     status: int
-    reason: str
+    error: InputError
+
+    def of(self, name: str) -> Refused:
+        """The same of the client's file."""
+        return Refused(self.status, InputError(name, self.error.problem, self.error.remedy))
 
 
 class Workers:
@@ -143,8 +147,11 @@ class Workers:
                 continue
         raise Refused(
             503,
-            f"{upload.name}: the process that worked on it was ended, {_TRIES} times: is the memory"
-            " of this server full?",
+            InputError(
+                upload.name,
+                f"the process that worked on it was ended, {_TRIES} times",
+                "is the memory of this server full?",
+            ),
             Retry_After="30",
         )
 
@@ -161,20 +168,21 @@ class Workers:
             outcome = await asyncio.wrap_future(future)
         except TimeoutError as error:
             raise Refused(
-                503, f"{upload.name}: took longer than {self._limits.max_request_time} s"
+                503, InputError(upload.name, f"took longer than {self._limits.max_request_time} s")
             ) from error
         except ProcessExpired as error:
             if workers.was_killed(error):
                 raise _Killed from error
             raise Refused(
-                422, f"{upload.name}: the process that read it died: is the file damaged?"
+                422,
+                InputError(upload.name, "the process that read it died", "is the file damaged?"),
             ) from error
         except OSError as error:
             raise Refused(503, f"the server cannot store the file ({error.strerror})") from error
         finally:
             self._running.discard(future)
         if isinstance(outcome, Problem):
-            raise Refused(outcome.status, outcome.reason.replace(str(upload.path), upload.name))
+            raise outcome.of(upload.name)
         return outcome
 
 
@@ -216,14 +224,13 @@ def _enhance(
             kind = reader.format if reader.format in sf.available_formats() else "WAV"
             target = source.with_name(f"enhanced.{kind.lower()}")
     except InputError as error:
-        return Problem(415, str(error))
+        return Problem(415, error.at(source))
     low, high = SAMPLE_RATES_HZ
     if not low <= sample_rate <= high:
-        return Problem(
-            422, f"{source}: its sample rate is {sample_rate} Hz, {low} to {high} are served"
-        )
+        unserved = f"its sample rate is {sample_rate} Hz, {low} to {high} are served"
+        return Problem(422, InputError(source, unserved))
     together = f" (its {channels} channels together)" if channels > 1 else ""
-    too_long = Problem(413, f"{source}: longer than {max_duration_s:g} s{together}")
+    too_long = Problem(413, InputError(source, f"longer than {max_duration_s:g} s{together}"))
     longest = max_duration_s * sample_rate / channels
     if frames > longest:
         return too_long
@@ -243,7 +250,7 @@ def _enhance(
     except _TooLong:
         return too_long
     except InputError as error:
-        return Problem(422, str(error).replace(str(target), str(source)))
+        return Problem(422, error.at(source, target))
     suffix = {"WAVEX": "wav", "RF64": "wav"}.get(target.suffix[1:].upper(), target.suffix[1:])
     notes = [note.removeprefix(f"{target}: ") for note in notes]
     audio_s, work_s = frames * channels / sample_rate, time.monotonic() - started

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gan_denoise.errors import InputError
+
 SAMPLE_RATES_HZ = (1000, 768000)  # beyond, a resampler needs gigabytes
 
 
@@ -32,9 +34,13 @@ class Limits:
 
 
 class Refused(Exception):
-    """A request that is answered with a status and one line of JSON: {"error": message}."""
+    """A request that is answered with a status and one line of JSON: {"error": message}.
 
-    def __init__(self, status: int, message: str, **headers: str):
-        super().__init__(message)
-        self.status, self.message = status, message
+    error: of a file, the client's name for it stands where its path would.
+    """
+
+    def __init__(self, status: int, error: InputError | str, **headers: str):
+        self.error = error if isinstance(error, InputError) else InputError(error)
+        self.status, self.message = status, str(self.error)
+        super().__init__(self.message)
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -42,7 +42,7 @@ def _as_strength(denoiser: Denoiser, strength: float | None) -> float | None:
     try:
         return denoiser.as_strength(strength)
     except InputError as error:
-        raise Refused(422, str(error)) from error
+        raise Refused(422, error) from error
 
 
 def _names(state: State) -> tuple[Any, str]:
@@ -108,7 +108,7 @@ def enhance_files(app: FastAPI, state: State) -> None:
                 async with asyncio.timeout(limits.max_request_time):
                     upload = await uploads.receive(request, target, name=name, limit=limit)
             except TimeoutError as error:
-                late = f"{name}: took longer than {limits.max_request_time} s to come"
+                late = InputError(name, f"took longer than {limits.max_request_time} s to come")
                 raise Refused(408, late) from error
             place.received = True
             options = {"mix": mix, "high_band": high_band, "strength": told}

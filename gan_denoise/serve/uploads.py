@@ -45,7 +45,7 @@ class PrivateFolder:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = home.lstat()
         if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
-            raise InputError(f"{home}: is not this user's alone: remove it, or set TMPDIR")
+            raise InputError(home, "is not this user's alone", "remove it, or set TMPDIR")
         with _locked(home):  # or another server might take a new folder for a dead one's
             for old in home.iterdir():
                 with contextlib.suppress(OSError), _locked(old, fcntl.LOCK_NB):

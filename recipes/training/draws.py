@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from gan_denoise.errors import InputError
 from gan_denoise.segments import Batches, Segments
@@ -32,7 +32,7 @@ class Draws:
         self._pin_memory = accelerator.device.type == "cuda"
         self._share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
         self._ends = {"generator": schedule.steps, "discriminator": schedule.alone}
-        self._running: dict[str, Iterator[dict]] = {}
+        self._running: dict[str, Iterator[dict | InputError]] = {}
         self._ending = {name: Ending() for name in self._ends}
         self._batches("generator", 0)  # refuses a batch that the processes cannot share
 
@@ -58,9 +58,7 @@ class Draws:
     def _received(self, draws: str) -> dict:
         """The next batch; what went wrong in a data worker in one line. Raises InputError."""
         try:
-            return next(self._running[draws])
-        except InputError as error:  # a worker's has its whole traceback in it
-            raise InputError(str(error).strip().split(f"{InputError.__name__}: ")[-1]) from error
+            batch = next(self._running[draws])
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -68,6 +66,9 @@ class Draws:
             raise InputError(
                 f"a data worker died ({reason}): the same command goes on from the last checkpoint"
             ) from error
+        if isinstance(batch, InputError):
+            raise batch
+        return batch
 
     def _batches(self, draws: str, done: int) -> Batches:
         return Batches(
@@ -87,9 +88,28 @@ class Draws:
             cut=self._experiment.cut,
         )
         return DataLoader(
-            segments,
+            _Answers(segments),
             batch_sampler=self._batches(draws, done),
+            collate_fn=_batch,
             num_workers=self._experiment.workers,
             pin_memory=self._pin_memory,
             worker_init_fn=partial(pass_signals_to_the_parent, ending=self._ending[draws]),
         )
+
+
+class _Answers(Dataset):
+    """Segments, or why there is none: of an exception DataLoader passes on the traceback alone."""
+
+    def __init__(self, segments: Segments):
+        self._segments = segments
+
+    def __getitem__(self, position: int) -> dict | InputError:
+        try:
+            return self._segments[position]
+        except InputError as error:
+            return error
+
+
+def _batch(answers: list[dict | InputError]) -> dict | InputError:
+    errors = (one for one in answers if isinstance(one, InputError))
+    return next(errors, None) or default_collate(answers)
