@@ -50,6 +50,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         for name in FIXTURES:
             config.pluginmanager.import_plugin(name)
+        # A script's `&` and nohup have programs ignore these. These tests go on doing so, but what
+        # they start heeds them: an exec undoes a handler, and not SIG_IGN.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_finish() -> None:

@@ -23,7 +23,6 @@ def test_every_signal_is_a_request_and_twice_at_once_is_one(number):
         known: signal.getsignal(known) for known in (*stopping.SIGNALS, stopping.FROM_A_WORKER)
     }
     try:
-        signal.signal(number, signal.SIG_DFL)  # under nohup a hang-up is ignored, and stays so
         stop = stopping.StopSignal(SimpleNamespace(num_processes=1))
         assert not stop.requested()
         for _ in range(2):  # a terminal and a parent may both send it

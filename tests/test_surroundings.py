@@ -4,17 +4,18 @@ signals, full disks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
-from conftest import ROOT, one_error_line, run, speech_like, write
+from conftest import ROOT, one_error_line, run, speech_like, wait_for, write
 from gan_denoise import audio, generators, workers
 from gan_denoise.files import writing
 from gan_denoise.terminal import Terminated, program, say
@@ -129,14 +130,8 @@ def test_a_signal_is_one_line_and_leaves_nothing(place, tmp_path, number):
         tmp_path / "in",
         tmp_path / "out",
     ]
-
-    def heeded() -> None:  # what nohup has made of it, where these tests run under it
-        signal.signal(number, signal.SIG_DFL)
-
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeded)
-    end = time.monotonic() + 60
-    while time.monotonic() < end and not _writes(process.pid, tmp_path / "out"):
-        time.sleep(0.05)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: _writers(process.pid, tmp_path / "out") == 2)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number, said
@@ -144,18 +139,14 @@ def test_a_signal_is_one_line_and_leaves_nothing(place, tmp_path, number):
     assert not list((tmp_path / "out").iterdir())
 
 
-def _writes(pid: int, folder: Path) -> bool:
-    """Whether a descendant of the process has a file open in the folder."""
-    import psutil
-
+def _writers(pid: int, folder: Path) -> int:
+    """How many descendants of the process have a file open in the folder."""
+    count = 0
     for child in psutil.Process(pid).children(recursive=True):
-        try:
+        with contextlib.suppress(OSError):
             links = [os.readlink(link) for link in Path(f"/proc/{child.pid}/fd").iterdir()]
-        except OSError:
-            continue
-        if any(link.startswith(str(folder)) for link in links):
-            return True
-    return False
+            count += any(link.startswith(str(folder)) for link in links)
+    return count
 
 
 def test_a_signal_before_the_program_is_imported(tmp_path):
