@@ -20,7 +20,7 @@ from gan_denoise.provenance import Provenance, file_digests
 from gan_denoise.terminal import clock, say
 from kaldi.corpora.listing import Recording
 from kaldi.options import WHOLE, Part
-from kaldi.stage import name_file, outcomes
+from kaldi.stage import outcomes
 
 AS_IT_IS, CONVERTED, UNUSABLE = "as_it_is", "converted", "unusable"
 _OF_NOISY = 6  # words about a noisy file
@@ -85,9 +85,10 @@ class Recordings:
         lines = []
         for outcome in outcomes(work, recordings, label="stage 0: reading", jobs=self._jobs):
             if outcome.os_error:
-                raise InputError(outcome.reason)
-            if outcome.reason:
-                lines.append(name_file(outcome.reason, outcome.item.clean))
+                outcome.value()
+            if outcome.error:
+                source, noisy = outcome.item.clean, outcome.item.noisy
+                lines.append(str(outcome.error.at(source, noisy or source)))
                 for key, path in keys(outcome.item).items():
                     self.table.add(key, self._source(key), path, UNUSABLE, "0")
             else:
@@ -122,14 +123,16 @@ class Recordings:
         judged = alignment.judge(matches)
         if judged.refusal:
             raise InputError(
-                f"{self._corpus}: of its noisy recordings {judged.refusal}: align or replace them"
-                " first, or a model would learn it"
+                self._corpus,
+                f"of its noisy recordings {judged.refusal}",
+                "align or replace them first, or a model would learn it",
             )
         pairs = [scoring.Pair(one.utt_id, one.clean, one.noisy) for one in recordings if one.noisy]
         if pairs and scoring.swapped(pairs[:: 1 + len(pairs) // 16]):
             raise InputError(
-                f"{self._corpus}: its clean recordings have more noise in their pauses than the"
-                " noisy ones: are the folders exchanged?"
+                self._corpus,
+                "its clean recordings have more noise in their pauses than the noisy ones",
+                "are the folders exchanged?",
             )
         return [f"noisy recordings are {note}" for note in judged.notes]
 
@@ -145,8 +148,9 @@ class Recordings:
         folder, split = self._data / name, self._of_split(recordings, ids)
         if not len(split):
             raise InputError(
-                f"{self._data}: no usable recording for {name}: see {self._data / 'skipped'}, or"
-                " change --split"
+                self._data,
+                f"no usable recording for {name}",
+                f"see {self._data / 'skipped'}, or change --split",
             )
         for old in (*OF_STAGE_1, *OF_AN_EARLIER_STAGE_0, *(() if keep_noise else ("noise.yaml",))):
             (folder / old).unlink(missing_ok=True)
@@ -223,15 +227,16 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
     converted = folder / f"{recording.utt_id}.wav"
     clean, samples, rate = _at_rate(recording.clean, converted, sample_rate)
     if not samples.any():
-        raise InputError(f"{recording.clean}: holds digital silence only: replace or remove it")
+        raise InputError(recording.clean, "holds digital silence only", "replace or remove it")
     files: list[tuple] = [(clean, _content(samples))]
     if recording.noisy is not None:
         converted = folder / "noisy" / f"{recording.utt_id}.wav"
         noisy, noisy_samples, _ = _at_rate(recording.noisy, converted, sample_rate)
         if len(noisy_samples) != len(samples):
             raise InputError(
-                f"{recording.noisy}: has {len(noisy_samples)} samples, its clean counterpart"
-                f" {len(samples)}: align them first"
+                recording.noisy,
+                f"has {len(noisy_samples)} samples, its clean counterpart {len(samples)}",
+                "align them first",
             )
         match = alignment.match(samples, noisy_samples, sample_rate)
         words = (f"{value:.6f}" for value in astuple(match))

@@ -87,10 +87,10 @@ def make(
     reasons = []
     for outcome in outcomes(work, pieces, label=label, jobs=jobs):
         piece: Piece = outcome.item
-        if outcome.reason is None:
+        if outcome.error is None:
             table.add(piece.utt_id, rests_on[piece.utt_id], piece.file, *making.notes)
         else:
-            reasons.append(name_file(outcome.reason, piece.sources[0]))
+            reasons.append(outcome.error.at(*piece.sources, piece.file))
     if reasons:
         raise InputError(
             f"{label}: {len(reasons)} of {len(pieces)} recordings failed, the first: {reasons[0]}"
@@ -113,10 +113,3 @@ def list_files(scp: Path, files: Mapping[str, Path]) -> bool:
         return False
     datadir.write_table(scp, files)
     return True
-
-
-def name_file(reason: str, file: Path) -> str:
-    """A reason for a failure that names the file, as InputErrors do and a worker's death does
-    not.
-    """
-    return reason if file.stem in reason else f"{file}: {reason}"
