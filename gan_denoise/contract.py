@@ -101,3 +101,16 @@ class Discriminator(nn.Module):
 
     def forward(self, wave: Tensor) -> Maps:
         raise NotImplementedError
+
+
+class Loss(nn.Module):
+    """Waveforms (B, 1, T), enhanced, clean and noisy, in float32 or wider -> a scalar: the mean
+    over the batch's items, each judged by itself.
+
+    takes_strength: whether it weighs an item by the strength that the generator was told.
+    """
+
+    takes_strength = False
+
+    def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        raise NotImplementedError

@@ -1,5 +1,5 @@
-"""Modules found by their file's name: how an experiment's `name` becomes a generator or a
-discriminator.
+"""Modules found by their file's name: how an experiment's word becomes a generator, a
+discriminator or a loss.
 """
 
 from __future__ import annotations
@@ -33,26 +33,31 @@ def build(
     probe: Callable[[Module], object],
     **given: Any,
 ) -> Module:
-    """Build class `kind` of module `name`. sizes: the experiment's keywords. given: those that it
-    may not choose.
+    """Build class `kind` of module `name`.
 
-    probe: calls the new module once, on something short.
-
-    Raises InputError for an unknown name or size, and for sizes that cannot be built.
+    sizes: the experiment's keywords. given: those that it may not choose, for classes that take
+    them. probe: calls the new module once, on something short. Raises InputError for an unknown
+    name or size, and for sizes that cannot be built.
     """
     where = kind.lower()
     if name not in names(package):
         raise InputError(f'{where}: unknown name "{name}"{nearest(str(name), names(package))}')
     cls = getattr(importlib.import_module(f"{package.__name__}.{name}"), kind)
+    signature = inspect.signature(cls).parameters
     parameters = {
-        key: value for key, value in inspect.signature(cls).parameters.items() if key not in given
+        key: value
+        for key, value in signature.items()
+        if key not in given and value.kind not in (value.VAR_POSITIONAL, value.VAR_KEYWORD)
     }
+    if sizes and not parameters:
+        raise InputError(f"{where} {name}: has no settings, found {', '.join(map(str, sizes))}")
     check_keys(sizes, parameters, f"{where} {name}")
     kinds = get_type_hints(cls.__init__)
     for key, value in sizes.items():
         low = 0 if parameters[key].default == 0 else 1
         _check_size(value, kinds.get(key), f"{where} {name}: {key}", low=low)
     try:
+        given = {key: value for key, value in given.items() if key in signature}
         module = cls(**given, **sizes).float()  # whatever torch's default type is
         # Some sizes show only here that they cannot be
         with torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -35,7 +35,7 @@ class Update:
         self.generator = generators.build(experiment.generator, sample_rate=SAMPLE_RATE).to(
             device, dtype
         )
-        self.losses, settings = Losses(experiment.losses), experiment.optimizer
+        self.losses, settings = Losses(experiment.losses).to(device), experiment.optimizer
         self.optimizer = build_optimizer(self.generator, settings)
         accelerator = Accelerator(mixed_precision=mixed_precision, cpu=device.type == "cpu")
         self.adversary = Adversary(

@@ -32,7 +32,7 @@ class Rehearsal:
         torch.manual_seed(experiment.seed)
         generator = generators.build(experiment.generator, sample_rate=sample_rate)
         self.generator = generator.eval()
-        self.losses, self._clip_norm = Losses(experiment.losses), experiment.clip_norm
+        self.losses, self._clip_norm = Losses(experiment.losses, sample_rate), experiment.clip_norm
         self.optimizer = build_optimizer(generator, experiment.optimizer)
 
     def loss(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:

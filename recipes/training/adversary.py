@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from gan_denoise.adversarial import AdversarialLosses
 from gan_denoise.contract import Maps
 from gan_denoise.discriminators import Bank
-from gan_denoise.losses import AdversarialLosses
 from training.experiment import AdversarySettings
 from training.optimizer import build_optimizer, set_learning_rate
 from training.schedule import random_number
@@ -89,7 +89,7 @@ class Adversary:
         """
         frozen = {name: parameter.detach() for name, parameter in self.bare_bank.named_parameters()}
         real_maps: Maps = []
-        if self.losses.matches_features:
+        if self.losses.reads_real:
             with torch.no_grad():
                 real_maps = self.bare_bank(real, noisy)
         return self.losses(real_maps, functional_call(self.bare_bank, frozen, (fake, noisy)))

@@ -35,7 +35,7 @@ class Models:
         torch.manual_seed(experiment.seed)
         self.dtype = getattr(torch, PRECISIONS[experiment.precision][1])
         generator = generators.build(experiment.generator, sample_rate=sample_rate).to(self.dtype)
-        self.losses = Losses(experiment.losses)
+        self.losses = Losses(experiment.losses, sample_rate).to(accelerator.device)
         if self.losses.take_strength and not takes_strength(generator):
             raise InputError(
                 "losses: harm: has weights by strength, which this generator is not told: give one"

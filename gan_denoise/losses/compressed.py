@@ -1,0 +1,47 @@
+"""Squared error of spectra under power-law compression, of the magnitudes and of the complex bins
+(Braun and Tashev 2021, eq. 3).
+
+Each pair is divided by the clean signal's RMS first, so that quiet items count as much as loud
+ones. The exponent makes a bin 20 dB down half as large instead of a tenth: what is left of the
+noise between words counts too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gan_denoise import contract
+from gan_denoise.losses import reference_power
+from gan_denoise.stft import STFT
+
+
+class Loss(contract.Loss):
+    """0 for equal signals."""
+
+    EXPONENT, COMPLEX_SHARE = 0.3, 0.3
+    FLOOR = 1e-4  # of the power of a bin, under which compression stops; their mean is some 200
+
+    def __init__(self):
+        super().__init__()
+        self.stft = STFT(512, 128)
+
+    def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        return self.errors(enhanced, clean=clean, noisy=noisy)[0].mean()
+
+    def errors(self, *waves: Tensor, clean: Tensor, noisy: Tensor) -> list[Tensor]:
+        """Of each of the waves (B, 1, T), bin by bin: (B, F, N)."""
+        scale = 1.0 / (reference_power(clean, noisy).sqrt() + 1e-4)
+        (target, target_parts), *pairs = (
+            self._compress((wave * scale).flatten(0, 1)) for wave in (clean, *waves)
+        )
+        return [
+            (1.0 - self.COMPLEX_SHARE) * (magnitude - target).square()
+            + self.COMPLEX_SHARE * (parts - target_parts).square().sum(dim=0)
+            for magnitude, parts in pairs
+        ]
+
+    def _compress(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        parts = torch.stack(self.stft(wave))
+        power = parts.square().sum(dim=0) + self.FLOOR
+        return power ** (self.EXPONENT / 2), parts * power ** ((self.EXPONENT - 1) / 2)

@@ -1,0 +1,45 @@
+"""By how much the output is worse than the input, where it is: the squared error of compressed
+spectra in tiles of 500 Hz by 32 ms, less that of the input.
+
+An average over all bins forgives a fricative that is taken for noise, if enough noise goes with
+its like elsewhere; here nothing makes up for it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_denoise.contract import BALANCED
+from gan_denoise.losses import compressed
+
+
+class Loss(compressed.Loss):
+    """0 where noise outweighs what is lost.
+
+    gentle, strong: factors at a strength of 0 and of 1, with equal ratios between (a loss-
+    conditional model: Dosovitskiy and Djolonga 2020); 0 and 0: no factor.
+    """
+
+    TILE = 16, 4  # bins of 31 Hz, frames of 8 ms
+
+    def __init__(self, gentle: float = 0.0, strong: float = 0.0):
+        super().__init__()
+        if (gentle > 0.0) != (strong > 0.0):
+            raise ValueError(f"gentle {gentle:g} and strong {strong:g} must both be above 0")
+        self.factors, self.takes_strength = (gentle, strong), gentle > 0.0
+
+    def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        return self.of_errors(*self.errors(enhanced, noisy, clean=clean, noisy=noisy))
+
+    def of_errors(self, after: Tensor, before: Tensor, strength: Tensor | None = None) -> Tensor:
+        """From the errors (B, F, N) of output and input, and the strengths (B,)."""
+        bins, frames = self.TILE
+        tile = bins, min(frames, after.shape[-1])  # of a shorter signal, all that there is
+        items = F.relu(F.avg_pool2d(after - before, tile)).mean(dim=(1, 2))
+        if self.takes_strength:
+            gentle, strong = self.factors
+            place = torch.full_like(items, BALANCED) if strength is None else strength
+            items = items * gentle * (strong / gentle) ** place
+        return items.mean()

@@ -1,0 +1,120 @@
+"""A differentiable relative of PESQ: the perceptual disturbance of P.862 frame by frame (PMSQE,
+Martin-Donas et al. 2018).
+
+Power spectra are summed to Bark bands, equalised as P.862 does (what a listener forgives: a filter,
+slow changes of gain), turned into loudness, and compared; what was added weighs more than what is
+missing. Unlike P.862: no time alignment, a Bark scale and a hearing threshold by formulas
+(Traunmueller 1990, Terhardt 1979) instead of tables, and a mean over frames instead of norms over
+syllables.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_denoise import contract
+from gan_denoise.stft import STFT
+
+# The figures of ITU-T P.862 (02/2001), section 10.2, and of its reference code at 16 kHz. Powers
+# are on its scale, on which every signal has a mean square of 1e7 between 325 and 3250 Hz.
+_TARGET_POWER, _POWER_SCALE, _LOUDNESS_SCALE = 1e7, 6.910853e-4, 0.1866055
+# Compensation of the transfer function: of bands 20 dB above the threshold, by 20 dB at most
+_WELL_ABOVE, _BAND_FLOOR, _BAND_GAIN = 100.0, 1e3, (1e-2, 1e2)
+# Compensation of varying gain: smoothed with the frame before
+_FRAME_FLOOR, _FRAME_GAIN, _BEFORE, _NOW = 5e3, (3e-4, 5.0), 0.2, 0.8
+# The dead zone of the disturbance density, a share of the softer loudness
+_DEAD_ZONE = 0.25
+# The asymmetry factor, a power of the ratio of powers: 0 below the first bound, cut at the second
+_ASYMMETRY_FLOOR, _ASYMMETRY_POWER, _ASYMMETRY = 50.0, 1.2, (3.0, 12.0)
+# Frames: louder ones weigh less, and none is disturbed by more than 45
+_LOUDER, _LOUDER_SCALE, _LOUDER_POWER, _LOUDEST = 1e5, 1e7, 0.04, 45.0
+_SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309  # weights in the MOS
+
+
+class Loss(contract.Loss):
+    """Mean disturbance of signals at 16 kHz: 0 for equal ones, else about 4.5 less the raw PESQ."""
+
+    BANDS = 49
+    to_bark: Tensor
+    threshold: Tensor
+    exponent: Tensor
+    speech: Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.stft = STFT(512, 256)
+        hz = torch.linspace(0.0, 8000.0, self.stft.bins)
+        bark = 26.81 * hz / (1960.0 + hz) - 0.53
+        edges = torch.linspace(float(bark[1]), float(bark[-1]) + 1e-4, self.BANDS + 1)
+        # A bin counts for the bands that its width overlaps
+        low, high = bark - F.pad(bark.diff(), (1, 0)) / 2, bark + F.pad(bark.diff(), (0, 1)) / 2
+        overlap = torch.minimum(high[:, None], edges[1:]) - torch.maximum(low[:, None], edges[:-1])
+        to_bark = overlap.clamp_min(0.0) / (high - low)[:, None].clamp_min(1e-6)  # (F, bands)
+        self.width = float(edges[1] - edges[0])
+        centre = (edges[1:] + edges[:-1]) / 2
+        khz = 1.96 * (centre + 0.53) / (26.28 - centre)
+        quiet_db = 3.64 * khz**-0.8 - 6.5 * torch.exp(-0.6 * (khz - 3.3) ** 2) + 1e-3 * khz**4
+        exponent = 0.23 * (6.0 / (centre.clamp(max=4.0) + 2.0)).clamp(1.0, 2.0) ** 0.15
+        for name, constant in {
+            "to_bark": to_bark,
+            "threshold": 10.0 ** (quiet_db / 10.0),
+            "exponent": exponent,
+            "speech": (hz >= 325.0) & (hz <= 3250.0),
+        }.items():
+            self.register_buffer(name, constant, persistent=False)
+
+    def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        reference, degraded = self._bands(clean), self._bands(enhanced)
+        audible = [
+            (bands * (bands > _WELL_ABOVE * self.threshold)).mean(dim=1, keepdim=True)
+            for bands in (degraded, reference)
+        ]
+        # A filter is forgiven: the reference is given the spectrum of what is judged ...
+        transfer = (audible[0] + _BAND_FLOOR) / (audible[1] + _BAND_FLOOR)
+        reference = reference * transfer.clamp(*_BAND_GAIN)
+        # ... and so are slow changes of gain: what is judged gets the reference's level
+        total, of_degraded = self._audible(reference), self._audible(degraded)
+        gain = (total + _FRAME_FLOOR) / (of_degraded + _FRAME_FLOOR)
+        smooth = _NOW * gain[:, 1:] + _BEFORE * gain[:, :-1]
+        degraded = degraded * torch.cat([gain[:, :1], smooth], dim=1).clamp(*_FRAME_GAIN)
+        # What is small beside what is there is masked
+        loudness, target = self._loudness(degraded), self._loudness(reference)
+        difference = loudness - target
+        masked = _DEAD_ZONE * torch.minimum(loudness, target)
+        difference = (difference.abs() - masked).clamp_min(0.0)
+        # What was added is heard as a sound of its own; what is missing is not
+        added = (degraded + _ASYMMETRY_FLOOR) / (reference + _ASYMMETRY_FLOOR)
+        added, (least, most) = added**_ASYMMETRY_POWER, _ASYMMETRY
+        added = torch.where(added < least, torch.zeros_like(added), added.clamp_max(most))
+        # Norms over the bands: 2 for the symmetric disturbance, 1 for the other
+        norm = self.width * self.BANDS
+        squares = (difference * self.width).square().mean(dim=-1) / self.width
+        symmetric = (squares + 1e-10).sqrt() * norm
+        asymmetric = (difference * added).mean(dim=-1) * norm
+        weight = ((total[..., 0] + _LOUDER) / _LOUDER_SCALE) ** -_LOUDER_POWER
+        frames = _SYMMETRIC * (symmetric * weight).clamp_max(_LOUDEST) + _ASYMMETRIC * (
+            asymmetric * weight
+        ).clamp_max(_LOUDEST)
+        sounding = clean.square().mean(dim=-1) > 1e-10  # silence has no level to be aligned
+        return (frames * sounding).mean()
+
+    def _bands(self, wave: Tensor) -> Tensor:
+        """(B, 1, T) -> powers (B, N, bands), after level alignment."""
+        real, imaginary = self.stft(wave.flatten(0, 1))
+        power = (real.square() + imaginary.square()).transpose(1, 2)
+        energy = self.stft.window.square().sum()
+        level = 2.0 * power[..., self.speech].sum(dim=-1).mean(dim=-1) / (self.stft.n_fft * energy)
+        scale = _TARGET_POWER / level.clamp_min(1e-12)
+        return _POWER_SCALE * scale[:, None, None] * (power @ self.to_bark)
+
+    def _audible(self, bands: Tensor) -> Tensor:
+        """(B, N, bands) -> (B, N, 1): what is above the threshold of hearing."""
+        return (bands * (bands > self.threshold)).sum(dim=-1, keepdim=True)
+
+    def _loudness(self, bands: Tensor) -> Tensor:
+        """Zwicker's law: (B, N, bands) -> sone per Bark."""
+        ratio = (0.5 + 0.5 * bands / self.threshold).clamp_min(1.0)
+        scale = _LOUDNESS_SCALE * (self.threshold / 0.5) ** self.exponent
+        return scale * (ratio**self.exponent - 1.0)
