@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from gan_denoise.datadir import check_duration
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 from gan_denoise.mix import BackgroundNoise
+from gan_denoise.numpy_stft import WINDOWS, Inverse, cosine_window, frame_count, pairwise_sum, stft
 
 DEFAULT = {
     "seed": 0,
@@ -36,17 +37,9 @@ DEFAULT = {
     ],
 }
 
-# Generalised cosine windows, periodic: coefficients of 1, cos, cos 2 (Harris 1978)
-_WINDOWS = {
-    "hann": (0.5, 0.5),
-    "hamming": (0.54, 0.46),
-    "blackman": (0.42, 0.5, 0.08),
-    "rectangular": (1.0,),
-}
 _PARAMETERS = {"zero": (), "scale": ("factor",), "add": ("level",), "set": ("magnitude",)}
 _SELECTION = ("share", "band_hz", "quantile")
 _BINS_AT_ONCE = 2**21  # of an STFT, which takes 16 bytes each and about as much again for draws
-_SUMMED_AT_ONCE = 2**20
 
 
 class Procedure:
@@ -60,7 +53,7 @@ class Procedure:
     def __init__(self, parameters: Mapping, *, source: str = "noise", folder: str | Path = "."):
         self.parameters = copy.deepcopy(dict(parameters))
         self._check(source)
-        self._window = _window(self._stft["window"], self._stft["n_fft"])
+        self._window = cosine_window(self._stft["window"], self._stft["n_fft"])
         mix = self.parameters.get("mix")
         self._mix = (
             BackgroundNoise(mix, source=f"{source}: mix", folder=Path(folder)) if mix else None
@@ -153,7 +146,7 @@ class Procedure:
             _Draws(seed, utt_id, position, skip=count * bins) for position in range(len(steps))
         ]
         frequency_hz = np.arange(bins) * sample_rate / n_fft
-        inverse = _Inverse(self._window, hop_length, len(clean))
+        inverse = Inverse(self._window, hop_length, len(clean))
         for start in starts:
             spectrum = spectrum_from(start)
             # Of what was there before any manipulation
@@ -183,9 +176,9 @@ class Procedure:
         settings = parameters["stft"]
         check_keys(settings, ("n_fft", "hop_length", "window"), f"{source}: stft")
         n_fft, hop_length, window = (settings.get(key) for key in ("n_fft", "hop_length", "window"))
-        if not isinstance(window, str) or window not in _WINDOWS:
+        if not isinstance(window, str) or window not in WINDOWS:
             raise InputError(
-                f"{source}: stft: window: expected one of {', '.join(sorted(_WINDOWS))}, found"
+                f"{source}: stft: window: expected one of {', '.join(sorted(WINDOWS))}, found"
                 f" {window!r}"
             )
         check_number(n_fft, f"{source}: stft: n_fft", low=2, whole=True)
@@ -236,131 +229,6 @@ def corrupt_file(
         check_duration(source, utt_id, len(clean), duration_s, sample_rate)
     noisy = load_once(noise).apply(clean, utt_id, sample_rate, split=split)
     audio.write_wav(target, noisy, sample_rate)
-
-
-def frame_count(length: int, hop_length: int) -> int:
-    """Frames of `stft` for a signal of this many samples."""
-    return 1 - (-length // hop_length)
-
-
-def stft(
-    samples: np.ndarray,
-    window: np.ndarray,
-    hop_length: int,
-    start: int = 0,
-    stop: int | None = None,
-) -> np.ndarray:
-    """Unnormalised STFT, centred with zero padding: (T,) float64 -> (1 + ceil(T / hop), n_fft / 2 +
-    1) complex128.
-
-    Equals torch.stft(..., pad_mode="constant"), transposed, where T is a multiple of the hop.
-    Elsewhere there is one frame more, so that the last samples are covered as well as all others
-    and the inverse never divides by a window's vanishing tail. start, stop: these frames alone.
-    """
-    n_fft = len(window)
-    stop = frame_count(len(samples), hop_length) if stop is None else stop
-    low, high = start * hop_length - n_fft // 2, (stop - 1) * hop_length + n_fft - n_fft // 2
-    padded = np.zeros(high - low)
-    inside = samples[max(0, low) : max(0, high)]
-    padded[max(0, -low) : max(0, -low) + len(inside)] = inside
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    return np.fft.rfft(frames * window, axis=1)
-
-
-def istft(spectrum: np.ndarray, window: np.ndarray, hop_length: int, length: int) -> np.ndarray:
-    """Inverse of `stft` by weighted overlap-add, the least-squares one (Griffin and Lim 1984, eq.
-    6): -> (length,).
-    """
-    inverse = _Inverse(window, hop_length, length)
-    inverse.push(spectrum)
-    return inverse.signal()
-
-
-class _Inverse:
-    """`istft` of frames that come some at a time."""
-
-    def __init__(self, window: np.ndarray, hop_length: int, length: int):
-        self._window, self._signal = window, np.zeros(length)
-        self._sum, self._weight = (_OverlapAdd(len(window), hop_length) for _ in range(2))
-        self._place = -(len(window) // 2)  # of what comes next, in samples
-
-    def push(self, spectrum: np.ndarray) -> None:
-        frames = np.fft.irfft(spectrum, n=len(self._window), axis=1)
-        frames *= self._window
-        self._write(
-            self._sum.push(frames),
-            self._weight.push(np.broadcast_to(self._window**2, frames.shape)),
-        )
-
-    def signal(self) -> np.ndarray:
-        self._write(self._sum.rest(), self._weight.rest())
-        return self._signal
-
-    def _write(self, total: np.ndarray, weight: np.ndarray) -> None:
-        low, high = max(0, self._place), min(len(self._signal), self._place + len(total))
-        if low < high:
-            kept = slice(low - self._place, high - self._place)
-            self._signal[low:high] = total[kept] / weight[kept]
-        self._place += len(total)
-
-
-class _OverlapAdd:
-    """Each frame `hop_length` samples after the one before; a sample's frames are added in the
-    order of time.
-    """
-
-    def __init__(self, n_fft: int, hop_length: int):
-        self._spanned = -(-n_fft // hop_length)  # hops by a frame
-        self._open = np.zeros((self._spanned - 1, hop_length))
-
-    def push(self, frames: np.ndarray) -> np.ndarray:
-        """(N, n_fft) -> (N * hop,), those samples to which later frames add nothing."""
-        count, hop_length = len(frames), self._open.shape[1]
-        total = np.zeros((count + self._spanned - 1, hop_length))
-        total[: self._spanned - 1] = self._open
-        for block in reversed(range(self._spanned)):
-            part = frames[:, block * hop_length : (block + 1) * hop_length]
-            total[block : block + count, : part.shape[1]] += part
-        self._open = total[count:]
-        return total[:count].reshape(-1)
-
-    def rest(self) -> np.ndarray:
-        """The samples after those."""
-        return self._open.reshape(-1)
-
-
-def pairwise_sum(pieces: Iterable[np.ndarray], size: int) -> float:
-    """The sum of `size` float64 numbers that come in pieces, to the bit that of np.sum of all of
-    them at once.
-
-    np.sum halves what is longer than 128 numbers, at a multiple of eight, and sums the halves in
-    the same way.
-    """
-    pieces, waiting = iter(pieces), np.empty(0)
-
-    def sum_of(count: int) -> float:
-        nonlocal waiting
-        if count > _SUMMED_AT_ONCE:
-            half = count // 2
-            half -= half % 8
-            first = sum_of(half)
-            return first + sum_of(count - half)
-        while len(waiting) < count:
-            waiting = np.concatenate([waiting, next(pieces)])
-        own, waiting = waiting[:count], waiting[count:]
-        return np.add.reduce(own)
-
-    return sum_of(size)
-
-
-def spectrogram_db(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """What pictures show: (T,) -> (F, N) level in dB, low frequencies first, 32 ms Hann windows
-    every 8 ms.
-    """
-    hop_length = sample_rate // 125
-    return 20.0 * np.log10(
-        np.abs(stft(samples, _window("hann", 4 * hop_length), hop_length)).T + 1e-7
-    )
 
 
 class _Draws:
@@ -441,14 +309,3 @@ def _check_manipulation(manipulation, where: str) -> None:
         check_interval(options["quantile"], f"{where}: quantile", low=0.0, high=1.0)
     if "band_hz" in options:
         check_interval(options["band_hz"], f"{where}: band_hz", low=0.0)
-
-
-def _window(name: str, n_fft: int) -> np.ndarray:
-    angle = 2.0 * np.pi * np.arange(n_fft) / n_fft
-    return sum(
-        (
-            (-1) ** order * factor * np.cos(order * angle)
-            for order, factor in enumerate(_WINDOWS[name])
-        ),
-        np.zeros(n_fft),
-    )

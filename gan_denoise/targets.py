@@ -12,7 +12,7 @@ import numpy as np
 import scipy.ndimage
 import scipy.signal
 
-from gan_denoise.noise import istft, stft
+from gan_denoise.numpy_stft import istft, stft
 
 HIGH_PASS_HZ = 60.0  # the lowest voices speak at some 75 Hz
 _ORDER = 4  # of a Butterworth filter, which goes both ways: -6 dB at its edge, -28 dB at 2/3 of it

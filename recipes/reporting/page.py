@@ -20,7 +20,7 @@ from gan_denoise import audio
 from gan_denoise.datadir import DataDir, read_scp
 from gan_denoise.errors import InputError
 from gan_denoise.metrics import ALL
-from gan_denoise.noise import spectrogram_db
+from gan_denoise.numpy_stft import spectrogram_db
 from gan_denoise.serve.page import PLAYER, STYLE
 from reporting import plots, tables
 from reporting.statistics import SI_SDR, TIE, Run

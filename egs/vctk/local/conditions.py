@@ -15,7 +15,7 @@ import numpy as np
 import scipy.ndimage
 import scipy.signal
 
-from gan_denoise import noise
+from gan_denoise import noise, numpy_stft
 from gan_denoise.channel import Codec
 from gan_denoise.synthetic import KINDS
 
@@ -142,15 +142,15 @@ def whisper(scene: Scene) -> Heard:
     """The utterance without its voice: noise through the envelope of its spectrum."""
     rate = scene.sample_rate
     window = np.hanning(512)
-    spectrum = noise.stft(scene.speech, window, 128)
+    spectrum = numpy_stft.stft(scene.speech, window, 128)
     log = np.log(np.abs(spectrum) + 1e-6)
     cepstrum = np.fft.irfft(log, axis=1)
     lifter = np.zeros(512)
     lifter[: rate // 500], lifter[-rate // 500 + 1 :] = 1.0, 1.0
     envelope = np.exp(np.fft.rfft(cepstrum * lifter, axis=1).real)
     envelope *= (np.arange(257) * rate / 512 / 1500.0).clip(0.05, 1.0)  # a whisper has no lows
-    breath = noise.stft(scene.draw("whisper").standard_normal(len(scene.speech)), window, 128)
-    unvoiced = noise.istft(
+    breath = numpy_stft.stft(scene.draw("whisper").standard_normal(len(scene.speech)), window, 128)
+    unvoiced = numpy_stft.istft(
         envelope * breath / np.abs(breath).mean(), window, 128, len(scene.speech)
     )
     unvoiced *= np.sqrt(np.sum(scene.speech**2) / np.sum(unvoiced**2))

@@ -16,7 +16,7 @@ import soundfile as sf
 from gan_denoise import audio, datadir, terminal
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
-from gan_denoise.noise import spectrogram_db
+from gan_denoise.numpy_stft import spectrogram_db
 from gan_denoise.terminal import program
 
 matplotlib.use("Agg")
