@@ -1,7 +1,8 @@
 """The frame of spectral generators: stft -> features -> (a subclass's network over time) -> complex
 mask and residual -> istft.
 
-Frequency bins are channels and time is the axis, as in Vocos (Siuzdak 2023). A mask in [0, 1]
+Frequency bins are channels and time is the axis, as in Vocos (Siuzdak 2023). Spectra are (B, 2, N,
+F), as in stft.py. A mask in [0, 1]
 cannot bring back a bin that was zeroed, hence an unbounded complex mask plus a residual. The input
 is divided by its own local level, so a gain on the input is the same gain on the output, by
 construction.
@@ -54,26 +55,21 @@ class SpectralGenerator(Generator):
         raise NotImplementedError
 
     def forward(self, noisy: Tensor) -> Tensor:
-        real, imaginary = self.stft(noisy[:, 0])
-        level = local_level(real, imaginary, self.level_frames).transpose(1, 2)
-        # From here to the inverse bins come last, as they lie in memory
-        real, imaginary, features = compressed(
-            real.transpose(1, 2), imaginary.transpose(1, 2), level
-        )
+        spectrum = self.stft(noisy[:, 0])
+        level = local_level(spectrum, self.level_frames)
+        spectrum, features = compressed(spectrum, level)
         hidden = self.norm(self.body(features))
         # Eight bits of mantissa would be heard
         with torch.autocast(hidden.device.type, enabled=False):
             out = self.head(hidden.to(self.head.weight.dtype))
-        real, imaginary = masked(real, imaginary, out, level)
-        real, imaginary = real.transpose(1, 2), imaginary.transpose(1, 2)
-        return self.stft.inverse(real, imaginary, noisy.shape[-1])[:, None]
+        return self.stft.inverse(masked(spectrum, out, level), noisy.shape[-1])[:, None]
 
 
-def local_level(real: Tensor, imaginary: Tensor, reach: int) -> Tensor:
-    """(B, F, N) twice -> (B, 1, N): RMS magnitude over `reach` frames each side."""
-    power = (real.square() + imaginary.square()).mean(dim=1, keepdim=True)
+def local_level(spectrum: Tensor, reach: int) -> Tensor:
+    """(B, 2, N, F) -> (B, 1, N, 1): RMS magnitude over `reach` frames each side."""
+    power = spectrum.square().sum(dim=1, keepdim=True).mean(dim=-1)
     mean = F.avg_pool1d(power, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
-    return mean.sqrt()
+    return mean.sqrt()[..., None]
 
 
 def start_at_the_identity(head: nn.Linear) -> None:
@@ -83,29 +79,31 @@ def start_at_the_identity(head: nn.Linear) -> None:
         head.bias.zero_()
 
 
-def compressed(real: Tensor, imaginary: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Bins (B, N, F) divided by the level (B, N, 1), and the features (B, N, 3 F) made of them:
-    magnitude, real and imaginary part under power-law compression (exponent 0.3), which brings
-    quiet bins into a range that a network sees.
+def compressed(spectrum: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """A spectrum divided by its level (B, 1, N, 1), and the features (B, N, 3 F) made of it.
+
+    These are magnitude, real and imaginary part under power-law compression (exponent 0.3), which
+    brings quiet bins into a range that a network sees.
     """
-    scale = 1.0 / level.clamp_min(1e-7)
-    real, imaginary = real * scale, imaginary * scale
-    magnitude = (real.square() + imaginary.square()).clamp_min(1e-10).sqrt()
-    compression = magnitude.pow(-0.7)
-    parts = [magnitude * compression, real * compression, imaginary * compression]
-    return real, imaginary, torch.cat(parts, dim=-1)
+    spectrum = spectrum * (1.0 / level.clamp_min(1e-7))
+    magnitude = spectrum.square().sum(dim=1, keepdim=True).clamp_min(1e-10).sqrt()
+    features = torch.cat([magnitude, spectrum], dim=1) * magnitude.pow(-0.7)
+    return spectrum, features.transpose(1, 2).flatten(2)
 
 
-def masked(real: Tensor, imaginary: Tensor, out: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """What a head's output (B, N, 4 F) makes of the bins that `compressed` returned: a complex
+def masked(spectrum: Tensor, out: Tensor, level: Tensor) -> Tensor:
+    """What a head's output (B, N, 4 F) makes of the spectrum that `compressed` returned: a complex
     product with the mask, plus the residual, at their level again.
     """
-    mask_real, mask_imag, residual_real, residual_imag = out.chunk(4, dim=-1)
+    real, imaginary = spectrum.unbind(dim=1)
+    mask_real, mask_imag, *residual = out.chunk(4, dim=-1)
     mask_real = 1.0 + mask_real
+    product = (
+        mask_real * real - mask_imag * imaginary,
+        mask_real * imaginary + mask_imag * real,
+    )
     # The level comes last, so that silence stays silence
-    out_real = (mask_real * real - mask_imag * imaginary + residual_real) * level
-    out_imag = (mask_real * imaginary + mask_imag * real + residual_imag) * level
-    return out_real, out_imag
+    return (torch.stack(product, dim=1) + torch.stack(residual, dim=1)) * level
 
 
 def drop_channels(hidden: Tensor, share: float, *, dim: int) -> Tensor:

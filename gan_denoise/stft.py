@@ -1,5 +1,6 @@
-"""The torch STFTs and their inverses, in real numbers: what generators, losses and discriminators
-use.
+"""The torch STFTs and their inverses: what generators, losses and discriminators use.
+
+A spectrum is real numbers of one layout, (B, 2, N, F): real and imaginary part, frames, bins.
 """
 
 from __future__ import annotations
@@ -32,20 +33,18 @@ class STFT(nn.Module):
     def bins(self) -> int:
         return self.n_fft // 2 + 1
 
-    def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) -> real and imaginary part, (B, n_fft / 2 + 1, 1 + ceil(T / hop)) each."""
+    def forward(self, wave: Tensor) -> Tensor:
+        """(B, T) -> spectrum (B, 2, 1 + ceil(T / hop), n_fft / 2 + 1)."""
         wave = wave.to(torch.promote_types(wave.dtype, torch.float32))
         half = self.n_fft // 2
         wave = F.pad(wave, (half, half + -wave.shape[-1] % self.hop_length))
-        real, imaginary = transform(wave, self.window.to(wave.dtype), self.hop_length)
-        return real.transpose(1, 2), imaginary.transpose(1, 2)
+        return transform(wave, self.window.to(wave.dtype), self.hop_length)
 
-    def inverse(self, real: Tensor, imaginary: Tensor, length: int) -> Tensor:
-        """(B, n_fft / 2 + 1, N) twice -> (B, length), the inverse of `forward` for T = length."""
-        window, half = self.window.to(real.dtype), self.n_fft // 2
-        parts = real.transpose(1, 2), imaginary.transpose(1, 2)
-        wave = _Synthesis.apply(*parts, window, self.hop_length)
-        weight = overlap_add(window.square().expand(1, real.shape[-1], -1), self.hop_length)
+    def inverse(self, spectrum: Tensor, length: int) -> Tensor:
+        """(B, 2, N, n_fft / 2 + 1) -> (B, length), the inverse of `forward` for T = length."""
+        window, half = self.window.to(spectrum.dtype), self.n_fft // 2
+        wave = _Synthesis.apply(spectrum, window, self.hop_length)
+        weight = overlap_add(window.square().expand(1, spectrum.shape[2], -1), self.hop_length)
         return wave[:, half : half + length] / weight[:, half : half + length]
 
     def exported(self) -> nn.Module:
@@ -53,12 +52,12 @@ class STFT(nn.Module):
         return ExportedSTFT(self)
 
 
-def transform(wave: Tensor, window: Tensor, hop_length: int) -> tuple[Tensor, Tensor]:
-    """DFT of all frames that lie within (B, T): real and imaginary parts, (B, N, n_fft / 2 + 1)
-    each, n_fft the window's length.
+def transform(wave: Tensor, window: Tensor, hop_length: int) -> Tensor:
+    """DFT of all frames that lie within (B, T): (B, 2, N, n_fft / 2 + 1).
+
+    n_fft is the window's length.
     """
-    real, imaginary = _Transform.apply(wave, window, hop_length)
-    return real, imaginary
+    return _Transform.apply(wave, window, hop_length)
 
 
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
@@ -79,38 +78,33 @@ class _Transform(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, wave: Tensor, window: Tensor, hop_length: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx, wave: Tensor, window: Tensor, hop_length: int) -> Tensor:
         ctx.save_for_backward(window)
         ctx.hop_length, ctx.length = hop_length, wave.shape[-1]
         spectrum = torch.fft.rfft(wave.unfold(-1, len(window), hop_length) * window)
-        return spectrum.real, spectrum.imag
+        return torch.stack([spectrum.real, spectrum.imag], dim=1)
 
     @staticmethod
-    def backward(ctx, real: Tensor, imaginary: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         (window,) = ctx.saved_tensors
-        counts = _counts(window)
-        wave = _Synthesis.apply(real * counts, imaginary * counts, window, ctx.hop_length)
+        wave = _Synthesis.apply(gradient * _counts(window), window, ctx.hop_length)
         return F.pad(wave, (0, ctx.length - wave.shape[-1])), None, None
 
 
 class _Synthesis(torch.autograd.Function):
-    """Inverse DFT, window and overlap-add: (B, N, n_fft / 2 + 1) twice -> (B, T), T as that of
-    `overlap_add`.
-    """
+    """Inverse DFT, window and overlap-add: (B, 2, N, n_fft / 2 + 1) -> (B, T), as `overlap_add`."""
 
     @staticmethod
-    def forward(ctx, real: Tensor, imaginary: Tensor, window: Tensor, hop_length: int) -> Tensor:
+    def forward(ctx, spectrum: Tensor, window: Tensor, hop_length: int) -> Tensor:
         ctx.save_for_backward(window)
         ctx.hop_length = hop_length
-        frames = torch.fft.irfft(torch.complex(real, imaginary), len(window)) * window
+        frames = torch.fft.irfft(torch.complex(*spectrum.unbind(dim=1)), len(window)) * window
         return overlap_add(frames, hop_length)
 
     @staticmethod
-    def backward(ctx, wave: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx, wave: Tensor) -> tuple[Tensor, None, None]:
         (window,) = ctx.saved_tensors
-        real, imaginary = _Transform.apply(wave, window, ctx.hop_length)
-        counts = _counts(window)
-        return real / counts, imaginary / counts, None, None
+        return _Transform.apply(wave, window, ctx.hop_length) / _counts(window), None, None
 
 
 def _counts(window: Tensor) -> Tensor:
@@ -142,20 +136,19 @@ class ExportedSTFT(nn.Module):
         self.register_buffer("synthesis", (inverse_basis * window)[:, None].float())
         self.register_buffer("weight", window.square()[None, None].float())
 
-    def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, wave: Tensor) -> Tensor:
         """As STFT.forward."""
         half = self.n_fft // 2
         wave = F.pad(wave, (half, half + -wave.shape[-1] % self.hop_length))
         both = F.conv1d(wave[:, None], self.analysis, stride=self.hop_length)
-        return both[:, : self.bins], both[:, self.bins :]
+        return both.unflatten(1, (2, self.bins)).transpose(2, 3)
 
-    def inverse(self, real: Tensor, imaginary: Tensor, length: int) -> Tensor:
+    def inverse(self, spectrum: Tensor, length: int) -> Tensor:
         """As STFT.inverse."""
-        wave = F.conv_transpose1d(
-            torch.cat([real, imaginary], dim=1), self.synthesis, stride=self.hop_length
-        )
+        both = spectrum.transpose(2, 3).flatten(1, 2)
+        wave = F.conv_transpose1d(both, self.synthesis, stride=self.hop_length)
         weight = F.conv_transpose1d(
-            torch.ones_like(real[:, :1]), self.weight, stride=self.hop_length
+            torch.ones_like(both[:, :1]), self.weight, stride=self.hop_length
         )
         half = self.n_fft // 2
         return wave[:, 0, half : half + length] / weight[:, 0, half : half + length]
@@ -200,19 +193,16 @@ class StreamingSTFT(nn.Module):
         return self.n_fft // 2 + 1
 
     def analyse(self, hops: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """hops (B, N, hop), past (B, overlap, hop) -> real and imaginary parts (B, 2, N, bins), and
-        the new past.
-        """
+        """hops (B, N, hop), past (B, overlap, hop) -> (B, 2, N, bins), and the new past."""
         hops = torch.cat([past, hops], dim=1)
         reached = hops.flatten(1)[:, self.unused :]
-        parts = transform(reached, self.windows[0], self.hop_length)
-        return torch.stack(parts, dim=1), hops[:, -self.overlap :]
+        return transform(reached, self.windows[0], self.hop_length), hops[:, -self.overlap :]
 
     def synthesise(self, spectrum: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 2, N, bins), tail (B, overlap, hop) of the frames before -> finished hops (B, N,
         hop), and the new tail.
         """
-        wave = _Synthesis.apply(*spectrum.unbind(dim=1), self.windows[1], self.hop_length)
+        wave = _Synthesis.apply(spectrum, self.windows[1], self.hop_length)
         hops = wave.unflatten(1, (-1, self.hop_length))
         hops = torch.cat([hops[:, : self.overlap] + tail, hops[:, self.overlap :]], dim=1)
         return hops[:, : -self.overlap], hops[:, -self.overlap :]

@@ -163,8 +163,7 @@ def enhance(model: Path | None) -> None:
 
 
 def there_and_back(stft: STFT, wave: torch.Tensor) -> torch.Tensor:
-    real, imaginary = stft(wave)
-    return stft.inverse(real, imaginary, wave.shape[-1])
+    return stft.inverse(stft(wave), wave.shape[-1])
 
 
 def stream(model: Path) -> None:

@@ -138,8 +138,8 @@ def metric(place: Place, draw: random.Random) -> str:
 
 
 def generator(place: Place, draw: random.Random) -> str:
-    old = "self.stft.inverse(real, imaginary,"
-    change_code(place, "gan_denoise/spectral.py", old, old.replace("imag", "1.1 * imag"))
+    old = "self.stft.inverse(masked("
+    change_code(place, "gan_denoise/spectral.py", old, old.replace("masked", "1.1 * masked"))
     return "code of the generator changed"
 
 

@@ -62,10 +62,10 @@ class Discriminator(contract.Discriminator):
         self.score = nn.Linear(64, 1)  # as steep as PESQ needs
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:
-        real, imaginary = self.stft(rearrange(wave, "batch channel time -> (batch channel) time"))
-        magnitude = (real.square() + imaginary.square()).clamp_min(1e-8) ** 0.15
+        spectrum = self.stft(rearrange(wave, "batch channel time -> (batch channel) time"))
+        magnitude = spectrum.square().sum(dim=1).clamp_min(1e-8) ** 0.15
         hidden = rearrange(
-            magnitude, "(batch channel) bins frames -> batch channel bins frames", batch=len(wave)
+            magnitude, "(batch channel) frames bins -> batch channel bins frames", batch=len(wave)
         )
         hidden = F.pad(hidden, (0, max(0, (1 << self.LAYERS) - hidden.shape[-1])))
         maps = []

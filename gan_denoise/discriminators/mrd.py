@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -56,13 +55,11 @@ class ResolutionStack(nn.Module):
         self.score = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, wave: Tensor) -> list[Tensor]:
-        parts = torch.stack(
-            self.stft(rearrange(wave, "batch channel time -> (batch channel) time"))
-        )
-        compressed = parts * parts.square().sum(dim=0).clamp_min(1e-8) ** -0.35
+        spectrum = self.stft(rearrange(wave, "batch channel time -> (batch channel) time"))
+        power = spectrum.square().sum(dim=1, keepdim=True).clamp_min(1e-8)
         hidden = rearrange(
-            compressed,
-            "part (batch channel) bins frames -> batch (channel part) frames bins",
+            spectrum * power**-0.35,
+            "(batch channel) part frames bins -> batch (channel part) frames bins",
             batch=len(wave),
         )
         maps = []

@@ -85,16 +85,13 @@ class Generator(contract.StreamingGenerator):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             spectrum, past = self.stft.analyse(hops, state["past"])
             level, heard = recent_level(spectrum, state["heard"])
-            level = level[:, 0]
-            real, imaginary = spectrum.unbind(dim=1)
-            real, imaginary, features = compressed(real, imaginary, level)
+            spectrum, features = compressed(spectrum, level)
         hidden, after = self.embed(features), {"past": past, "heard": heard}
         for index, block in enumerate(self.blocks):
             hidden, after[f"block{index}"] = block(hidden, state[f"block{index}"])
         hidden = self.norm(hidden)
         with torch.autocast(noisy.device.type, enabled=False):
-            out = self.head(hidden.to(real.dtype))
-            cleaned = torch.stack(masked(real, imaginary, out, level), dim=1)
+            cleaned = masked(spectrum, self.head(hidden.to(spectrum.dtype)), level)
             enhanced, after["tail"] = self.stft.synthesise(cleaned, state["tail"])
         return enhanced.flatten(1), after
 

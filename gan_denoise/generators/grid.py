@@ -68,9 +68,10 @@ class Generator(contract.Generator):
 
     def forward(self, noisy: Tensor) -> Tensor:
         with torch.autocast(noisy.device.type, enabled=False):
-            real, imaginary = self.stft(noisy[:, 0])  # (B, F, N)
-            level = local_level(real, imaginary, self.level_frames)
-            parts = torch.stack([real, imaginary], dim=1) / level.clamp_min(1e-7)[:, None]
+            spectrum = self.stft(noisy[:, 0])
+            level = local_level(spectrum, self.level_frames)
+            # Bins before frames from here on, as strips of bins are channels
+            parts = (spectrum / level.clamp_min(1e-7)).transpose(2, 3)
             squares = parts.square().sum(dim=1, keepdim=True).clamp_min(1e-10)
             scale = squares ** ((_EXPONENT - 1) / 2)
             features = torch.cat([parts * scale, squares ** (_EXPONENT / 2)], dim=1)
@@ -83,9 +84,9 @@ class Generator(contract.Generator):
             out = self.head(hidden.to(self.head.weight.dtype)).unflatten(-1, (self.strip, -1))
             out = out.permute(0, 4, 1, 3, 2).flatten(2, 3)[:, :, : self.stft.bins]
             weights, residual = out[:, :-2].unflatten(1, (2, self.taps)), out[:, -2:]
-            own = self._filtered(parts, weights) + parts + residual / scale
-            real, imaginary = (own * level[:, None]).unbind(dim=1)  # last, so silence stays silence
-            return self.stft.inverse(real, imaginary, noisy.shape[-1])[:, None]
+            cleaned = self._filtered(parts, weights) + parts + residual / scale
+            cleaned = cleaned.transpose(2, 3) * level  # last, so silence stays silence
+            return self.stft.inverse(cleaned, noisy.shape[-1])[:, None]
 
     def _strips(self, features: Tensor) -> Tensor:
         """(B, C, F, N) -> (B, strip C, strips, N)."""

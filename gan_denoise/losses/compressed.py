@@ -8,7 +8,6 @@ noise between words counts too.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from gan_denoise import contract
@@ -30,18 +29,20 @@ class Loss(contract.Loss):
         return self.errors(enhanced, clean=clean, noisy=noisy)[0].mean()
 
     def errors(self, *waves: Tensor, clean: Tensor, noisy: Tensor) -> list[Tensor]:
-        """Of each of the waves (B, 1, T), bin by bin: (B, F, N)."""
+        """Of each of the waves (B, 1, T), bin by bin: (B, N, F)."""
         scale = 1.0 / (reference_power(clean, noisy).sqrt() + 1e-4)
         (target, target_parts), *pairs = (
             self._compress((wave * scale).flatten(0, 1)) for wave in (clean, *waves)
         )
         return [
             (1.0 - self.COMPLEX_SHARE) * (magnitude - target).square()
-            + self.COMPLEX_SHARE * (parts - target_parts).square().sum(dim=0)
+            + self.COMPLEX_SHARE * (parts - target_parts).square().sum(dim=1)
             for magnitude, parts in pairs
         ]
 
     def _compress(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        parts = torch.stack(self.stft(wave))
-        power = parts.square().sum(dim=0) + self.FLOOR
-        return power ** (self.EXPONENT / 2), parts * power ** ((self.EXPONENT - 1) / 2)
+        """(B, T) -> magnitudes (B, N, F) and parts (B, 2, N, F)."""
+        spectrum = self.stft(wave)
+        power = spectrum.square().sum(dim=1) + self.FLOOR
+        parts = spectrum * power[:, None] ** ((self.EXPONENT - 1) / 2)
+        return power ** (self.EXPONENT / 2), parts

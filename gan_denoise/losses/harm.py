@@ -22,7 +22,7 @@ class Loss(compressed.Loss):
     conditional model: Dosovitskiy and Djolonga 2020); 0 and 0: no factor.
     """
 
-    TILE = 16, 4  # bins of 31 Hz, frames of 8 ms
+    TILE = 4, 16  # frames of 8 ms, bins of 31 Hz
 
     def __init__(self, gentle: float = 0.0, strong: float = 0.0):
         super().__init__()
@@ -34,9 +34,9 @@ class Loss(compressed.Loss):
         return self.of_errors(*self.errors(enhanced, noisy, clean=clean, noisy=noisy))
 
     def of_errors(self, after: Tensor, before: Tensor, strength: Tensor | None = None) -> Tensor:
-        """From the errors (B, F, N) of output and input, and the strengths (B,)."""
-        bins, frames = self.TILE
-        tile = bins, min(frames, after.shape[-1])  # of a shorter signal, all that there is
+        """From the errors (B, N, F) of output and input, and the strengths (B,)."""
+        frames, bins = self.TILE
+        tile = min(frames, after.shape[1]), bins  # of a shorter signal, all that there is
         items = F.relu(F.avg_pool2d(after - before, tile)).mean(dim=(1, 2))
         if self.takes_strength:
             gentle, strong = self.factors

@@ -51,8 +51,8 @@ def _magnitude(resolution: STFTLoss, wave: Tensor) -> tuple[Tensor, None]:
     """auraloss's STFTLoss.stft without its phase: (B, T) -> (B, N, n_fft / 2 + 1)."""
     half = resolution.fft_size // 2
     wave = F.pad(wave, (half, half), mode="reflect")
-    real, imaginary = transform(wave, resolution.window.to(wave.dtype), resolution.hop_size)
-    power = real.square() + imaginary.square()
+    spectrum = transform(wave, resolution.window.to(wave.dtype), resolution.hop_size)
+    power = spectrum.square().sum(dim=1)
     return power.clamp_min(resolution.eps).sqrt(), None
 
 

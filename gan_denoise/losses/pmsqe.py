@@ -102,8 +102,7 @@ class Loss(contract.Loss):
 
     def _bands(self, wave: Tensor) -> Tensor:
         """(B, 1, T) -> powers (B, N, bands), after level alignment."""
-        real, imaginary = self.stft(wave.flatten(0, 1))
-        power = (real.square() + imaginary.square()).transpose(1, 2)
+        power = self.stft(wave.flatten(0, 1)).square().sum(dim=1)
         energy = self.stft.window.square().sum()
         level = 2.0 * power[..., self.speech].sum(dim=-1).mean(dim=-1) / (self.stft.n_fft * energy)
         scale = _TARGET_POWER / level.clamp_min(1e-12)
