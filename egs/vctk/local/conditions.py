@@ -61,7 +61,7 @@ def procedure(scene: Scene) -> Heard:
 def with_kind(scene: Scene, kind: str, snr_db: float) -> Heard:
     """A kind of synthetic noise, of a draw that no training saw."""
     draw, rate = scene.draw(kind), scene.sample_rate
-    added = KINDS[kind](draw, max(len(scene.speech), rate), rate)[: len(scene.speech)]
+    added = KINDS[kind](draw, max(len(scene.speech), rate))[: len(scene.speech)]
     return scene.speech + at_snr(scene.speech, added, snr_db), scene.speech
 
 
