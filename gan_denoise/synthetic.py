@@ -237,24 +237,20 @@ def _rumble(draw: Draw, length: int) -> np.ndarray:
     below, sound = draw.uniform(40.0, 130.0), np.zeros(length)
     chosen = draw.permutation(4)[: draw.integers(1, 4)]
     if 0 in chosen:
-        hz = draw.uniform(12.0, 50.0) * np.exp(0.1 * _wander(draw, length, 1.0))
-        tone = _harmonics(hz, 8, draw.uniform(0.0, 1.0), draw)
+        pitch = draw.uniform(12.0, 50.0) * np.exp(0.1 * _wander(draw, length, 1.0))
+        tone = _harmonics(pitch, 8, draw.uniform(0.0, 1.0), draw)
         sound += draw.uniform(0.3, 1.0) * tone / tone.std()
     if 1 in chosen:
         gusts = _coloured(draw, length, draw.uniform(1.0, 3.0))
         gusts = gusts * np.exp(0.8 * _wander(draw, length, draw.uniform(0.3, 2.0)))
         sound += draw.uniform(0.3, 1.0) * gusts / gusts.std()
     if 2 in chosen:
-        density, decay_s, hz = (
-            draw.uniform(0.5, 6.0),
-            draw.uniform(0.02, 0.12),
-            draw.uniform(15, 80),
-        )
-        thumps = _impulses(draw, length, density, decay_s, hz)
+        density, decay_s = draw.uniform(0.5, 6.0), draw.uniform(0.02, 0.12)
+        thumps = _impulses(draw, length, density, decay_s, draw.uniform(15, 80))
         sound += draw.uniform(0.3, 1.0) * thumps / thumps.std()
     if 3 in chosen:
         mains = draw.choice([50.0, 60.0]) + 0.05 * _wander(draw, length, 5.0)
-        hum = _harmonics(mains, draw.integers(1, 9), draw.uniform(0.5, 2.0), draw)
+        hum = _harmonics(mains, int(draw.integers(1, 9)), draw.uniform(0.5, 2.0), draw)
         return sound + draw.uniform(0.3, 1.5) * hum / hum.std()  # whose harmonics reach higher
     hz = np.fft.rfftfreq(length, 1.0 / SAMPLE_RATE)
     return np.fft.irfft(np.fft.rfft(sound) / np.sqrt(1.0 + (hz / below) ** 8), n=length)
@@ -281,7 +277,7 @@ def _music(draw: Draw, length: int) -> np.ndarray:
             octave = 2.0 ** draw.integers(0, 3)
             hz = np.full(size, root * octave * 2.0 ** (degree / 12.0))
             hz *= 1.0 + 0.004 * draw.random() * np.sin(2 * np.pi * draw.uniform(4.0, 7.0) * time)
-            note = _harmonics(hz, draw.integers(1, 12), tilt, draw)
+            note = _harmonics(hz, int(draw.integers(1, 12)), tilt, draw)
             note *= np.exp(-time / decay_s) * np.clip(time / 0.01, 0.0, 1.0)
             sound[start : start + size] += draw.uniform(0.3, 1.0) * note
     if draw.random() < 0.6:

@@ -13,17 +13,18 @@ from torch.nn import functional as F
 
 from benchmarks.textbook import Update, difference
 from conftest import CONF
-from gan_denoise import discriminators
-from gan_denoise.discriminators import Bank
-from gan_denoise.errors import InputError
-from gan_denoise.losses import (
+from gan_denoise import adversarial, discriminators
+from gan_denoise.adversarial import (
     AdversarialLosses,
+    Objective,
     feature_matching,
     hinge,
     hinge_discriminator,
     lsgan,
     lsgan_discriminator,
 )
+from gan_denoise.discriminators import Bank
+from gan_denoise.errors import InputError
 from training.adversary import Adversary
 from training.experiment import AdversarySettings, OptimizerSettings, read_experiment
 
@@ -60,14 +61,14 @@ def scores(*values: float) -> list[list[torch.Tensor]]:
 def test_losses_have_their_known_values():
     assert lsgan_discriminator(scores(1, 1), scores(0, 0)) == 0.0  # a perfect discriminator
     assert lsgan_discriminator(scores(0.5), scores(0.5)) == 0.5  # one that knows nothing
-    assert lsgan(scores(1, 1, 1)) == 0.0 and lsgan(scores(0, 0)) == 1.0
+    assert lsgan([], scores(1, 1, 1)) == 0.0 and lsgan([], scores(0, 0)) == 1.0
     assert (
         hinge_discriminator(scores(1.5, 1), scores(-1, -3)) == 0.0
         and hinge_discriminator(scores(0), scores(0)) == 2.0
     )
-    assert hinge(scores(2, -1)) == -0.5
+    assert hinge([], scores(2, -1)) == -0.5
     # Divided by the number of sub-discriminators: removing equals leaves the value
-    assert lsgan(scores(0.2)) == pytest.approx(float(lsgan(scores(0.2, 0.2, 0.2))))
+    assert lsgan([], scores(0.2)) == pytest.approx(float(lsgan([], scores(0.2, 0.2, 0.2))))
     real = bank()(noise(0), noise(1))
     assert feature_matching(real, real) == 0.0
     moved = [[features + 0.25 for features in maps] for maps in real]
@@ -226,7 +227,7 @@ def test_the_generators_terms_leave_the_discriminators_alone():
     copy = fake.detach().clone().requires_grad_()
     maps = opponent.bare_bank(copy, noisy)
     plain = {
-        "lsgan": lsgan(maps),
+        "lsgan": lsgan([], maps),
         "feature_matching": feature_matching(opponent.bare_bank(real, noisy), maps),
     }
     sum(plain.values()).backward()
@@ -234,6 +235,24 @@ def test_the_generators_terms_leave_the_discriminators_alone():
     assert torch.allclose(fake.grad, copy.grad, rtol=1e-5, atol=1e-9)
     without = adversary(losses={"lsgan": 1.0}).terms(real, fake, noisy)
     assert without.keys() == {"lsgan"} and torch.equal(without["lsgan"], terms["lsgan"])
+
+
+def test_an_objective_may_compare_real_and_fake(monkeypatch):
+    """A relativistic one (Jolicoeur-Martineau 2019) is two functions, and a line in OBJECTIVES."""
+
+    def more_real(first, second):
+        pairs = zip(first, second, strict=True)
+        return sum(F.softplus(b[-1].mean() - a[-1].mean()) for a, b in pairs) / len(first)
+
+    relativistic = Objective(lambda real, fake: more_real(fake, real), more_real, compares=True)
+    monkeypatch.setitem(adversarial.OBJECTIVES, "relativistic", relativistic)
+    opponent = adversary(losses={"relativistic": 1.0}, conditional=True)
+    real, fake, noisy = noise(0, 400), 0.7 * noise(1, 400), noise(2, 400)
+    terms = opponent.terms(real, fake, noisy)
+    maps = (opponent.bare_bank(wave, noisy) for wave in (real, fake))
+    assert torch.allclose(terms["relativistic"], relativistic.generator(*maps))
+    losses = [opponent.learn(step, real, fake, noisy)["discriminator_loss"] for step in (1, 2, 3)]
+    assert losses[-1] < losses[0]
 
 
 def test_excerpts_are_aligned_levelled_and_a_function_of_the_update():

@@ -9,12 +9,12 @@ from auraloss.freq import MultiResolutionSTFTLoss
 
 from conftest import speech_like
 from gan_denoise.errors import InputError
-from gan_denoise.losses import LOSSES, Losses, weighted_sum
+from gan_denoise.losses import Losses, names, weighted_sum
 from small_models import waves
 
 
 def value(name: str, *waves: torch.Tensor) -> float:
-    return float(LOSSES[name]()(*waves))
+    return float(Losses({name: 1.0})(*waves)[name])
 
 
 def test_losses_have_their_known_values():
@@ -36,11 +36,56 @@ def test_losses_have_their_known_values():
     loud = torch.randn(2, 1, 16000, generator=torch.Generator().manual_seed(0))
     assert value("mrstft", 0.5 * loud, loud, loud) == pytest.approx(0.5 + np.log(2.0), abs=1e-3)
     silence = torch.zeros(1, 1, 8000, requires_grad=True)
-    for name, build in LOSSES.items():
-        (gradient,) = torch.autograd.grad(
-            build()(silence + 0.0, silence.detach(), noisy[:1]), silence
-        )
+    terms = Losses({name: 1.0 for name in names()})(silence + 0.0, silence.detach(), noisy[:1])
+    for name, term in terms.items():
+        (gradient,) = torch.autograd.grad(term, silence, retain_graph=True)
         assert torch.isfinite(gradient).all(), name
+
+
+def test_a_mel_spectrum_is_compared_at_any_level():
+    clean = torch.randn(2, 1, 16000, generator=torch.Generator().manual_seed(0))
+    assert value("mel", clean, clean, clean) == 0.0
+    # Logarithms of half the amplitude differ by ln 2, of loud and of quiet items
+    assert value("mel", 0.5 * clean, clean, clean) == pytest.approx(np.log(2.0), abs=1e-3)
+    quiet = 0.05 * clean
+    assert value("mel", 0.5 * quiet, quiet, clean) == pytest.approx(np.log(2.0), abs=1e-3)
+
+
+def test_a_loss_takes_its_parameters_from_the_experiment():
+    mel = {"weight": 45.0, "windows": [512, 1024], "bands": [40, 80]}
+    losses = Losses({"mel": mel, "l1": 1.0}, sample_rate=24000)
+    assert losses.weights == {"mel": 45.0, "l1": 1.0}
+    spectra = losses.functions["mel"].spectra
+    assert [(each.sample_rate, each.n_fft, each.n_mels) for each in spectra] == [
+        (24000, 512, 40),
+        (24000, 1024, 80),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"mel": {"bands": [3]}}, 'losses: mel: "weight" is missing'),
+        ({"mel": {"weight": 1.0, "window": [512]}}, 'unknown key "window" .did you mean "windows"'),
+        ({"mel": {"weight": 1.0, "bands": [3]}}, "7 windows, and bands for 1"),
+        ({"l1": {"weight": 1.0, "power": 2}}, "loss l1: has no settings, found power"),
+        ({"harm": {"weight": 1.0, "gentle": 3.0}}, "must both be above 0"),
+        ({"harm": [1.0, 3.0]}, "swap the two"),
+        ({"l1": {"weight": "much"}}, "losses: l1: expected a number"),
+    ],
+)
+def test_bad_settings_of_a_loss_are_refused(settings, expected):
+    with pytest.raises(InputError, match=expected):
+        Losses(settings)
+
+
+def test_names_that_moved_still_work_and_say_where_they_are():
+    with pytest.warns(DeprecationWarning, match="gan_denoise.adversarial"):
+        from gan_denoise.losses import AdversarialLosses
+    with pytest.warns(DeprecationWarning, match="gan_denoise.losses.pmsqe"):
+        from gan_denoise.pmsqe import PerceptualDisturbance
+    assert AdversarialLosses({"lsgan": 1.0}).kind == "lsgan"
+    assert float(PerceptualDisturbance()(*waves(8000).expand(3, 2, 1, 8000))) < 1e-3
 
 
 def test_compressed_spectra_weigh_quiet_bins():
