@@ -43,7 +43,7 @@ def of_enhancement(generator: str) -> str:
 def of_training(experiment: Mapping[str, Any], *, warm_start: bool = False) -> str:
     """Of what trains by the settings of an experiment; warm_start: until an adversary enters."""
     modules = ["train", f"gan_denoise.generators.{experiment['generator']['name']}"]
-    modules += [f"gan_denoise.losses.{name}" for name in experiment["losses"]]
+    modules += [f"gan_denoise.losses.{name}" for name in experiment.get("losses") or ()]
     adversary = {} if warm_start else experiment.get("adversary") or {}
     metric = adversary.get("metric") or {}
     for bank in (adversary, metric):
