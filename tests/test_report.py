@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -291,6 +293,27 @@ def test_a_cards_rows_are_of_their_own_mixtures(prepared, tmp_path, monkeypatch)
             assert table[name].endswith(row)
     words = ("--conditions", "5 db", "model", prepared / "test", noise, noise)
     one_error_line(local("card", *words), "unknown name '5 db'", "5 dB")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("cp {in} {out}", None),
+        ("false {in} {out}", "it wrote nothing: run it by hand"),
+        ("cp {in}", "cp: .*: run it by hand"),
+    ],
+)
+def test_a_card_runs_other_denoisers_by_their_command(command, expected):
+    import card
+
+    noisy = 0.5 * speech_like(0)
+    peer = card.System(Path("peer"), command)
+    if expected:
+        with pytest.raises(InputError, match=expected):
+            peer(noisy, 16000)
+    else:
+        np.testing.assert_allclose(peer(noisy, 16000), noisy, atol=2e-5)  # of 16 bits
+        assert not peer.takes_strength
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path):

@@ -4,15 +4,20 @@ through (conditions.py), before and after. Prints Markdown.
 
     card.py [--jobs N] [--utterances N] [--strength S] [--conditions NAMES]
             MODEL DATADIR NOISE ROOMS
+    card.py --command "PROGRAM {in} {out}" ... MODEL DATADIR NOISE ROOMS
 
-MODEL: a model directory, `live` or `files`. NOISE, ROOMS: folders of recordings (WAV or FLAC) of
-noise and of room responses. A clean recording is one without what lies below 60 Hz
+MODEL: a model directory, `live` or `files`; with --command, a name for another denoiser, which is
+run on every file: WAV in, WAV of the same length out. NOISE, ROOMS: folders of recordings (WAV or
+FLAC) of noise and of room responses. A clean recording is one without what lies below 60 Hz
 (gan_denoise/targets.py).
 """
 
 from __future__ import annotations
 
 import functools
+import shlex
+import subprocess
+import tempfile
 import zlib
 from functools import partial
 from pathlib import Path
@@ -53,6 +58,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("--utterances", type=positive, default=24, help="of a condition (24)")
     parser.add_argument("--strength", type=float, help="0 to 1 (that of the model)")
+    parser.add_argument("--command", metavar="CMD", help="of another denoiser, with {in} and {out}")
     parser.add_argument(
         "--conditions", metavar="NAMES", help=f"with semicolons, of {'; '.join(names())} (all)"
     )
@@ -68,9 +74,8 @@ def main() -> None:
         if name not in names():
             raise InputError(f"--conditions: unknown name {name!r}{nearest(name, names())}")
     tasks = choose(arguments.data, arguments.noise, arguments.utterances, chosen)
-    work = partial(
-        measure, model=arguments.model, strength=arguments.strength, responses=arguments.rooms
-    )
+    system = System(arguments.model, arguments.command)
+    work = partial(measure, system=system, strength=arguments.strength, responses=arguments.rooms)
     measured: dict[tuple[str, str], list[np.ndarray]] = {}
     outcomes = workers.each(work, tasks, jobs=arguments.jobs, always_isolated=True)
     for outcome in progress(outcomes, total=len(tasks), label="card", unit="utterances"):
@@ -135,8 +140,38 @@ def row(name: str, values: list[np.ndarray]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+class System(NamedTuple):
+    """What is looked at: a model, or another denoiser by its command."""
+
+    model: Path
+    command: str | None
+
+    @property
+    def takes_strength(self) -> bool:
+        return self.command is None and loaded(self.model).takes_strength
+
+    def __call__(self, noisy: np.ndarray, sample_rate: int, **strength: float) -> np.ndarray:
+        """(T,) -> (T,) float64. Raises InputError for a command that fails."""
+        if self.command is None:
+            return loaded(self.model)(noisy, sample_rate, **strength).astype(np.float64)
+        with tempfile.TemporaryDirectory() as folder:
+            paths = {name: Path(folder, f"{name}.wav") for name in ("in", "out")}
+            audio.write_wav(paths["in"], noisy, sample_rate)
+            words = [word.format_map(paths) for word in shlex.split(self.command)]
+            ended = subprocess.run(words, capture_output=True, text=True, check=False)
+            if ended.returncode or not paths["out"].is_file():
+                last = (ended.stderr.strip().splitlines() or ["it wrote nothing"])[-1]
+                raise InputError(self.command, last, "run it by hand on a file")
+            enhanced, rate = audio.read_mono(paths["out"], dtype="float64")
+        enhanced = audio.resample(enhanced, rate, sample_rate)
+        if abs(len(enhanced) - len(noisy)) > sample_rate // 10:
+            problem = f"made {len(enhanced)} samples of {len(noisy)}"
+            raise InputError(self.command, problem, "it must keep the length")
+        return np.pad(enhanced, (0, max(0, len(noisy) - len(enhanced))))[: len(noisy)]
+
+
 @functools.cache
-def denoiser(model: Path):
+def loaded(model: Path):
     import torch
 
     from gan_denoise.enhance import Denoiser
@@ -152,7 +187,7 @@ def responses_in(folder: Path, sample_rate: int) -> list[rooms.Room]:
 
 
 def measure(
-    task: Task, *, model: Path, strength: float | None, responses: Path
+    task: Task, *, system: System, strength: float | None, responses: Path
 ) -> np.ndarray | None:
     """(2, metrics), before and after; of noise alone by how much it is lowered, (2, strengths):
     the whole, its start. None for what has no scores.
@@ -165,13 +200,12 @@ def measure(
     room = (found := responses_in(responses, sample_rate))[task.room % len(found)]
     speech = high_pass(speech, sample_rate)
     scene = Scene(task.utt_id, speech, added, room.full, room.early, sample_rate)
-    own = denoiser(model)
     if task.condition == ALONE:
         noisy, _ = alone(scene)
-        return lowered_db(own, noisy, sample_rate)
+        return lowered_db(system, noisy, sample_rate)
     noisy, target = CONDITIONS[task.condition](scene)
     told = {} if strength is None else {"strength": strength}
-    enhanced = own(noisy, sample_rate, **told).astype(np.float64)
+    enhanced = system(noisy, sample_rate, **told)
     try:
         return np.array(
             [
@@ -183,13 +217,13 @@ def measure(
         return None
 
 
-def lowered_db(own, noisy: np.ndarray, sample_rate: int) -> np.ndarray:
+def lowered_db(system: System, noisy: np.ndarray, sample_rate: int) -> np.ndarray:
     """(2, strengths)."""
     start = round(_START_S * sample_rate)
-    told = [{"strength": strength} for strength in STRENGTHS] if own.takes_strength else [{}]
+    told = [{"strength": strength} for strength in STRENGTHS] if system.takes_strength else [{}]
     columns = []
     for strength in told:
-        enhanced = own(noisy, sample_rate, **strength)
+        enhanced = system(noisy, sample_rate, **strength)
         parts = [(noisy, enhanced), (noisy[:start], enhanced[:start])]
         columns.append([10.0 * np.log10(np.mean(a**2) / (np.mean(b**2) + 1e-12)) for a, b in parts])
     return np.array(columns * (1 if len(columns) > 1 else len(STRENGTHS))).T
