@@ -300,7 +300,7 @@ def test_a_cards_rows_are_of_their_own_mixtures(prepared, tmp_path, monkeypatch)
     [
         ("cp {in} {out}", None),
         ("false {in} {out}", "it wrote nothing: run it by hand"),
-        ("cp {in}", "cp: .*: run it by hand"),
+        ("cp {in}", "cp .in.: .*: run it by hand"),
     ],
 )
 def test_a_card_runs_other_denoisers_by_their_command(command, expected):
