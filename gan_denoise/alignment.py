@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
+import scipy  # its parts are imported where they are first used
 
 from gan_denoise import audio
 from gan_denoise.errors import InputError

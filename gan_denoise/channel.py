@@ -8,7 +8,7 @@ import io
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
+import scipy  # its parts are imported where they are first used
 import soundfile as sf
 
 from gan_denoise.errors import InputError

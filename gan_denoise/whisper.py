@@ -9,7 +9,7 @@ speech", 2005).
 from __future__ import annotations
 
 import numpy as np
-import scipy.ndimage
+import scipy  # its parts are imported where they are first used
 
 from gan_denoise.numpy_stft import istft, stft
 
