@@ -1,4 +1,7 @@
-"""Bad and odd inputs over all commands, and how each is answered."""
+"""Bad and odd inputs over all commands, and how each is answered.
+
+The table stands before any file does: its files lie in PLACE, which a test puts elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,18 @@ import struct
 import subprocess
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 
-from conftest import LOCAL, ROOT, cli, speech_like, write
+from conftest import cli, speech_like
 
 RATE = 16000
-
-
 WAVE = speech_like(0, 1.0)
+PLACE = Path("/PLACE")
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,32 @@ class Case:
     words: tuple[str, ...] = ()
     status: int = 1
 
+    def __str__(self) -> str:
+        """The command in short, an id of a test."""
+        shown = " ".join(str(word).replace(f"{PLACE}/", "") or "''" for word in self.command)
+        return shown[:80].encode("unicode_escape").decode() or "nothing"
 
-def bad_audio(folder: Path) -> dict[str, bytes]:
+    def at(self, folder: Path) -> Case:
+        """The same with its files in this folder."""
+        command = (str(word).replace(str(PLACE), str(folder)) for word in self.command)
+        return replace(self, command=tuple(command))
+
+
+def encoded(kind: str, wave: np.ndarray, **options: str) -> bytes:
+    """(T,) or (T, channels) samples at 16 kHz as a file of this kind."""
+    file = io.BytesIO()
+    sf.write(file, wave, RATE, format=kind, **options)
+    return file.getvalue()
+
+
+def bad_audio() -> dict[str, bytes]:
     """Files that nobody can read: name -> content."""
-    wav, flac, mp3, ogg = (
-        write(folder / f"seed/a{suffix}", WAVE).read_bytes()
-        for suffix in (".wav", ".flac", ".mp3", ".ogg")
-    )
+    wav, flac, mp3, ogg = (encoded(kind, WAVE) for kind in ("WAV", "FLAC", "MP3", "OGG"))
     floats = np.stack([WAVE, WAVE], axis=1).astype(np.float32)
     floats[500] = np.nan
-    nan = write(folder / "seed/nan.wav", floats, subtype="FLOAT").read_bytes()
+    nan = encoded("WAV", floats, subtype="FLOAT")
     floats[500] = np.inf
-    inf = write(folder / "seed/inf.wav", floats, subtype="FLOAT").read_bytes()
+    inf = encoded("WAV", floats, subtype="FLOAT")
     no_rate = wav[:24] + bytes(4) + wav[28:]
     no_channels = wav[:22] + bytes(2) + wav[24:]
     return {
@@ -77,8 +94,6 @@ def bad_audio(folder: Path) -> dict[str, bytes]:
 
 
 STFT = "stft: {n_fft: 8, hop_length: 2, window: hann}"
-
-
 NOISE = {  # settings of the noise, with STFT for the line above, and what is said
     "": ("expected a mapping",),
     "[]": ("expected a mapping",),
@@ -116,8 +131,6 @@ NOISE = {  # settings of the noise, with STFT for the line above, and what is sa
         "$NOWHERE is not set",
     ),
 }  # fmt: skip
-
-
 SETTINGS = {  # of a training, and what is said
     "lr": ("lr: cannot be read",),
     "=1": ("key=value",),
@@ -161,11 +174,17 @@ SETTINGS = {  # of a training, and what is said
 }
 
 
-def cases(place: Path) -> list[Case]:
-    """The table, but for what the folder runs answer line by line."""
-    good, out = place / "good/a.wav", place / "out.wav"
-    table = [Case(("enhance", place / "bad" / name, out), (name,)) for name in bad_audio(place)]
-    table += [Case(("corrupt", place / "bad" / name, out), (name,)) for name in bad_audio(place)]
+BAD = bad_audio()
+
+
+def everything() -> tuple[list[Case], dict[str, str | bytes]]:
+    """The table, but for what the folder runs answer line by line; and the files that it names:
+    name -> content.
+    """
+    files: dict[str, str | bytes] = {}
+    place, good, out = PLACE, PLACE / "good/a.wav", PLACE / "out.wav"
+    table = [Case(("enhance", place / "bad" / name, out), (name,)) for name in BAD]
+    table += [Case(("corrupt", place / "bad" / name, out), (name,)) for name in BAD]
     for wrong, words in {
         place / "absent.wav": ("no such file",),
         place / "empty_folder": ("holds no audio files",),
@@ -254,12 +273,12 @@ def cases(place: Path) -> list[Case]:
     }
     for number, (content, words) in enumerate(lists.items()):
         path = place / f"list{number}.scp"
-        path.write_text(content)
+        files[path.name] = content
         table += [Case(("enhance", path, place / f"listed{number}"), words)]
         table += [
             Case(("score", path, path), ("",) if "absent" in content or "bad" in content else words)
         ]
-    (place / "latin.scp").write_bytes("ä /x.wav\n".encode("latin-1"))
+    files["latin.scp"] = "ä /x.wav\n".encode("latin-1")
     table += [Case(("enhance", place / "latin.scp", place / "latin"), ("not UTF-8",))]
     for number, (name, content) in enumerate(
         {
@@ -271,12 +290,12 @@ def cases(place: Path) -> list[Case]:
             "no_newline.scp": f"a {good}",
         }.items()
     ):
-        (place / name).write_text(content)
+        files[name] = content
         table += [Case(("enhance", "--mix", "0", place / name, place / f"fine{number}"), (), 0)]
     for number, (content, words) in enumerate(NOISE.items()):
         content = content.replace("STFT", STFT)
         path = place / f"noise{number}.yaml"
-        path.write_text(content)
+        files[path.name] = content
         table += [
             Case(
                 ("corrupt", "--noise", path, good, out),
@@ -334,23 +353,16 @@ def cases(place: Path) -> list[Case]:
         "deff: [s0]\ntest: [s1]": ('unknown key "deff"',),
     }
     for number, (content, words) in enumerate(splits.items()):
-        (place / f"split{number}.yaml").write_text(content)
+        files[f"split{number}.yaml"] = content
         table += [Case((*prepare, "--split", place / f"split{number}.yaml", data), words)]
     for setting, words in SETTINGS.items():
         table += [Case(("train", setting, "--data", place / "made", "--exp", place / "exp"), words)]
-    return table
+    return table, files
 
 
-PROGRAMS = {
-    "prepare": LOCAL,
-    "corrupt.py": LOCAL,
-    "condition": LOCAL,
-    "oracle": LOCAL,
-    "score.py": LOCAL,
-}
-
-
-PROGRAMS |= {"report": ROOT / "recipes", "train": ROOT / "recipes"}
+CASES, FILES = everything()
+# Of the recipe; others are commands of gan-denoise
+PROGRAMS = {"prepare", "corrupt.py", "condition", "oracle", "score.py", "report", "train"}
 
 
 def answer(case: Case) -> subprocess.CompletedProcess:
