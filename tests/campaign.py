@@ -47,7 +47,7 @@ STAGES = {  # program -> its stage
     "prepare.py": "0 prepare",
     "corrupt.py": "1 corrupt",
     "condition.py": "1 corrupt",
-    "check_exp.py": "2 train",
+    "same_data.py": "2 train",
     "train.py": "2 train",
     "oracle.py": "3 enhance",
     "enhance.py": "3 enhance",

@@ -56,7 +56,7 @@ def test_the_customary_split_of_voicebank(tmp_path):
     assert local("corrupt", "--no-audit", *splits).returncode == 0
     noise = {datadir.read_noise(folder)["fingerprint"] for folder in splits}
     assert len(noise) == 1  # one corpus has one noise, whatever each of its files holds
-    assert local("check_exp", data, tmp_path / "exp").returncode == 0
+    assert local("same_data", data, tmp_path / "exp").returncode == 0
 
 
 def test_the_test_set_of_a_corpus_stays_one(tmp_path):

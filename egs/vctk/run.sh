@@ -180,7 +180,7 @@ elif [ "$stop_stage" -ge 2 ] && [ -n "$noise" ]; then
     do_ python "$here/local/corrupt.py" --noise "$noise" --check "$data"/train "$data"/dev "$data"/test
 fi
 
-if [ "$stop_stage" -ge 2 ]; then alone_ "$here/local/check_exp.py" --jobs "$nj" "$data" "$exp"; then_; fi
+if [ "$stop_stage" -ge 2 ]; then alone_ "$here/local/same_data.py" --jobs "$nj" "$data" "$exp"; then_; fi
 
 if runs 2; then
     for ((i = 0; i < ${#trainings[@]}; i += 4)); do

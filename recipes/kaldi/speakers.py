@@ -17,8 +17,8 @@ def kaldi_ids(recordings: list[Recording]) -> dict[str, str]:
         order = [ids[recording.speaker] for recording in recordings]
         if order == c_sorted(order) and len(set(ids.values())) == len(names):
             return ids
-    last = None
-    closed = set()
+    last = recordings[0].speaker
+    closed: set[str] = set()
     for recording in recordings:
         if recording.speaker != last:
             if recording.speaker in closed:

@@ -138,7 +138,7 @@ def select(
     for recording in corpus.recordings:
         if recording.text:
             readers.setdefault(recording.text.casefold(), set()).add(recording.speaker)
-    chosen = {}
+    chosen: dict[str, list[Recording]] = {}
     for name in SPLITS:
         chosen[name] = []
         for speaker in split[name]:

@@ -47,10 +47,10 @@ def main() -> None:
         for redundancy in (2, 4):
             work = partial(zeroing, share=share, redundancy=redundancy)
             outcomes = list(workers.each(work, files, jobs=arguments.jobs))
-            measured, known, other = np.mean([outcome.value() for outcome in outcomes], axis=0)
+            measured, same, other = np.mean([outcome.value() for outcome in outcomes], axis=0)
             predicted = 10 * np.log10((1 - share) * redundancy / share)
             print(
-                f"| {share:.0%} | {redundancy} | {predicted:.1f} | {measured:.1f} | {known:.1f} |"
+                f"| {share:.0%} | {redundancy} | {predicted:.1f} | {measured:.1f} | {same:.1f} |"
                 f" {other:.1f} |",
                 flush=True,
             )
@@ -61,14 +61,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in ("zero", "scale", "add", "default", "heavy"):
             noise = CONF / ("noise.yaml" if name == "default" else f"noise_{name}.yaml")
-            work = partial(write_oracles, noise=noise, folder=Path(folder) / name)
-            made = {
+            write = partial(write_oracles, noise=noise, folder=Path(folder) / name)
+            written = {
                 outcome.item[0]: outcome.value()
-                for outcome in workers.each(work, files, jobs=arguments.jobs)
+                for outcome in workers.each(write, files, jobs=arguments.jobs)
             }
             cells = []
             for kind in range(3):
-                pairs = [scoring.Pair(utt_id, clean, made[utt_id][kind]) for utt_id, clean in files]
+                pairs = [
+                    scoring.Pair(utt_id, clean, written[utt_id][kind]) for utt_id, clean in files
+                ]
                 rows = list(
                     progress(
                         scoring.score(pairs, jobs=arguments.jobs, metrics=METRICS),
@@ -84,7 +86,7 @@ def main() -> None:
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def zeroing(task: tuple[str, Path], *, share: float, redundancy: int) -> tuple[float, float, float]:
+def zeroing(task: tuple[str, Path], *, share: float, redundancy: int) -> list[float]:
     """SI-SDR in dB of the zeroed utterance, and after inverting the corruption with its own mask
     and with another's.
 
@@ -98,22 +100,22 @@ def zeroing(task: tuple[str, Path], *, share: float, redundancy: int) -> tuple[f
     procedure = Procedure({"seed": 0, "stft": stft, "manipulations": [{"zero": {"share": share}}]})
     noisy = procedure.apply(clean, utt_id, sample_rate)
     scores = [si_sdr(Signals(clean, noisy, None, sample_rate))]
-    for known in (utt_id, f"not {utt_id}"):
+    for name in (utt_id, f"not {utt_id}"):
         corrupt = LinearOperator(
-            (len(clean),) * 2, lambda wave, known=known: procedure.apply(wave, known, sample_rate)
+            (len(clean),) * 2, lambda wave, name=name: procedure.apply(wave, name, sample_rate)
         )
         inverted, _ = gmres(corrupt, noisy, rtol=1e-6, restart=40, maxiter=2)
         scores.append(si_sdr(Signals(clean, inverted, None, sample_rate)))
-    return tuple(scores)
+    return scores
 
 
-def write_oracles(task: tuple[str, Path], *, noise: Path, folder: Path) -> tuple[Path, Path, Path]:
+def write_oracles(task: tuple[str, Path], *, noise: Path, folder: Path) -> list[Path]:
     """The noisy utterance, and what the two oracles make of it, as files."""
     utt_id, path = task
     clean, sample_rate = audio.read_mono(path, dtype="float64")
     noisy = Procedure.load(noise).apply(clean, utt_id, sample_rate)
     waves = (noisy, *(oracle(clean, noisy, sample_rate, kind) for kind in ("mask", "magnitude")))
-    files = tuple(folder / f"{utt_id}_{kind}.wav" for kind in range(3))
+    files = [folder / f"{utt_id}_{kind}.wav" for kind in range(3)]
     for file, wave in zip(files, waves, strict=True):
         audio.write_wav(file, wave, sample_rate)
     return files

@@ -21,7 +21,7 @@ import tempfile
 import zlib
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -35,13 +35,16 @@ from gan_denoise.targets import high_pass
 from gan_denoise.terminal import program, progress
 from kaldi.options import positive
 
+if TYPE_CHECKING:
+    from gan_denoise.enhance import Denoiser
+
 SHOWN = ("pesq_wb", "estoi", "si_sdr")
 ALONE = "noise alone"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # at which noise alone is lowered
 _START_S = 0.3
 
 
-class Task(NamedTuple):
+class Case(NamedTuple):
     """An utterance, its corpus, and what it meets."""
 
     utt_id: str
@@ -73,20 +76,20 @@ def main() -> None:
     for name in chosen:
         if name not in names():
             raise InputError(f"--conditions: unknown name {name!r}{nearest(name, names())}")
-    tasks = choose(arguments.data, arguments.noise, arguments.utterances, chosen)
+    cases = choose(arguments.data, arguments.noise, arguments.utterances, chosen)
     system = System(arguments.model, arguments.command)
     work = partial(measure, system=system, strength=arguments.strength, responses=arguments.rooms)
     measured: dict[tuple[str, str], list[np.ndarray]] = {}
-    outcomes = workers.each(work, tasks, jobs=arguments.jobs, always_isolated=True)
-    for outcome in progress(outcomes, total=len(tasks), label="card", unit="utterances"):
-        task, value = outcome.item, outcome.value()
+    outcomes = workers.each(work, cases, jobs=arguments.jobs, always_isolated=True)
+    for outcome in progress(outcomes, total=len(cases), label="card", unit="utterances"):
+        case, value = outcome.item, outcome.value()
         if value is None:
             continue
-        for group in ("all", task.corpus):
-            measured.setdefault((task.condition, group), []).append(value)
+        for group in ("all", case.corpus):
+            measured.setdefault((case.condition, group), []).append(value)
     print("| input | files | " + " | ".join(METRICS[name].heading for name in SHOWN) + " |")
     print("|---|---|" + "---|" * len(SHOWN))
-    corpora = list(dict.fromkeys(task.corpus for task in tasks))
+    corpora = list(dict.fromkeys(case.corpus for case in cases))
     for condition in chosen:
         broken_down = ("all", *corpora) if condition in ("clean", "procedure") else ("all",)
         for group in broken_down if len(corpora) > 1 else ("all",):
@@ -103,7 +106,7 @@ def names() -> list[str]:
     return [*CONDITIONS, ALONE]
 
 
-def choose(folder: Path, recordings: Path, count: int, conditions: list[str]) -> list[Task]:
+def choose(folder: Path, recordings: Path, count: int, conditions: list[str]) -> list[Case]:
     """`count` utterances for each condition, the same ones, evenly spread over the corpora. Raises
     InputError.
     """
@@ -115,15 +118,15 @@ def choose(folder: Path, recordings: Path, count: int, conditions: list[str]) ->
     corpora = read_yaml(record).get("corpora") if record.is_file() else None
     speakers = {name: set().union(*own.values()) for name, own in (corpora or {}).items()}
     speakers = speakers or {folder.name: set(data.spk2utt)}
-    tasks: list[Task] = []
+    cases: list[Case] = []
     for corpus, own in speakers.items():
         utt_ids = [utt_id for utt_id in data.utt_ids if data.utt2spk[utt_id] in own]
         for place in datadir.spread(len(utt_ids), -(-count // len(speakers))):
-            utt_id, number = utt_ids[place], len(tasks) // len(conditions)
+            utt_id, number = utt_ids[place], len(cases) // len(conditions)
             for condition in conditions:
                 recording = found[number % len(found)]
-                tasks.append(Task(utt_id, data.wav[utt_id], corpus, recording, number, condition))
-    return tasks
+                cases.append(Case(utt_id, data.wav[utt_id], corpus, recording, number, condition))
+    return cases
 
 
 def row(name: str, values: list[np.ndarray]) -> str:
@@ -150,10 +153,13 @@ class System(NamedTuple):
     def takes_strength(self) -> bool:
         return self.command is None and loaded(self.model).takes_strength
 
-    def __call__(self, noisy: np.ndarray, sample_rate: int, **strength: float) -> np.ndarray:
+    def __call__(
+        self, noisy: np.ndarray, sample_rate: int, strength: float | None = None
+    ) -> np.ndarray:
         """(T,) -> (T,) float64. Raises InputError for a command that fails."""
         if self.command is None:
-            return loaded(self.model)(noisy, sample_rate, **strength).astype(np.float64)
+            denoise = loaded(self.model)
+            return denoise(noisy, sample_rate, strength=strength).astype(np.float64)
         with tempfile.TemporaryDirectory() as folder:
             paths = {name: Path(folder, f"{name}.wav") for name in ("in", "out")}
             audio.write_wav(paths["in"], noisy, sample_rate)
@@ -171,7 +177,7 @@ class System(NamedTuple):
 
 
 @functools.cache
-def loaded(model: Path):
+def loaded(model: Path) -> Denoiser:
     import torch
 
     from gan_denoise.enhance import Denoiser
@@ -183,29 +189,29 @@ def loaded(model: Path):
 @functools.cache
 def responses_in(folder: Path, sample_rate: int) -> list[rooms.Room]:
     """One of each room."""
-    return [own[0] for own in rooms.measured(folder, early_ms=50.0, sample_rate=sample_rate)]
+    return [room[0] for room in rooms.measured(folder, early_ms=50.0, sample_rate=sample_rate)]
 
 
 def measure(
-    task: Task, *, system: System, strength: float | None, responses: Path
+    case: Case, *, system: System, strength: float | None, responses: Path
 ) -> np.ndarray | None:
     """(2, metrics), before and after; of noise alone by how much it is lowered, (2, strengths):
     the whole, its start. None for what has no scores.
     """
-    speech, sample_rate = audio.read_mono(task.path, dtype="float64")
-    added, rate = audio.read_mono(task.noise, dtype="float64")
+    speech, sample_rate = audio.read_mono(case.path, dtype="float64")
+    added, rate = audio.read_mono(case.noise, dtype="float64")
     added = audio.resample(added, rate, sample_rate)
-    start = zlib.crc32(task.utt_id.encode()) % max(1, len(added) - len(speech))
+    start = zlib.crc32(case.utt_id.encode()) % max(1, len(added) - len(speech))
     added = np.resize(added[start : start + len(speech)], len(speech))
-    room = (found := responses_in(responses, sample_rate))[task.room % len(found)]
+    measured = responses_in(responses, sample_rate)
+    room = measured[case.room % len(measured)]
     speech = high_pass(speech, sample_rate)
-    scene = Scene(task.utt_id, speech, added, room.full, room.early, sample_rate)
-    if task.condition == ALONE:
+    scene = Scene(case.utt_id, speech, added, room.full, room.early, sample_rate)
+    if case.condition == ALONE:
         noisy, _ = alone(scene)
         return lowered_db(system, noisy, sample_rate)
-    noisy, target = CONDITIONS[task.condition](scene)
-    told = {} if strength is None else {"strength": strength}
-    enhanced = system(noisy, sample_rate, **told)
+    noisy, target = CONDITIONS[case.condition](scene)
+    enhanced = system(noisy, sample_rate, strength)
     try:
         return np.array(
             [
@@ -220,10 +226,9 @@ def measure(
 def lowered_db(system: System, noisy: np.ndarray, sample_rate: int) -> np.ndarray:
     """(2, strengths)."""
     start = round(_START_S * sample_rate)
-    told = [{"strength": strength} for strength in STRENGTHS] if system.takes_strength else [{}]
     columns = []
-    for strength in told:
-        enhanced = system(noisy, sample_rate, **strength)
+    for strength in STRENGTHS if system.takes_strength else (None,):
+        enhanced = system(noisy, sample_rate, strength)
         parts = [(noisy, enhanced), (noisy[:start], enhanced[:start])]
         columns.append([10.0 * np.log10(np.mean(a**2) / (np.mean(b**2) + 1e-12)) for a, b in parts])
     return np.array(columns * (1 if len(columns) > 1 else len(STRENGTHS))).T

@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import espeakng_loader
+import espeakng_loader  # type: ignore[import-untyped]
 import numpy as np
 import soundfile as sf
 
@@ -71,8 +71,10 @@ def _speak(data: str, voice: str, rate: int, pitch: int, sentences: list[str]) -
     espeak = ctypes.CDLL(espeakng_loader.get_library_path())
     chunks: list[bytes] = []
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
-    def collect(samples, count, events):
+    @ctypes.CFUNCTYPE(  # type: ignore[untyped-decorator]
+        ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p
+    )
+    def collect(samples: int | None, count: int, events: int | None) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
         return 0
@@ -123,8 +125,8 @@ def make_speaker(task: tuple[Path, int, int]) -> dict[str, str]:
     voice, rate, pitch, _, _ = VOICES[index]
     spk_id = f"p{901 + index}"
     text = TEXT.read_text(encoding="utf-8").splitlines()
-    own = text[SHARED + MAX_OWN * index : SHARED + MAX_OWN * (index + 1)]
-    numbered = dict(enumerate(text[:SHARED], start=1)) | dict(enumerate(own, start=FIRST_OWN))
+    alone = text[SHARED + MAX_OWN * index : SHARED + MAX_OWN * (index + 1)]
+    numbered = dict(enumerate(text[:SHARED], start=1)) | dict(enumerate(alone, start=FIRST_OWN))
     numbered = dict(list(numbered.items())[:count])
     digests = {}
     for number, samples in zip(
@@ -132,13 +134,12 @@ def make_speaker(task: tuple[Path, int, int]) -> dict[str, str]:
     ):
         utt_id = f"{spk_id}_{number:03d}"
         # 0.9: resampling may overshoot full scale
-        samples = audio.to_pcm16(
-            audio.resample(0.9 / 32768 * samples.astype(np.float64), 22050, 48000)
-        )
-        digests[utt_id] = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()[:16]
+        pcm = audio.to_pcm16(audio.resample(0.9 / 32768 * samples.astype(np.float64), 22050, 48000))
+        assert pcm is not None
+        digests[utt_id] = hashlib.sha256(pcm.astype("<i2").tobytes()).hexdigest()[:16]
         flac = corpus / "wav48_silence_trimmed" / spk_id / f"{utt_id}_mic1.flac"
         flac.parent.mkdir(parents=True, exist_ok=True)
-        sf.write(flac, samples, 48000, subtype="PCM_16")
+        sf.write(flac, pcm, 48000, subtype="PCM_16")
         txt = corpus / "txt" / spk_id / f"{utt_id}.txt"
         txt.parent.mkdir(parents=True, exist_ok=True)
         txt.write_text(numbered[number] + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 """Before stages 2 to 5: DATA is as stage 1 left it, and the models that EXP holds were trained on
 it.
 
-check_exp.py [--jobs N] DATA EXP
+    same_data.py [--jobs N] DATA EXP
 
 Only finished models count: a run that was started with a wrong --data does not claim its EXP.
 """
@@ -35,13 +35,13 @@ def main() -> None:
         raise InputError(
             f"{data}: its splits have different noise ({noise}): prepare it again in another --data"
         )
-    found = {
-        name: data_digest(own, data / name, jobs=arguments.jobs) for name, own in splits.items()
+    contents = {
+        name: data_digest(split, data / name, jobs=arguments.jobs) for name, split in splits.items()
     }
-    wanted = {name: found[name] for name in ("train", "dev")}
+    trained_on = {name: contents[name] for name in ("train", "dev")}
     for path in sorted(arguments.exp.glob("*/model/config.json")):
         config = json.loads(path.read_text(encoding="utf-8"))
-        if config.get("data") != wanted or config.get("noise") != noise["train"]:
+        if config.get("data") != trained_on or config.get("noise") != noise["train"]:
             raise InputError(
                 f"{path.parents[1]}: was made from other data than {data}: name its --data, or"
                 " choose another --exp"
