@@ -21,6 +21,7 @@ from gan_denoise import terminal
 from gan_denoise.errors import InputError
 from gan_denoise.noise import Procedure
 from gan_denoise.terminal import program
+from reporting.experiments import read_notes
 from training.experiment import (
     Experiment,
     check_name,
@@ -94,6 +95,7 @@ def plan(
                 f"--train-opts: seed={experiment.seed} would be that of {exp.name}: name seeds by"
                 f' --seeds "{experiment.seed}"'
             )
+        read_notes(path)
         check_given(path, experiment, ready)
         planned.append(Planned(exp, path, experiment, is_finished(exp, experiment)))
     return planned

@@ -3,6 +3,7 @@
 
     report.py --data DATA --command "..." EXP       EXP/RESULTS.md and report.html from its scores
               [--format md|csv|latex]               how its tables are printed
+              [--experiment FILE ...]               experiment files outside recipes/experiments
     report.py --publish FOLDER [--note TEXT] EXP    copy its scores to FOLDER, in egs/vctk/results
     report.py --collect egs/vctk/results > egs/vctk/RESULTS.md
 
@@ -15,7 +16,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from gan_denoise import code, datadir, origin, scoring, terminal
 from gan_denoise.config import dump_yaml, read_yaml
@@ -23,10 +26,16 @@ from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.owner import owning
 from gan_denoise.provenance import FORMAT, file_digest
+from gan_denoise.scoring import read_csv
 from gan_denoise.terminal import program, say
 from reporting import tables
+from reporting.experiments import describe
+from reporting.formats import FORMATS
 from reporting.page import render_page
+from reporting.reading import systems_of
+from reporting.results import opening, section
 from reporting.statistics import Run
+from reporting.verdict import verdict
 from training import trackers
 
 
@@ -36,7 +45,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--command", default="")
     parser.add_argument(
-        "--format", choices=tables.FORMATS, default="md", help="of the tables on the terminal (md)"
+        "--format", choices=FORMATS, default="md", help="of the tables on the terminal (md)"
+    )
+    parser.add_argument(
+        "--experiment",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an experiment of EXP that does not lie in recipes/experiments; again for each",
     )
     parser.add_argument("--publish", type=Path, metavar="FOLDER")
     parser.add_argument("--note", default="", help="what this run shows, for --publish")
@@ -50,27 +67,39 @@ def main() -> None:
     elif arguments.data is None:
         parser.error("--data is needed: the folder that the experiments were trained on")
     else:
-        report(arguments.folder, arguments.data, arguments.command, arguments.format)
+        files = {path.stem: path for path in arguments.experiment}
+        report(arguments.folder, arguments.data, arguments.command, arguments.format, files)
 
 
-def report(exp: Path, data: Path, command: str, shape: str = "md") -> None:
+def report(
+    exp: Path,
+    data: Path,
+    command: str,
+    shape: str = "md",
+    experiments: Mapping[str, Path] = MappingProxyType({}),
+) -> None:
+    """Write RESULTS.md and report.html, and print the tables. experiments: name -> file, of those
+    that lie elsewhere. Raises InputError.
+    """
     if not exp.is_dir():
         raise InputError(f"{exp}: there is no such folder: name the one that stage 4 scored")
     with owning(exp):
         check_scores(exp, data)
-        about = describe(exp, data, command)
-        write_atomically(exp / "about.yaml", dump_yaml(about))
+        record = about(exp, data, command, experiments)
+        write_atomically(exp / "about.yaml", dump_yaml(record))
         run = Run.read(exp)
-        text = f"# Results\n\n{tables.section(run)}"
+        text = f"# Results\n\n{opening([run])}\n{section(run)}"
         write_atomically(exp / "RESULTS.md", text)
         write_atomically(
             exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp)
         )
     for run_folder in sorted(exp.glob("*/")):
         trackers.keep(run_folder, exp / "RESULTS.md")
-    written, notes = tables.FORMATS[shape], [*tables.missing(run), *tables.others(run)]
-    parts = [written(tables.systems(run)), *(notes if shape == "md" else [])]
-    print(*parts, written(tables.differences(run)), sep="\n", end="")
+    paired = tables.differences(run) if shape == "csv" else tables.headlines(run)
+    notes = [*tables.missing(run), *tables.others(run), *tables.comparisons(run), verdict(run)]
+    print(FORMATS[shape](tables.systems(run)), FORMATS[shape](paired), sep="\n", end="")
+    if shape == "md":
+        print("", *notes, sep="\n")
     for note in [] if shape == "md" else notes:  # which are no part of such a table
         say(note)
     say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")
@@ -111,7 +140,7 @@ def check_scores(exp: Path, data: Path) -> None:
             origin.check_enhanced(exp / system, path.parent, enhanced, jobs=jobs)
 
 
-def describe(exp: Path, data: Path, command: str) -> dict:
+def about(exp: Path, data: Path, command: str, experiments: Mapping[str, Path]) -> dict:
     """Where the figures come from: command, data, noise, machine, and how each model was
     trained.
     """
@@ -137,6 +166,7 @@ def describe(exp: Path, data: Path, command: str) -> dict:
         "corpus": about_corpus,
         "noise": {"fingerprint": noise["fingerprint"], "procedure": noise.get("procedure")},
         "models": models,
+        "experiments": describe(_systems(exp), experiments),
         "scores": scored_tables(exp),
     }
 
@@ -148,6 +178,11 @@ def scored_tables(exp: Path) -> dict[str, str | None]:
 
 def _tables(exp: Path) -> list[Path]:
     return sorted([*exp.glob("*/scores.csv"), *exp.glob("*/conditions/*/scores.csv")])
+
+
+def _systems(exp: Path) -> dict[str, bool]:
+    """The systems of EXP, and whether each was trained here."""
+    return systems_of({path.parent.name: read_csv(path)[:1] for path in exp.glob("*/scores.csv")})
 
 
 def publish(exp: Path, folder: Path, note: str) -> None:
@@ -181,10 +216,9 @@ def collect(results: Path) -> str:
         "# Results\n\nMade by `python recipes/report.py --collect egs/vctk/results >"
         " egs/vctk/RESULTS.md` from the scores in `results/`.\n"
     )
-    return intro + "".join(
-        f"\n## {folder.name.replace('_', ' ')}\n\n{tables.section(Run.read(folder))}"
-        for folder in folders
-    )
+    runs = {folder.name.replace("_", " "): Run.read(folder) for folder in folders}
+    sections = (f"\n## {name}\n\n{section(run)}" for name, run in runs.items())
+    return f"{intro}\n{opening(list(runs.values()))}{''.join(sections)}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, local, one_error_line, run, speech_like, write
 from gan_denoise import datadir
 from gan_denoise.config import dump_yaml, read_yaml
-from reporting import tables
+from reporting.results import section
 from reporting.statistics import Run
 
 
@@ -83,7 +83,7 @@ def test_a_table_has_a_section_for_each_corpus(tmp_path):
     assert set(parts) == {"ocean", "libri"}
     assert {row["spk_id"] for row in parts["libri"].systems["l1"]} == {"b"}
     assert parts["ocean"].gap_closed("l1", "pesq_wb") == pytest.approx(0.5)
-    assert "### ocean" in tables.section(Run.read(tmp_path))
+    assert "### ocean" in section(Run.read(tmp_path))
 
 
 def test_a_corpus_that_moved_is_the_same_among_several(plain_corpus, second_corpus, tmp_path):

@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import local, one_error_line, speech_like, write
+from conftest import CONF, local, one_error_line, speech_like, write
 from gan_denoise import scoring, workers
-from gan_denoise.config import dump_yaml
+from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.errors import InputError
 from report import report
-from reporting import tables
+from reporting import legend, tables
 from reporting.bootstrap import estimate
-from reporting.page import verdict
+from reporting.experiments import EXPERIMENTS, describe, read_notes
+from reporting.formats import FORMATS, comma_separated, latex, markdown
+from reporting.results import opening, section
 from reporting.statistics import Run
+from reporting.verdict import verdict
+from training.experiment import read_experiment
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
@@ -108,25 +112,94 @@ def test_seeds_are_pooled_and_differences_paired(results):
     # Every utterance of seed 0, which both have, differs by the same
     assert found == pytest.approx((0.1, 0.1, 0.1))
     assert run.differences() == [("gan", "l1")]
-    assert "| gan - l1   |     1 | +0.100 [+0.100, +0.100] |" in tables.markdown(
-        tables.differences(run)
-    )
-    assert "24 of 24" in tables.markdown(
-        tables.systems(run)
-    ) and "Paired differences" in tables.section(run)
+    assert "| gan - l1   |     1 | +0.100 [+0.100, +0.100] |" in markdown(tables.differences(run))
+    assert "24 of 24" in markdown(tables.systems(run)) and "Paired differences" in section(run)
     assert tables.missing(run) == []
 
 
-def test_the_page_says_what_the_adversary_adds_with_l1_and_without(results):
+def test_the_verdict_credits_each_difference_with_what_it_is(results):
+    """Not the adversary with what the STFT loss does."""
     write_results(results, "l1_mrstft", "l1_mrstft", 0, shifted(0.55))
-    itself = "adversary itself: +0.050 PESQ-WB [+0.050, +0.050], better."
-    assert verdict(Run.read(results)).endswith(
-        f"The GAN is better than L1 alone: +0.10 PESQ-WB [+0.10, +0.10]. Of that, the {itself}"
+    alone = (
+        "In PESQ-WB gan is better than l1_mrstft, which differs from it by the adversary alone:"
+        " +0.050 [+0.050, +0.050], and +0.00 [+0.00, +0.00] dB in SI-SDR."
     )
-    (results / "l1.csv").unlink()
-    assert verdict(Run.read(results)).endswith(f" dB. The {itself}")
+    both = (
+        "In PESQ-WB gan is better than l1, which differs from it by the adversary and the mrstft"
+        " loss: +0.100 [+0.100, +0.100], and +0.00 [+0.00, +0.00] dB in SI-SDR."
+    )
+    assert verdict(Run.read(results)).endswith(f"{alone} {both}")
     (results / "l1_mrstft.csv").unlink()
+    unknown = "Which of these parts does it, these systems do not tell."
+    assert verdict(Run.read(results)).endswith(f"{both} {unknown}")
+    (results / "l1.csv").unlink()
     assert "adversary" not in verdict(Run.read(results))
+
+
+def test_a_new_experiment_is_one_file(results, tmp_path_factory):
+    """It stands in the tables, compared with what its file names; one that names nothing is
+    compared with its base and l1, and the table says so.
+    """
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    base = (EXPERIMENTS / "gan.yaml").read_text()
+    (elsewhere / "gan.yaml").write_text(base)
+    (elsewhere / "mine.yaml").write_text(
+        "# gan with a third more of L1. Is that better?\nbase: gan.yaml\ncompare_with: gan\n"
+        "losses: {l1: 13.0}\n"
+    )
+    (elsewhere / "old.yaml").write_text("base: gan.yaml\nadversary: null\n")
+    files = {name: elsewhere / f"{name}.yaml" for name in ("mine", "old")}
+    for number, name in enumerate(files):
+        assert read_experiment(files[name], [], CONF).steps == 4000
+        write_results(results, name, name, 0, shifted(0.9 + 0.1 * number))
+    record = read_yaml(results / "about.yaml")
+    record["experiments"] = describe(dict.fromkeys(("l1", "gan", *files), True), files)
+    (results / "about.yaml").write_text(dump_yaml(record))
+    run = Run.read(results)
+    assert run.differences() == [("gan", "l1"), ("mine", "gan"), ("old", "gan"), ("old", "l1")]
+    assert "In PESQ-WB old is better than gan, which differs from it by the adversary alone" in (
+        verdict(run)
+    )
+    assert tables.comparisons(run) == [
+        "old is compared with gan, l1: old.yaml has no compare_with, so it is compared with its"
+        " base and the baseline."
+    ]
+    assert dict(legend.systems([run]))["mine"] == "gan with a third more of L1"
+    assert len(tables.headlines(run)[0]) == len(tables.condition_headlines(run)[0]) == 5
+    assert "- mine: gan with a third more of L1.\n" in opening([run])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("compare_with: 3", "compare_with: expected an experiment's name or a list of names"),
+        ("compare_with: mine", "compare_with: mine is this experiment"),
+        ("summary: [a]", "summary: expected a sentence"),
+    ],
+)
+def test_what_an_experiment_is_compared_with_is_checked(text, message, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{text}\n")
+    with pytest.raises(InputError, match=message):
+        read_notes(path)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_says_what_it_is_and_is_compared_with(path):
+    notes = read_notes(path)
+    assert notes["summary"] and "compare_with" in notes
+    assert all((EXPERIMENTS / f"{other}.yaml").is_file() for other in notes["compare_with"])
+    with pytest.raises(InputError, match="compare_with is said in the file itself"):
+        read_experiment(path, ["compare_with=l1"], CONF)
+
+
+def test_p_is_corrected_for_the_number_of_pairs(results, monkeypatch):
+    write_results(results, "l1_mrstft", "l1_mrstft", 0, shifted(0.55))
+    run = Run.read(results)
+    p_values = {("l1_mrstft", "l1"): 0.01, ("gan", "l1_mrstft"): 0.04, ("gan", "l1"): 0.03}
+    monkeypatch.setattr(Run, "p_value", lambda self, *pair: p_values[pair])
+    corrected = {("l1_mrstft", "l1"): 0.03, ("gan", "l1_mrstft"): 0.06, ("gan", "l1"): 0.06}
+    assert run.corrected == pytest.approx(corrected)
 
 
 def test_means_side_by_side_are_over_the_same_utterances(results):
@@ -146,7 +219,7 @@ def test_means_side_by_side_are_over_the_same_utterances(results):
         == "PESQ-WB: means over the 11 of 12 utterances that all systems have; without a value:"
         " twin 1 of 12 (b_5)."
     )
-    assert line in tables.section(run) and "11 of 12" in tables.markdown(tables.systems(run))
+    assert line in section(run) and "11 of 12" in markdown(tables.systems(run))
     assert set(run.values("twin", "pesq_wb")) == {
         (key[0], key) for key in UTTERANCES if key != "b_5"
     }
@@ -170,7 +243,7 @@ def test_a_condition_has_its_own_differences_of_each_corpus_too(results):
     assert row[:4] == ["gan - l1", "loud", "1", "-0.300 [-0.300, -0.300]"] and "worse" in row
     both, one = (tables.condition_differences(own)[1:] for own in run.by_corpus().values())
     assert both == [row] and one[0][:4] == ["gan - l1", "loud", "1", "-"]  # of one speaker
-    assert tables.section(run).count("| gan - l1   | loud |") == 3
+    assert section(run).count("| gan - l1   | loud |") == 6
 
 
 @pytest.mark.parametrize(
@@ -181,8 +254,8 @@ def test_too_few_utterances_or_speakers_have_no_interval_and_no_verdict(kept, tm
         write_results(tmp_path, name, name, 0, {key: UTTERANCES[key] + gain for key in kept})
     about(tmp_path)
     run = Run.read(tmp_path)
-    assert tables.differences(run, ("pesq_wb",))[1] == ["gan - l1", "1", "-", "-", "-"]
-    assert "±" not in tables.markdown(tables.systems(run)) and "[" not in verdict(run)
+    assert tables.differences(run, ("pesq_wb",))[1] == ["gan - l1", "1", "-", "-", "-", "-"]
+    assert "±" not in markdown(tables.systems(run)) and "[" not in verdict(run)
 
 
 def test_at_8_khz_the_narrow_band_leads(tmp_path):
@@ -205,10 +278,8 @@ def test_at_8_khz_the_narrow_band_leads(tmp_path):
         scoring.write_csv(tmp_path / f"{name}.csv", rows)
     about(tmp_path)
     run = Run.read(tmp_path)
-    assert run.shown == ("pesq_nb", "stoi", "si_sdr") and "PESQ-NB" in tables.markdown(
-        tables.systems(run)
-    )
-    assert tables.differences(run)[0][-2] == "in PESQ-NB" and run.verdict("gan", "l1") == "better"
+    assert run.shown == ("pesq_nb", "stoi", "si_sdr") and "PESQ-NB" in markdown(tables.systems(run))
+    assert tables.differences(run)[0][-3] == "in PESQ-NB" and run.verdict("gan", "l1") == "better"
     assert verdict(run).startswith("gan takes PESQ-NB from 2.00 to 2.60 (30 % of the gap")
 
 
@@ -224,9 +295,9 @@ def test_a_metric_that_a_system_lacks_is_no_tie(results):
 def test_a_system_from_elsewhere_is_compared_with_all_seeds(results):
     write_results(results, "theirs", "theirs", "", shifted(0.9))
     run = Run.read(results)
-    assert ("theirs", "l1") in run.differences() and ("gan", "theirs") in run.differences()
+    assert ("theirs", "l1") in run.differences() and ("theirs", "gan") in run.differences()
     assert run.difference("theirs", "l1", "pesq_wb").mean == pytest.approx(0.4)
-    assert run.difference("gan", "theirs", "pesq_wb").mean == pytest.approx(-0.2)  # of both seeds
+    assert run.difference("theirs", "gan", "pesq_wb").mean == pytest.approx(0.2)  # of both seeds
 
 
 def test_a_row_is_one_training(results):
@@ -250,11 +321,8 @@ def test_tables_that_are_none_are_refused(results):
     write_results(results, "a|b", "a|b", 0, shifted(0.1))
     run = Run.read(results)
     assert (
-        "| a\\|b " in tables.markdown(tables.systems(run))
-        and len(
-            {line.count(" | ") for line in tables.markdown(tables.systems(run)).splitlines()[2:]}
-        )
-        == 1
+        "| a\\|b " in markdown(tables.systems(run))
+        and len({line.count(" | ") for line in markdown(tables.systems(run)).splitlines()[2:]}) == 1
     )
     text = (results / "l1.csv").read_text()
     for changed, message in (
@@ -324,10 +392,8 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path):
 
 def test_tables_for_papers_and_programs():
     cells = [["system", "PESQ-WB", "p"], ["l1_mrstft, 2 seeds", "2.46 ± 0.06", "-"]]
-    assert tables.comma_separated(cells) == (
-        'system,PESQ-WB,p\n"l1_mrstft, 2 seeds",2.46 ± 0.06,-\n'
-    )
-    assert tables.latex(cells).splitlines() == [
+    assert comma_separated(cells) == ('system,PESQ-WB,p\n"l1_mrstft, 2 seeds",2.46 ± 0.06,-\n')
+    assert latex(cells).splitlines() == [
         r"\begin{tabular}{lrr}",
         r"\toprule",
         r"system & PESQ-WB & p \\",
@@ -336,4 +402,4 @@ def test_tables_for_papers_and_programs():
         r"\bottomrule",
         r"\end{tabular}",
     ]
-    assert [write(cells[:1]) for write in tables.FORMATS.values()] == ["", "", ""]
+    assert [write(cells[:1]) for write in FORMATS.values()] == ["", "", ""]

@@ -213,7 +213,8 @@ if runs 4; then
 fi
 
 if runs 5; then
-    alone_ "$root/recipes/report.py" --command "$command" --data "$data" "$exp"
+    read_from=(); for file in "${files[@]}"; do read_from+=(--experiment "$file"); done
+    alone_ "$root/recipes/report.py" --command "$command" --data "$data" "${read_from[@]}" "$exp"
 fi
 finish_
 [ -z "$incomplete" ] || die "stage 4: some metrics have no value: the columns <metric>_reason of $exp/*/scores.csv say why"

@@ -19,11 +19,12 @@ from PIL import Image
 from gan_denoise import audio
 from gan_denoise.datadir import DataDir, read_scp
 from gan_denoise.errors import InputError
-from gan_denoise.metrics import ALL
 from gan_denoise.numpy_stft import spectrogram_db
 from gan_denoise.serve.page import PLAYER, STYLE
-from reporting import plots, tables
-from reporting.statistics import SI_SDR, TIE, Run
+from reporting import legend, plots, tables
+from reporting.formats import Cells
+from reporting.statistics import SI_SDR, Run
+from reporting.verdict import verdict
 
 _FLOOR_DB = 80.0  # below the loudest bin of the clean spectrogram is black
 _BUDGET = 13e6  # bytes for the listening room: the page is to stay under 15 MB
@@ -58,12 +59,19 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
     return _PAGE.substitute(
         verdict=html.escape(verdict(run)),
         command=html.escape(run.about["command"]),
+        legend=definitions(legend.systems([run])),
+        columns=definitions(legend.columns([run])),
         systems=table("systems", tables.systems(run)),
         speakers=len(set(data.utt2spk.values())),
         utterances=len(data),
-        differences=table("differences", tables.differences(run)),
+        differences=folded("differences", tables.headlines(run), tables.differences(run)),
+        notes="".join(f"<p>{html.escape(line)}</p>" for line in tables.comparisons(run)),
         conditions=table("conditions", tables.conditions(run)),
-        further=table("further", tables.condition_differences(run)) if run.conditions else "",
+        further=(
+            folded("further", tables.condition_headlines(run), tables.condition_differences(run))
+            if run.conditions
+            else ""
+        ),
         gains=table("gains", tables.gains(run)),
         pictures="".join(
             f"<figure><figcaption>{title}</figcaption>{svg}</figure>"
@@ -86,7 +94,23 @@ def _is_mono(path: Path) -> bool:
         return False
 
 
-def table(name: str, rows: tables.Cells) -> str:
+def definitions(rows: list[tuple[str, str]]) -> str:
+    """Terms and what they mean."""
+    lines = (f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>" for term, text in rows)
+    return f"<dl>{''.join(lines)}</dl>"
+
+
+def folded(name: str, short: Cells, whole: Cells) -> str:
+    """A table, and below it, after a click, the one with all columns."""
+    if len(short) < 2:
+        return table(name, short)
+    return (
+        f"{table(name, short)}<details><summary>In all metrics, with the p value of each"
+        f" alone</summary>{table(f'{name}-all', whole)}</details>"
+    )
+
+
+def table(name: str, rows: Cells) -> str:
     """A sortable table, with a field that filters its rows where they are many; the first row is
     the heading.
     """
@@ -109,44 +133,6 @@ def table(name: str, rows: tables.Cells) -> str:
         f'{label}<div class=wide tabindex=0 role=region aria-label="{name}"><table id="{name}">'
         f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
-
-
-def verdict(run: Run) -> str:
-    """One sentence: which system is best, by how much."""
-    models = run.models
-    closed = {name: run.gap_closed(name, run.lead) for name in models}
-    gaps = {name: gap for name, gap in closed.items() if gap is not None}
-    if not gaps:
-        return "No system was scored."
-    heading, best = ALL[run.lead].heading, max(gaps, key=gaps.__getitem__)
-    noisy, own = run.means("noisy"), run.means(best)
-    sentence = (
-        f"{best} takes {heading} from {noisy[run.lead]:.2f} to {own[run.lead]:.2f}"
-        f" ({100 * gaps[best]:.0f} % of the gap to the oracle magnitude)"
-    )
-    if None not in (noisy[SI_SDR], own[SI_SDR]):
-        sentence += f" and SI-SDR from {noisy[SI_SDR]:.1f} to {own[SI_SDR]:.1f} dB"
-    sentence += "."
-    whole, added = (
-        run.difference("gan", other, run.lead) if {"gan", other} <= set(models) else None
-        for other in ("l1", "l1_mrstft")
-    )
-    if whole:
-        reading = run.verdict("gan", "l1")
-        says = (
-            f"The GAN is {reading} than"
-            if reading != "tie"
-            else f"A tie (under {TIE} PESQ, or not sure) between the GAN and"
-        )
-        sentence += (
-            f" {says} L1 alone: {whole.mean:+.2f} {heading} [{whole.low:+.2f}, {whole.high:+.2f}]."
-        )
-    if added:
-        sentence += (
-            f" {'Of that, the' if whole else 'The'} adversary itself: {added.mean:+.3f}"
-            f" {heading} [{added.low:+.3f}, {added.high:+.3f}], {run.verdict('gan', 'l1_mrstft')}."
-        )
-    return sentence
 
 
 def chosen(run: Run) -> dict[str, str]:

@@ -12,30 +12,17 @@ import numpy as np
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.metrics import ALL
-from gan_denoise.scoring import read_csv
 from reporting.bootstrap import Estimate, estimate
+from reporting.experiments import describe
+from reporting.reading import REFERENCES, read_systems, systems_of
 
-REFERENCES = {
-    "noisy": "noisy",
-    "oracle_mask": "oracle mask",
-    "oracle_mag": "oracle magnitude",
-}  # the first rows of every table
 NEEDED = ("noisy", "oracle_mag")
 CONDITIONS = ("clean", "zero", "scale", "add", "heavy", "mixed")  # in this order, others after them
 # PESQ: smaller differences are under the noise of the metric and of the draw of the test speakers
 TIE = 0.03
-# What a model differs from by one thing, where that is not called as the model is, and `_l1` or
-# `_l1_mrstft`
-BASELINES = dict.fromkeys(
-    ("l1_mrstft_muon", "metricgan", "metricgan_corrected", "mrd"), "l1_mrstft"
-)
-BASELINES |= {"metricgan_l1": "l1"}
-BASELINES |= {"grid": "pmsqe_l1", "grid_aligned": "grid"}
-BASELINES |= dict.fromkeys(("stream_distilled", "stream_metricgan"), "stream_l1_mrstft")
 # The columns of the tables
 SHOWN = ("pesq_wb", "stoi", "estoi", "si_sdr", "wsdr", "covl", "speaker_similarity")
 SI_SDR = "si_sdr"
-COLUMNS = {"system", "seed", "utt_id", "spk_id", "fingerprint"}
 # Fewer tell nothing about other speakers (resampling one speaker finds no other), nor about other
 # sentences (ten: below it the percentiles of a bootstrap are those of its few values)
 LEAST_SPEAKERS, LEAST_UTTERANCES = 2, 10
@@ -79,7 +66,9 @@ class Run:
             name: (model.get("settings"), *model.get("code", ()))
             for name, model in about["models"].items()
         }
-        systems, folders = _read_systems(folder, found, settings)
+        systems, folders = read_systems(folder, found, settings)
+        if "experiments" not in about:  # it was written before experiments said so
+            about["experiments"] = describe(systems_of(systems), {})
         by_condition: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.glob("*/conditions/*/scores.csv")):
             by_condition.setdefault(path.parent.name, {})[path.parts[-4]] = path
@@ -88,7 +77,7 @@ class Run:
                 by_condition.setdefault(path.parent.name, {})[path.stem] = path
         order = {name: place for place, name in enumerate(CONDITIONS)}
         conditions = {
-            name: cls(about, *_read_systems(folder / name, by_condition[name], settings), {})
+            name: cls(about, *read_systems(folder / name, by_condition[name], settings), {})
             for name in sorted(by_condition, key=lambda name: (order.get(name, len(order)), name))
         }
         return cls(about, systems, folders, conditions)
@@ -212,18 +201,27 @@ class Run:
         own, others = (self.values(system, metric, seeds) for system in (name, other))
         return {key: own[key] - others[key] for key in own if key in others}
 
+    def experiment(self, name: str) -> dict:
+        """What is known of a system (reporting/experiments.py)."""
+        return self.about["experiments"][self.systems[name][0]["system"]]
+
     def differences(self) -> list[tuple[str, str]]:
-        """The pairs that are compared: every model with its own baselines or l1, and gan with every
-        other model.
+        """The pairs that are compared: every model with those that its experiment names, where they
+        are here.
         """
-        models, pairs = self.models, []
-        for name in models:
-            known = [BASELINES[name]] if name in BASELINES else [f"{name}_l1", f"{name}_l1_mrstft"]
-            own = [other for other in known if other in models]
-            pairs += [(name, other) for other in own or ["l1"] if other != name]
-        if "gan" in models:
-            pairs += [("gan", name) for name in models if name not in ("gan", "l1")]
-        return [pair for pair in pairs if pair[1] in models]
+        return [
+            (name, label)
+            for name in self.models
+            for other in self.experiment(name)["compare_with"]
+            for label in self._called(other)
+            if label != name
+        ]
+
+    def _called(self, experiment: str) -> list[str]:
+        """The models of an experiment: the one that is called as it is, or all."""
+        if experiment in self.models:
+            return [experiment]
+        return [name for name in self.models if self.systems[name][0]["system"] == experiment]
 
     def verdict(self, name: str, other: str) -> str:
         """How a difference in PESQ reads: a tie under 0.03 or where the interval holds 0; "-" where
@@ -248,6 +246,17 @@ class Run:
         paired = list(found.values())
         # The default permutes a few utterances with ties one by one, seconds for each pair
         return float(wilcoxon(paired, method="asymptotic").pvalue) if any(paired) else 1.0
+
+    @cached_property
+    def corrected(self) -> dict[tuple[str, str], float]:
+        """The p values of all pairs, corrected for their number (Holm 1979)."""
+        known = {pair: self.p_value(*pair) for pair in self.differences()}
+        ranked = sorted((value, pair) for pair, value in known.items() if value is not None)
+        corrected, largest = {}, 0.0
+        for place, (value, pair) in enumerate(ranked):
+            largest = max(largest, min(1.0, (len(ranked) - place) * value))
+            corrected[pair] = largest
+        return corrected
 
     def gains(self) -> dict[str, dict[str, float | None]]:
         """system -> speaker, or third of the input's SI-SDR -> mean gain over noisy in PESQ, over
@@ -287,56 +296,6 @@ class Run:
         return (own - noisy) / (oracle - noisy)
 
 
-def _read_systems(
-    folder: Path, found: dict[str, Path], settings: Mapping[str, tuple]
-) -> tuple[dict[str, list[dict]], dict[str, list[str]]]:
-    """name -> CSV file becomes row -> scores and row -> names; all must have been scored on one
-    noise.
-
-    A row is one training: its experiment with its overrides, by the same code, over the seeds. It
-    is called as the experiment, or, where two rows would be called alike, as its folder. settings:
-    name -> digests of the settings and of the code of what was trained, where known.
-    """
-    trainings: dict[tuple[str, tuple | None], dict[str, list[dict]]] = {}
-    for name in sorted(found, key=place):
-        rows = read_csv(found[name])
-        if lacking := sorted(COLUMNS - rows[0].keys()):
-            raise InputError(
-                f"{found[name]}: has no column {lacking[0]}: these are no scores of stage 4: move"
-                " it away"
-            )
-        system = str(rows[0]["system"])
-        same = trainings.setdefault((system, settings.get(name)), {})
-        for other, others in same.items():
-            if others[0].get("seed") == rows[0].get("seed"):
-                raise InputError(
-                    f"{found[name]}: is {system} with seed {rows[0].get('seed')}, as {other} is:"
-                    " remove one of the two"
-                )
-        same[name] = rows
-    systems: dict[str, list[dict]] = {}
-    folders: dict[str, list[str]] = {}
-    for (system, own), scores in trainings.items():
-        alike = [other for other in trainings if other[0] == system and other != (system, own)]
-        shortest = min(scores, key=len)
-        label = shortest.split("_seed")[0] if alike else system
-        label = shortest if label in systems else label  # other seeds, trained by other code
-        if label in systems:
-            raise InputError(
-                f"{folder}: two different trainings are called {label}: rename one of their folders"
-            )
-        systems[label] = [row for rows in scores.values() for row in rows]
-        folders[label] = list(scores)
-    fingerprints = {row["fingerprint"]: name for name, rows in systems.items() for row in rows}
-    if len(fingerprints) > 1:
-        names = " and ".join(fingerprints.values())
-        raise InputError(
-            f"{folder}: {names} were scored on different noise: a table never mixes them: run stage"
-            " 4 again"
-        )
-    return systems, folders
-
-
 def _values(rows: Iterable[dict], metric: str) -> dict[tuple[str, str], float]:
     """(spk_id, utt_id) -> mean over the seeds; an utterance that one of them failed is left out."""
     values: dict[tuple[str, str], list[float | None]] = {}
@@ -371,12 +330,3 @@ def by_speaker(values: dict[tuple[str, str], float]) -> dict[str, list[float]]:
 
 def _mean_of_means(speakers: Mapping[str, list[float]]) -> float:
     return float(np.mean([np.mean(own) for own in speakers.values()]))
-
-
-def place(name: str) -> tuple[int, str]:
-    """The order of systems: limits, the baseline, what lies between, the full recipe, then its
-    variations.
-    """
-    order = (*REFERENCES, "l1", "l1_mrstft", "gan")
-    experiment = name.split("_seed")[0]
-    return (order.index(experiment) if experiment in order else len(order), name)

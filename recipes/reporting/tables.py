@@ -1,19 +1,16 @@
-"""The tables of a run, as rows of cells with a heading first, and RESULTS.md, which shows them in
-Markdown; the page shows the same cells in HTML.
+"""The tables of a run, as rows of cells with a heading first: RESULTS.md shows them in Markdown,
+the page in HTML.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-
 from gan_denoise.datadir import DataDir
 from gan_denoise.metrics import ALL
-from gan_denoise.terminal import clock
-from reporting.statistics import REFERENCES, TIE, Run, place
+from reporting.formats import Cells
+from reporting.reading import REFERENCES, place
+from reporting.statistics import Run
 
-Cells = list[list[str]]
-_TEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {"±": "$\\pm$", "\\": r"\textbackslash{}"}
+CORRECTED = "p (Holm)"
 _NAMED = 5  # utterances without a value, of each system
 
 
@@ -48,22 +45,58 @@ def _mean(run: Run, name: str, metric: str, mean: float | None) -> str:
 
 
 def differences(run: Run, metrics: tuple[str, ...] = ()) -> Cells:
-    """The paired differences with their intervals; a heading alone where there are none."""
+    """The paired differences in all metrics, or these, with their intervals; a heading alone where
+    there are none.
+    """
     metrics = metrics or run.shown
     headings = [ALL[metric].heading for metric in metrics]
-    cells = [["difference", "seeds", *headings, f"in {ALL[run.lead].heading}", "p"]]
+    cells = [["difference", "seeds", *headings, f"in {ALL[run.lead].heading}", "p", CORRECTED]]
     for name, other in run.differences():
         row = [f"{name} - {other}", str(len(run.seeds(name, other)))]
-        for metric in metrics:
-            found, places = run.difference(name, other, metric), ALL[metric].decimals
-            row.append(
-                f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
-                if found
-                else "-"
-            )
-        p_value = run.p_value(name, other)
-        cells.append([*row, run.verdict(name, other), "-" if p_value is None else f"{p_value:.2g}"])
+        row += [interval(run, name, other, metric) for metric in metrics]
+        ps = run.p_value(name, other), run.corrected.get((name, other))
+        cells.append([*row, run.verdict(name, other), *map(_p, ps)])
     return cells
+
+
+def headlines(run: Run) -> Cells:
+    """The same in the two metrics that decide: five columns, which fit a screen."""
+    metrics = [metric for metric in run.gaps if metric in run.metrics]
+    headings = [ALL[metric].heading for metric in metrics]
+    cells = [["difference", *headings, f"in {ALL[run.lead].heading}", CORRECTED]]
+    for name, other in run.differences():
+        seeds = len(run.seeds(name, other))
+        row = [f"{name} - {other}" + (f" ({seeds} seeds)" if seeds > 1 else "")]
+        row += [interval(run, name, other, metric) for metric in metrics]
+        cells.append([*row, run.verdict(name, other), _p(run.corrected.get((name, other)))])
+    return cells
+
+
+def interval(run: Run, name: str, other: str, metric: str) -> str:
+    """A difference with its interval."""
+    found, places = run.difference(name, other, metric), ALL[metric].decimals
+    if found is None:
+        return "-"
+    return f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def comparisons(run: Run) -> list[str]:
+    """A line for every system whose file does not name what it is compared with, or names what is
+    not here.
+    """
+    lines, paired = [], {name for name, _ in run.differences()}
+    for name in run.models:
+        about = run.experiment(name)
+        others = ", ".join(about["compare_with"])
+        if about["why"] and name in paired:
+            lines.append(f"{name} is compared with {others}: {about['why']}.")
+        elif others and name not in paired:
+            lines.append(f"{name} is to be compared with {others}, of which none is here.")
+    return lines
 
 
 def conditions(run: Run) -> Cells:
@@ -89,6 +122,16 @@ def condition_differences(run: Run) -> Cells:
     cells = [["difference", "on", *differences(run, metrics)[0][1:]]]
     for name, own in run.conditions.items():
         cells += [[pair, name, *row] for pair, *row in differences(own, metrics)[1:]]
+    return cells
+
+
+def condition_headlines(run: Run) -> Cells:
+    """The same in PESQ alone."""
+    lead = ALL[run.lead].heading
+    cells = [["difference", "on", lead, f"in {lead}", CORRECTED]]
+    for name, own in run.conditions.items():
+        for pair, _, value, reading, _, corrected in differences(own, (run.lead,))[1:]:
+            cells.append([pair, name, value, reading, corrected])
     return cells
 
 
@@ -151,92 +194,3 @@ def others(run: Run) -> list[str]:
 
 def _of_seed(row: dict) -> str:
     return f" of seed {row['seed']}" if row.get("seed") not in ("", None, "0") else ""
-
-
-def section(run: Run) -> str:
-    """A run's part of RESULTS.md: command, note, tables, and where the figures come from."""
-    scores = run.systems["noisy"]
-    speakers = len({row["spk_id"] for row in scores})
-    corpus, note = run.about["corpus"], run.about.get("note")
-    lines = [f"    {run.about['command']}\n"] if run.about["command"] else []
-    lines += [f"{note}\n"] if note else []
-    lines.append(markdown(systems(run)))
-    lines += [f"{line}\n" for line in (*missing(run), *others(run))]
-    if paired := markdown(differences(run)):
-        lines.append(
-            "Paired differences, with 95 % intervals (bootstrap of speakers, then of their"
-            " utterances; between trainings of other seeds there is more):\n"
-        )
-        lines.append(paired)
-        lines.append(
-            f"A tie: under {TIE} PESQ, or an interval that holds 0. p: Wilcoxon's over"
-            " utterances, a description only.\n"
-        )
-    if further := markdown(conditions(run)):
-        lines.append(
-            "The same models (of the first seed) on other damage than they were trained on;"
-            " clean: input that needs nothing:\n"
-        )
-        lines += filter(None, (further, markdown(condition_differences(run))))
-    for name, own in run.by_corpus().items():
-        lines.append(f"### {name}\n\n{markdown(systems(own))}")
-        tested = differences(own), conditions(own), condition_differences(own)
-        lines += filter(None, map(markdown, tested))
-    lines.append("Gain over noisy by speaker, and by third of the input's SI-SDR:\n")
-    lines.append(markdown(gains(run)))
-    lines.append(
-        f"Mean over {speakers} test speakers' means, {len(scores)} utterances;"
-        f" {corpus['layout']} corpus at {corpus['sample_rate']} Hz,"
-        f" {len(corpus['speakers']['train'])} training speakers; noise"
-        f" {run.about['noise']['fingerprint']}."
-    )
-    for name, model in sorted(run.about["models"].items(), key=lambda item: place(item[0])):
-        commit = f"; commit {model['commit'][:12]}" if model.get("commit") else ""
-        lines.append(
-            f"`{name}`: {model['parameters'] / 1e6:.2f} M parameters, {model['step']} updates"
-            f" in {clock(model['trained_s'])}, seed {model['seed']}; {model['machine']}{commit}."
-        )
-    return "\n".join(lines) + "\n"
-
-
-def markdown(cells: Cells) -> str:
-    """A table in Markdown, aligned for a terminal: the first column left, the others right; empty
-    where there is no row below the heading.
-    """
-    if len(cells) < 2:
-        return ""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-
-    def line(row: list[str]) -> str:
-        first, *others = (
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return "| " + " | ".join([first, *others]) + " |"
-
-    dashes = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
-    return "\n".join([line(cells[0]), f"|{'|'.join(dashes)}|", *map(line, cells[1:])]) + "\n"
-
-
-def comma_separated(cells: Cells) -> str:
-    """The same as CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(cells if len(cells) > 1 else [])
-    return text.getvalue()
-
-
-def latex(cells: Cells) -> str:
-    """The same as a tabular of LaTeX's package booktabs."""
-    if len(cells) < 2:
-        return ""
-    heading, *rows = (
-        " & ".join("".join(_TEX.get(mark, mark) for mark in cell) for cell in row) + r" \\"
-        for row in cells
-    )
-    begin = rf"\begin{{tabular}}{{l{'r' * (len(cells[0]) - 1)}}}"
-    lines = [begin, r"\toprule", heading, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
-    return "\n".join(lines) + "\n"
-
-
-FORMATS = {"md": markdown, "csv": comma_separated, "latex": latex}

@@ -127,6 +127,9 @@ TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "track
 PHASES = {"adversary", "discriminator_steps"}
 # What lies in a folder of results beside the runs (run.sh), or is a row of its tables
 TAKEN = {"noisy", "oracle_mag", "oracle_mask", "warm_starts", "slurm"}
+# Keys of an experiment's own file that are for its readers (recipes/reporting/experiments.py), not
+# for the training: a base's are not inherited
+NOTES = ("compare_with", "summary")
 # What may differ when a run goes on, since the weights do not depend on it
 FREE_TO_CHANGE = {"workers", "log_every", "checkpoint_every", "trackers", "licence"}
 FREE_TO_CHANGE |= {"validate_every", "validate_utterances", "validate_examples"}
@@ -171,7 +174,11 @@ def read_experiment(
     procedures: the folder of the noise procedures that `fresh_noise` may name. promised: model
     directories that need not be there yet.
     """
-    written, source = load_experiment(path, overrides), str(path)
+    overrides, source = list(overrides), str(path)
+    if told := [key for key in NOTES if any(pair.startswith(f"{key}=") for pair in overrides)]:
+        raise InputError(f"{source}: {told[0]} is said in the file itself, not as an override")
+    written = load_experiment(path, overrides)
+    written = {key: value for key, value in written.items() if key not in NOTES}
     _check(Experiment, written, source)
     optimizer = _optimizer(written["optimizer"], f"{source}: optimizer")
     check_number(written["seed"], f"{source}: seed", low=0, high=2**32 - 1, whole=True)

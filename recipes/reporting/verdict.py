@@ -1,0 +1,61 @@
+"""The verdict in words: which system is best, and what each difference is a difference of."""
+
+from __future__ import annotations
+
+from gan_denoise.metrics import ALL
+from reporting import tables
+from reporting.statistics import SI_SDR, Run
+
+
+def verdict(run: Run) -> str:
+    """Which system is best, then how it, and gan, differ from what their experiments are compared
+    with, and by what.
+    """
+    closed = {name: run.gap_closed(name, run.lead) for name in run.models}
+    gaps = {name: gap for name, gap in closed.items() if gap is not None}
+    if not gaps:
+        return "No system was scored."
+    best = max(gaps, key=gaps.__getitem__)
+    subjects = dict.fromkeys(name for name in (best, "gan") if name in run.models)
+    sentences = [_best(run, best, gaps[best])]
+    for subject in subjects:
+        sentences += _compared(run, subject)
+    return " ".join(sentences)
+
+
+def _best(run: Run, best: str, gap: float) -> str:
+    noisy, own = run.means("noisy"), run.means(best)
+    sentence = (
+        f"{best} takes {ALL[run.lead].heading} from {noisy[run.lead]:.2f} to {own[run.lead]:.2f}"
+        f" ({100 * gap:.0f} % of the gap to the oracle magnitude)"
+    )
+    if noisy[SI_SDR] is not None and own[SI_SDR] is not None:
+        sentence += f" and SI-SDR from {noisy[SI_SDR]:.1f} to {own[SI_SDR]:.1f} dB"
+    return f"{sentence}."
+
+
+def _compared(run: Run, subject: str) -> list[str]:
+    sentences, alone = [], False
+    differs = run.experiment(subject)["differs"]
+    for name, other in run.differences():
+        reading = run.verdict(name, other)
+        if name != subject or reading == "-":
+            continue
+        parts = differs.get(other, [])
+        alone |= len(parts) == 1
+        by = f", which differs from it by {_listed(parts)}" if parts else ""
+        how = f"{reading} than" if reading != "tie" else "level with"
+        lead = ALL[run.lead].heading
+        numbers = tables.interval(run, name, other, run.lead)
+        if run.difference(name, other, SI_SDR):
+            numbers += f", and {tables.interval(run, name, other, SI_SDR)} dB in SI-SDR"
+        sentences.append(f"In {lead} {subject} is {how} {other}{by}: {numbers}.")
+    if sentences and not alone and any(len(parts) > 1 for parts in differs.values()):
+        sentences.append("Which of these parts does it, these systems do not tell.")
+    return sentences
+
+
+def _listed(parts: list[str]) -> str:
+    if len(parts) == 1:
+        return f"{parts[0]} alone"
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
