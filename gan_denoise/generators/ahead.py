@@ -25,6 +25,7 @@ class Generator(contract.Generator):
     which one is enough. The others: as in `bands`.
     """
 
+    neutral = one_way.Generator.neutral
     fade: Tensor
 
     def __init__(
@@ -34,6 +35,7 @@ class Generator(contract.Generator):
         bands: int = 24,
         width: int = 64,
         blocks: int = 2,
+        deeper: int = 0,
         heads: int = 4,
         window_ms: float = 32.0,
         hop_ms: float = 16.0,
@@ -53,6 +55,7 @@ class Generator(contract.Generator):
             bands=bands,
             width=width,
             blocks=blocks,
+            deeper=deeper,
             heads=heads,
             window_ms=window_ms,
             hop_ms=hop_ms,

@@ -38,9 +38,10 @@ class Generator(contract.StreamingGenerator):
     Output sample t depends on no input beyond t + `latency`, and on all that was before.
 
     sample_rate: Hz. channels: of the fine bands (every fourth bin). bands: coarse ones, on which
-    the blocks work, each with `width` channels. blocks: of recurrence and mixing. heads: ways of
-    mixing in a block; must divide width. window_ms, hop_ms: of the STFT; the latency is the window.
-    level_ms: past over which the level is taken; loud: by frames as loud as speech, above rumble,
+    the blocks work, each with `width` channels. blocks: of recurrence and mixing. deeper: more of
+    them, which change nothing before they have learnt, so that a trained model can grow (Net2Net's
+    identity layers, Chen et al. 2016). heads: ways of mixing in a block; must divide width.
+    window_ms, hop_ms: of the STFT; the latency is the window. level_ms: past over which the level is taken; loud: by frames as loud as speech, above rumble,
     instead of all. high_pass_hz: where its output ends; 0: nowhere. entrance_hz: the edge of a
     high-pass filter before everything, since rumble that is louder than speech fills the bins
     beside its own, where no mask parts them; 0: none. strength: whether it takes one.
@@ -48,8 +49,9 @@ class Generator(contract.StreamingGenerator):
     (generators/ahead.py makes use of that, and nothing that streams).
     """
 
-    neutral = "dial", "backwards", "merge"  # parts that change nothing before they have learnt
-    drawn = "dial", "backwards"  # of these, those whose first weights mean nothing
+    # Parts that change nothing before they have learnt
+    neutral = "dial", "backwards", "merge", "deeper"
+    drawn = "dial", "backwards", "deeper"  # of these, those whose first weights mean nothing
     unit: Tensor
     passed: Tensor | None
 
@@ -60,6 +62,7 @@ class Generator(contract.StreamingGenerator):
         bands: int = 24,
         width: int = 64,
         blocks: int = 2,
+        deeper: int = 0,
         heads: int = 4,
         window_ms: float = 32.0,
         hop_ms: float = 16.0,
@@ -89,6 +92,9 @@ class Generator(contract.StreamingGenerator):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.blocks = nn.ModuleList(Block(bands, width, heads, both_ways) for _ in range(blocks))
+        self.deeper = nn.ModuleList(
+            Block(bands, width, heads, both_ways, neutral=True) for _ in range(deeper)
+        )
         self.narrow = nn.Linear(width, channels)
         self.up = BandMap(bands, self.fine)
         self.join = nn.Linear(2 * channels, channels)
@@ -121,7 +127,7 @@ class Generator(contract.StreamingGenerator):
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "heard": like.new_zeros(batch, 2, self.level_frames - 1, 1),
             "seen": like.new_zeros(batch, 3, _FRAMES - 1, stft.bins),
-            "memory": like.new_zeros(batch, 2 * len(self.blocks), *self.coarse),
+            "memory": like.new_zeros(batch, 2 * (len(self.blocks) + len(self.deeper)), *self.coarse),
         }
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
@@ -173,7 +179,7 @@ class Generator(contract.StreamingGenerator):
         hidden = hidden.transpose(0, 1).flatten(1, 2)
         memories = memory.transpose(0, 1).flatten(1, 2).split(1)
         after: list[Tensor] = []
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate([*self.blocks, *self.deeper]):
             hidden, own = block(hidden, memories[2 * index : 2 * index + 2])
             after += own
         hidden = hidden.unflatten(1, (-1, self.coarse[0])).transpose(0, 1)
@@ -303,22 +309,31 @@ class BandMap(nn.Module):
 
 
 class Block(nn.Module):
-    """Recurrence over time in each band, then mixing of a frame's: (N, B bands, width) -> same."""
+    """Recurrence over time in each band, then mixing of a frame's: (N, B bands, width) -> same.
 
-    def __init__(self, bands: int, width: int, heads: int, both_ways: bool):
+    neutral: whether it gives back what it gets, before it has learnt.
+    """
+
+    def __init__(
+        self, bands: int, width: int, heads: int, both_ways: bool, neutral: bool = False
+    ):
         super().__init__()
         self.bands, self.width, self.heads = bands, width, heads
         self.time_norm, self.band_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.recurrence = nn.LSTM(width, width)
         self.backwards = nn.LSTM(width, width) if both_ways else None
-        self.merge = nn.Linear(2 * width, width) if both_ways else None
-        if self.merge is not None:  # at first, what was is all that counts
-            with torch.no_grad():
-                self.merge.weight.copy_(torch.eye(width, 2 * width))
-                self.merge.bias.zero_()
+        ways = 2 if both_ways else 1
+        self.merge = nn.Linear(ways * width, width) if both_ways or neutral else None
         self.value_and_gate = nn.Linear(width, 2 * width)
         self.mixing = nn.Parameter(torch.eye(bands) + torch.randn(heads, bands, bands) / bands)
         self.project = nn.Linear(width, width)
+        with torch.no_grad():
+            if self.merge is not None:  # at first, what was is all that counts
+                self.merge.weight.copy_(torch.eye(width, ways * width) * (not neutral))
+                self.merge.bias.zero_()
+            if neutral:
+                self.project.weight.zero_()
+                self.project.bias.zero_()
 
     def forward(
         self, hidden: Tensor, memory: tuple[Tensor, ...]
@@ -326,11 +341,13 @@ class Block(nn.Module):
         """memory, and what comes back beside: (1, B bands, width) twice, of the recurrence."""
         normed = self.time_norm(hidden)
         update, memory = self._over_time(self.recurrence, normed, memory)
-        if self.backwards is not None and self.merge is not None:
+        if self.backwards is not None:
             # As the memory before this, whose shape the exporter gets wrong
             silence = normed.new_zeros(1, normed.shape[1], self.width)
             behind, _ = self._over_time(self.backwards, normed.flip(0), (silence, silence))
-            update = self.merge(torch.cat([update, behind.flip(0)], dim=-1))
+            update = torch.cat([update, behind.flip(0)], dim=-1)
+        if self.merge is not None:
+            update = self.merge(update)
         hidden = hidden + update
         value, gate = self.value_and_gate(self.band_norm(hidden)).chunk(2, dim=-1)
         value = value.reshape(hidden.shape[0], -1, self.bands, self.heads, self.width // self.heads)
