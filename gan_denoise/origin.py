@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -309,7 +310,8 @@ def _scores(exp: Path, weights: str | None) -> Iterator[Node]:
             node.now = f"the model is {weights}"
         if record.get("origin"):
             known = {**record["origin"], "training": [record["code"]] if "code" in record else None}
-            node.children = list(_program(known, code.of_scores))
+            metrics = record.get("metrics", ())
+            node.children = list(_program(known, partial(code.of_scores, metrics)))
         yield node
 
 

@@ -126,15 +126,12 @@ def check_scores(exp: Path, data: Path) -> None:
         enhanced = (
             test.noisy if system == "noisy" else datadir.read_scp(path.with_name("enhanced.scp"))
         )
-        pairs = [
-            scoring.Pair(utt_id, test.wav[utt_id], enhanced.get(utt_id), test.noisy[utt_id])
-            for utt_id in test.utt_ids
-        ]
+        pairs = scoring.pairs_of(test, enhanced)
         jobs = os.cpu_count() or 1
         made_from = scoring.identity(pairs, record["metrics"], jobs=jobs)
         if record["made_from"] != made_from or record["is"] != file_digest(path):
             raise InputError(f"{path}: is not of what lies in {folder} and beside it now: {again}")
-        if record.get("code") != code.of_scores():
+        if record.get("code") != code.of_scores(record["metrics"]):
             raise InputError(f"{path}: was scored by other code than is here now: {again}")
         if system != "noisy":
             origin.check_enhanced(exp / system, path.parent, enhanced, jobs=jobs)

@@ -12,9 +12,11 @@ import yaml
 
 import report
 from conftest import here, local, one_error_line, run
-from gan_denoise import checkpoint, code, datadir, generators, overlap
+from gan_denoise import checkpoint, code, datadir, generators, metrics, overlap
+from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 from gan_denoise.provenance import data_digest
+from gan_denoise.scoring import read_csv
 from reporting.statistics import Run
 from test_corpora import voicebank
 from test_report import about, results, shifted, write_results  # noqa: F401
@@ -127,7 +129,7 @@ def test_other_code_makes_anew(finished, monkeypatch):
     again = local("enhance", exp / "l1/model", data / "test", exp / "l1")
     assert "4 of them made before by other weights or other code" in again.stderr
     assert stage_4(data, exp) == stage_5(data, exp) == "" and shown(exp) == before
-    monkeypatch.setattr(code, "of_scores", lambda: "ba9876543210")
+    monkeypatch.setattr(code, "of_scores", lambda metrics=(): "ba9876543210")
     assert "was scored by other code than is here now" in stage_5(data, exp)
     assert stage_4(data, exp) == stage_5(data, exp) == "" and shown(exp) == before
 
@@ -248,3 +250,22 @@ def test_who_cannot_score_has_a_digest_all_the_same(monkeypatch):
 
     monkeypatch.setattr(code.importlib.metadata, "version", none)
     assert code.of_scores() != here_
+
+
+def test_stage_4_takes_further_metrics_and_the_report_checks_them(prepared, tmp_path, monkeypatch):
+    monkeypatch.setitem(metrics.OPTIONAL, "lsd", metrics.METRICS["lsd"])  # on demand for conditions
+    data, exp = tmp_path / "data", tmp_path / "exp"
+    shutil.copytree(prepared / "test", data / "test_same")
+    noisy, place = exp / "noisy", exp / "noisy/conditions/same"
+    datadir.write_table(place / "enhanced.scp", datadir.read(data / "test_same", noisy=True).noisy)
+    result = local("score", "--metrics", "lsd", data / "test_same", noisy)
+    assert result.returncode in (0, 3), result.stderr
+    rows = read_csv(place / "scores.csv")
+    assert {"pesq_wb", "estoi", "si_sdr", "lsd"} < rows[0].keys() and rows[0]["lsd"] > 0.0
+    report.check_scores(exp, data)
+    record = (place / "scores.yaml").read_text()
+    (place / "scores.yaml").write_text(record.replace(code.of_scores(["lsd"]), "another"))
+    with pytest.raises(InputError, match="was scored by other code"):
+        report.check_scores(exp, data)
+    result = local("score", "--metrics", "wer,mos", data / "test_same", noisy)
+    assert result.returncode == 2 and "unknown metric 'mos' (there are: " in result.stderr

@@ -15,6 +15,8 @@
 #   --seeds "0 1 ..."                                                                                            (0)
 #   --conditions "clean ..."    further tests: clean (input that needs nothing) and NAME of conf/noise_NAME.yaml,
 #                               for the first seed          ("clean zero scale add heavy mixed"; "" for none)
+#   --metrics "wer ..."         judges beside the metrics of every table: dnsmos_ovrl, distill_mos, wer, speaker_ge2e
+#                               and others that `gan-denoise score --help` names                              (none)
 #   --train-opts "k=v ..."      changes to the experiments, e.g. "precision=bf16 optimizer.lr=1e-3"
 #   --nj N                      processes for stages 0, 1, 3 and 4                                       (all cores)
 #   --ngpu N                    GPUs to train on; 0: one process on whatever there is                            (0)
@@ -30,9 +32,9 @@ root=$(cd "$here/../.." && pwd)
 die() { echo "error: $*" >&2; exit 1; }
 
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp noise='' split='' subset='' sample_rate=''
-experiments='l1 gan' seeds=0 conditions='clean zero scale add heavy mixed' train_opts='' nj=$(nproc) ngpu=0
+experiments='l1 gan' seeds=0 conditions='clean zero scale add heavy mixed' metrics='' train_opts='' nj=$(nproc) ngpu=0
 cmd=local slurm='' equal_names=one named=()
-options="stage stop-stage corpus equal-names data exp noise split subset sample-rate experiments seeds conditions train-opts nj ngpu cmd slurm"
+options="stage stop-stage corpus equal-names data exp noise split subset sample-rate experiments seeds conditions metrics train-opts nj ngpu cmd slurm"
 command="bash egs/vctk/run.sh"
 for word in "$@"; do case $word in '' | *[!A-Za-z0-9_./=,:+-]*) command+=" '${word//\'/\'\\\'\'}'" ;; *) command+=" $word" ;; esac; done
 
@@ -207,7 +209,7 @@ if runs 4; then
     limits=("$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask") further=()
     for name in $conditions; do further+=(--then "$data/test_$name" "${limits[@]}" "${first_seeds[@]}"); done
     # 3: all but what cannot be scored
-    share_ "$here/local/score.py" "$data/test" "${limits[@]}" "${systems[@]}" ${further[@]+"${further[@]}"} ||
+    share_ "$here/local/score.py" ${metrics:+--metrics "$metrics"} "$data/test" "${limits[@]}" "${systems[@]}" ${further[@]+"${further[@]}"} ||
         { status=$?; [ $status -eq 3 ] || exit $status; incomplete=yes; }
     then_
 fi
