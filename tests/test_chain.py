@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import soundfile as sf
 import torch
 import yaml
 
@@ -102,6 +103,43 @@ def test_new_weights_need_stages_3_and_4(finished):
     half = (exp / "l1/enhanced.made").read_text().splitlines()[:2] + table[2:]
     (exp / "l1/enhanced.made").write_text("\n".join(half) + "\n")
     assert "2 of 4 enhanced files are not what stage 3 has written" in stage_4(data, exp)
+
+
+def test_the_best_weights_by_dev_can_be_tested(finished):
+    """From stage 3 to the table, which says so; those of the last ones are refused."""
+    data, exp = finished
+    model(exp / "l1/model_best", data, seed=5)
+    best = ("--which", "best")
+    systems = [exp / name for name in ("noisy", "oracle_mag", "oracle_mask", "l1")]
+    assert "of other weights than" in errors(local("score", *best, data / "test", *systems))
+    assert errors(local("enhance", exp / "l1/model_best", data / "test", exp / "l1")) == ""
+    assert "of other weights than" in stage_4(data, exp)
+    assert errors(local("score", *best, data / "test", *systems)) == ""
+    assert "of other weights than" in stage_5(data, exp)
+    assert stage_5(data, exp, *best, "--figures", "pdf") == ""
+    assert "| l1 (best on dev) |" in shown(exp)
+    assert {path.name for path in (exp / "figures").iterdir()} == {
+        f"{what}.pdf"
+        for metric in ("pesq_wb", "si_sdr_db")
+        for what in (f"gain_in_{metric}", f"{metric}_against_the_input")
+    }
+
+
+def test_a_folder_of_another_systems_files_takes_part(finished, tmp_path):
+    data, exp = finished
+    folder = shutil.copytree(exp / "l1/enhanced", tmp_path / "theirs")
+    assert errors(local("external", data / "test", exp, f"theirs={folder}")) == ""
+    assert errors(local("score", data / "test", exp / "theirs")) == ""
+    assert stage_5(data, exp) == ""
+    assert "| theirs - l1 |" in shown(exp) and "- theirs: A system from elsewhere" in shown(exp)
+    first = sorted(folder.iterdir())[0]
+    samples, rate = sf.read(first)
+    sf.write(first, samples[:-1], rate)
+    again = ("external", data / "test", exp)
+    one_error_line(local(*again, f"theirs={folder}"), str(first), f"frames is {len(samples) - 1}")
+    first.unlink()
+    one_error_line(local(*again, f"theirs={folder}"), "has no file of 1 of 4 test recordings")
+    one_error_line(local(*again, f"l1={folder}"), "l1 is the name of a training here")
 
 
 def test_an_oracles_file_that_was_replaced_is_refused(finished):

@@ -37,6 +37,7 @@ class System:
     folder: Path
     data: DataDir
     further: tuple[str, ...] = ()
+    which: str = "last"
 
     @property
     def condition(self) -> str:
@@ -60,7 +61,8 @@ class System:
     @cached_property
     def about(self) -> dict[str, Any]:
         """Its name, seed, settings and model. Raises InputError."""
-        return about_system(self.exp, None if self.condition else self.noise["fingerprint"])
+        fingerprint = None if self.condition else self.noise["fingerprint"]
+        return about_system(self.exp, fingerprint, self.which)
 
     def enhanced(self) -> dict[str, Path]:
         """Its files, which the folder's are for the system `noisy`. Raises InputError for what
@@ -109,7 +111,7 @@ def score(system: System, jobs: int, part: Part) -> bool:
     value. Raises InputError.
     """
     enhanced, metrics, place = system.enhanced(), system.metrics, system.place
-    origin.check_enhanced(system.exp, place, enhanced, jobs=jobs)
+    origin.check_enhanced(system.exp, place, enhanced, which=system.which, jobs=jobs)
     pairs = scoring.pairs_of(system.data, enhanced)
     record, target = record_of(pairs, metrics, system.about, jobs), place / "scores.csv"
     with owning(place, shared=bool(part)):
@@ -215,7 +217,7 @@ def read_record(scores: Path) -> dict | None:
     return read_yaml(path) if path.is_file() else None
 
 
-def about_system(exp: Path, fingerprint: str | None) -> dict:
+def about_system(exp: Path, fingerprint: str | None, which: str = "last") -> dict:
     """The system in `exp`: its name and seed, and a digest of its settings where it is a model; a
     limit has its folder's name.
 
@@ -234,5 +236,5 @@ def about_system(exp: Path, fingerprint: str | None) -> dict:
         "system": config["name"],
         "seed": config["seed"],
         "settings": digest(settings),
-        "model": origin.maker(exp / "model").weights,
+        "model": origin.maker(exp / origin.WHICH[which]).weights,
     }

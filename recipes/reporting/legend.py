@@ -57,6 +57,7 @@ def columns(runs: Iterable[Run]) -> list[tuple[str, str]]:
             "how much of the way from noisy to the oracle magnitude the system goes;"
             " higher is better",
         ),
+        ("weights", "how many the generator has, in millions: what the system costs"),
         ("scored", "how many utterances have a value in every column"),
         (
             "difference",

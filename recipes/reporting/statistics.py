@@ -130,8 +130,15 @@ class Run:
 
     def label(self, name: str) -> str:
         """What the table calls a system."""
-        seeds = len(self.folders[name])
-        return REFERENCES.get(name, name) + (f" ({seeds} seeds)" if seeds > 1 else "")
+        seeds, models = len(self.folders[name]), self.about["models"]
+        best = any(models.get(folder, {}).get("which") == "best" for folder in self.folders[name])
+        notes = [f"{seeds} seeds"] * (seeds > 1) + ["best on dev"] * best
+        return REFERENCES.get(name, name) + (f" ({', '.join(notes)})" if notes else "")
+
+    def weights(self, name: str) -> int:
+        """How many weights a model has; 0 where there is none, or nothing is known of it."""
+        models = self.about["models"]
+        return max(models.get(folder, {}).get("parameters", 0) for folder in self.folders[name])
 
     def values(
         self, name: str, metric: str, seeds: set | None = None

@@ -19,7 +19,8 @@ def systems(run: Run) -> Cells:
     heading = ["system"]
     for metric in run.shown:
         heading += [ALL[metric].heading] + (["gap closed"] if metric in run.gaps else [])
-    cells = [[*heading, "scored"]]
+    costs = any(run.weights(name) for name in run.systems)
+    cells = [[*heading, *(["weights"] if costs else []), "scored"]]
     for name, scores in run.systems.items():
         row, means = [run.label(name)], run.means(name)
         for metric in run.shown:
@@ -30,6 +31,8 @@ def systems(run: Run) -> Cells:
         complete = sum(
             all(score.get(metric) is not None for metric in run.metrics) for score in scores
         )
+        if costs:
+            row.append(f"{run.weights(name) / 1e6:.2f} M" if run.weights(name) else "")
         cells.append([*row, f"{complete} of {len(scores)}"])
     return cells
 
