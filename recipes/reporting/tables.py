@@ -27,7 +27,7 @@ def systems(run: Run) -> Cells:
             row.append(_mean(run, name, metric, means[metric]))
             if metric in run.gaps:
                 gap = run.gap_closed(name, metric)
-                row.append("" if name in REFERENCES or gap is None else f"{100 * gap:.0f} %")
+                row.append("" if name in REFERENCES or gap is None else f"{round(100 * gap)} %")
         complete = sum(
             all(score.get(metric) is not None for metric in run.metrics) for score in scores
         )
