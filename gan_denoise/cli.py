@@ -21,7 +21,7 @@ from gan_denoise.datadir import SPLITS, read_scp, write_table
 from gan_denoise.encoding import container
 from gan_denoise.errors import InputError
 from gan_denoise.ids import utt_id_below, utt_id_of_file
-from gan_denoise.metrics import ALL, METRICS
+from gan_denoise.metrics import ALL, METRICS, with_companions
 from gan_denoise.noise import corrupt_file, load_once
 from gan_denoise.serve import command as serve_command
 from gan_denoise.terminal import fail, progress, say, tell
@@ -157,7 +157,7 @@ def main() -> int:
         "--metrics",
         type=_metrics,
         metavar="NAMES",
-        help=f"with commas, of {', '.join(ALL)} (all but DNSMOS)",
+        help=f"with commas, of {', '.join(ALL)} ({', '.join(METRICS)})",
     )
     score.add_argument(
         "--high-pass",
@@ -484,6 +484,11 @@ def run_score(arguments: argparse.Namespace) -> int:
         )
     from gan_denoise import scoring  # which has worker processes load the metrics
 
+    names = with_companions(
+        arguments.metrics or [name for name in METRICS if name != "wsdr" or noisy]
+    )
+    reading = any(ALL[name].task == "wer" for name in names)
+    texts = scoring.texts_beside(arguments.clean) if reading else {}
     pairs = [
         scoring.Pair(
             utt_id,
@@ -491,6 +496,7 @@ def run_score(arguments: argparse.Namespace) -> int:
             enhanced.get(utt_id),
             noisy.get(utt_id),
             high_pass=arguments.high_pass,
+            text=texts.get(utt_id),
         )
         for utt_id in sorted(clean.keys() | enhanced.keys())
     ]
@@ -504,7 +510,6 @@ def run_score(arguments: argparse.Namespace) -> int:
         raise InputError(arguments.enhanced, f"of its files {judged.refusal}", "align them first")
     for note in judged.notes:
         say(f"note: {arguments.enhanced}: files are {note}")
-    names = arguments.metrics or [name for name in METRICS if name != "wsdr" or noisy]
     rows = list(
         progress(
             scoring.score(pairs, jobs=arguments.jobs, metrics=names),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,15 @@ _JUDGES = ("training.critic", "training.judge", "training.validation")  # which 
 _METRICS = ("pesq", "pystoi", "mir_eval")
 
 
-def of_scores() -> str:
-    """Of what computes the metrics."""
-    return digest([_digest(("gan_denoise.scoring",)), list(map(_version, _METRICS))])
+def of_scores(metrics: Iterable[str] = ()) -> str:
+    """Of what computes the metrics of every table, and these."""
+    from gan_denoise.metrics import MODULES, OPTIONAL
+
+    asked = sorted(OPTIONAL.keys() & set(metrics))
+    modules = sorted({MODULES[name] for name in asked})
+    packages = sorted({package for name in asked for package in OPTIONAL[name].packages})
+    versions = [_version(package) for package in (*_METRICS, *packages)]
+    return digest([_digest(("gan_denoise.scoring", *modules)), versions])
 
 
 def of_enhancement(generator: str) -> str:

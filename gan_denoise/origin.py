@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,15 +115,22 @@ def maker(model: Path) -> Maker:
     return Maker(weights, code.of_enhancement(config["generator"]["name"]))
 
 
-def check_enhanced(exp: Path, folder: Path, files: Mapping[str, Path], *, jobs: int = 1) -> None:
-    """Refuse enhanced files that are not what stage 3 has made, by EXP/model and this code.
+WHICH = {"last": "model", "best": "model_best"}  # of a run's models: its folder
+
+
+def check_enhanced(
+    exp: Path, folder: Path, files: Mapping[str, Path], *, which: str = "last", jobs: int = 1
+) -> None:
+    """Refuse enhanced files that are not what stage 3 has made, by a run's last model, or its best
+    one, and this code.
 
     folder: where enhanced.made tells of `files` (utt_id -> file): EXP, or one of its conditions.
     Without EXP/model, they are the recipe's oracles, or another system's, of which nothing is known
     where there is no enhanced.made. Raises InputError.
     """
     known = Provenance(folder / "enhanced.made").made
-    model = maker(exp / "model") if (exp / "model/config.json").is_file() else None
+    place = exp / WHICH[which]
+    model = maker(place) if (exp / "model/config.json").is_file() else None
     if model is None and not known:
         return
     found = file_digests(files, jobs=jobs)
@@ -133,7 +141,7 @@ def check_enhanced(exp: Path, folder: Path, files: Mapping[str, Path], *, jobs: 
         if made is None or made.digest != found[utt_id] or len(more) != len(model or ()):
             kinds.setdefault("not what stage 3 has written", []).append(utt_id)
         elif model and more[0] != model.weights:
-            kinds.setdefault(f"of other weights than {exp / 'model'}", []).append(utt_id)
+            kinds.setdefault(f"of other weights than {place}", []).append(utt_id)
         elif model and more[1] != model.code:
             kinds.setdefault("made by other code than is here now", []).append(utt_id)
     for what, utt_ids in kinds.items():
@@ -309,7 +317,8 @@ def _scores(exp: Path, weights: str | None) -> Iterator[Node]:
             node.now = f"the model is {weights}"
         if record.get("origin"):
             known = {**record["origin"], "training": [record["code"]] if "code" in record else None}
-            node.children = list(_program(known, code.of_scores))
+            metrics = record.get("metrics", ())
+            node.children = list(_program(known, partial(code.of_scores, metrics)))
         yield node
 
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from gan_denoise import alignment, audio, workers
+from gan_denoise.datadir import DataDir, read_table
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
-from gan_denoise.metrics import ALL, METRICS, Signals, Unscorable
+from gan_denoise.metrics import ALL, METRICS, Signals, Unscorable, with_companions
 from gan_denoise.provenance import file_digests, made_from
 from gan_denoise.targets import high_pass, pause_depth_db
 
@@ -27,19 +28,15 @@ from gan_denoise.targets import high_pass, pause_depth_db
 Row = dict[str, Any]
 DECIMALS = 6  # beyond it, sums in another order show
 _TIMEOUT_S = 120.0  # a 10-second pair takes about two
+_JUDGED_TIMEOUT_S = 600.0  # a recogniser takes long over noise
 _DIED_IN_PESQ = "PESQ does so with more than 50 utterances in a file: score shorter pieces"
-# PESQ apart: when its C code takes the process along, the other metrics of that utterance still
-# stand
-_WITH_PESQ = ("pesq_wb", "pesq_nb", "csig", "cbak", "covl")
-# Of the extra `score`: what only enhances does without them
-_PACKAGES = {"pesq": _WITH_PESQ, "pystoi": ("stoi", "estoi"), "mir_eval": ("sdr",)}
 
 
 @dataclass(frozen=True)
 class Pair:
     """The files of one utterance; without a clean or an enhanced one every metric is empty, with
     that reason. high_pass: whether clean speech is meant without what lies below 60 Hz
-    (gan_denoise/targets.py).
+    (gan_denoise/targets.py). text: what is said, where that is known.
     """
 
     utt_id: str
@@ -47,6 +44,23 @@ class Pair:
     enhanced: Path | None
     noisy: Path | None = None
     high_pass: bool = False
+    text: str | None = None
+
+
+def pairs_of(data: DataDir, enhanced: Mapping[str, Path]) -> list[Pair]:
+    """Every utterance of a data directory with its file in `enhanced`, in the directory's order."""
+    return [
+        Pair(key, data.wav[key], enhanced.get(key), data.noisy[key], text=data.text.get(key))
+        for key in data.utt_ids
+    ]
+
+
+def texts_beside(clean: Path) -> dict[str, str]:
+    """What is said, by utt_id: of Kaldi's file `text` in the folder `clean`, or beside the scp file
+    or recording; nothing where there is none. Raises InputError.
+    """
+    path = (clean if clean.is_dir() else clean.parent) / "text"
+    return read_table(path) if path.is_file() else {}
 
 
 def preload() -> None:
@@ -59,12 +73,12 @@ def preload() -> None:
 def _check_packages(metrics: Iterable[str]) -> None:
     """Raises InputError where a metric's package is missing."""
     for name in metrics:
-        package = next((package for package, names in _PACKAGES.items() if name in names), None)
-        if package and importlib.util.find_spec(package) is None:
-            raise InputError(
-                f"score needs more packages ({package}, for {name}): in gan_denoise's folder, pip"
-                ' install ".[score]", or leave it out of --metrics'
-            )
+        for package in ALL[name].packages:
+            if importlib.util.find_spec(package) is None:
+                raise InputError(
+                    f"score needs more packages ({package}, for {name}): in gan_denoise's folder,"
+                    f' pip install ".[{ALL[name].extra}]", or leave it out of --metrics'
+                )
 
 
 def score(
@@ -73,14 +87,16 @@ def score(
     """Score every pair; yields one row each, in the pairs' order, whatever the number of jobs.
 
     A row: utt_id, then each metric's value (float or None) and, for None, its reason under
-    `<metric>_reason`. Raises InputError where a package is missing that a metric needs.
+    `<metric>_reason`. Metrics that one of them is to be read with come along. Raises InputError
+    where a package is missing that a metric needs.
     """
     preload()
-    metrics = list(metrics)
+    metrics = with_companions(metrics)
     _check_packages(metrics)
-    apart = tuple(name for name in metrics if name in _WITH_PESQ)
-    wanted = [apart, tuple(name for name in metrics if name not in _WITH_PESQ)]
-    tasks = [(pair, group) for pair in pairs for group in wanted if group]
+    groups: dict[str, list[str]] = {}  # some apart, PESQ first, which takes longest
+    for name in sorted(metrics, key=lambda name: ALL[name].task != "pesq"):
+        groups.setdefault(ALL[name].task, []).append(name)
+    tasks = [(pair, tuple(group)) for pair in pairs for group in groups.values()]
     rows: dict[str, Row] = {pair.utt_id: {} for pair in pairs}
     waiting = iter(pairs)
     pair = next(waiting, None)
@@ -88,13 +104,13 @@ def score(
         _score_group,
         tasks,
         jobs=jobs,
-        timeout_s=_TIMEOUT_S,
+        timeout_s=_TIMEOUT_S if METRICS.keys() >= set(metrics) else _JUDGED_TIMEOUT_S,
         always_isolated=True,
         imports_program=False,
     ):
         scored, group = outcome.item
         reason = outcome.reason
-        if outcome.died and group == apart:
+        if outcome.died and ALL[group[0]].task == "pesq":
             reason = f"{reason}; {_DIED_IN_PESQ}"
         values = outcome.result or {name: (None, reason) for name in group}
         rows[scored.utt_id].update(values)
@@ -161,12 +177,12 @@ def _read(pair: Pair) -> Signals:
         clean = high_pass(clean, sample_rate)
     enhanced, noisy = others
     assert enhanced is not None  # since its path is none
-    return Signals(clean, enhanced, noisy, sample_rate)
+    return Signals(clean, enhanced, noisy, sample_rate, pair.text)
 
 
 def identity(pairs: Sequence[Pair], metrics: Iterable[str], *, jobs: int = 1) -> str:
-    """A digest of what the scores of these pairs rest on: the content of the files, and the
-    metrics.
+    """A digest of what the scores of these pairs rest on: the content of the files, the texts, and
+    the metrics.
     """
     kinds = ("clean", "enhanced", "noisy")
     files = {
@@ -176,7 +192,9 @@ def identity(pairs: Sequence[Pair], metrics: Iterable[str], *, jobs: int = 1) ->
         if (file := getattr(pair, kind))
     }
     found = file_digests(files, jobs=jobs)
-    return made_from("scores", list(metrics), sorted([*key, value] for key, value in found.items()))
+    texts = [[pair.utt_id, "text", pair.text] for pair in pairs if pair.text is not None]
+    listed = sorted(texts + [[*key, value] for key, value in found.items()])
+    return made_from("scores", list(metrics), listed)
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:

@@ -14,12 +14,12 @@ import os
 from pathlib import Path
 
 from checking import recordings
+from checking.plots import batch_by_heart, learning_rates
 from checking.rehearsal import ByHeart, RangeTest, by_heart, range_test
 from gan_denoise import terminal
 from gan_denoise.errors import InputError
 from gan_denoise.files import write_atomically
 from gan_denoise.terminal import program, say, tell
-from reporting import plots
 from reporting.plain import as_text, figure, page, table
 from training.corpus import Corpus
 from training.draws import Draws
@@ -61,8 +61,8 @@ def main() -> int:
     said = [sentence(learnt), advice(tried, experiment.optimizer.lr)]
     tell(*said)
     body = table("data", about) + "".join(f"<p>{line}</p>" for line in warnings)
-    body += figure("One batch, again and again", plots.batch_by_heart(learnt))
-    body += figure("All learning rates in a row", plots.learning_rates(tried))
+    body += figure("One batch, again and again", batch_by_heart(learnt))
+    body += figure("All learning rates in a row", learning_rates(tried))
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "check.html", page(f"check of {path.stem}", " ".join(said), body))
     say(f"pictures: {out / 'check.html'}")

@@ -4,6 +4,8 @@
     report.py --data DATA --command "..." EXP       EXP/RESULTS.md and report.html from its scores
               [--format md|csv|latex]               how its tables are printed
               [--experiment FILE ...]               experiment files outside recipes/experiments
+              [--which last|best]                   of each run's two models, which was tested
+              [--figures svg|pdf|png]               the page's plots as files, in EXP/figures
     report.py --publish FOLDER [--note TEXT] EXP    copy its scores to FOLDER, in egs/vctk/results
     report.py --collect egs/vctk/results > egs/vctk/RESULTS.md
 
@@ -19,6 +21,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from gan_denoise import code, datadir, origin, scoring, terminal
 from gan_denoise.config import dump_yaml, read_yaml
@@ -32,6 +35,7 @@ from reporting import tables
 from reporting.experiments import describe
 from reporting.formats import FORMATS
 from reporting.page import render_page
+from reporting.plots import FIGURES, save_figures
 from reporting.reading import systems_of
 from reporting.results import opening, section
 from reporting.statistics import Run
@@ -55,6 +59,12 @@ def main() -> None:
         metavar="FILE",
         help="an experiment of EXP that does not lie in recipes/experiments; again for each",
     )
+    parser.add_argument(
+        "--which", choices=origin.WHICH, default="last", help="of each run's two models (last)"
+    )
+    parser.add_argument(
+        "--figures", choices=FIGURES, help="the page's plots as files in EXP/figures, too"
+    )
     parser.add_argument("--publish", type=Path, metavar="FOLDER")
     parser.add_argument("--note", default="", help="what this run shows, for --publish")
     parser.add_argument("--collect", action="store_true")
@@ -68,24 +78,29 @@ def main() -> None:
         parser.error("--data is needed: the folder that the experiments were trained on")
     else:
         files = {path.stem: path for path in arguments.experiment}
-        report(arguments.folder, arguments.data, arguments.command, arguments.format, files)
+        wishes = Wishes(arguments.format, files, arguments.which, arguments.figures)
+        report(arguments.folder, arguments.data, arguments.command, wishes)
 
 
-def report(
-    exp: Path,
-    data: Path,
-    command: str,
-    shape: str = "md",
-    experiments: Mapping[str, Path] = MappingProxyType({}),
-) -> None:
-    """Write RESULTS.md and report.html, and print the tables. experiments: name -> file, of those
-    that lie elsewhere. Raises InputError.
+class Wishes(NamedTuple):
+    """How a report is made: the format of the tables on the terminal, experiment files that lie
+    elsewhere by their names, which of a run's models was tested, and a format of figures.
     """
+
+    shape: str = "md"
+    experiments: Mapping[str, Path] = MappingProxyType({})
+    which: str = "last"
+    figures: str | None = None
+
+
+def report(exp: Path, data: Path, command: str, wishes: Wishes = Wishes()) -> None:  # noqa: B008
+    """Write RESULTS.md and report.html, and print the tables. Raises InputError."""
+    shape = wishes.shape
     if not exp.is_dir():
         raise InputError(f"{exp}: there is no such folder: name the one that stage 4 scored")
     with owning(exp):
-        check_scores(exp, data)
-        record = about(exp, data, command, experiments)
+        check_scores(exp, data, wishes.which)
+        record = about(exp, data, command, wishes)
         write_atomically(exp / "about.yaml", dump_yaml(record))
         run = Run.read(exp)
         text = f"# Results\n\n{opening([run])}\n{section(run)}"
@@ -93,6 +108,8 @@ def report(
         write_atomically(
             exp / "report.html", render_page(run, datadir.read(data / "test", noisy=True), exp)
         )
+        if wishes.figures:
+            save_figures(run, exp, wishes.figures)
     for run_folder in sorted(exp.glob("*/")):
         trackers.keep(run_folder, exp / "RESULTS.md")
     paired = tables.differences(run) if shape == "csv" else tables.headlines(run)
@@ -105,7 +122,7 @@ def report(
     say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")
 
 
-def check_scores(exp: Path, data: Path) -> None:
+def check_scores(exp: Path, data: Path, which: str = "last") -> None:
     """Every scores.csv of EXP is of the recordings that are there now. Raises InputError that names
     the first which is not.
     """
@@ -126,31 +143,30 @@ def check_scores(exp: Path, data: Path) -> None:
         enhanced = (
             test.noisy if system == "noisy" else datadir.read_scp(path.with_name("enhanced.scp"))
         )
-        pairs = [
-            scoring.Pair(utt_id, test.wav[utt_id], enhanced.get(utt_id), test.noisy[utt_id])
-            for utt_id in test.utt_ids
-        ]
+        pairs = scoring.pairs_of(test, enhanced)
         jobs = os.cpu_count() or 1
         made_from = scoring.identity(pairs, record["metrics"], jobs=jobs)
         if record["made_from"] != made_from or record["is"] != file_digest(path):
             raise InputError(f"{path}: is not of what lies in {folder} and beside it now: {again}")
-        if record.get("code") != code.of_scores():
+        if record.get("code") != code.of_scores(record["metrics"]):
             raise InputError(f"{path}: was scored by other code than is here now: {again}")
         if system != "noisy":
-            origin.check_enhanced(exp / system, path.parent, enhanced, jobs=jobs)
+            origin.check_enhanced(exp / system, path.parent, enhanced, which=which, jobs=jobs)
 
 
-def about(exp: Path, data: Path, command: str, experiments: Mapping[str, Path]) -> dict:
+def about(exp: Path, data: Path, command: str, wishes: Wishes) -> dict:
     """Where the figures come from: command, data, noise, machine, and how each model was
     trained.
     """
     noise, corpus = datadir.read_noise(data / "test"), read_yaml(data / "corpus.yaml")
     models = {}
-    for config_path in sorted(exp.glob("*/model/config.json")):
+    for config_path in sorted(exp.glob(f"*/{origin.WHICH[wishes.which]}/config.json")):
         config, name = json.loads(config_path.read_text(encoding="utf-8")), config_path.parts[-3]
         models[name] = {
             key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")
         }
+        if wishes.which != "last":
+            models[name]["which"] = wishes.which
         scored = exp / name / "scores.yaml"
         models[name]["settings"] = read_yaml(scored).get("settings") if scored.is_file() else None
         made_by = config.get("origin") or {}
@@ -166,7 +182,7 @@ def about(exp: Path, data: Path, command: str, experiments: Mapping[str, Path]) 
         "corpus": about_corpus,
         "noise": {"fingerprint": noise["fingerprint"], "procedure": noise.get("procedure")},
         "models": models,
-        "experiments": describe(_systems(exp), experiments),
+        "experiments": describe(_systems(exp), wishes.experiments),
         "scores": scored_tables(exp),
     }
 

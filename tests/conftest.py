@@ -142,9 +142,7 @@ def write_scores(
     """scores.csv and scores.yaml as stage 4 writes them, with these rows."""
     scoring.write_csv(folder / "scores.csv", rows)
     metrics = [name for name in rows[0] if name in METRICS]
-    pairs = [
-        scoring.Pair(key, data.wav[key], enhanced[key], data.noisy[key]) for key in data.utt_ids
-    ]
+    pairs = scoring.pairs_of(data, enhanced)
     record = {
         "format": FORMAT,
         "made_from": scoring.identity(pairs, metrics),

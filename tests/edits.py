@@ -132,7 +132,10 @@ def system(place: Place, draw: random.Random) -> str:
 
 def metric(place: Place, draw: random.Random) -> str:
     change_code(
-        place, "gan_denoise/metrics.py", "10.0 * np.log10(ratio)", "0.5 + 10.0 * np.log10(ratio)"
+        place,
+        "gan_denoise/metrics/distortion.py",
+        "10.0 * np.log10(ratio)",
+        "0.5 + 10.0 * np.log10(ratio)",
     )
     return "code of a metric changed"
 
@@ -144,7 +147,9 @@ def generator(place: Place, draw: random.Random) -> str:
 
 
 def comment(place: Place, draw: random.Random) -> str:
-    name = draw.choice(["gan_denoise/metrics.py", "gan_denoise/enhance.py", "recipes/train.py"])
+    name = draw.choice(
+        ["gan_denoise/metrics/distortion.py", "gan_denoise/enhance.py", "recipes/train.py"]
+    )
     change_code(place, name, "\nfrom __future__", "\n# A comment\nfrom __future__")
     return f"a comment in {name}"
 

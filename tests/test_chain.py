@@ -7,14 +7,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+import soundfile as sf
 import torch
 import yaml
 
 import report
 from conftest import here, local, one_error_line, run
-from gan_denoise import checkpoint, code, datadir, generators, overlap
+from gan_denoise import checkpoint, code, datadir, generators, metrics, overlap
+from gan_denoise.errors import InputError
 from gan_denoise.files import digest
 from gan_denoise.provenance import data_digest
+from gan_denoise.scoring import read_csv
 from reporting.statistics import Run
 from test_corpora import voicebank
 from test_report import about, results, shifted, write_results  # noqa: F401
@@ -102,6 +105,43 @@ def test_new_weights_need_stages_3_and_4(finished):
     assert "2 of 4 enhanced files are not what stage 3 has written" in stage_4(data, exp)
 
 
+def test_the_best_weights_by_dev_can_be_tested(finished):
+    """From stage 3 to the table, which says so; those of the last ones are refused."""
+    data, exp = finished
+    model(exp / "l1/model_best", data, seed=5)
+    best = ("--which", "best")
+    systems = [exp / name for name in ("noisy", "oracle_mag", "oracle_mask", "l1")]
+    assert "of other weights than" in errors(local("score", *best, data / "test", *systems))
+    assert errors(local("enhance", exp / "l1/model_best", data / "test", exp / "l1")) == ""
+    assert "of other weights than" in stage_4(data, exp)
+    assert errors(local("score", *best, data / "test", *systems)) == ""
+    assert "of other weights than" in stage_5(data, exp)
+    assert stage_5(data, exp, *best, "--figures", "pdf") == ""
+    assert "| l1 (best on dev) |" in shown(exp)
+    assert {path.name for path in (exp / "figures").iterdir()} == {
+        f"{what}.pdf"
+        for metric in ("pesq_wb", "si_sdr_db")
+        for what in (f"gain_in_{metric}", f"{metric}_against_the_input")
+    }
+
+
+def test_a_folder_of_another_systems_files_takes_part(finished, tmp_path):
+    data, exp = finished
+    folder = shutil.copytree(exp / "l1/enhanced", tmp_path / "theirs")
+    assert errors(local("external", data / "test", exp, f"theirs={folder}")) == ""
+    assert errors(local("score", data / "test", exp / "theirs")) == ""
+    assert stage_5(data, exp) == ""
+    assert "| theirs - l1 |" in shown(exp) and "- theirs: A system from elsewhere" in shown(exp)
+    first = sorted(folder.iterdir())[0]
+    samples, rate = sf.read(first)
+    sf.write(first, samples[:-1], rate)
+    again = ("external", data / "test", exp)
+    one_error_line(local(*again, f"theirs={folder}"), str(first), f"frames is {len(samples) - 1}")
+    first.unlink()
+    one_error_line(local(*again, f"theirs={folder}"), "has no file of 1 of 4 test recordings")
+    one_error_line(local(*again, f"l1={folder}"), "l1 is the name of a training here")
+
+
 def test_an_oracles_file_that_was_replaced_is_refused(finished):
     data, exp = finished
     first, second, *_ = sorted((exp / "oracle_mag/enhanced").iterdir())
@@ -127,7 +167,7 @@ def test_other_code_makes_anew(finished, monkeypatch):
     again = local("enhance", exp / "l1/model", data / "test", exp / "l1")
     assert "4 of them made before by other weights or other code" in again.stderr
     assert stage_4(data, exp) == stage_5(data, exp) == "" and shown(exp) == before
-    monkeypatch.setattr(code, "of_scores", lambda: "ba9876543210")
+    monkeypatch.setattr(code, "of_scores", lambda metrics=(): "ba9876543210")
     assert "was scored by other code than is here now" in stage_5(data, exp)
     assert stage_4(data, exp) == stage_5(data, exp) == "" and shown(exp) == before
 
@@ -248,3 +288,22 @@ def test_who_cannot_score_has_a_digest_all_the_same(monkeypatch):
 
     monkeypatch.setattr(code.importlib.metadata, "version", none)
     assert code.of_scores() != here_
+
+
+def test_stage_4_takes_further_metrics_and_the_report_checks_them(prepared, tmp_path, monkeypatch):
+    monkeypatch.setitem(metrics.OPTIONAL, "lsd", metrics.METRICS["lsd"])  # on demand for conditions
+    data, exp = tmp_path / "data", tmp_path / "exp"
+    shutil.copytree(prepared / "test", data / "test_same")
+    noisy, place = exp / "noisy", exp / "noisy/conditions/same"
+    datadir.write_table(place / "enhanced.scp", datadir.read(data / "test_same", noisy=True).noisy)
+    result = local("score", "--metrics", "lsd", data / "test_same", noisy)
+    assert result.returncode in (0, 3), result.stderr
+    rows = read_csv(place / "scores.csv")
+    assert {"pesq_wb", "estoi", "si_sdr", "lsd"} < rows[0].keys() and rows[0]["lsd"] > 0.0
+    report.check_scores(exp, data)
+    record = (place / "scores.yaml").read_text()
+    (place / "scores.yaml").write_text(record.replace(code.of_scores(["lsd"]), "another"))
+    with pytest.raises(InputError, match="was scored by other code"):
+        report.check_scores(exp, data)
+    result = local("score", "--metrics", "wer,mos", data / "test_same", noisy)
+    assert result.returncode == 2 and "unknown metric 'mos' (there are: " in result.stderr

@@ -74,7 +74,7 @@ def test_a_finished_run_with_other_settings_is_refused_before_another_is_trained
     model.mkdir(parents=True)
     settings = load_experiment(EXPERIMENTS / "l1.yaml", ["seed=0"])
     decides = {key: settings[key] for key in settings if not key.startswith(("validate", "log_"))}
-    for key in ("workers", "checkpoint_every", "trackers"):
+    for key in ("workers", "checkpoint_every", "trackers", "compare_with"):
         del decides[key]
     (model / "config.json").write_text(json.dumps({"experiment": decides}))
     (model / "model.safetensors").write_bytes(b"")

@@ -193,6 +193,14 @@ def test_every_experiment_says_what_it_is_and_is_compared_with(path):
         read_experiment(path, ["compare_with=l1"], CONF)
 
 
+def test_judges_that_were_asked_for_are_columns(results):
+    assert "wer" not in Run.read(results).shown
+    for name in ("noisy", "oracle_mag", "l1", "gan"):
+        write_results(results, name, name, 0, shifted(0.5), wer=0.25, wer_insertions=1.0)
+    run = Run.read(results)
+    assert run.shown[-1] == "wer" and dict(legend.columns([run]))["WER"].endswith("lower is better")
+
+
 def test_p_is_corrected_for_the_number_of_pairs(results, monkeypatch):
     write_results(results, "l1_mrstft", "l1_mrstft", 0, shifted(0.55))
     run = Run.read(results)

@@ -15,6 +15,10 @@
 #   --seeds "0 1 ..."                                                                                            (0)
 #   --conditions "clean ..."    further tests: clean (input that needs nothing) and NAME of conf/noise_NAME.yaml,
 #                               for the first seed          ("clean zero scale add heavy mixed"; "" for none)
+#   --metrics "wer ..."         judges beside the metrics of every table: dnsmos_ovrl, distill_mos, wer, speaker_ge2e
+#                               and others that `gan-denoise score --help` names                              (none)
+#   --which last|best           the weights that are tested: the last, or the best on dev                      (last)
+#   --external "NAME=DIR ..."   enhanced files of other systems, to be scored and compared as ours             (none)
 #   --train-opts "k=v ..."      changes to the experiments, e.g. "precision=bf16 optimizer.lr=1e-3"
 #   --nj N                      processes for stages 0, 1, 3 and 4                                       (all cores)
 #   --ngpu N                    GPUs to train on; 0: one process on whatever there is                            (0)
@@ -30,9 +34,9 @@ root=$(cd "$here/../.." && pwd)
 die() { echo "error: $*" >&2; exit 1; }
 
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp noise='' split='' subset='' sample_rate=''
-experiments='l1 gan' seeds=0 conditions='clean zero scale add heavy mixed' train_opts='' nj=$(nproc) ngpu=0
-cmd=local slurm='' equal_names=one named=()
-options="stage stop-stage corpus equal-names data exp noise split subset sample-rate experiments seeds conditions train-opts nj ngpu cmd slurm"
+experiments='l1 gan' which=last external='' seeds=0 conditions='clean zero scale add heavy mixed' metrics=''
+train_opts='' nj=$(nproc) ngpu=0 cmd=local slurm='' equal_names=one named=()
+options="stage stop-stage corpus equal-names data exp noise split subset sample-rate experiments which external seeds conditions metrics train-opts nj ngpu cmd slurm"
 command="bash egs/vctk/run.sh"
 for word in "$@"; do case $word in '' | *[!A-Za-z0-9_./=,:+-]*) command+=" '${word//\'/\'\\\'\'}'" ;; *) command+=" $word" ;; esac; done
 
@@ -64,6 +68,15 @@ for name in $experiments; do
         die "--experiments: unknown experiment \"$name\" (there are: $(cd "$root/recipes/experiments" && echo *.yaml | sed 's/\.yaml//g'))"
     names+=("$(basename "$file" .yaml)") files+=("$file")
 done
+case $which in last) weights=model ;; best) weights=model_best ;; *) die "--which: expected last or best, found \"$which\"" ;; esac
+others=() # NAME=FOLDER of each system from elsewhere, with the folder's whole path
+while read -r words; do
+    [ -n "$words" ] || continue
+    [[ $words == ?*=?* ]] || die "--external: expected NAME=FOLDER, found \"$words\""
+    others+=("${words%%=*}=$(absolute "${words#*=}")")
+    [ -d "$(absolute "${words#*=}")" ] || die "--external: ${words#*=}: no such folder"
+    [[ " ${names[*]} " != *" ${words%%=*} "* ]] || die "--external: ${words%%=*} is one of --experiments: choose another name"
+done < <(sed -E 's/[[:space:]]+([A-Za-z0-9_.-]+=)/\n\1/g; s/^[[:space:]]+|[[:space:]]+$//g' <<<"$external")
 for seed in $seeds; do [[ $seed =~ ^(0|[1-9][0-9]*)$ ]] || die "--seeds: expected whole numbers, found \"$seed\""; done
 for name in experiments seeds; do # one twice would be two writers of one folder, or one system counted twice
     twice=$(tr -s '[:space:]' '\n' <<<"${!name}" | sort | uniq -d)
@@ -198,23 +211,25 @@ if runs 3; then
         if [[ " ${first_seeds[*]} " == *" $run "* ]]; then
             for name in $conditions; do places+=("$data/test_$name" "$run/conditions/$name"); done
         fi
-        share_ "$here/local/enhance.py" "$run/model" "${places[@]}"
+        share_ "$here/local/enhance.py" "$run/$weights" "${places[@]}"
     done
+    [ ${#others[@]} -eq 0 ] || alone_ "$here/local/external.py" "$data/test" "$exp" "${others[@]}"
     then_
 fi
 
 if runs 4; then
-    limits=("$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask") further=()
+    limits=("$exp/noisy" "$exp/oracle_mag" "$exp/oracle_mask") further=() guests=()
+    for words in ${others[@]+"${others[@]}"}; do guests+=("$exp/${words%%=*}"); done
     for name in $conditions; do further+=(--then "$data/test_$name" "${limits[@]}" "${first_seeds[@]}"); done
     # 3: all but what cannot be scored
-    share_ "$here/local/score.py" "$data/test" "${limits[@]}" "${systems[@]}" ${further[@]+"${further[@]}"} ||
+    share_ "$here/local/score.py" --which "$which" ${metrics:+--metrics "$metrics"} "$data/test" "${limits[@]}" "${systems[@]}" ${guests[@]+"${guests[@]}"} ${further[@]+"${further[@]}"} ||
         { status=$?; [ $status -eq 3 ] || exit $status; incomplete=yes; }
     then_
 fi
 
 if runs 5; then
     read_from=(); for file in "${files[@]}"; do read_from+=(--experiment "$file"); done
-    alone_ "$root/recipes/report.py" --command "$command" --data "$data" "${read_from[@]}" "$exp"
+    alone_ "$root/recipes/report.py" --which "$which" --command "$command" --data "$data" "${read_from[@]}" "$exp"
 fi
 finish_
 [ -z "$incomplete" ] || die "stage 4: some metrics have no value: the columns <metric>_reason of $exp/*/scores.csv say why"

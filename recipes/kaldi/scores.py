@@ -4,6 +4,7 @@ scores were made from: as long as that is so, they are not made again.
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
 from gan_denoise.files import digest, write_atomically
-from gan_denoise.metrics import lead_metric, metrics_at
+from gan_denoise.metrics import OPTIONAL, lead_metric, metrics_at, with_companions
 from gan_denoise.owner import owning
 from gan_denoise.provenance import FORMAT, file_digest
 from gan_denoise.terminal import progress, say
@@ -29,12 +30,14 @@ class System:
 
     A folder named test_NAME is a further condition, with folders of its own: EXP/conditions/NAME.
     A system with a model has its experiment's name and seed; others (noisy, oracle_mag) have their
-    folder's.
+    folder's. It is scored by the metrics of every table, and by `further` ones.
     """
 
     exp: Path
     folder: Path
     data: DataDir
+    further: tuple[str, ...] = ()
+    which: str = "last"
 
     @property
     def condition(self) -> str:
@@ -52,13 +55,14 @@ class System:
     @property
     def metrics(self) -> tuple[str, ...]:
         if self.condition:
-            return (lead_metric(self.noise["sample_rate"]), *CONDITION_METRICS)
-        return metrics_at(self.noise["sample_rate"])
+            return (lead_metric(self.noise["sample_rate"]), *CONDITION_METRICS, *self.further)
+        return (*metrics_at(self.noise["sample_rate"]), *self.further)
 
     @cached_property
     def about(self) -> dict[str, Any]:
         """Its name, seed, settings and model. Raises InputError."""
-        return about_system(self.exp, None if self.condition else self.noise["fingerprint"])
+        fingerprint = None if self.condition else self.noise["fingerprint"]
+        return about_system(self.exp, fingerprint, self.which)
 
     def enhanced(self) -> dict[str, Path]:
         """Its files, which the folder's are for the system `noisy`. Raises InputError for what
@@ -87,6 +91,16 @@ class System:
         }
 
 
+def further_metrics(text: str) -> tuple[str, ...]:
+    """The metrics that an option names, with those that they bring."""
+    names = text.replace(",", " ").split()
+    if unknown := [name for name in names if name not in OPTIONAL]:
+        raise argparse.ArgumentTypeError(
+            f"unknown metric {unknown[0]!r} (there are: {', '.join(OPTIONAL)})"
+        )
+    return tuple(with_companions(names))
+
+
 def is_noisy(exp: Path) -> bool:
     """Whether a folder is that of the noisy recordings themselves."""
     return exp.name == "noisy"
@@ -96,12 +110,9 @@ def score(system: System, jobs: int, part: Part) -> bool:
     """Score one system, or a part of it; returns whether every metric of every utterance has a
     value. Raises InputError.
     """
-    enhanced, metrics, place, data = system.enhanced(), system.metrics, system.place, system.data
-    origin.check_enhanced(system.exp, place, enhanced, jobs=jobs)
-    pairs = [
-        scoring.Pair(utt_id, data.wav[utt_id], enhanced[utt_id], data.noisy[utt_id])
-        for utt_id in data.utt_ids
-    ]
+    enhanced, metrics, place = system.enhanced(), system.metrics, system.place
+    origin.check_enhanced(system.exp, place, enhanced, which=system.which, jobs=jobs)
+    pairs = scoring.pairs_of(system.data, enhanced)
     record, target = record_of(pairs, metrics, system.about, jobs), place / "scores.csv"
     with owning(place, shared=bool(part)):
         if is_up_to_date(target, record):
@@ -145,7 +156,7 @@ def record_of(pairs: list[scoring.Pair], metrics: tuple[str, ...], about: dict, 
     return {
         "format": FORMAT,
         "made_from": scoring.identity(pairs, metrics, jobs=jobs),
-        "code": code.of_scores(),
+        "code": code.of_scores(metrics),
         "metrics": list(metrics),
         **about,
     }
@@ -170,7 +181,7 @@ def scored_in_parts(
     for path in parts(place):
         record, listed = read_record(path) or {}, scoring.read_csv(path)
         theirs = [by_id[row["utt_id"]] for row in listed if row["utt_id"] in by_id]
-        same = record.get("code") == code.of_scores()
+        same = record.get("code") == code.of_scores(metrics)
         if same and record.get("made_from") == scoring.identity(theirs, metrics, jobs=jobs):
             for row in listed:
                 keys = {"utt_id", *metrics}
@@ -206,7 +217,7 @@ def read_record(scores: Path) -> dict | None:
     return read_yaml(path) if path.is_file() else None
 
 
-def about_system(exp: Path, fingerprint: str | None) -> dict:
+def about_system(exp: Path, fingerprint: str | None, which: str = "last") -> dict:
     """The system in `exp`: its name and seed, and a digest of its settings where it is a model; a
     limit has its folder's name.
 
@@ -225,5 +236,5 @@ def about_system(exp: Path, fingerprint: str | None) -> dict:
         "system": config["name"],
         "seed": config["seed"],
         "settings": digest(settings),
-        "model": origin.maker(exp / "model").weights,
+        "model": origin.maker(exp / origin.WHICH[which]).weights,
     }

@@ -29,7 +29,16 @@ _MEANING = {
     "covl": "overall quality from 1 to 5, as Hu and Loizou's composite predicts it",
     "speaker_similarity": "how alike the voices of output and clean recording are, up to 1",
 }
-_LOWER = ("wsdr", "lsd")  # is better
+_MEANING |= {
+    "distill_mos": "quality from 1 to 5, as Distill-MOS predicts what listeners say",
+    "wer": "word errors of a recogniser, as a share of the words that were said",
+    "speaker_ge2e": "how alike the voices are to a network that tells speakers apart, up to 1",
+    "dnsmos_sig": "quality of the speech from 1 to 5, as DNSMOS predicts what listeners say",
+    "dnsmos_bak": "absence of noise from 1 to 5, as DNSMOS predicts what listeners say",
+    "dnsmos_ovrl": "overall quality from 1 to 5, as DNSMOS predicts what listeners say",
+    "dnsmos_p808": "quality from 1 to 5, as DNSMOS predicts listeners in a P.808 test",
+}
+_LOWER = ("wsdr", "lsd", "wer")  # is better
 
 
 def systems(runs: Iterable[Run]) -> list[tuple[str, str]]:
@@ -57,6 +66,7 @@ def columns(runs: Iterable[Run]) -> list[tuple[str, str]]:
             "how much of the way from noisy to the oracle magnitude the system goes;"
             " higher is better",
         ),
+        ("weights", "how many the generator has, in millions: what the system costs"),
         ("scored", "how many utterances have a value in every column"),
         (
             "difference",

@@ -39,19 +39,14 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
         scp = exp / run.folders[name][0] / "enhanced.scp"
         if scp.is_file() and all(map(_is_mono, (files := read_scp(scp)).values())):
             sources[name] = files
-    pictures = {}
+    pictures = {
+        title: "".join(picture.svg() for picture in drawn)
+        for title, drawn in plots.of_run(run, exp).items()
+    }
     if models:
-        main = [name for name in ("l1", "l1_mrstft", "gan") if name in models] or models[:3]
-        pictures["Gain of every utterance"] = "".join(
-            plots.improvements(run, models, m) for m in run.gaps
-        )
-        pictures["Against the input"] = "".join(
-            plots.against_input(run, ["noisy", *main], m) for m in run.gaps
-        )
-        if logs := plots.read_logs(exp):
-            pictures["Training"] = plots.training(logs, run.lead)
+        shown = "gan" if "gan" in models else models[-1]
         heard = {
-            name: files for name, files in sources.items() if name in ("clean", "noisy", main[-1])
+            name: files for name, files in sources.items() if name in ("clean", "noisy", shown)
         }
         if voices := plots.voices(heard, {utt_id: data.utt2spk[utt_id] for utt_id in data.utt_ids}):
             pictures["Voices: t-SNE of speaker embeddings"] = voices

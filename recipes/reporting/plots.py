@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 
@@ -21,16 +21,19 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 
 from gan_denoise import audio, speakers
+from gan_denoise.files import write_atomically
 from gan_denoise.metrics import ALL
 
 if TYPE_CHECKING:
-    from checking.rehearsal import ByHeart, RangeTest
     from reporting.statistics import Run
 
 # Okabe and Ito's, for the colour-blind
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":")
+# Formats of figures, and what would make their bytes differ from day to day
+FIGURES: dict[str, dict] = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
+FIGURES["png"] = {}
 INK = "#010203"  # stands for the page's own text colour
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -53,29 +56,70 @@ def _look(place: int) -> dict:
     return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)]}
 
 
+class Picture(NamedTuple):
+    """A plot: its name, for those who hear the page; its size in inches; and what paints it."""
+
+    name: str
+    size: tuple[float, float]
+    paint: Callable[[Axes], None]
+
+    def svg(self) -> str:
+        """For a page: an SVG in the page's colours, whose ids no other picture of the page has."""
+        file = io.StringIO()
+        self._save(file, "svg", transparent=True)
+        text = file.getvalue().replace(INK, "currentColor")
+        prefix = re.sub("[^a-z]", "", self.name.lower())
+        text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text[text.index("<svg") :])
+        text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+        text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # HTML knows them
+        label = f'role="img" aria-label="{self.name}"'
+        return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', label, text, count=1)
+
+    def write(self, folder: Path, kind: str) -> None:
+        """FOLDER/<name>.<kind>, the same bytes for the same picture."""
+        file, words = io.BytesIO(), re.sub(r"[^a-z0-9]+", "_", self.name.lower())
+        self._save(file, kind)
+        write_atomically(folder / f"{words}.{kind}", file.getvalue())
+
+    def _save(self, file: IO, kind: str, *, transparent: bool = False) -> None:
+        with plt.rc_context(_STYLE):
+            figure, axes = plt.subplots(figsize=self.size, layout="constrained")
+            self.paint(axes)
+            figure.savefig(
+                file, format=kind, transparent=transparent, dpi=200, metadata=FIGURES[kind]
+            )
+            plt.close(figure)
+
+
 def draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> str:
-    """An SVG whose ids no other picture of the page has, with a name for those who hear the
-    page.
-    """
-    file = io.StringIO()
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=size, layout="constrained")
-        paint(axes)
-        figure.savefig(
-            file, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
-        plt.close(figure)
-    text = file.getvalue().replace(INK, "currentColor")
-    prefix = re.sub("[^a-z]", "", name.lower())
-    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text[text.index("<svg") :])
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # HTML knows them
-    return re.sub(
-        r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{name}"', text, count=1
-    )
+    """An SVG for a page."""
+    return Picture(name, size, paint).svg()
 
 
-def improvements(run: Run, models: list[str], metric: str) -> str:
+def of_run(run: Run, exp: Path) -> dict[str, list[Picture]]:
+    """The plots of a run's scores and logs, by their titles."""
+    models = run.models
+    if not models:
+        return {}
+    main = [name for name in ("l1", "l1_mrstft", "gan") if name in models] or models[:3]
+    pictures = {
+        "Gain of every utterance": [improvements(run, models, metric) for metric in run.gaps],
+        "Against the input": [against_input(run, ["noisy", *main], metric) for metric in run.gaps],
+    }
+    if logs := read_logs(exp):
+        pictures["Training"] = [training(logs, run.lead)]
+    return pictures
+
+
+def save_figures(run: Run, exp: Path, kind: str) -> None:
+    """The same as files in EXP/figures; kind: one of FIGURES."""
+    (exp / "figures").mkdir(exist_ok=True)
+    for pictures in of_run(run, exp).values():
+        for picture in pictures:
+            picture.write(exp / "figures", kind)
+
+
+def improvements(run: Run, models: list[str], metric: str) -> Picture:
     """How the gain over noisy is distributed over utterances: a box for each system, and its
     mean.
     """
@@ -109,10 +153,10 @@ def improvements(run: Run, models: list[str], metric: str) -> str:
         axes.axvline(0.0, color=INK, linewidth=0.8)
         axes.set_xlabel(f"{ALL[metric].heading}: gain over noisy (line: median, diamond: mean)")
 
-    return draw(f"gain in {ALL[metric].heading}", (6.0, 1.0 + 0.32 * len(models)), paint)
+    return Picture(f"gain in {ALL[metric].heading}", (6.0, 1.0 + 0.32 * len(models)), paint)
 
 
-def against_input(run: Run, names: list[str], metric: str) -> str:
+def against_input(run: Run, names: list[str], metric: str) -> Picture:
     """A metric against the SI-SDR of the noisy input: every utterance, and each system's mean in
     five equal groups.
     """
@@ -139,10 +183,10 @@ def against_input(run: Run, names: list[str], metric: str) -> str:
         axes.set_ylabel(ALL[metric].heading)
         axes.legend()
 
-    return draw(f"{ALL[metric].heading} against the input", (6.0, 3.6), paint)
+    return Picture(f"{ALL[metric].heading} against the input", (6.0, 3.6), paint)
 
 
-def training(logs: dict[str, list[dict]], metric: str) -> str:
+def training(logs: dict[str, list[dict]], metric: str) -> Picture:
     """A metric on dev over the updates of all runs, with the first update of each adversary as a
     vertical line.
     """
@@ -175,7 +219,7 @@ def training(logs: dict[str, list[dict]], metric: str) -> str:
         axes.set_ylabel(f"{ALL[metric].heading} on dev")
         axes.legend(ncols=2)
 
-    return draw("training curves", (6.0, 3.6), paint)
+    return Picture("training curves", (6.0, 3.6), paint)
 
 
 def read_logs(exp: Path) -> dict[str, list[dict]]:
@@ -243,45 +287,3 @@ def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str
                 handle.set_color(INK)
 
     return draw("speaker embeddings", (6.0, 4.4), paint)
-
-
-def batch_by_heart(learnt: ByHeart) -> str:
-    """The loss of one batch over the updates, beside what was to be reached."""
-
-    def paint(axes: Axes) -> None:
-        axes.plot(learnt.losses, color=COLOURS[0])
-        for height, label in ((learnt.of_input, "the noisy input"), (learnt.target, "wanted")):
-            axes.axhline(height, color=INK, linewidth=0.8, linestyle=":")
-            place = (1.0, height)
-            axes.annotate(label, place, xycoords=("axes fraction", "data"), ha="right", va="bottom")
-        axes.set_ylim(bottom=0.0)
-        axes.set_xlabel("update")
-        axes.set_ylabel("loss")
-
-    return draw("one batch", (6.0, 3.0), paint)
-
-
-def learning_rates(tried: RangeTest) -> str:
-    """The smoothed loss over the growing learning rate, with the suggestion."""
-
-    def paint(axes: Axes) -> None:
-        axes.semilogx(tried.rates, tried.losses, color=COLOURS[0])
-        marks = ((tried.suggestion, "suggested"), (tried.lowest_at, "lowest"))
-        for rate, label in marks:
-            if rate is not None:
-                axes.axvline(rate, color=INK, linewidth=0.8, linestyle=":")
-                place = (rate, 0.97)
-                axes.annotate(
-                    label,
-                    place,
-                    xycoords=("data", "axes fraction"),
-                    rotation=90,
-                    va="top",
-                    ha="right",
-                )
-        low, high = min(tried.losses), tried.losses[0]
-        axes.set_ylim(low - 0.2 * (high - low) - 1e-3, high + (high - low) + 1e-3)
-        axes.set_xlabel("learning rate")
-        axes.set_ylabel("loss / that of the input")
-
-    return draw("learning rates", (6.0, 3.0), paint)

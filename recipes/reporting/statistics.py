@@ -11,7 +11,7 @@ import numpy as np
 
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
-from gan_denoise.metrics import ALL
+from gan_denoise.metrics import ALL, OPTIONAL
 from reporting.bootstrap import Estimate, estimate
 from reporting.experiments import describe
 from reporting.reading import REFERENCES, read_systems, systems_of
@@ -124,14 +124,23 @@ class Run:
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
-        """The columns of the tables."""
-        shown = (self.lead, *(metric for metric in SHOWN if metric != "pesq_wb"))
+        """The columns of the tables: those of every table, then the judges that were asked for."""
+        parts = {part for metric in OPTIONAL.values() for part in metric.brings}
+        asked = (metric for metric in OPTIONAL if metric not in parts)
+        shown = (self.lead, *(metric for metric in SHOWN if metric != "pesq_wb"), *asked)
         return tuple(metric for metric in shown if metric in self.metrics)
 
     def label(self, name: str) -> str:
         """What the table calls a system."""
-        seeds = len(self.folders[name])
-        return REFERENCES.get(name, name) + (f" ({seeds} seeds)" if seeds > 1 else "")
+        seeds, models = len(self.folders[name]), self.about["models"]
+        best = any(models.get(folder, {}).get("which") == "best" for folder in self.folders[name])
+        notes = [f"{seeds} seeds"] * (seeds > 1) + ["best on dev"] * best
+        return REFERENCES.get(name, name) + (f" ({', '.join(notes)})" if notes else "")
+
+    def weights(self, name: str) -> int:
+        """How many weights a model has; 0 where there is none, or nothing is known of it."""
+        models = self.about["models"]
+        return max(models.get(folder, {}).get("parameters", 0) for folder in self.folders[name])
 
     def values(
         self, name: str, metric: str, seeds: set | None = None

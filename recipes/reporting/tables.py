@@ -19,17 +19,20 @@ def systems(run: Run) -> Cells:
     heading = ["system"]
     for metric in run.shown:
         heading += [ALL[metric].heading] + (["gap closed"] if metric in run.gaps else [])
-    cells = [[*heading, "scored"]]
+    costs = any(run.weights(name) for name in run.systems)
+    cells = [[*heading, *(["weights"] if costs else []), "scored"]]
     for name, scores in run.systems.items():
         row, means = [run.label(name)], run.means(name)
         for metric in run.shown:
             row.append(_mean(run, name, metric, means[metric]))
             if metric in run.gaps:
                 gap = run.gap_closed(name, metric)
-                row.append("" if name in REFERENCES or gap is None else f"{100 * gap:.0f} %")
+                row.append("" if name in REFERENCES or gap is None else f"{round(100 * gap)} %")
         complete = sum(
             all(score.get(metric) is not None for metric in run.metrics) for score in scores
         )
+        if costs:
+            row.append(f"{run.weights(name) / 1e6:.2f} M" if run.weights(name) else "")
         cells.append([*row, f"{complete} of {len(scores)}"])
     return cells
 

@@ -27,7 +27,7 @@ def _best(run: Run, best: str, gap: float) -> str:
     noisy, own = run.means("noisy"), run.means(best)
     sentence = (
         f"{best} takes {ALL[run.lead].heading} from {noisy[run.lead]:.2f} to {own[run.lead]:.2f}"
-        f" ({100 * gap:.0f} % of the gap to the oracle magnitude)"
+        f" ({round(100 * gap)} % of the gap to the oracle magnitude)"
     )
     if noisy[SI_SDR] is not None and own[SI_SDR] is not None:
         sentence += f" and SI-SDR from {noisy[SI_SDR]:.1f} to {own[SI_SDR]:.1f} dB"

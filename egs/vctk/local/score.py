@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Stage 4: EXPDIR/scores.csv, one row per utterance, from EXPDIR/enhanced.scp.
 
-    score.py [--jobs N] [--part K/N] DATADIR EXPDIR... [--then DATADIR EXPDIR...]...
+    score.py [--jobs N] [--part K/N] [--metrics NAMES] [--which last|best]
+             DATADIR EXPDIR... [--then DATADIR EXPDIR...]...
 
 An EXPDIR with a model is scored under its experiment's name and seed; others (noisy, oracle_mag)
 under their own name. EXPDIR/noisy needs no enhanced.scp. scores.yaml says what the scores were made
@@ -15,10 +16,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import recipe_path  # noqa: F401
-from gan_denoise import datadir, terminal
+from gan_denoise import datadir, origin, terminal
+from gan_denoise.metrics import OPTIONAL
 from gan_denoise.terminal import program
 from kaldi.options import sharing
-from kaldi.scores import System, score
+from kaldi.scores import System, further_metrics, score
 
 INCOMPLETE = 3
 
@@ -27,6 +29,16 @@ INCOMPLETE = 3
 def main() -> int:
     parser = terminal.parser(__doc__)
     sharing(parser)
+    parser.add_argument(
+        "--metrics",
+        type=further_metrics,
+        default=(),
+        metavar="NAMES",
+        help=f"beside those of every table, with commas, of {', '.join(OPTIONAL)}",
+    )
+    parser.add_argument(
+        "--which", choices=origin.WHICH, default="last", help="of each run's two models (last)"
+    )
     parser.add_argument("data", type=Path, metavar="DATADIR")
     parser.add_argument("exps", type=Path, nargs="+", metavar="EXPDIR")
     parser.add_argument(
@@ -45,7 +57,8 @@ def main() -> int:
     for folder, *exps in [[arguments.data, *arguments.exps], *arguments.then]:
         data = datadir.read(folder, noisy=True)
         for exp in exps:
-            complete &= score(System(exp, folder, data), arguments.jobs, arguments.part)
+            system = System(exp, folder, data, arguments.metrics, arguments.which)
+            complete &= score(system, arguments.jobs, arguments.part)
     return 0 if complete else INCOMPLETE
 
 

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Stage 3 of other people's systems: folders of enhanced files take part as our own.
+
+    external.py DATADIR EXP NAME=FOLDER...
+
+writes EXP/NAME/enhanced.scp. FOLDER holds one file for every recording of DATADIR, of its utt_id,
+sample rate and length, mono, in sub-folders as one likes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import recipe_path  # noqa: F401
+from gan_denoise import audio, datadir, ids, terminal
+from gan_denoise.datadir import DataDir
+from gan_denoise.errors import InputError
+from gan_denoise.owner import owning
+from gan_denoise.terminal import program, say
+from kaldi.stage import list_files
+from training.experiment import check_name
+
+
+@program
+def main() -> None:
+    parser = terminal.parser(__doc__)
+    parser.add_argument("data", type=Path, metavar="DATADIR")
+    parser.add_argument("exp", type=Path, metavar="EXP")
+    parser.add_argument("systems", nargs="+", metavar="NAME=FOLDER")
+    arguments = parser.parse_args()
+    data = datadir.read(arguments.data, noisy=True)
+    for words in arguments.systems:
+        name, _, folder = words.partition("=")
+        out = arguments.exp / name
+        check_system(words, out)
+        files = find_files(Path(folder), data)
+        with owning(out):
+            list_files(out / "enhanced.scp", files)
+        say(f"stage 3: {name}: {len(files)} files of {folder}")
+
+
+def check_system(words: str, out: Path) -> None:
+    """Refuse a name that means something else in EXP. Raises InputError."""
+    name, equals, folder = words.partition("=")
+    if not equals or not folder or not name or "/" in name or name.startswith("."):
+        raise InputError("--external", f'expected NAME=FOLDER, found "{words}"')
+    check_name(out)
+    if "_seed" in name or (out / "model").exists() or (out / "checkpoint.pt").exists():
+        raise InputError("--external", f"{name} is the name of a training here", "choose another")
+
+
+def find_files(folder: Path, data: DataDir) -> dict[str, Path]:
+    """utt_id -> file, in the order of the data, each like its noisy recording.
+
+    Raises InputError.
+    """
+    if not folder.is_dir():
+        raise InputError(folder, "no such folder", "name one of enhanced files")
+    files: dict[str, Path] = {}
+    for path in audio.find(folder.absolute()):
+        stem = ids.utt_id_of_file(path)
+        utt_id = stem if stem in data.wav else ids.utt_id_below(path, folder.absolute())
+        if utt_id in files:
+            raise InputError(path, f"is {utt_id}, as {files[utt_id]} is", "remove one of the two")
+        files[utt_id] = path
+    if missing := [utt_id for utt_id in data.utt_ids if utt_id not in files]:
+        raise InputError(
+            folder,
+            f"has no file of {len(missing)} of {len(data)} test recordings, such as {missing[0]}",
+            "name the files as those in noisy.scp",
+        )
+    for utt_id in data.utt_ids:
+        with audio.Reader(files[utt_id]) as mine, audio.Reader(data.noisy[utt_id]) as noisy:
+            for what in ("sample_rate", "channels", "frames"):
+                if (is_here := getattr(mine, what)) != (needed := getattr(noisy, what)):
+                    word = what.replace("_", " ")
+                    problem = f"its {word} is {is_here}, not {needed} as its noisy recording's"
+                    raise InputError(files[utt_id], problem, "make it so")
+    return {utt_id: files[utt_id] for utt_id in data.utt_ids}
+
+
+if __name__ == "__main__":
+    main()
