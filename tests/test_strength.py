@@ -144,13 +144,14 @@ def test_a_plain_model_on_the_command_line(tmp_path, wave):
 
 
 def test_new_parts_begin_by_changing_nothing(tmp_path, wave):
-    """A model without a strength is where one with it, or one that looks ahead, may start."""
+    """A model is where one that takes a strength, is deeper, or looks ahead may start."""
     plain = TOLD | {"strength": False}
     torch.manual_seed(0)
     before = generators.build(plain, sample_rate=16000).eval()
     folder = save(tmp_path / "model", plain, before)
     noisy = torch.from_numpy(wave)[None, None]
-    for options in (TOLD, TOLD | {"name": "ahead"}):
+    deeper = TOLD | {"deeper": 2}
+    for options in (TOLD, TOLD | {"name": "ahead"}, deeper, deeper | {"name": "ahead"}):
         generator = generators.build(options, sample_rate=16000).eval()
         checkpoint.initialise(generator, folder, options, 16000)
         for strength in (0.0, 1.0):

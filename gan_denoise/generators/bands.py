@@ -41,12 +41,12 @@ class Generator(contract.StreamingGenerator):
     the blocks work, each with `width` channels. blocks: of recurrence and mixing. deeper: more of
     them, which change nothing before they have learnt, so that a trained model can grow (Net2Net's
     identity layers, Chen et al. 2016). heads: ways of mixing in a block; must divide width.
-    window_ms, hop_ms: of the STFT; the latency is the window. level_ms: past over which the level is taken; loud: by frames as loud as speech, above rumble,
-    instead of all. high_pass_hz: where its output ends; 0: nowhere. entrance_hz: the edge of a
-    high-pass filter before everything, since rumble that is louder than speech fills the bins
-    beside its own, where no mask parts them; 0: none. strength: whether it takes one.
-    both_ways: recurrences backwards in time too, from the end of what a step is given
-    (generators/ahead.py makes use of that, and nothing that streams).
+    window_ms, hop_ms: of the STFT; the latency is the window. level_ms: past over which the level
+    is taken; loud: by frames as loud as speech, above rumble, instead of all. high_pass_hz: where
+    its output ends; 0: nowhere. entrance_hz: the edge of a high-pass filter before everything,
+    since rumble that is louder than speech fills the bins beside its own, where no mask parts them;
+    0: none. strength: whether it takes one. both_ways: recurrences backwards in time too, from the
+    end of what a step is given (generators/ahead.py makes use of that, and nothing that streams).
     """
 
     # Parts that change nothing before they have learnt
@@ -117,6 +117,7 @@ class Generator(contract.StreamingGenerator):
 
     def initial_state(self, batch: int = 1) -> State:
         like, stft = self.stft.windows, self.stft
+        recurrences = len(self.blocks) + len(self.deeper)
         told = {"strength": like.new_full((batch, 1), contract.BALANCED)}
         optional = told if self.takes_strength else {}
         if self.entrance is not None:
@@ -127,7 +128,7 @@ class Generator(contract.StreamingGenerator):
             "tail": like.new_zeros(batch, stft.overlap, stft.hop_length),
             "heard": like.new_zeros(batch, 2, self.level_frames - 1, 1),
             "seen": like.new_zeros(batch, 3, _FRAMES - 1, stft.bins),
-            "memory": like.new_zeros(batch, 2 * (len(self.blocks) + len(self.deeper)), *self.coarse),
+            "memory": like.new_zeros(batch, 2 * recurrences, *self.coarse),
         }
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
@@ -314,9 +315,7 @@ class Block(nn.Module):
     neutral: whether it gives back what it gets, before it has learnt.
     """
 
-    def __init__(
-        self, bands: int, width: int, heads: int, both_ways: bool, neutral: bool = False
-    ):
+    def __init__(self, bands: int, width: int, heads: int, both_ways: bool, neutral: bool = False):
         super().__init__()
         self.bands, self.width, self.heads = bands, width, heads
         self.time_norm, self.band_norm = nn.LayerNorm(width), nn.LayerNorm(width)
