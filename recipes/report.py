@@ -6,6 +6,7 @@
               [--experiment FILE ...]               experiment files outside recipes/experiments
               [--which last|best]                   of each run's two models, which was tested
               [--figures svg|pdf|png]               the page's plots as files, in EXP/figures
+    report.py --listening-test N --data DATA EXP    EXP/listening_test.html: rank N utterances blind
     report.py --publish FOLDER [--note TEXT] EXP    copy its scores to FOLDER, in egs/vctk/results
     report.py --collect egs/vctk/results > egs/vctk/RESULTS.md
 
@@ -34,6 +35,7 @@ from gan_denoise.terminal import program, say
 from reporting import tables
 from reporting.experiments import describe
 from reporting.formats import FORMATS
+from reporting.listening import of_experiment, render_listening
 from reporting.page import render_page
 from reporting.plots import FIGURES, save_figures
 from reporting.reading import systems_of
@@ -65,6 +67,9 @@ def main() -> None:
     parser.add_argument(
         "--figures", choices=FIGURES, help="the page's plots as files in EXP/figures, too"
     )
+    parser.add_argument(
+        "--listening-test", type=int, metavar="N", help="make a page for it instead of the report"
+    )
     parser.add_argument("--publish", type=Path, metavar="FOLDER")
     parser.add_argument("--note", default="", help="what this run shows, for --publish")
     parser.add_argument("--collect", action="store_true")
@@ -76,6 +81,10 @@ def main() -> None:
         publish(arguments.folder, arguments.publish, arguments.note)
     elif arguments.data is None:
         parser.error("--data is needed: the folder that the experiments were trained on")
+    elif arguments.listening_test is not None:
+        if arguments.listening_test < 1:
+            parser.error("--listening-test: expected a whole number from 1")
+        listening_test(arguments.folder, arguments.data, arguments.which, arguments.listening_test)
     else:
         files = {path.stem: path for path in arguments.experiment}
         wishes = Wishes(arguments.format, files, arguments.which, arguments.figures)
@@ -120,6 +129,20 @@ def report(exp: Path, data: Path, command: str, wishes: Wishes = Wishes()) -> No
     for note in [] if shape == "md" else notes:  # which are no part of such a table
         say(note)
     say(f"stage 5: {exp / 'RESULTS.md'} and {exp / 'report.html'}")
+
+
+def listening_test(exp: Path, data: Path, which: str, count: int) -> None:
+    """EXP/listening_test.html: so many utterances of the test set, systems under letters."""
+    if not exp.is_dir():
+        raise InputError(exp, "there is no such folder", "name the one that stage 4 scored")
+    with owning(exp):
+        check_scores(exp, data, which)
+        utterances = of_experiment(
+            Run.read(exp), datadir.read(data / "test", noisy=True), exp, count
+        )
+        page = render_listening(utterances, title="Listening test", blind=True)
+        write_atomically(exp / "listening_test.html", page)
+    say(f"{exp / 'listening_test.html'}: {len(utterances)} utterances, {len(page) / 1e6:.1f} MB")
 
 
 def check_scores(exp: Path, data: Path, which: str = "last") -> None:

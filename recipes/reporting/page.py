@@ -204,16 +204,22 @@ def _utterance(
     )
 
 
-def spectrogram(wave: np.ndarray, sample_rate: int, loudest_db: float | None) -> tuple[str, float]:
+def spectrogram(
+    wave: np.ndarray,
+    sample_rate: int,
+    loudest_db: float | None,
+    *,
+    size: tuple[int, int] = (480, 160),
+) -> tuple[str, float]:
     """A WebP picture in base64, low frequencies at the bottom, and the level of its loudest bin
-    (white, unless given).
+    (white, unless given). size: its width and height in pixels.
     """
     level_db = spectrogram_db(wave, sample_rate)[::-1]
     loudest_db = float(level_db.max()) if loudest_db is None else loudest_db
     level = 1.0 + (level_db - loudest_db) / _FLOOR_DB
     pixels = (255 * colormaps["magma"](np.clip(level, 0.0, 1.0))[..., :3]).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).resize((480, 160)).save(file, "WEBP", quality=80)
+    Image.fromarray(pixels).resize(size).save(file, "WEBP", quality=80)
     return base64.b64encode(file.getvalue()).decode(), loudest_db
 
 
