@@ -4,6 +4,7 @@ is CI's.
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -69,6 +70,11 @@ def test_split_files_can_be_read(path):
         assert {"p232", "p257"} <= set(split["test"])  # VoiceBank+DEMAND's test speakers
 
 
-def test_examples_are_small():
-    files = list((ROOT / "egs/vctk/examples").iterdir())
-    assert len(files) >= 5 and sum(path.stat().st_size for path in files) < 1e6
+def test_examples_are_small_and_say_whose_they_are():
+    folder = ROOT / "egs/vctk/examples"
+    files = list(folder.iterdir())
+    assert len(files) >= 5 and sum(path.stat().st_size for path in files) < 8e6
+    page, note = ((folder / name).read_text() for name in ("index.html", "ATTRIBUTION.txt"))
+    assert html.escape(note.strip()) in page
+    for utt_id in re.findall(r'"utterance": "([^"]+)"', page):
+        assert re.search(rf"\b{utt_id.split('_')[0]}\b", note), utt_id
