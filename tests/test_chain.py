@@ -126,12 +126,18 @@ def test_the_best_weights_by_dev_can_be_tested(finished):
 
 
 def test_a_folder_of_another_systems_files_takes_part(finished, tmp_path):
+    """Beside an experiment whose file lies elsewhere."""
     data, exp = finished
+    file = tmp_path / "mine.yaml"
+    file.write_text("# l1, begun elsewhere. Why?\ncompare_with: [theirs, l1]\n")
+    model(exp / "mine/model", data, seed=3, name="mine")
+    assert errors(local("enhance", exp / "mine/model", data / "test", exp / "mine")) == ""
     folder = shutil.copytree(exp / "l1/enhanced", tmp_path / "theirs")
     assert errors(local("external", data / "test", exp, f"theirs={folder}")) == ""
-    assert errors(local("score", data / "test", exp / "theirs")) == ""
-    assert stage_5(data, exp) == ""
-    assert "| theirs - l1 |" in shown(exp) and "- theirs: A system from elsewhere" in shown(exp)
+    assert errors(local("score", data / "test", exp / "theirs", exp / "mine")) == ""
+    assert stage_5(data, exp, "--experiment", file) == ""
+    assert "| mine - theirs |" in shown(exp) and "- mine: l1, begun elsewhere.\n" in shown(exp)
+    assert "| theirs - l1 " in shown(exp) and "- theirs: A system from elsewhere" in shown(exp)
     first = sorted(folder.iterdir())[0]
     samples, rate = sf.read(first)
     sf.write(first, samples[:-1], rate)

@@ -100,8 +100,8 @@ def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[s
         mine, other = ours.get(key), theirs.get(key)
         if mine == other:
             continue
-        if key == "losses":
-            parts = sorted(part for part in mine.keys() | other.keys())
+        if key == "losses" and isinstance(mine, Mapping) and isinstance(other, Mapping):
+            parts = sorted(mine.keys() | other.keys())
             yield from (f"the {part} loss" for part in parts if mine.get(part) != other.get(part))
         else:
             yield _WORDS.get(key, key)
