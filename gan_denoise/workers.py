@@ -193,8 +193,13 @@ def _outcome(item, call: Callable) -> Outcome:
         return Outcome(item, error=input_error(error), os_error=True)
     # Of a library, or our bug: it is named, and does not take the other items along
     except Exception as error:
-        what = f"unexpected {type(error).__name__} ({_place(error)}): {error}"
-        return Outcome(item, error=InputError(what, remedy="please report it"))
+        return Outcome(item, error=unexpected(error))
+
+
+def unexpected(error: Exception) -> InputError:
+    """What is said of an exception that nobody has foreseen."""
+    what = f"unexpected {type(error).__name__} ({_place(error)}): {error}"
+    return InputError(what, remedy="please report it")
 
 
 def _place(error: Exception) -> str:

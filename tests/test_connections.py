@@ -141,7 +141,7 @@ def test_a_slow_steady_reader_gets_all(wire):
 
 def test_who_takes_nothing_is_cut_off_without_a_word(wire, caplog):
     """An answer that nobody reads, and one stream's, which does not wait for the handshake."""
-    content = a_wav(seconds=2.0)
+    content = a_wav(seconds=40.0)  # more than what the system keeps for a reader
     with connect(wire, upload(content), receives=4096) as none, open_stream(wire) as stream:
         with contextlib.suppress(OSError):
             stream.settimeout(1)

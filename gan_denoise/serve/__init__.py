@@ -8,9 +8,10 @@
     live.py       the WebSocket            files.py    files, in worker processes
     uploads.py    bodies into private files that are gone afterwards
     limits.py     what is refused          metrics.py  what Prometheus reads
+    log.py        a line for each request that is refused, or fails
     state.py      what routes share        busy.py     whether there is room for another stream
     web/                                   the page, which page.py puts together
 
-Needs the extra `serve`; limits.py alone does not, so that the command line can tell its options
-without it.
+Needs the extra `serve`; limits.py and log.py alone do not, so that the command line can tell its
+options without it.
 """

@@ -13,14 +13,16 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 import gan_denoise
-from gan_denoise.serve import live, page, routes
+from gan_denoise.errors import InputError
+from gan_denoise.serve import live, log, page, routes
 from gan_denoise.serve.guard import Guard
 from gan_denoise.serve.limits import Limits, Refused
 from gan_denoise.serve.state import State
+from gan_denoise.workers import unexpected
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _DOCS_FILES = "/docs/static"
@@ -52,12 +54,13 @@ def create_app(
     allowed: frozenset[str] = frozenset(),
     device: str = "cpu",
     jobs: int = 1,
+    log_clients: bool = False,
 ) -> Guard:
     """The service as an ASGI application. models: name -> directory, or None for those of the
     package; the first is the default.
 
-    token, hosts, allowed: see Guard. device: torch's. jobs: processes that work on files. Raises
-    InputError for what is no model.
+    token, hosts, allowed, log_clients: see Guard. device: torch's. jobs: processes that work on
+    files. Raises InputError for what is no model.
     """
     torch.set_num_threads(1)  # a hop is too little to share
     state = State(models, device, limits or Limits(), jobs)
@@ -76,19 +79,32 @@ def create_app(
     _tell(app, state)
     routes.enhance_files(app, state)
     routes.enhance_streams(app, state)
-    return Guard(app, token=token, hosts=hosts, allowed=allowed, state=state)
+    return Guard(
+        app, token=token, hosts=hosts, allowed=allowed, state=state, log_clients=log_clients
+    )
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """Every error is {"error": one line}."""
+    """Every error is {"error": one line}, and known to the log."""
 
-    def first(error: RequestValidationError | WebSocketRequestValidationError) -> Response:
+    def answer(
+        asked: HTTPConnection,
+        status: int,
+        error: InputError,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        log.entry_of(asked.scope).error = error
+        return JSONResponse({"error": str(error)}, status, headers)
+
+    def invalid_value(
+        asked: HTTPConnection, error: RequestValidationError | WebSocketRequestValidationError
+    ) -> Response:
         problem = error.errors()[0]
-        return JSONResponse({"error": f"{problem['loc'][-1]}: {problem['msg']}"}, 422)
+        return answer(asked, 422, InputError(problem["loc"][-1], problem["msg"]))
 
     @app.exception_handler(Refused)
     async def refused(asked: Request | WebSocket, error: Refused) -> Response | None:
-        response = JSONResponse({"error": error.message}, error.status, error.headers)
+        response = answer(asked, error.status, error.error, error.headers)
         if isinstance(asked, Request):
             return response
         await asked.send_denial_response(response)
@@ -96,22 +112,23 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(asked: Request | WebSocket, error: HTTPException) -> Response:
-        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+        return answer(asked, error.status_code, InputError(str(error.detail)), error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return first(error)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return invalid_value(request, error)
 
     @app.exception_handler(WebSocketRequestValidationError)
     async def invalid_stream(socket: WebSocket, error: WebSocketRequestValidationError) -> None:
-        await socket.send_denial_response(first(error))
+        await socket.send_denial_response(invalid_value(socket, error))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> Response:
         return Response(status_code=499)  # for the count: nobody reads it
 
     @app.exception_handler(Exception)
-    async def bug(_: Request, __: Exception) -> Response:
+    async def bug(request: Request, error: Exception) -> Response:
+        log.entry_of(request.scope).error = unexpected(error)
         return JSONResponse({"error": "an error inside the server: its log tells more"}, 500)
 
 

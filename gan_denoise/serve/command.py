@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 from gan_denoise.errors import InputError
+from gan_denoise.serve import log
 from gan_denoise.serve.limits import Limits
 
 TOKEN_VARIABLE = "GAN_DENOISE_TOKEN"
@@ -41,6 +42,15 @@ def add_options(parser: argparse.ArgumentParser, positive) -> None:
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     parser.add_argument(
         "--jobs", type=positive, default=1, metavar="N", help="processes that work on files (1)"
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=log.LEVELS,
+        default="warning",
+        help="info: a line for each request; warning (default): for those refused or failed",
+    )
+    parser.add_argument(
+        "--log-clients", action="store_true", help="name the address of each client in the log"
     )
     for limit in dataclasses.fields(Limits):
         parser.add_argument(
@@ -86,11 +96,13 @@ def run(arguments: argparse.Namespace) -> int:
         allowed=frozenset(arguments.allow_host),
         device=arguments.device,
         jobs=arguments.jobs,
+        log_clients=arguments.log_clients,
     )
     with _listen(arguments.host, arguments.port) as listener:
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         announcement = f"serve: {url} with {', '.join(models)}; Ctrl-C ends it"
+        log.begin(arguments.log_level)
         server(app, announcement).run(sockets=[listener])
     return 0
 

@@ -12,8 +12,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
+from gan_denoise.errors import InputError
+from gan_denoise.serve import log
 from gan_denoise.serve.connections import connection_of
-from gan_denoise.serve.limits import Refused
+from gan_denoise.serve.limits import LATER, Refused
 from gan_denoise.serve.state import State
 
 Scope = MutableMapping[str, Any]
@@ -41,7 +43,7 @@ class Guard:
     since a foreign name may be made to point here (DNS rebinding). token: asked for by what works
     and tells, as `Authorization: Bearer TOKEN`, on the WebSocket also as `?token=`, for browsers
     cannot set headers there. hosts: the names of this server, where there is no token. allowed:
-    further names, under which a proxy offers it.
+    further names, under which a proxy offers it. log_clients: name them in the log.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class Guard:
         hosts: frozenset[str],
         allowed: frozenset[str],
         state: State,
+        log_clients: bool = False,
     ):
         self._app, self._hosts, self._allowed = app, hosts | allowed, allowed
         self._token = None if token is None else token.encode()
         self.state, self._limits, self._metrics = state, state.limits, state.metrics
         self._at_work, self._ending = set[asyncio.Task](), False
+        self._log_clients = log_clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -66,7 +70,7 @@ class Guard:
         connection = connection_of(scope)
         if connection:
             connection.asked()
-        answer = self._answers(scope, send)
+        entry, answer = log.enter(scope), self._answers(scope, send)
         try:
             if refused := self._refuses(scope):
                 await refuse(refused, scope, receive, answer)
@@ -75,6 +79,7 @@ class Guard:
             else:
                 await self._app(scope, receive, answer)
         finally:
+            log.write(entry, scope, clients=self._log_clients)
             if connection and scope["type"] == "http":
                 connection.answered()
 
@@ -89,7 +94,8 @@ class Guard:
                 raise
             task.uncancel()
             if not answer.begun:
-                late = Refused(503, "this server is ending: try again in a while", Retry_After="5")
+                ending = InputError("this server is ending", remedy=LATER)
+                late = Refused(503, ending, Retry_After="5")
                 await refuse(late, scope, receive, answer)
         finally:
             self._at_work.discard(task)
@@ -104,17 +110,18 @@ class Guard:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._token is None and _parts(f"//{host}")[1] not in self._hosts:
-            return Refused(
-                403,
-                "this server is not known by that name, so its Host is refused: start it with"
-                " --allow-host NAME or a --token",
+            unknown = InputError(
+                "this server is not known by that name, so its Host is refused",
+                remedy="start it with --allow-host NAME or a --token",
             )
+            return Refused(403, unknown)
         if origin is not None and not self._is_ours(origin, host):
-            return Refused(
-                403,
-                "pages of other origins are refused: a proxy must pass on the Host (nginx:"
-                " proxy_set_header Host $http_host), or start the server with --allow-host NAME",
+            foreign = InputError(
+                "pages of other origins are refused",
+                remedy="a proxy must pass on the Host (nginx: proxy_set_header Host $http_host), or"
+                " start the server with --allow-host NAME",
             )
+            return Refused(403, foreign)
         if self._token is not None and scope["path"].startswith(_BEHIND_THE_TOKEN):
             scheme, _, given = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer":
@@ -157,6 +164,7 @@ class Guard:
                 for name, value in _SAFE.items():
                     headers.setdefault(name, value)
                 headers.setdefault("content-security-policy", _CLOSED)
+                headers.setdefault("x-request-id", str(log.entry_of(scope).id))
                 self._count(scope, message["status"])
             elif message["type"] == "websocket.accept":
                 self._count(scope, 101)
@@ -170,6 +178,7 @@ class Guard:
         return Answer(checked)
 
     def _count(self, scope: Scope, status: int) -> None:
+        log.entry_of(scope).status = status
         route = scope.get("route")
         self._metrics.requests.labels(getattr(route, "path", "other"), str(status)).inc()
 
@@ -187,6 +196,7 @@ class Answer:
 
 async def refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request, or a WebSocket that is not accepted yet, with the error."""
+    log.entry_of(scope).error = refused.error
     response = JSONResponse({"error": refused.message}, refused.status, refused.headers)
     await response(scope, receive, send)
 

@@ -33,6 +33,9 @@ class Limits:
     max_stream_time: int = _limit(14400, "seconds that a live stream may last")
 
 
+LATER = "try again in a while"
+
+
 class Refused(Exception):
     """A request that is answered with a status and one line of JSON: {"error": message}.
 

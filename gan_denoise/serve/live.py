@@ -25,6 +25,7 @@ import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gan_denoise.errors import InputError
+from gan_denoise.serve import log
 from gan_denoise.serve.batching import LiveStream
 from gan_denoise.serve.connections import Share
 from gan_denoise.serve.limits import Limits
@@ -69,9 +70,10 @@ def _number(text: str) -> float | str:
 class Broken(Exception):
     """The stream ends with a message and a WebSocket's close code."""
 
-    def __init__(self, code: int, message: str):
-        super().__init__(message)
-        self.code, self.message = code, message
+    def __init__(self, code: int, error: InputError | str):
+        super().__init__(error)
+        self.code = code
+        self.error = error if isinstance(error, InputError) else InputError(error)
 
 
 class Conversation:
@@ -102,13 +104,15 @@ class Conversation:
             talk.cancel()
 
     async def _end(self, error: Broken | None) -> None:
+        if error:
+            log.entry_of(self._socket.scope).error = error.error
         with contextlib.suppress(TimeoutError):  # the connection gives up who takes nothing
             async with asyncio.timeout(_FAREWELL_S):
                 await self._say(error)
 
     async def _say(self, error: Broken | None) -> None:
         if error:
-            await self._socket.send_text(json.dumps({"error": error.message}))
+            await self._socket.send_text(json.dumps({"error": str(error.error)}))
         await self._socket.close(error.code if error else 1000)
 
     async def _watch(self, talk: asyncio.Task[None]) -> Broken | None:
@@ -163,7 +167,7 @@ class Conversation:
                 samples = self._decode(content)
                 finished = await self._stream.push(samples)
             except InputError as error:
-                raise Broken(1007, str(error)) from error
+                raise Broken(1007, error) from error
             await self._send(finished)
             self._metrics.answer.observe(time.perf_counter() - came)
             self._metrics.received("stream", len(samples) / self._hello["sample_rate"])

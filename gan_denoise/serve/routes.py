@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gan_denoise.enhance import Denoiser, HighBand
 from gan_denoise.errors import InputError
-from gan_denoise.serve import files, live, uploads
+from gan_denoise.serve import files, live, log, uploads
 from gan_denoise.serve.connections import Share, connection_of
 from gan_denoise.serve.limits import Refused
 from gan_denoise.serve.state import FileAtWork, State
@@ -100,9 +100,11 @@ def enhance_files(app: FastAPI, state: State) -> None:
         The answer has its length, rate, channels and, where it can be written, format (else WAV).
         A client that is told 429, or 503 with Retry-After, asks again then.
         """
-        name = uploads.plain_name(name) or "the file"
+        entry = log.entry_of(request.scope)
+        entry.id, entry.file = id or entry.id, uploads.plain_name(name)
+        name = entry.file or "the file"
         told = _as_strength(state.denoisers[model], strength)
-        with state.file(id or uuid.uuid4()) as place:
+        with state.file(entry.id) as place:
             target, limit = place.folder / "upload", limits.max_upload_mb * 2**20
             try:
                 async with asyncio.timeout(limits.max_request_time):
@@ -110,7 +112,7 @@ def enhance_files(app: FastAPI, state: State) -> None:
             except TimeoutError as error:
                 late = InputError(name, f"took longer than {limits.max_request_time} s to come")
                 raise Refused(408, late) from error
-            place.received = True
+            place.received, entry.file = True, upload.name
             options = {"mix": mix, "high_band": high_band, "strength": told}
             work = state.workers.enhance(upload, model, options)
             enhanced = await _unless_gone(request, work)

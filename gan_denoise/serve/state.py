@@ -18,7 +18,7 @@ from gan_denoise.serve import uploads
 from gan_denoise.serve.batching import Batch, LiveStream, latency
 from gan_denoise.serve.busy import Busy
 from gan_denoise.serve.files import Workers
-from gan_denoise.serve.limits import Limits, Refused
+from gan_denoise.serve.limits import LATER, Limits, Refused
 from gan_denoise.serve.metrics import Metrics
 from gan_denoise.terminal import say
 
@@ -103,9 +103,10 @@ class State:
     def file(self, key: uuid.UUID) -> Iterator[FileAtWork]:
         """A place for a file. Raises Refused when there are too many, or the key is in use."""
         if len(self.files) >= self.limits.max_files:
-            raise Refused(429, "too many files at once: try again in a while", Retry_After="5")
+            many = InputError("too many files at once", remedy=LATER)
+            raise Refused(429, many, Retry_After="5")
         if key in self.files:
-            raise Refused(422, "id: a request with this one is at work")
+            raise Refused(422, InputError("id", "a request with this one is at work"))
         try:
             self._folder.check()
             folder = self._folder.path / key.hex
@@ -124,11 +125,13 @@ class State:
     def stream(self, model: str, sample_rate: int) -> Iterator[LiveStream]:
         """A live stream. Raises Refused when there are too many, or the model does not stream."""
         if model not in self._batches:
-            raise Refused(422, f"model: {model} looks into the future and cannot stream")
+            raise Refused(
+                422, InputError("model", f"{model} looks into the future and cannot stream")
+            )
         busy = 100 * self._busy.share > self.limits.max_load
         if busy or self._streams >= self.limits.max_streams:
             reason = "this machine is busy" if busy else "all live streams are taken"
-            raise Refused(503, f"{reason}: try again in a while", Retry_After="5")
+            raise Refused(503, InputError(reason, remedy=LATER), Retry_After="5")
         stream = LiveStream(self._batches[model], sample_rate)
         self._streams += 1
         try:

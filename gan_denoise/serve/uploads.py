@@ -20,6 +20,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from gan_denoise.errors import InputError
+from gan_denoise.serve import log
 from gan_denoise.serve.limits import Refused
 
 _WRITTEN_AT_ONCE = 2**20  # bytes
@@ -99,30 +100,32 @@ async def receive(request: Request, path: Path, *, name: str, limit: int) -> Upl
     Raises Refused: 400 for a body that is empty, broken or no such form, 413 beyond the limit, 503
     where it cannot be stored.
     """
-    too_large = Refused(413, f"{name}: larger than {limit / 2**20:g} MiB, the limit of this server")
+    too_large = f"larger than {limit / 2**20:g} MiB, the limit of this server"
     length = request.headers.get("content-length", "")
     if (
         length.isdigit() and int(length) > limit + 2**16
     ):  # a form has lines of its own around the file
-        raise too_large
+        raise Refused(413, InputError(name, too_large))
     kind, options = parse_options_header(request.headers.get("content-type"))
     form = Form(options.get(b"boundary"), name) if kind == b"multipart/form-data" else None
-    size, waiting = 0, bytearray()
+    entry, size, waiting = log.entry_of(request.scope), 0, bytearray()
     try:
         with open(path, "xb") as file:
             async for content in _pieces(request):
                 waiting += await form.take(content) if form else content
+                if form:
+                    entry.file = name = form.name
                 if size + len(waiting) > limit:
-                    raise too_large
+                    raise Refused(413, InputError(name, too_large))
                 if len(waiting) >= _WRITTEN_AT_ONCE or not content:
                     await asyncio.to_thread(file.write, waiting)
                     size, waiting = size + len(waiting), bytearray()
     except OSError as error:
         raise Refused(503, f"the server cannot store the file ({error.strerror})") from error
     if form:
-        name = form.finish()
+        form.finish()
     if not size:
-        raise Refused(400, f"{name}: is empty (0 bytes)")
+        raise Refused(400, InputError(name, "is empty (0 bytes)"))
     return Upload(path, name, size)
 
 
@@ -140,7 +143,7 @@ class Form:
     def __init__(self, boundary: bytes | None, name: str):
         if not boundary:
             raise Refused(400, "the form has no boundary in its Content-Type")
-        self._name, self._found, self._inside, self._complete = name, False, False, False
+        self.name, self._found, self._inside, self._complete = name, False, False, False
         self._header, self._value, self._parts = b"", b"", 0
         self._headers: dict[bytes, bytes] = {}
         self._content = bytearray()
@@ -161,13 +164,12 @@ class Form:
         taken, self._content = self._content, bytearray()
         return taken
 
-    def finish(self) -> str:
-        """The file's name. Raises Refused for a form that ends early or has no file."""
+    def finish(self) -> None:
+        """Raises Refused for a form that ends early or has no file."""
         if not self._complete:
             raise Refused(400, "the form is cut short")
         if not self._found:
             raise Refused(400, f"the form has no field {_FIELD.decode()!r}")
-        return self._name
 
     def on_part_begin(self) -> None:
         self._headers = {}
@@ -194,8 +196,8 @@ class Form:
             )
         if self._inside:
             self._found = True
-            self._name = (
-                plain_name(options.get(b"filename", b"").decode("utf-8", "replace")) or self._name
+            self.name = (
+                plain_name(options.get(b"filename", b"").decode("utf-8", "replace")) or self.name
             )
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
