@@ -275,12 +275,12 @@ def test_a_parallel_corpus_reaches_the_table(tmp_path, tiny_experiment):
     assert local("prepare", "--corpus", corpus, *rate, data).returncode == 0
     splits = [data / part for part in ("train", "dev", "test")]
     assert local("corrupt", "--no-audit", *splits).returncode == 0
-    assert local("check_exp", data, exp).returncode == 0
+    assert local("same_data", data, exp).returncode == 0
     trained = run("python", TRAIN, tiny_experiment, "--data", data, "--exp", exp / "l1", "steps=2")
     assert trained.returncode == 0, trained.stderr
     assert stage_3(data, exp) == stage_4(data, exp) == stage_5(data, exp) == ""
     assert "parallel corpus at 16000 Hz" in shown(exp) and "| tiny" in shown(exp)
-    assert local("check_exp", data, exp).returncode == 0
+    assert local("same_data", data, exp).returncode == 0
     noise = yaml.safe_load((data / "test/noise.yaml").read_text())
     assert noise["procedure"] == "given by the corpus" and noise["fingerprint"] != digest([])
 

@@ -196,7 +196,7 @@ def test_bad_noise_is_said_before_the_work(tmp_path):
 
 def test_a_run_that_was_started_with_wrong_data_does_not_claim_its_exp(prepared, tmp_path):
     """Only a finished model does; that of other data is named."""
-    check = "check_exp", prepared, tmp_path / "exp"
+    check = "same_data", prepared, tmp_path / "exp"
     (tmp_path / "exp/l1").mkdir(parents=True)
     (tmp_path / "exp/l1/checkpoint.pt").write_text("of a run that was stopped at once")
     assert local(*check).returncode == 0
