@@ -268,7 +268,7 @@ def test_a_setting_that_cannot_be_is_refused(changes, message):
 
 
 def test_the_readmes_rooms_are_a_setting():
-    (setting,) = re.findall(r"`(scenes\.rooms=\{.*?\})`", (ROOT / "README.md").read_text())
+    (setting,) = re.findall(r"`(scenes\.rooms=\{.*?\})`", (ROOT / "recipes/README.md").read_text())
     boxed = ROOT / "recipes/experiments/boxed.yaml"
     assert read_experiment(boxed, [setting], CONF).scenes["rooms"]["count"] == 64
 

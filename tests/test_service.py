@@ -1,4 +1,4 @@
-"""gan-denoise serve as a process: OpenAPI, the README's client, broken frames, its end."""
+"""gan-denoise serve as a process: OpenAPI, its README's client, broken frames, its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from conftest import ROOT, one_error_line, run, speech_like, write
 from gan_denoise import audio
 from service_process import frame, open_stream, serving
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "gan_denoise/serve/README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
@@ -82,12 +82,6 @@ def test_the_readmes_client_works(service, noisy, tmp_path):
     expected = gan_denoise.load("live")(samples, rate)
     got, _ = audio.read(tmp_path / "enhanced.wav")
     np.testing.assert_allclose(got, expected, rtol=0.0, atol=1.01 / 32768 + 1e-5)
-
-
-def test_the_readmes_section_is_short():
-    section = re.search(r"## Serve it\n(.*?)\n## ", README, re.DOTALL)[1]
-    assert len(section.strip().splitlines()) <= 20
-    assert "curl" in section
 
 
 BROKEN_FRAMES = {

@@ -44,7 +44,7 @@ class Discriminator(contract.Discriminator):
     further one. Deviations from the papers: magnitudes are compressed with exponent 0.3, so that
     what is left between words counts; no normalisation across the map, which would hide how loud
     that is; the mean over time alone is taken, so that the dense layers know the band, as PESQ
-    does. All layers but the last are `steady`: without it PESQ falls (egs/vctk/NOTES.md).
+    does. All layers but the last are `steady`: without it PESQ falls (egs/vctk/FINDINGS.md).
     """
 
     LAYERS = 4  # each halves both axes

@@ -8,7 +8,7 @@ gated convolutions (Dauphin et al. 2017) look at what is near in frequency and t
 strips of a frame exchange what they hold. A bin of the output is a complex filter over the bins
 around it (deep filtering, Mack and Habets 2020) plus a residual, so that what leaked into the
 neighbours can be taken back from there. Segments that begin on the procedure's hop (`cut` in an
-experiment) were seen to be worse than free ones: NOTES.md.
+experiment) were seen to be worse than free ones: egs/vctk/FINDINGS.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What else was tried to make the GAN update faster, as changes of an `Update`; NOTES.md has what
+"""What else was tried to make the GAN update faster, as changes of an `Update`; egs/vctk/SPEED.md has what
 came of each.
 """
 

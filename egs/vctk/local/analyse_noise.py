@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the procedure does to speech, measured for NOTES.md with the project's own code; not a stage
+"""What the procedure does to speech, measured for FINDINGS.md with the project's own code; not a stage
 of run.sh.
 
     analyse_noise.py [--utterances N] [--jobs N] DATADIR
