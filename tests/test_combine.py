@@ -34,7 +34,7 @@ def test_several_corpora_stay_apart(plain_corpus, second_corpus, tmp_path):
     split.write_text("dev: [bob, p1]\ntest: [zoe, spk10, p3]\n")
     data = tmp_path / "data"
     corpora = f"{plain_corpus} {second_corpus}"
-    options = ("--data", data, "--exp", tmp_path / "exp", "--conditions", "clean", "--nj", 1)
+    options = ("--data", data, "--exp", tmp_path / "exp", "--conditions", "clean mixed", "--nj", 1)
     command = (ROOT / "egs/vctk/run.sh", "--corpus", corpora, "--split", split, *options)
     result = run("bash", *command, "--stop-stage", 1)
     assert result.returncode == 0, result.stderr

@@ -11,10 +11,12 @@
 #   --split FILE                YAML with lists of speakers: dev: [...], test: [...]                     (by a rule)
 #   --subset N                  at most N recordings per speaker                                               (all)
 #   --sample-rate HZ                                                                                         (16000)
-#   --experiments "l1 gan ..."  files in recipes/experiments, or anywhere: my/own.yaml                    ("l1 gan")
+#   --experiments "l1 gan ..."  files in recipes/experiments, or anywhere: my/own.yaml
+#                                                                      ("l1 gan"; with mini "l1 l1_mrstft gan")
 #   --seeds "0 1 ..."                                                                                            (0)
 #   --conditions "clean ..."    further tests: clean (input that needs nothing) and NAME of conf/noise_NAME.yaml,
-#                               for the first seed          ("clean zero scale add heavy mixed"; "" for none)
+#                               for the first seed; "" for none     ("clean zero scale add heavy mixed"; with mini
+#                               "", and fewer updates, so that its first table takes minutes)
 #   --metrics "wer ..."         judges beside the metrics of every table: dnsmos_ovrl, distill_mos, wer, speaker_ge2e
 #                               and others that `gan-denoise score --help` names                              (none)
 #   --which last|best           the weights that are tested: the last, or the best on dev                      (last)
@@ -35,7 +37,7 @@ die() { echo "error: $*" >&2; exit 1; }
 
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp noise='' split='' subset='' sample_rate=''
 experiments='l1 gan' which=last external='' seeds=0 conditions='clean zero scale add heavy mixed' metrics=''
-train_opts='' nj=$(nproc) ngpu=0 cmd=local slurm='' equal_names=one named=()
+train_opts='' nj=$(nproc) ngpu=0 cmd=local slurm='' equal_names=one named=() said=' '
 options="stage stop-stage corpus equal-names data exp noise split subset sample-rate experiments which external seeds conditions metrics train-opts nj ngpu cmd slurm"
 command="bash egs/vctk/run.sh"
 for word in "$@"; do case $word in '' | *[!A-Za-z0-9_./=,:+-]*) command+=" '${word//\'/\'\\\'\'}'" ;; *) command+=" $word" ;; esac; done
@@ -49,7 +51,7 @@ while [ $# -gt 0 ]; do
     esac
     name=${name#--}
     case " $options " in
-        *" $name "*) printf -v "${name//-/_}" %s "$value"; [ "$name" != corpus ] || named+=("$value") ;;
+        *" $name "*) printf -v "${name//-/_}" %s "$value"; said+="$name "; [ "$name" != corpus ] || named+=("$value") ;;
         *) near=$(python3 -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1, 0.5))' "$name" $options || true)
             die "unknown option --$name${near:+ (did you mean --$near?)} (--help lists the options)" ;;
     esac
@@ -61,6 +63,28 @@ for name in nj subset sample_rate; do
 done
 [ -n "$nj" ] && [ -n "$experiments" ] && [ -n "$seeds" ] && [ -n "$data" ] && [ -n "$exp" ] || die "--nj, --experiments, --seeds, --data and --exp may not be empty"
 absolute() { case $1 in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+case $cmd in local) [ -z "$slurm" ] || die "--slurm: is for --cmd slurm" ;; slurm) ;; *) die "--cmd: expected local or slurm, found \"$cmd\"" ;; esac
+data=$(absolute "$data") exp=$(absolute "$exp") noise=$(absolute "$noise") split=$(absolute "$split")
+[ -z "$split" ] || [ -f "$split" ] || die "--split: $split: no such file"
+corpora=("$corpus")
+if [ ${#named[@]} -gt 1 ]; then corpora=("${named[@]}")
+elif [[ $corpus == *[[:space:]]* && ! -e $corpus ]]; then read -ra corpora <<<"$corpus"; fi
+[[ ${#corpora[@]} -eq 1 || " ${corpora[*]} " != *" mini "* ]] || die "--corpus: mini goes alone"
+for i in "${!corpora[@]}"; do [ "${corpora[i]}" = mini ] || corpora[i]=$(absolute "${corpora[i]}"); done
+case $equal_names in one | apart) ;; *) die "--equal-names: expected one or apart, found \"$equal_names\"" ;; esac
+corpus=${corpora[0]}
+if [ "$stage" -eq 0 ]; then for dir in "${corpora[@]}"; do case $dir in '' | mini) ;; *) [ -e "$dir" ] || die "$dir: no such corpus folder" ;; esac; done; fi
+if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16000}; fi
+if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
+mini='' asked=$train_opts
+if grep -qsx 'mini: true' "$data/corpus.yaml" ||
+    { [ "$stage" -le 0 ] && { [ "$corpus" = "$data/local/mini" ] || { [ ${#corpora[@]} -eq 1 ] && [ -f "$corpus/mini-corpus.txt" ]; }; }; }; then mini=yes; fi
+further=$conditions # those of other corpora
+if [ -n "$mini" ]; then # for a first look: three trainings of few updates and one test, so that it takes minutes
+    train_opts="steps=400 warm_start_steps=300 discriminator_steps=40 ema_decay=0.99 $train_opts"
+    [[ $said == *" experiments "* ]] || experiments='l1 l1_mrstft gan'
+    [[ $said == *" conditions "* ]] || conditions=''
+fi
 names=() files=()
 for name in $experiments; do
     case $name in *.yaml) file=$(absolute "$name") ;; *) file=$root/recipes/experiments/$name.yaml ;; esac
@@ -86,17 +110,6 @@ for name in $conditions; do
     [ "$name" = clean ] || [ -f "$here/conf/noise_$name.yaml" ] ||
         die "--conditions: unknown condition \"$name\" (there are: clean$(cd "$here/conf" && echo noise_*.yaml | sed 's/noise_\([a-z0-9_]*\)\.yaml/\1/g; s/^/ /'))"
 done
-case $cmd in local) [ -z "$slurm" ] || die "--slurm: is for --cmd slurm" ;; slurm) ;; *) die "--cmd: expected local or slurm, found \"$cmd\"" ;; esac
-data=$(absolute "$data") exp=$(absolute "$exp") noise=$(absolute "$noise") split=$(absolute "$split")
-[ -z "$split" ] || [ -f "$split" ] || die "--split: $split: no such file"
-corpora=("$corpus")
-if [ ${#named[@]} -gt 1 ]; then corpora=("${named[@]}")
-elif [[ $corpus == *[[:space:]]* && ! -e $corpus ]]; then read -ra corpora <<<"$corpus"; fi
-[[ ${#corpora[@]} -eq 1 || " ${corpora[*]} " != *" mini "* ]] || die "--corpus: mini goes alone"
-for i in "${!corpora[@]}"; do [ "${corpora[i]}" = mini ] || corpora[i]=$(absolute "${corpora[i]}"); done
-case $equal_names in one | apart) ;; *) die "--equal-names: expected one or apart, found \"$equal_names\"" ;; esac
-corpus=${corpora[0]}
-if [ "$stage" -eq 0 ]; then for dir in "${corpora[@]}"; do case $dir in '' | mini) ;; *) [ -e "$dir" ] || die "$dir: no such corpus folder" ;; esac; done; fi
 
 . "$here/path.sh"
 
@@ -135,13 +148,7 @@ if runs 2 && [ "$cmd" = local ] && [ "$ngpu" -gt 1 ] && [ -z "${ACCELERATE_USE_C
     [ "$gpus" -ge "$ngpu" ] || die "--ngpu $ngpu: there are $gpus GPUs here: set --ngpu $gpus, or ACCELERATE_USE_CPU=true"
 fi
 
-if runs -1; then [ -n "$corpus" ] && [ "$corpus" != mini ] || die "stage -1 downloads VCTK 0.92: name the folder for it with --corpus DIR"; fi
-download=$corpus
-if [ "$stage" -le 0 ]; then corpus=${corpus:-mini} sample_rate=${sample_rate:-16000}; fi
-if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/split_mini.yaml}; fi
-asked=$train_opts
-# The mini corpus is for a first look: fewer updates, so that it takes minutes
-if grep -qsx 'mini: true' "$data/corpus.yaml" || { runs 0 && { [ "$corpus" = "$data/local/mini" ] || { [ ${#corpora[@]} -eq 1 ] && [ -f "$corpus/mini-corpus.txt" ]; }; }; }; then train_opts="steps=600 warm_start_steps=450 discriminator_steps=50 ema_decay=0.99 $train_opts"; fi
+if runs -1; then [ -n "${corpora[0]}" ] && [ "${corpora[0]}" != mini ] || die "stage -1 downloads VCTK 0.92: name the folder for it with --corpus DIR"; fi
 # Settings are separated by blanks before `key=`: gain_db=[-12.0, 6.0] is one
 mapfile -t settings < <(sed -E 's/[[:space:]]+([A-Za-z_][A-Za-z0-9_.]*=)/\n\1/g; s/^[[:space:]]+|[[:space:]]+$//g' <<<"$train_opts" | sed '/^$/d')
 systems=() first_seeds=() trainings=() incomplete='' # trainings: --run SEED FOLDER FILE of each
@@ -165,7 +172,7 @@ elif [ -n "$asked" ]; then # or figures of other settings would stand below this
     do_ python "$root/recipes/plan.py" "${trainings[@]}" "${settings[@]}"
 fi
 
-if runs -1; then do_ python "$here/local/download_vctk.py" "$download"; fi
+if runs -1; then do_ python "$here/local/download_vctk.py" "$corpus"; fi
 
 prepare=prepare.py from=(${corpus:+--corpus "$corpus"})
 if [ ${#corpora[@]} -gt 1 ]; then prepare=combine.py from=(--equal-names "$equal_names"); for dir in "${corpora[@]}"; do from+=(--corpus "$dir"); done; fi
@@ -232,4 +239,7 @@ if runs 5; then
     alone_ "$root/recipes/report.py" --which "$which" --command "$command" --data "$data" "${read_from[@]}" "$exp"
 fi
 finish_
+if runs 5 && [ -n "$mini" ] && [[ $said != *" conditions "* ]]; then
+    echo "This was a first look, at one test. For the others too, in minutes: $command --conditions \"$further\"" >&2
+fi
 [ -z "$incomplete" ] || die "stage 4: some metrics have no value: the columns <metric>_reason of $exp/*/scores.csv say why"

@@ -1,5 +1,5 @@
-"""What else was tried to make the GAN update faster, as changes of an `Update`; egs/vctk/SPEED.md has what
-came of each.
+"""What else was tried to make the GAN update faster, as changes of an `Update`; egs/vctk/SPEED.md
+has what came of each.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What the procedure does to speech, measured for FINDINGS.md with the project's own code; not a stage
-of run.sh.
+"""What the procedure does to speech, measured for FINDINGS.md with the project's own code; not
+a stage of run.sh.
 
     analyse_noise.py [--utterances N] [--jobs N] DATADIR
 
