@@ -39,8 +39,10 @@ __all__ = [
     "wsdr",
 ]
 
-_ALWAYS = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "sdr", "wsdr", "seg_snr", "lsd")
-_ALWAYS += ("csig", "cbak", "covl", "speaker_similarity")
+_ALWAYS = (
+    *("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr", "sdr", "wsdr", "seg_snr", "lsd"),
+    *("csig", "cbak", "covl", "speaker_similarity"),
+)
 WIDE_BAND_HZ = 16000  # wide-band PESQ is defined at this rate
 
 MODULES: dict[str, str] = {}  # of every metric

@@ -48,8 +48,8 @@ def _describe(name: str, places: Mapping[str, Path]) -> dict[str, Any]:
         return {"summary": "", "compare_with": others, "why": why, "differs": {}}
     path = places[name]
     written = read_notes(path)
-    others, why = written.get("compare_with"), ""
-    if others is None:
+    others, why = written.get("compare_with", []), ""
+    if "compare_with" not in written:
         base = str(written["base"]).removesuffix(".yaml") if "base" in written else None
         others = [other for other in dict.fromkeys((base, BASELINE)) if other not in (None, name)]
         why = f"{path.name} has no compare_with, so it is compared with its base and the baseline"
