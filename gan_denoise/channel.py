@@ -1,5 +1,6 @@
-"""What a recording may have been through before a denoiser meets it, as scenes draw it: a channel
-with a narrower band, a codec, a noise gate, mutes, an offset; and noise that comes and goes.
+"""What a recording may have passed before a denoiser gets it, as scenes draw it.
+
+This is a channel with a narrower band, a codec, mutes, or noise that comes and goes.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import soundfile as sf
 from gan_denoise.errors import InputError
 from gan_denoise.files import undisturbed
 
-# As soundfile names them; each encoder's own quality, 0 the best and 1 the worst
+# By soundfile's names of format and subtype
 CODECS: dict[str, dict[str, Any]] = {
     "mp3": {"format": "MP3", "subtype": "MPEG_LAYER_III"},
     "opus": {"format": "OGG", "subtype": "OPUS"},
     "vorbis": {"format": "OGG", "subtype": "VORBIS"},
 }
-_QUALITY, _WORST = (0.3, 1.0), 0.999  # libsndfile refuses 1 for MP3
-_FULL_SCALE = 0.5  # what is handed to an encoder peaks here
+# Compression levels that are drawn from: 0 is the best quality, and libsndfile refuses 1 for MP3
+_QUALITY, _WORST = (0.3, 1.0), 0.999
+_FULL_SCALE = 0.5  # peak of the signal that an encoder gets
 
 
 class Codec:
-    """One of CODECS, there and back, aligned with its input. Raises InputError where this
-    libsndfile has none.
+    """One of CODECS: encodes and decodes a wave, with the output aligned to the input.
+
+    Raises InputError where this libsndfile lacks the codec.
     """
 
     def __init__(self, name: str, sample_rate: int):
@@ -45,7 +48,7 @@ class Codec:
         self._delay = lag if lag < len(probe) else lag - len(likeness)
 
     def __call__(self, wave: np.ndarray, worse: float) -> np.ndarray:
-        """(T,) float32 -> same. worse: 0 to 1, of the quality that is drawn from."""
+        """(T,) float32 -> same. worse: 0 to 1, from the best to the worst quality in use."""
         scale = _FULL_SCALE / max(float(np.abs(wave).max()), 1e-9)
         low, high = _QUALITY
         quality = min(low + (high - low) * worse, _WORST)
@@ -61,8 +64,10 @@ class Codec:
 
 
 def band_gains(hz: np.ndarray, draw: np.random.Generator, *, lowest_hz: float) -> np.ndarray:
-    """Gains at frequencies (F,) of a channel that ends between `lowest_hz` and the highest of them:
-    gently or steeply, with its low end at 20 to 300 Hz.
+    """Gains (F,) of a channel with a narrower band, at the frequencies hz (F,).
+
+    The band ends between `lowest_hz` and the highest of these frequencies, gently or steeply, and
+    begins at 20 to 300 Hz.
     """
     low, high = draw.uniform(20.0, 300.0), draw.uniform(lowest_hz, 1.02 * hz[-1])
     order = 2 * round(np.exp(draw.uniform(np.log(2.0), np.log(60.0))))
@@ -84,8 +89,10 @@ def coming_and_going(length: int, sample_rate: int, draw: np.random.Generator) -
 
 
 def mutes(wave: np.ndarray, sample_rate: int, draw: np.random.Generator) -> np.ndarray:
-    """Gains (T,) float32, 0 or 1, for what is digital silence in a recording (T,): its beginning,
-    its end, parts of it, or all that a noise gate takes for a pause.
+    """Gains (T,) float32, 0 or 1, that make parts of a recording (T,) digital silence.
+
+    The parts are its beginning, its end, several places in it, or all that a noise gate takes for a
+    pause.
     """
     length, kind = len(wave), draw.integers(4)
     gains = np.ones(length, np.float32)

@@ -1,5 +1,6 @@
-"""Fresh noise: what corrupts a training utterance anew at every visit. One procedure, or one of
-several by shares.
+"""Fresh noise: what corrupts a training utterance anew at every visit.
+
+It is one procedure, or one of several, drawn by shares.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gan_denoise.scenes import Scenes
 
 
 class Corruption(Protocol):
-    """What makes noisy of clean: a Procedure, or several by shares."""
+    """What turns clean into noisy speech: a Procedure, or several by shares."""
 
     def fingerprint(self, sample_rate: int) -> str: ...
 
@@ -27,7 +28,7 @@ class Corruption(Protocol):
 
 
 class Conditions:
-    """At each visit, one of several procedures (None: clean speech stays as it is)."""
+    """Several procedures, of which each visit draws one (None: clean speech stays as it is)."""
 
     def __init__(self, procedures: Mapping[str, Procedure | None], shares: Mapping[str, float]):
         self._procedures, self._names = dict(procedures), list(procedures)
@@ -43,7 +44,7 @@ class Conditions:
         return digest([known, self._shares])
 
     def apply(self, clean: np.ndarray, utt_id: str, sample_rate: int, *, split: str) -> np.ndarray:
-        """As Procedure.apply; `utt_id`, the visit's name, decides which one it is."""
+        """As Procedure.apply; the procedure is drawn by `utt_id`, the visit's name."""
         which = np.random.default_rng(zlib.crc32(utt_id.encode())).choice(
             len(self._names), p=self._shares
         )
@@ -54,8 +55,10 @@ class Conditions:
 def fresh_noise(
     setting: bool | Mapping[str, float], record: Mapping, folder: Path, procedures: Path
 ) -> Corruption | None:
-    """What an experiment's `fresh_noise` means for a data directory. record: its noise.yaml.
-    procedures: as above. Raises InputError.
+    """What an experiment's `fresh_noise` means for a data directory.
+
+    record: the content of its noise.yaml. procedures: the folder of the files noise_NAME.yaml that
+    the setting may name. Raises InputError.
     """
     if isinstance(setting, bool):
         return Procedure.of_data(record, folder) if setting else None
@@ -69,8 +72,9 @@ def fresh_noise(
 
 
 def build_scenes(options: Mapping | None, record: Mapping, folder: Path) -> Scenes | None:
-    """What an experiment's `scenes` means for a data directory. record: its noise.yaml. Raises
-    InputError.
+    """What an experiment's `scenes` means for a data directory.
+
+    record: the content of its noise.yaml. Raises InputError.
     """
     if options is None:
         return None

@@ -1,6 +1,4 @@
-"""Background noise, recorded or synthetic: what `mix:` in a noise procedure adds after the inverse
-STFT.
-"""
+"""Background noise, recorded or synthetic, which `mix:` adds after the inverse STFT."""
 
 from __future__ import annotations
 
@@ -19,8 +17,10 @@ from gan_denoise.synthetic import SAMPLE_RATE, check_kind, synthesise
 
 
 class BackgroundNoise:
-    """The `mix` part: recordings and synthetic kinds per split, an SNR range in dB, one random
-    excerpt per utterance.
+    """The `mix` part of a procedure: one random noise excerpt for each utterance.
+
+    options: recordings and synthetic kinds for each split, and an SNR range in dB. Raises
+    InputError.
     """
 
     def __init__(self, options: Mapping, *, source: str, folder: Path):
@@ -37,7 +37,7 @@ class BackgroundNoise:
         }
 
     def _parse(self, split: str, entries) -> Iterator[tuple[Path | str, float, float | None]]:
-        """The entries as (file, start, end), and those of a synthetic kind as (kind, 0, None)."""
+        """The entries as (file, start, end), those of a synthetic kind as (kind, 0, None)."""
         where = f"{self._source}: noise: {split}"
         if not isinstance(entries, list) or not entries:
             raise InputError(
@@ -101,10 +101,10 @@ class BackgroundNoise:
     def excerpt(
         self, clean: np.ndarray, draws: np.ndarray, utt_id: str, sample_rate: int, split: str
     ) -> np.ndarray:
-        """A noise excerpt as long as `clean` (T,), scaled to an SNR within the range: (T,). Short
-        recordings are repeated.
+        """A noise excerpt as long as `clean` (T,), scaled to an SNR within the range: (T,).
 
-        draws: three numbers in [0, 1): which recording, where in it, at which SNR.
+        Short recordings are repeated. draws: three numbers in [0, 1), which choose the recording,
+        the place in it and the SNR.
         """
         which, offset, level = draws
         index = int(which * len(self._recordings(split)))

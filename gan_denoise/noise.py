@@ -1,12 +1,13 @@
-"""The fixed procedure: (clean, parameters, utt_id) -> noisy, in float64 NumPy.
+"""The fixed procedure, in float64 NumPy: (clean, parameters, utt_id) -> noisy.
 
-clean -> STFT -> manipulations of the complex bins -> inverse STFT (-> recorded noise added) ->
-noisy. "Fixed" means that the procedure, its parameters and every random draw are determined: each
-draw is a function of (seed, utt_id, position of the manipulation) alone, so the noisy file is the
-same on every machine, in any order, with any number of jobs. One mask for all files would be a
-linear degradation that a network can invert; one mask per utterance is not.
+The clean signal goes through an STFT, manipulations of the complex bins and the inverse STFT;
+recorded noise may then be added. "Fixed" means that the procedure, its parameters and every random
+draw are determined: each draw is a function of (seed, utt_id, position of the manipulation) alone,
+so the noisy file is the same on every machine, in any order, with any number of jobs. One mask for
+all files would be a linear degradation that a network can invert; one mask per utterance is not.
 
-Written as a YAML file (`egs/vctk/conf/noise.yaml` holds the default and explains every key).
+A procedure is written as a YAML file (`egs/vctk/conf/noise.yaml` holds the default and explains
+every key).
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ DEFAULT = {
 
 _PARAMETERS = {"zero": (), "scale": ("factor",), "add": ("level",), "set": ("magnitude",)}
 _SELECTION = ("share", "band_hz", "quantile")
-_BINS_AT_ONCE = 2**21  # of an STFT, which takes 16 bytes each and about as much again for draws
+_BINS_AT_ONCE = 2**21  # a bin of an STFT takes 16 bytes, and its draws about as much again
 
 
 class Procedure:
     """A noising procedure: parsed, checked, and ready to be applied.
 
-    parameters: the mapping a noise YAML holds. source: its name in messages. folder: where the
-    recordings of `mix` are looked up when their paths are relative. Raises InputError for anything
-    unknown, missing or out of range.
+    parameters: the mapping that a noise YAML holds. source: the procedure's name in messages.
+    folder: where the recordings of `mix` are looked up when their paths are relative. Raises
+    InputError for anything unknown, missing or out of range.
     """
 
     def __init__(self, parameters: Mapping, *, source: str = "noise", folder: str | Path = "."):
@@ -66,8 +67,10 @@ class Procedure:
 
     @classmethod
     def of_data(cls, record: Mapping, folder: str | Path) -> Procedure:
-        """The procedure that corrupted a data directory. record: its noise.yaml. Raises InputError
-        where it is not known any more.
+        """The procedure that corrupted a data directory.
+
+        record: the content of its noise.yaml. Raises InputError where the procedure is not known
+        any more.
         """
         where = f"{folder}/noise.yaml"
         if not isinstance(record.get("procedure"), Mapping):
@@ -83,9 +86,7 @@ class Procedure:
         return procedure
 
     def fingerprint(self, sample_rate: int) -> str:
-        """12 hexadecimal digits for (procedure, parameters, content of recorded noise, sample
-        rate).
-        """
+        """12 hexadecimal digits of the parameters, the recorded noise's samples and the rate."""
         identity = {**self.parameters, "sample_rate": sample_rate}
         if self._mix:
             identity["mix"] = self._mix.identity()
@@ -96,7 +97,7 @@ class Procedure:
     ) -> np.ndarray:
         """Corrupt one utterance.
 
-        clean (T,) real, full scale 1.0, T >= 1. Returns noisy (T,) float64, which may exceed full
+        clean: (T,) real, full scale 1.0, T >= 1. Returns noisy (T,) float64, which may exceed full
         scale. `split` selects the recordings that `mix` may draw from, nothing else. Raises
         InputError.
         """
@@ -116,7 +117,9 @@ class Procedure:
         return noisy
 
     def _manipulate(self, clean: np.ndarray, utt_id: str, sample_rate: int) -> np.ndarray:
-        """The manipulations, on some frames at a time, to the same bits: memory is that of the
+        """Apply the manipulations, to some frames at a time.
+
+        The result is the same to the bit as for all frames at once, and memory is that of the
         signals, not of their STFT.
         """
         hop_length, n_fft, seed = (
@@ -135,7 +138,7 @@ class Procedure:
         def spectrum_from(start: int) -> np.ndarray:
             return stft(clean, self._window, hop_length, start, min(count, start + at_once))
 
-        if len(starts) == 1:  # as most are: once for both passes
+        if len(starts) == 1:  # as for most utterances: one STFT serves both passes
             spectrum_from = functools.cache(spectrum_from)
         powers = (_power(spectrum_from(start)).reshape(-1) for start in starts)
         adds = any(kind == "add" for kind, _ in steps)
@@ -149,7 +152,7 @@ class Procedure:
         inverse = Inverse(self._window, hop_length, len(clean))
         for start in starts:
             spectrum = spectrum_from(start)
-            # Of what was there before any manipulation
+            # Quantiles rank the bins as they were before any manipulation
             power = _power(spectrum) if ranked else np.empty(0)
             for (kind, options), choice, phase in zip(steps, chosen, phases, strict=True):
                 where = choice.uniform(spectrum.shape) < options["share"]
@@ -186,7 +189,7 @@ class Procedure:
             raise InputError(
                 f"{source}: stft: n_fft: expected an even number of samples, found {n_fft}"
             )
-        # Beyond it some samples are (almost) never seen
+        # With a longer hop some samples have (almost) no weight in any frame
         limit = n_fft if window == "rectangular" else n_fft // 2
         check_number(hop_length, f"{source}: stft: hop_length", low=1, high=limit, whole=True)
         if not isinstance(parameters["manipulations"], list):
@@ -200,15 +203,13 @@ class Procedure:
 
 
 def default() -> Procedure:
-    """The project's default procedure (the same as `egs/vctk/conf/noise.yaml`)."""
+    """The project's default procedure, the same as `egs/vctk/conf/noise.yaml`."""
     return Procedure(DEFAULT, source="default noise")
 
 
 @functools.cache
 def load_once(path: Path | None) -> Procedure:
-    """The procedure of a file, or the default one, with its recordings; each process reads them
-    once.
-    """
+    """The procedure of a file, or the default one; each process reads its recordings once."""
     return Procedure.load(path) if path else default()
 
 
@@ -221,8 +222,9 @@ def corrupt_file(
     split: str,
     duration_s: float | None = None,
 ) -> None:
-    """Corrupt a mono recording by the procedure of a file (None: the default one). duration_s: what
-    its data directory says that it is. Raises InputError.
+    """Corrupt a mono recording by the procedure of a file (None: the default procedure).
+
+    duration_s: the duration that its data directory states. Raises InputError.
     """
     clean, sample_rate = audio.read_mono(source, dtype="float64")
     if duration_s is not None:
@@ -232,13 +234,14 @@ def corrupt_file(
 
 
 class _Draws:
-    """Uniform numbers in [0, 1) keyed by (seed, utt_id, position): Philox's raw bits, which no
-    NumPy release reorders.
+    """Uniform numbers in [0, 1) that are a function of (seed, utt_id, position).
+
+    They are made of Philox's raw bits, which no NumPy release reorders.
     """
 
     def __init__(self, seed: int, utt_id: str, position: int | str, *, skip: int = 0):
         key = hashlib.sha256(f"{seed}\0{utt_id}\0{position}".encode()).digest()[:16]
-        # Philox makes four numbers of every state of its counter
+        # Philox makes four numbers from every state of its counter
         self._bits = np.random.Philox(key=int.from_bytes(key, "little"), counter=skip // 4)
         self._bits.random_raw(skip % 4)
 
@@ -253,16 +256,17 @@ def _power(spectrum: np.ndarray) -> np.ndarray:
 
 
 def _within_quantile(power: np.ndarray, low: float, high: float) -> np.ndarray:
-    """The bins whose rank by magnitude lies in [low, high) of all bins; ties keep their order in
-    time.
+    """The bins whose rank by magnitude lies in [low, high) of all bins.
+
+    Bins of equal power keep their order in time.
     """
     rank = np.empty(power.size, dtype=np.int64)
     rank[np.argsort(power, axis=None, kind="stable")] = np.arange(power.size)
     return ((rank >= low * power.size) & (rank < high * power.size)).reshape(power.shape)
 
 
-# Each: (spectrum, changed in place; the chosen bins; options; RMS magnitude of the clean STFT;
-# draws of its own)
+# A manipulation takes the spectrum, which it changes in place, the chosen bins, its options, the
+# RMS magnitude of the clean STFT, and draws that no other manipulation uses
 def _zero(spectrum, chosen, options, rms, draws):
     spectrum[chosen] = 0.0
 
@@ -284,7 +288,7 @@ def _add(spectrum, chosen, options, rms, draws):
 def _set(spectrum, chosen, options, rms, draws):
     bins = spectrum[chosen]
     magnitude = np.sqrt(bins.real**2 + bins.imag**2)
-    # No phase: phase 0
+    # A bin of magnitude 0 has no phase and takes phase 0
     direction = np.divide(bins, magnitude, out=np.ones_like(bins), where=magnitude > 0)
     spectrum[chosen] = options["magnitude"] * direction
 

@@ -1,7 +1,7 @@
 """The STFT in float64 NumPy: what the procedure computes with, and what pictures show.
 
-stft.py has the torch one, for networks. Results are the same to the bit on every machine, as the
-procedure promises, however many frames are worked on at once.
+stft.py has the torch STFT, for networks. Results are the same to the bit on every machine, as the
+procedure promises, however many frames are processed at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# Generalised cosine windows, periodic: coefficients of 1, cos, cos 2 (Harris 1978)
+# Periodic generalised cosine windows: coefficients of 1, cos and cos 2 (Harris 1978)
 WINDOWS = {
     "hann": (0.5, 0.5),
     "hamming": (0.54, 0.46),
@@ -32,7 +32,7 @@ def cosine_window(name: str, n_fft: int) -> np.ndarray:
 
 
 def frame_count(length: int, hop_length: int) -> int:
-    """Frames of `stft` for a signal of this many samples."""
+    """The number of frames of `stft` for a signal of this many samples."""
     return 1 - (-length // hop_length)
 
 
@@ -43,12 +43,12 @@ def stft(
     start: int = 0,
     stop: int | None = None,
 ) -> np.ndarray:
-    """Unnormalised STFT, centred with zero padding: (T,) float64 -> (1 + ceil(T / hop), n_fft / 2 +
-    1) complex128.
+    """Unnormalised STFT, centred with zero padding: (T,) -> (1 + ceil(T / hop), n_fft / 2 + 1).
 
-    Equals torch.stft(..., pad_mode="constant"), transposed, where T is a multiple of the hop.
-    Elsewhere there is one frame more, so that the last samples are covered as well as all others
-    and the inverse never divides by a window's vanishing tail. start, stop: these frames alone.
+    samples: float64; the spectrum is complex128. It equals torch.stft(..., pad_mode="constant"),
+    transposed, where T is a multiple of the hop. Elsewhere there is one frame more, so that the
+    last samples are covered as well as all others and the inverse never divides by a window's
+    vanishing tail. start, stop: the frames to compute, all by default.
     """
     n_fft = len(window)
     stop = frame_count(len(samples), hop_length) if stop is None else stop
@@ -61,8 +61,9 @@ def stft(
 
 
 def istft(spectrum: np.ndarray, window: np.ndarray, hop_length: int, length: int) -> np.ndarray:
-    """Inverse of `stft` by weighted overlap-add, the least-squares one (Griffin and Lim 1984, eq.
-    6): -> (length,).
+    """Inverse of `stft` by weighted overlap-add: -> (length,).
+
+    It is the least-squares inverse (Griffin and Lim 1984, eq. 6).
     """
     inverse = Inverse(window, hop_length, length)
     inverse.push(spectrum)
@@ -70,12 +71,12 @@ def istft(spectrum: np.ndarray, window: np.ndarray, hop_length: int, length: int
 
 
 class Inverse:
-    """`istft` of frames that come some at a time."""
+    """`istft` of frames that arrive in several parts."""
 
     def __init__(self, window: np.ndarray, hop_length: int, length: int):
         self._window, self._signal = window, np.zeros(length)
         self._sum, self._weight = (OverlapAdd(len(window), hop_length) for _ in range(2))
-        self._place = -(len(window) // 2)  # of what comes next, in samples
+        self._place = -(len(window) // 2)  # of the next frame's start, in samples
 
     def push(self, spectrum: np.ndarray) -> None:
         frames = np.fft.irfft(spectrum, n=len(self._window), axis=1)
@@ -98,16 +99,17 @@ class Inverse:
 
 
 class OverlapAdd:
-    """Each frame `hop_length` samples after the one before; a sample's frames are added in the
-    order of time.
+    """Overlap-add of frames that arrive in several parts, each `hop_length` samples after the last.
+
+    The frames of a sample are added in the order of time.
     """
 
     def __init__(self, n_fft: int, hop_length: int):
-        self._spanned = -(-n_fft // hop_length)  # hops by a frame
+        self._spanned = -(-n_fft // hop_length)  # hops that a frame spans
         self._open = np.zeros((self._spanned - 1, hop_length))
 
     def push(self, frames: np.ndarray) -> np.ndarray:
-        """(N, n_fft) -> (N * hop,), those samples to which later frames add nothing."""
+        """(N, n_fft) -> (N * hop,), the samples to which later frames add nothing."""
         count, hop_length = len(frames), self._open.shape[1]
         total = np.zeros((count + self._spanned - 1, hop_length))
         total[: self._spanned - 1] = self._open
@@ -118,13 +120,12 @@ class OverlapAdd:
         return total[:count].reshape(-1)
 
     def rest(self) -> np.ndarray:
-        """The samples after those."""
+        """The samples after those that `push` has returned."""
         return self._open.reshape(-1)
 
 
 def pairwise_sum(pieces: Iterable[np.ndarray], size: int) -> float:
-    """The sum of `size` float64 numbers that come in pieces, to the bit that of np.sum of all of
-    them at once.
+    """The sum of `size` float64 numbers that come in pieces, to the bit that of np.sum of all.
 
     np.sum halves what is longer than 128 numbers, at a multiple of eight, and sums the halves in
     the same way.
@@ -147,8 +148,9 @@ def pairwise_sum(pieces: Iterable[np.ndarray], size: int) -> float:
 
 
 def spectrogram_db(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """What pictures show: (T,) -> (F, N) level in dB, low frequencies first, 32 ms Hann windows
-    every 8 ms.
+    """The picture of a wave: (T,) -> level (F, N) in dB, low frequencies first.
+
+    Hann windows of 32 ms, one every 8 ms.
     """
     hop_length = sample_rate // 125
     return 20.0 * np.log10(

@@ -1,5 +1,7 @@
-"""Rooms for scenes: measured impulse responses, and those of simulated shoebox rooms, by the
-image-source method (Allen and Berkley 1979, as in pyroomacoustics: Scheibler et al. 2018).
+"""Rooms for scenes: measured impulse responses, and those of simulated shoebox rooms.
+
+The simulation is the image-source method (Allen and Berkley 1979, as in pyroomacoustics: Scheibler
+et al. 2018).
 """
 
 from __future__ import annotations
@@ -12,20 +14,21 @@ import numpy as np
 from gan_denoise import audio
 from gan_denoise.errors import InputError
 
-LONGEST_S = 0.8  # reverberation; a room of 1 s takes 5 s and 1.8 GB
+LONGEST_S = 0.8  # reverberation time; to simulate a room of 1 s takes 5 s and 1.8 GB
 _SMALLEST_M, _LARGEST_M = (3.0, 3.0, 2.4), (8.0, 7.0, 3.5)
 _FROM_WALLS_M = 0.3
 _SOUND_M_S = 343.0
-_BEFORE_DIRECT = 40  # samples of the simulation's interpolation, which begins before the sound
-_LONGEST_MEASURED_S = 1.5  # of a measured response that is used
-_ELSEWHERE = 0.3  # of a measured response's early part, for noise: it comes from farther away
-_TRIES = 200  # of a room that has the reverberation time, and a place for the talker
+_BEFORE_DIRECT = 40  # samples by which the simulation's interpolation precedes the direct sound
+_LONGEST_MEASURED_S = 1.5  # a longer measured response is cut
+_ELSEWHERE = 0.3  # gain of a measured response's early part for noise, which is farther away
+_TRIES = 200  # draws for a room that has the reverberation time, and a place for the talker
 
 
 class Room(NamedTuple):
-    """Impulse responses (R,) float32 to one microphone. early: the talker's direct sound with the
-    first reflections, of unit energy; full: the talker's with all reflections; noise: of another
-    place in the room.
+    """Impulse responses (R,) float32 to one microphone.
+
+    early: the talker's direct sound with the first reflections, of unit energy. full: the talker's
+    sound with all reflections. noise: the sound of a noise elsewhere in the room.
     """
 
     early: np.ndarray
@@ -34,8 +37,10 @@ class Room(NamedTuple):
 
 
 def measured(folder: Path, *, early_ms: float, sample_rate: int) -> list[list[Room]]:
-    """Rooms of the impulse responses in a folder (mono): the positions in one room, whose names
-    differ after the last `_` alone, beside each other. Raises InputError.
+    """Rooms made from the impulse responses in a folder, as lists of positions.
+
+    The recordings are mono; those whose names differ only after the last `_` are positions in one
+    room. early_ms: as for `simulate`. Raises InputError.
     """
     rooms: dict[str, list[Room]] = {}
     for path in audio.find(folder):
@@ -62,11 +67,12 @@ def simulate(
     early_ms: float,
     sample_rate: int,
 ) -> list[Room]:
-    """The same rooms everywhere; each takes 0.02 to 0.6 s to compute, longer for more
-    reverberation.
+    """Simulate rooms, the same on every machine.
 
-    rt60_s: reverberation times, [low, high], at most LONGEST_S. distance_m: from talker to
-    microphone. early_ms: of the response after the direct sound. Raises InputError.
+    A room takes 0.02 to 0.6 s to compute, longer for more reverberation. rt60_s: reverberation
+    times, [low, high], at most LONGEST_S. distance_m: from talker to microphone, [low, high].
+    early_ms: the part of the response after the direct sound that counts as early. Raises
+    InputError.
     """
     try:
         import pyroomacoustics

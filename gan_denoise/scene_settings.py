@@ -1,5 +1,6 @@
-"""What an experiment's `scenes:` may say (gan_denoise/scenes.py), and its `fresh_noise:`
-(gan_denoise/conditions.py).
+"""What an experiment's `scenes:` and `fresh_noise:` may say.
+
+gan_denoise/scenes.py and gan_denoise/conditions.py act on them.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from gan_denoise.rooms import LONGEST_S
 from gan_denoise.synthetic import check_kind
 
 SHARES = ("noise", "procedure", "both", "clean", "alone")
-# Their highest values; 0 switches off
+# The highest value of each numeric setting; 0 switches the effect off
 _NUMBERS = {"tilt_db": 40.0, "equaliser_db": 40.0, "band_limit": 1.0, "babble": 1.0}
-# The same, of what may be left out
+# The highest value of each numeric setting that may be left out
 _OPTIONAL = {"whisper": 1.0, "changes": 1.0, "mutes": 1.0, "offset": 1.0, "codec": 1.0}
 _LISTS = ("recordings", "held_out")
 _KEYS = (*_NUMBERS, *_LISTS, "shares", "snr_db", "sources", "voices", "speed", "synthetic")
@@ -25,7 +26,7 @@ _RUMBLE, _TARGET = ("share", "snr_db"), ("high_pass_hz", "background_db", "quiet
 
 
 def check_scenes(options: Any, where: str) -> None:
-    """Refuse an unknown, missing or impossible setting."""
+    """Refuse an unknown, missing or impossible setting. Raises InputError."""
     check_keys(options, (*_KEYS, *_OPTIONAL, "rooms", "rumble", "target"), where)
     for key in _KEYS:
         if key not in options:
@@ -92,8 +93,9 @@ def _check_rooms(options: Any, where: str) -> None:
 
 
 def check_fresh_noise(setting: object, where: str, procedures: Path) -> None:
-    """true, false, or {data | clean | NAME: share}, with noise_NAME.yaml in `procedures`.
-    Raises InputError.
+    """Refuse what is neither true, false nor {data | clean | NAME: share}.
+
+    procedures: the folder that must hold a noise_NAME.yaml for each NAME. Raises InputError.
     """
     if isinstance(setting, bool):
         return

@@ -1,12 +1,12 @@
 """Scenes: what surrounds a training segment, drawn anew at every visit.
 
-An excerpt of clean speech may be played faster or slower and through another filter (these change
-the target too); then comes noise, several sources at once, each through a filter of its own, at an
-SNR drawn from a range; or the data's fixed procedure; both; nothing; or the noise alone. A visit
-may take place in a room, of which the target keeps the early reflections, and what is heard may
-have been through a channel (gan_denoise/channel.py). What the target keeps of a clean recording is
-told in gan_denoise/targets.py. `Segments` asks for one scene a visit; an experiment's `scenes:`
-describes them.
+An excerpt of clean speech may be played faster or slower and through another filter; both change
+the target too. Then the excerpt is corrupted: by noise (several sources at once, each through its
+own filter, at an SNR drawn from a range), by the data's fixed procedure, by both or by nothing; or
+the noise stands alone. A visit may take place in a room, of which the target keeps the early
+reflections, and the recording may have passed a channel (gan_denoise/channel.py). What the target
+keeps of a clean recording is explained in gan_denoise/targets.py. `Segments` asks for one scene a
+visit; an experiment's `scenes:` describes them.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from gan_denoise.scene_settings import SHARES, check_scenes
 from gan_denoise.synthetic import SAMPLE_RATE, synthesise
 from gan_denoise.whisper import whispered
 
-_OCTAVES = 5  # of a filter, 250 Hz to 8 kHz: a knot each
-_QUIET = 1e-9  # mean square of a source that cannot be heard
+_OCTAVES = 5  # that a filter spans, 250 Hz to 8 kHz: a knot each
+_QUIET = 1e-9  # mean square below which a source is inaudible
 
 
 @dataclass(frozen=True)
 class Source:
-    """Kinds of noise, of which each comes as often, as lists of recordings (T,) float32.
+    """Kinds of noise, each drawn as often as the others, as lists of recordings (T,) float32.
 
     weight: how often this source is drawn.
     """
@@ -46,30 +46,32 @@ class Source:
 
 
 class Speech(NamedTuple):
-    """An utterance (T,) float32: heard, what is damaged; wanted, what the target is made of."""
+    """An utterance (T,) float32: what is damaged, and what the target is made from."""
 
     heard: np.ndarray
     wanted: np.ndarray
 
 
 class Scenes:
-    """options: an experiment's `scenes:`. procedure: the data's fixed one. voice: draw -> samples
-    of some training utterance.
+    """What an experiment's `scenes:` draws: a clean and a noisy excerpt for every visit.
 
-    Keys. shares: of noise, procedure, both, clean and (noise) alone. snr_db: [low, high]. sources:
-    at most so many at once. recordings: list of {folder:, weight:, by_kind:}, where kinds are
-    files, or what they share before the first `_`; environment variables are filled in. held_out:
-    kinds and files that are left out. synthetic: {weight:, kinds:}. babble: share of the sources
-    that are several voices at once, voices: [fewest, most] of them. tilt_db, equaliser_db: filters
-    of speech and of each source, at most so many dB over the octaves, and up and down in each.
-    speed: [slowest, fastest]. band_limit: share of the visits that a narrower channel has passed.
+    options: the settings below. procedure: the data's fixed procedure. Raises InputError.
 
-    These may be left out. rooms: {share: of the visits, count: of rooms, and what
-    gan_denoise/rooms.py is told: rt60_s, distance_m, early_ms, folder: of measured responses, which
-    come as often as the others}. target: {high_pass_hz:, background_db:, quiet_first: visits of the
-    quieter half of the recordings} (gan_denoise/targets.py). rumble: {share: of the visits,
+    shares: of noise, procedure, both, clean and (noise) alone. snr_db: [low, high]. sources: at
+    most so many at once. recordings: list of {folder:, weight:, by_kind:}, where a kind is a file,
+    or with by_kind all files of the same name before the first `_`; environment variables are
+    filled in. held_out: kinds and files that are left out. synthetic: {weight:, kinds:}. babble:
+    share of the sources that are several voices at once, voices: [fewest, most] of them. tilt_db,
+    equaliser_db: filters of speech and of each source, at most so many dB over the octaves, and up
+    and down in each. speed: [slowest, fastest]. band_limit: share of the visits that a narrower
+    channel has passed.
+
+    The rest may be left out. rooms: {share: of the visits, count: of rooms, folder: of measured
+    responses, which come as often as the simulated ones, and the settings of gan_denoise/rooms.py:
+    rt60_s, distance_m, early_ms}. target: {high_pass_hz:, background_db:, quiet_first: visits of
+    the quieter half of the recordings} (gan_denoise/targets.py). rumble: {share: of the visits,
     snr_db:}. Shares of the visits: whisper (the speech has no voice), changes (the noise starts,
-    stops and jumps), mutes, offset (DC), codec. Raises InputError.
+    stops and jumps), mutes, offset (DC), codec.
     """
 
     def __init__(
@@ -128,8 +130,7 @@ class Scenes:
             )
 
     def fingerprint(self) -> str:
-        """12 hexadecimal digits for the settings, the procedure and the samples of all
-        recordings."""
+        """12 hexadecimal digits of the settings, the procedure and all recordings' samples."""
         content = [
             hashlib.sha256(wave.tobytes()).hexdigest()
             for part in self._sources
@@ -148,7 +149,7 @@ class Scenes:
         return digest([options, weights, content, procedure, self._sample_rate])
 
     def prepare(self, utterance: np.ndarray) -> Speech:
-        """An utterance (T,) float32 as `compose` wants it; the same at every visit."""
+        """An utterance (T,) float32 as `compose` needs it, the same at every visit."""
         target = self._options.get("target")
         if target is None:
             return Speech(utterance, utterance)
@@ -162,8 +163,10 @@ class Scenes:
         return (self._options.get("target") or {}).get("quiet_first", 1) > 1
 
     def visits(self, utt_ids: Iterable[str], read: Callable[[str], np.ndarray]) -> list[str]:
-        """utt_ids as often as an epoch visits them: the half with the deepest pauses `quiet_first`
-        times, the others once. read: gives an utterance's samples (T,), one at a time.
+        """List utt_ids as often as an epoch visits them.
+
+        The half of the utterances with the deepest pauses comes `quiet_first` times, the others
+        once. read: returns the samples (T,) of an utterance.
         """
         often = self._options["target"]["quiet_first"]
         depth_db = {
@@ -185,11 +188,12 @@ class Scenes:
         visit: str,
         voice: Callable[[np.random.Generator], np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """An excerpt of an utterance that `prepare` has made, and what is heard of it: clean and
-        noisy, (length,) float32 or shorter.
+        """Draw one scene around an excerpt: clean and noisy, (length,) float32 or shorter.
 
-        where: 0 to 1, the excerpt's place. visit: a name for the procedure's draws. The procedure's
-        grid starts with the excerpt, as it does with a file.
+        speech: an utterance that `prepare` has made. where: 0 to 1, the excerpt's place in it.
+        draw: the visit's random numbers. visit: a name for the procedure's draws. voice: draw ->
+        samples of some training utterance. The procedure's STFT grid starts with the excerpt, as it
+        does with a file.
         """
         options, kind = self._options, SHARES[int(draw.choice(len(SHARES), p=self._shares))]
         speed = draw.uniform(*options["speed"])
@@ -197,7 +201,7 @@ class Scenes:
         wanted = min(len(utterance), int(length * speed))
         start = int(where * (len(utterance) - wanted + 1))
         room = self._room(draw)
-        lead = min(len(room.full), int(start / speed)) if room else 0  # what reverberates into it
+        lead = min(len(room.full), int(start / speed)) if room else 0  # reverberates into it
         span = slice(start - int(lead * speed), start + wanted)
         noisy, clean = (wave[span] for wave in speech)
         if speed != 1.0:
@@ -216,8 +220,8 @@ class Scenes:
         noisy, clean = _through(noisy, gains), _through(clean, gains)
         if room:
             noisy, clean = _convolved(noisy, room.full)[lead:], _convolved(clean, room.early)[lead:]
-        # Pauses do not make speech quiet: the level of the utterance counts, as far as the filter
-        # left it
+        # The SNR rests on the level of the whole utterance after the filter, so that an excerpt
+        # with pauses does not pass for quiet speech
         filtered = (np.mean(clean**2) + _QUIET) / (np.mean(excerpt**2) + _QUIET)
         power = np.mean(utterance**2) * filtered
         if kind == "alone":
@@ -238,7 +242,7 @@ class Scenes:
         draw: np.random.Generator,
         voice: Callable,
     ) -> np.ndarray:
-        """The noise around speech of a mean square `power`: (length,)."""
+        """The noise around speech of mean square `power`: (length,)."""
         lead = len(room.noise) if room else 0
         noise = self._noise(lead + length, draw, voice)
         if room:
@@ -251,8 +255,9 @@ class Scenes:
     def _channel(
         self, clean: np.ndarray, noisy: np.ndarray, power: float, draw: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What the microphone and the way from it do. What is narrowed, coded or muted is so in the
-        target too: nothing is to be invented.
+        """What the microphone and the channel behind it do to clean and noisy (T,).
+
+        A narrower band, a codec and mutes change the target too: the model shall invent nothing.
         """
         length, rumble = len(noisy), self._options.get("rumble")
         if rumble and draw.random() < rumble["share"]:
@@ -274,12 +279,12 @@ class Scenes:
         return clean, noisy
 
     def _happens(self, name: str, draw: np.random.Generator) -> bool:
-        """Whether a visit has what an option gives the share of."""
+        """Whether this visit has the effect whose share of the visits the option `name` gives."""
         share = self._options.get(name, 0.0)
         return share > 0.0 and bool(draw.random() < share)
 
     def _room(self, draw: np.random.Generator) -> Room | None:
-        """Where this visit takes place; None: in the open."""
+        """The room of this visit, or None: outdoors."""
         if not self._rooms or draw.random() >= self._room_share:
             return None
         positions = self._rooms[draw.integers(len(self._rooms))]
@@ -302,7 +307,7 @@ class Scenes:
         return total
 
     def _babble(self, length: int, draw: np.random.Generator, voice: Callable) -> np.ndarray:
-        """Several voices at once, of much the same level: (length,)."""
+        """Several voices at once, of similar level: (length,)."""
         fewest, most = self._options["voices"]
         voices = (
             _excerpt(voice(draw), length, draw) for _ in range(draw.integers(fewest, most + 1))
@@ -312,7 +317,7 @@ class Scenes:
         )
 
     def _filter(self, length: int, draw: np.random.Generator) -> np.ndarray | None:
-        """Gains of a random filter: a slope over all octaves, and a gain in each."""
+        """Gains of a random filter: a slope over all octaves, and a gain in each octave."""
         tilt, equaliser = self._options["tilt_db"], self._options["equaliser_db"]
         if not tilt and not equaliser:
             return None
@@ -323,7 +328,10 @@ class Scenes:
 
 
 def _rooms(options: dict[str, Any], sample_rate: int) -> list[list[Room]]:
-    """Simulated rooms and, as often, measured ones: positions by room. Raises InputError."""
+    """Simulated rooms and, equally often, measured ones, as lists of positions.
+
+    Raises InputError.
+    """
     named = options.pop("folder", None)
     rooms = [[room] for room in simulate(**options, sample_rate=sample_rate)]
     if named is None:
@@ -333,7 +341,7 @@ def _rooms(options: dict[str, Any], sample_rate: int) -> list[list[Room]]:
 
 
 def _folder(named: str) -> Path:
-    """A folder that a setting names, with variables of the environment. Raises InputError."""
+    """The folder that a setting names, environment variables filled in. Raises InputError."""
     folder = Path(os.path.expandvars(named))
     if "$" in str(folder) or not folder.is_dir():
         raise InputError(f"{folder}: no such folder: name that of your recordings")
@@ -349,7 +357,7 @@ def _excerpt(wave: np.ndarray, length: int, draw: np.random.Generator) -> np.nda
 
 
 def _padded(length: int) -> int:
-    """A length whose Fourier transform is quick."""
+    """A length at or above this one whose Fourier transform is fast."""
     return -(-length // 512) * 512
 
 
@@ -358,13 +366,13 @@ def _frequencies(length: int, sample_rate: int) -> np.ndarray:
 
 
 def _at_snr(noise: np.ndarray, power: float, snr_db: float) -> np.ndarray:
-    """(T,) as loud as it is beside speech of a mean square `power`."""
+    """Noise (T,), scaled to an SNR beside speech of mean square `power`."""
     share = power / 10.0 ** (snr_db / 10.0) / (np.mean(noise**2) + _QUIET)
     return noise * np.float32(np.sqrt(share))
 
 
 def _through(wave: np.ndarray, gains: np.ndarray | None) -> np.ndarray:
-    """(T,) through a filter without phase; gains: at `_frequencies`, None: as it is."""
+    """(T,) through a filter without phase; gains: at `_frequencies`, None: no filter."""
     if gains is None:
         return wave
     spectrum = np.fft.rfft(wave, n=_padded(len(wave))) * gains.astype(np.float32)
@@ -372,7 +380,7 @@ def _through(wave: np.ndarray, gains: np.ndarray | None) -> np.ndarray:
 
 
 def _convolved(wave: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """(T,) in a room whose response is (R,): (T,)."""
+    """(T,) in a room whose impulse response is (R,): (T,)."""
     length = _padded(len(wave) + len(response) - 1)
     spectrum = np.fft.rfft(wave, n=length) * np.fft.rfft(response, n=length)
     return np.fft.irfft(spectrum, n=length)[: len(wave)].astype(np.float32)

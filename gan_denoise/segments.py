@@ -1,5 +1,4 @@
-"""Paired training segments; which segment comes when is a function of (seed, position) and of
-nothing else.
+"""Paired training segments; which segment comes when is a function of (seed, position) alone.
 
 So a resumed run, another number of workers or another number of processes sees exactly the same
 data.
@@ -23,20 +22,22 @@ from gan_denoise.scenes import Scenes, Speech
 
 # A corpus whose decoded pairs fit is kept in memory; a larger one is read segment by segment
 _CACHE_BYTES = 2**30
-_BALANCED_SHARE = 0.3  # of the visits: what most people use is learnt best
+_BALANCED_SHARE = 0.3  # of the visits, since most people use this strength
 
 
 class Segments(Dataset):
-    """An endless sequence of segments of fixed length: position -> {"noisy", "clean": (1, T)
-    float32, "strength": 0 to 1, for generators that take one, "utt_id"}.
+    """An endless sequence of segments of fixed length: position -> item.
 
-    data: with noisy files. length: T in samples at `sample_rate` Hz. gain_db: [low, high], a random
-    gain common to both signals. draws: a name; draws of other names are of other segments from the
-    same seed (the discriminator-only steps have their own). Utterances come in a new random order
-    every epoch; a shorter one is followed by zeros. fresh_noise: a procedure that corrupts the
-    utterance anew at every visit; scenes: what makes clean and noisy of an excerpt anew at every
-    visit; without either the noisy files are read. cut: samples, on whose multiples segments begin;
-    with the procedure's hop, frames are where they are in the whole utterance.
+    An item is {"noisy", "clean": (1, T) float32, "strength": 0 to 1, for generators that take one,
+    "utt_id"}.
+
+    data: a data directory with noisy files. length: T in samples at `sample_rate` Hz. gain_db:
+    [low, high], a random gain common to both signals. draws: a name; another name draws other
+    segments from the same seed (the discriminator-only steps use one). Utterances come in a new
+    random order every epoch; a shorter one is followed by zeros. fresh_noise: a procedure that
+    corrupts the utterance anew at every visit. scenes: what makes clean and noisy from an excerpt
+    anew at every visit. Without either the noisy files are read. cut: segments begin at multiples
+    of so many samples; with the procedure's hop, frames lie where they lie in the whole utterance.
     """
 
     def __init__(
@@ -100,8 +101,9 @@ class Segments(Dataset):
         return self._order[1]
 
     def _pair(self, utt_id: str, where: float) -> list[np.ndarray]:
-        """Clean and noisy samples of one excerpt, at most `length` each; where: 0 to 1, its place
-        in the utterance.
+        """Clean and noisy samples of one excerpt, at most `length` each.
+
+        where: 0 to 1, the excerpt's place in the utterance.
         """
         paths = self._data.wav[utt_id], self._data.noisy[utt_id]
         if self._cache is None:
@@ -115,8 +117,10 @@ class Segments(Dataset):
     def _fresh(
         self, procedure: Corruption, utt_id: str, where: float, position: int
     ) -> list[np.ndarray]:
-        """The same excerpt, corrupted by a draw of this visit: the whole utterance first, since
-        cropping moves the grid.
+        """Clean and noisy samples of one excerpt, corrupted by a draw of this visit.
+
+        The whole utterance is corrupted and then cropped, since cropping first would move the STFT
+        grid.
         """
         clean = self._whole(self._data.wav[utt_id], utt_id)
         visit = f"{utt_id} {self._seed} {self._draws} {position}"
@@ -126,8 +130,9 @@ class Segments(Dataset):
     def _scene(
         self, scenes: Scenes, utt_id: str, where: float, position: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """An excerpt of the utterance in a scene of this visit; other utterances of the data are
-        the voices around it.
+        """Clean and noisy samples of an excerpt in a scene of this visit.
+
+        Other utterances of the data are the voices around it.
         """
         draw = np.random.default_rng((self._seed, self._draws, 2, position))
 
@@ -163,8 +168,9 @@ class Segments(Dataset):
         return wave
 
     def _frames(self, path: Path, utt_id: str) -> int:
-        """The file's length in samples. Raises InputError where it is not what the data directory
-        says.
+        """The file's length in samples.
+
+        Raises InputError where the file is not what the data directory says.
         """
         try:
             info = sf.info(path)
@@ -190,11 +196,10 @@ def _check_partners(paths: tuple[Path, Path], utt_id: str, frames: list[int]) ->
 
 
 class Batches:
-    """A batch sampler: the positions of updates first, first + 1, ... last - 1, this process's
-    share of each batch.
+    """A batch sampler: the positions of this process's share of each batch.
 
-    batch_size counts the items of all processes together, so what an update sees does not depend on
-    their number.
+    The batches are those of updates first, first + 1, ... last - 1. batch_size counts the items of
+    all processes together, so what an update sees does not depend on their number.
     """
 
     def __init__(

@@ -1,5 +1,4 @@
-"""Synthetic background noise, for those who have no recordings and as kinds that are known to be
-held out.
+"""Synthetic background noise: it needs no recordings, and a kind of it can be held out for tests.
 
 Each kind is a function of (a random generator, a number of samples) -> (T,) float64 at SAMPLE_RATE,
 of any level: `mix` sets it. It draws its pitch, slope, density and the like anew at every call, and
@@ -19,11 +18,11 @@ Draw = np.random.Generator
 SAMPLE_RATE = 16000  # Hz
 SECONDS = 120
 _PIECE_S, _FADE_S = 5.0, 0.1
-_STEP = 2.0**-12  # of the samples: rounding hides the last bit, in which machines may differ
+_STEP = 2.0**-12  # samples are rounded to it, which hides the last bit, where machines may differ
 
 
 def check_kind(kind: object, where: str) -> str:
-    """The kind, if there is one of that name. Raises InputError."""
+    """Return the kind if there is one of that name. Raises InputError."""
     if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"{where}: synthetic: unknown kind {kind!r}{nearest(str(kind), KINDS)}")
     return kind
@@ -31,8 +30,9 @@ def check_kind(kind: object, where: str) -> str:
 
 @functools.cache
 def synthesise(kind: str) -> np.ndarray:
-    """Two minutes of a kind at SAMPLE_RATE, a new one of its kind every five seconds: (T,) float64
-    of RMS 1, the same on every machine.
+    """Two minutes of a kind at SAMPLE_RATE: (T,) float64 of RMS 1, the same on every machine.
+
+    A new variant of the kind begins every five seconds.
     """
     draw = np.random.Generator(
         np.random.Philox(key=int.from_bytes(kind.encode()[:16].ljust(16), "little"))
@@ -58,8 +58,9 @@ def _coloured(draw: Draw, length: int, exponent: float) -> np.ndarray:
 
 
 def _wander(draw: Draw, length: int, every_s: float) -> np.ndarray:
-    """A smooth random walk around 0 with a new goal every `every_s` seconds: (T,), about -2 to
-    2.
+    """A smooth random walk around 0, about -2 to 2: (T,).
+
+    It has a new goal every `every_s` seconds.
     """
     count = int(length / SAMPLE_RATE / every_s) + 3
     return np.interp(
@@ -91,8 +92,9 @@ def _impulses(draw: Draw, length: int, per_s: float, decay_s: float, hz: float) 
 
 
 def _harmonics(hz: np.ndarray, count: int, tilt: float, draw: Draw) -> np.ndarray:
-    """A tone of moving pitch hz (T,) with `count` harmonics that fall with k ** -tilt and have
-    random phases.
+    """A tone of moving pitch hz (T,) with `count` harmonics of random phase.
+
+    Harmonic k is weaker by k ** -tilt.
     """
     phasor = np.exp(2j * np.pi * (np.cumsum(hz) / SAMPLE_RATE % 1.0))
     weights = (
@@ -118,7 +120,7 @@ def _room(draw: Draw, length: int) -> np.ndarray:
 
 
 def _colour(draw: Draw, length: int) -> np.ndarray:
-    """Bands of an octave, each of which comes and goes by itself."""
+    """Bands of an octave, each with a level that wanders by itself."""
     edges = 60.0 * 2.0 ** np.arange(8)
     bands = [_band(draw, length, low, 2 * low) for low in edges]
     every_s = np.exp(draw.uniform(np.log(0.1), np.log(3.0)))
@@ -133,7 +135,7 @@ def _hum(draw: Draw, length: int) -> np.ndarray:
 
 
 def _fan(draw: Draw, length: int) -> np.ndarray:
-    """A rotor: blade tones over turbulence, its speed drifting."""
+    """A rotor of drifting speed: blade tones over turbulence."""
     hz = np.exp(
         draw.uniform(np.log(60.0), np.log(500.0))
         + 0.2 * _wander(draw, length, draw.uniform(0.5, 6.0))
@@ -151,7 +153,7 @@ def _wind(draw: Draw, length: int) -> np.ndarray:
 
 
 def _rhythm(draw: Draw, length: int) -> np.ndarray:
-    """Air that is let through in time: saws, wipers, pumps and wheels, 1 to 9 times a second."""
+    """Noise that is let through 1 to 9 times a second, as of saws, wipers, pumps and wheels."""
     hz = np.exp(draw.uniform(np.log(1.0), np.log(9.0)) + 0.1 * _wander(draw, length, 1.0))
     pulse = np.clip(
         np.sin(2 * np.pi * np.cumsum(hz) / SAMPLE_RATE) + draw.uniform(-0.5, 0.8), 0.0, None
@@ -179,8 +181,9 @@ def _typing(draw: Draw, length: int) -> np.ndarray:
 
 
 def _babble(draw: Draw, length: int) -> np.ndarray:
-    """Many voices at once: harmonic and noisy voices with syllables, formants by fixed bands, none
-    intelligible.
+    """Many voices at once, none intelligible.
+
+    Each is harmonic and noisy, with syllables, and with fixed bands for formants.
     """
     voices = np.zeros(length)
     for _ in range(draw.integers(3, 12)):
@@ -202,7 +205,7 @@ def _babble(draw: Draw, length: int) -> np.ndarray:
 
 
 def _beeps(draw: Draw, length: int) -> np.ndarray:
-    """Tones that switch on and off, as of appliances and alarms, over a quiet room."""
+    """Tones of appliances and alarms that switch on and off, over a quiet room."""
     step = SAMPLE_RATE // 4
     slots = length // step + 1
     hz = np.repeat(400.0 * 2.0 ** draw.uniform(0.0, 3.0, slots), step)[:length]
@@ -213,8 +216,9 @@ def _beeps(draw: Draw, length: int) -> np.ndarray:
 
 
 def _engine(draw: Draw, length: int) -> np.ndarray:
-    """A motor under changing load: firing pulses of 25 to 80 Hz with many harmonics, and its rattle
-    in step with them.
+    """A motor under changing load: firing pulses of 25 to 80 Hz with many harmonics.
+
+    It rattles in step with the pulses.
     """
     hz = 45.0 * np.exp(0.3 * _wander(draw, length, 1.5))
     pulses = _harmonics(hz, 60, 0.8, draw)
@@ -233,7 +237,7 @@ def _helicopter(draw: Draw, length: int) -> np.ndarray:
 
 
 def _rumble(draw: Draw, length: int) -> np.ndarray:
-    """What lies below the voice: engines, gusts, thumps of handling and steps, mains hum."""
+    """Sounds below the voice: engines, gusts, thumps of handling and steps, mains hum."""
     below, sound = draw.uniform(40.0, 130.0), np.zeros(length)
     chosen = draw.permutation(4)[: draw.integers(1, 4)]
     if 0 in chosen:
@@ -251,13 +255,13 @@ def _rumble(draw: Draw, length: int) -> np.ndarray:
     if 3 in chosen:
         mains = draw.choice([50.0, 60.0]) + 0.05 * _wander(draw, length, 5.0)
         hum = _harmonics(mains, int(draw.integers(1, 9)), draw.uniform(0.5, 2.0), draw)
-        return sound + draw.uniform(0.3, 1.5) * hum / hum.std()  # whose harmonics reach higher
+        return sound + draw.uniform(0.3, 1.5) * hum / hum.std()  # hum reaches higher: no low-pass
     hz = np.fft.rfftfreq(length, 1.0 / SAMPLE_RATE)
     return np.fft.irfft(np.fft.rfft(sound) / np.sqrt(1.0 + (hz / below) ** 8), n=length)
 
 
 def _clicks(draw: Draw, length: int) -> np.ndarray:
-    """Clicks of switches, contacts and mice, or crackle, over next to nothing."""
+    """Clicks of switches, contacts and mice, or crackle, over near silence."""
     density, decay_s = np.exp(draw.uniform(0.0, 6.0)), np.exp(draw.uniform(-9.5, -6.2))
     clicks = _impulses(draw, length, density, decay_s, draw.uniform(300.0, 7000.0))
     room = _coloured(draw, length, draw.uniform(0.0, 2.0))

@@ -1,9 +1,10 @@
-"""What a denoiser is asked for: clean speech without the rumble and the hiss of its own recording.
+"""The target of a denoiser: clean speech without the rumble and the hiss of its recording.
 
-A clean recording is not silent between words, and below the voice it has rumble. A model that has
-to keep both learns to keep the like of them elsewhere. So the target of a training segment
+A clean recording is not silent between words, and has rumble below the voice. A model that has to
+keep both also learns to keep similar noise elsewhere. So the target of a training segment
 (gan_denoise/scenes.py) is the recording through `high_pass`, with its background lowered by
-`lower_background`; `gan-denoise score --high-pass` filters the clean side of a comparison alike.
+`lower_background`; `gan-denoise score --high-pass` filters the clean side of a comparison in the
+same way.
 """
 
 from __future__ import annotations
@@ -14,32 +15,32 @@ import scipy  # its parts are imported where they are first used: signal takes 0
 from gan_denoise.numpy_stft import istft, stft
 
 HIGH_PASS_HZ = 60.0  # the lowest voices speak at some 75 Hz
-_ORDER = 4  # of a Butterworth filter, which goes both ways: -6 dB at its edge, -28 dB at 2/3 of it
+_ORDER = 4  # of a Butterworth filter, applied both ways: -6 dB at its edge, -28 dB at 2/3 of it
 _WINDOW_S, _HOP_S = 0.032, 0.008
-_FLOOR = 0.1  # quantile of a bin's power over time that is taken for its background
-_SPEECH_DB = 7.0, 15.0  # above the background: lowered wholly below the first, kept above the other
-_HANG_FRAMES, _HANG_BINS = 13, 5  # kept around what is kept: word ends, breaths
+_FLOOR = 0.1  # this quantile of a bin's power over time is taken for its background
+_SPEECH_DB = 7.0, 15.0  # above the background: fully lowered below the first, kept above the second
+_HANG_FRAMES, _HANG_BINS = 13, 5  # extent of what is kept around speech: word ends, breaths
 
 
 def high_pass(wave: np.ndarray, sample_rate: int, hz: float = HIGH_PASS_HZ) -> np.ndarray:
     """(T,) samples at `sample_rate` Hz -> the same without what is below `hz`, no phase moved.
 
-    A Butterworth filter of order 4 forwards and backwards: -6 dB at `hz`, -0.1 dB at 100 Hz and
-    -48 dB at 30 Hz where hz is 60. The type of the samples stays.
+    The filter is a Butterworth filter of order 4, forwards and backwards: -6 dB at `hz`, and where
+    `hz` is 60, -0.1 dB at 100 Hz and -48 dB at 30 Hz. The type of the samples stays.
     """
     sections = scipy.signal.butter(_ORDER, hz, "highpass", fs=sample_rate, output="sos")
-    padding = min(len(wave) - 1, round(4 * sample_rate / hz))  # reflected: DC has no step there
+    padding = min(len(wave) - 1, round(4 * sample_rate / hz))  # reflected, so that DC has no step
     filtered = scipy.signal.sosfiltfilt(sections, wave.astype(np.float64), padlen=padding)
     return filtered.astype(wave.dtype)
 
 
 def lower_background(wave: np.ndarray, sample_rate: int, by_db: float) -> np.ndarray:
-    """(T,) clean speech -> the same with its steady background `by_db` dB quieter where it is all
-    that there is.
+    """(T,) clean speech -> the same, its steady background `by_db` dB quieter between words.
 
-    Bin by bin of a spectrogram: the tenth quietest frame of a frequency tells its background. What
-    is 15 dB above it is kept, and so is what lies within 50 ms and 60 Hz of that. So the ends of
-    words and breaths stay, and a recording that is silent between words stays as it is.
+    The bins of a spectrogram are treated one by one. The tenth quietest frame of a frequency tells
+    its background. Bins 15 dB above the background are kept, and so is what lies within 50 ms and
+    60 Hz of them. So the ends of words and breaths stay, and a recording that is silent between
+    words stays as it is.
     """
     length, hop = round(_WINDOW_S * sample_rate), round(_HOP_S * sample_rate)
     if len(wave) < 4 * length:  # too short to tell speech from background

@@ -1,7 +1,7 @@
-"""Whispers made of speech, for training: recordings of them are rare, and a denoiser that has met
-none takes them for noise.
+"""Whispers made from speech, for training.
 
-Whoever whispers moves the same mouth, but no vocal folds: a noise takes the place of the harmonics,
+Recordings of whispers are rare, and a denoiser that was trained without any takes them for noise. A
+whisperer moves the mouth as always, but no vocal folds: a noise takes the place of the harmonics,
 and little is left below the first formant (Ito et al., "Analysis and recognition of whispered
 speech", 2005).
 """
@@ -15,14 +15,14 @@ from gan_denoise.numpy_stft import istft, stft
 
 _WINDOW_S, _HOP_S = 0.032, 0.008
 _SMOOTH_HZ = 120.0  # standard deviation: wider than a voice's harmonics, narrower than its formants
-_LOW_HZ = 300.0, 900.0  # below a corner somewhere in here a whisper falls off
+_LOW_HZ = 300.0, 900.0  # range of the corner below which a whisper falls off
 
 
 def whispered(wave: np.ndarray, sample_rate: int, draw: np.random.Generator) -> np.ndarray:
-    """(T,) speech -> the same as a whisper of the same RMS, of the same type.
+    """(T,) speech -> the same speech as a whisper, of the same RMS and type.
 
-    The power of a short-time spectrum is smoothed over frequency until the harmonics are gone, and
-    shapes white noise.
+    The power of a short-time spectrum is smoothed over frequency until the harmonics are gone; its
+    root then shapes white noise.
     """
     window = np.hanning(round(_WINDOW_S * sample_rate) + 1)[:-1]
     hop = round(_HOP_S * sample_rate)
