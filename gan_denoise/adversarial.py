@@ -1,8 +1,8 @@
-"""Adversarial losses, on what a bank of discriminators returns: a list over sub-discriminators of
-feature maps, the score map last.
+"""Adversarial losses of the outputs of a bank of discriminators.
 
-Sums are divided by the number of sub-discriminators, so that an ablation which removes one does not
-re-weigh the rest.
+An output is a list over sub-discriminators of their feature maps, the score map last. Sums are
+divided by the number of sub-discriminators, so that an ablation which removes one does not re-weigh
+the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gan_denoise.losses import check_weights
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:
-    """Of at least one term."""
+    """The sum of at least one term."""
     first, *others = terms
     return sum(others, start=first)
 
@@ -27,8 +27,8 @@ def _sum(terms: Iterable[Tensor]) -> Tensor:
 class Objective(NamedTuple):
     """What the two sides minimise, as functions of the maps of real and of fake.
 
-    compares: whether the generator's side looks at real, as a relativistic one does (Jolicoeur-
-    Martineau 2019).
+    compares: whether the generator's side looks at real, as a relativistic objective does
+    (Jolicoeur-Martineau 2019).
     """
 
     generator: Callable[[Maps, Maps], Tensor]
@@ -65,9 +65,9 @@ def hinge_discriminator(real: Maps, fake: Maps) -> Tensor:
 
 
 def feature_matching(real: Maps, fake: Maps) -> Tensor:
-    """L1 distance of feature maps: mean over each map, sum over a sub-discriminator's.
+    """L1 distance of feature maps: mean over each map, sum over a sub-discriminator's maps.
 
-    (Kumar et al. 2019, section 2.3; Kong et al. 2020, eq. 5.)
+    Kumar et al. 2019, section 2.3; Kong et al. 2020, eq. 5.
     """
     pairs = (
         (r, f)
@@ -86,7 +86,8 @@ OBJECTIVES = {
 class AdversarialLosses:
     """The adversarial losses of an experiment, with their weights.
 
-    weights: of one of OBJECTIVES, and of `feature_matching` where it is wanted. Raises InputError.
+    weights: of one of OBJECTIVES, and of `feature_matching` if the experiment uses it. Raises
+    InputError.
     """
 
     def __init__(self, weights: Mapping[str, float]):

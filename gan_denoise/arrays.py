@@ -1,6 +1,4 @@
-"""What callers hand in, made certain: samples of any kind of array, sample rates of any kind of
-number.
-"""
+"""Checks and conversions of what callers pass in: samples and sample rates of any type."""
 
 from __future__ import annotations
 
@@ -12,15 +10,14 @@ import numpy as np
 from gan_denoise.errors import InputError
 
 MAX_CHANNELS = 1024  # as libsndfile has it
-# Hz; beyond it resampling makes thousands of samples of one
+# Hz; beyond these rates resampling turns one sample into thousands
 LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000
-_SURROUND = 8  # up to so many channels a signal of fewer samples than channels is believed
+_SURROUND = 8  # with more channels than this, fewer samples than channels are refused
 _FULL_SCALE = "floats of full scale 1.0, or uint8, int8, int16 or int32"
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:
-    """Integers of 8 (signed or not), 16 and 32 bits -> float64 by their full scale; floats as they
-    are.
+    """Integers of 8 (signed or not), 16 and 32 bits -> float64 of full scale 1.0; floats unchanged.
 
     Raises InputError for any other type.
     """
@@ -37,12 +34,11 @@ def to_float(samples: np.ndarray) -> np.ndarray:
 
 
 def as_columns(samples: Any) -> np.ndarray:
-    """Samples of shape (T,) or (T, channels), T >= 1 -> a float32 copy or view (T, channels), full
-    scale 1.0.
+    """Samples of shape (T,) or (T, channels), T >= 1 -> float32 (T, channels), full scale 1.0.
 
-    samples: what NumPy can take as an array, or a torch tensor of any device and type. Raises
-    InputError for other shapes and types (far more channels than samples: the axes are the other
-    way round), and for NaN and infinite samples.
+    samples: what NumPy can take as an array, or a torch tensor of any device and type. The result
+    is a copy or a view. Raises InputError for other shapes and types (with far more channels than
+    samples the axes are the other way round), and for NaN and infinite samples.
     """
     array = as_float32(samples)
     if array.ndim not in (1, 2) or array.size == 0:
@@ -62,8 +58,9 @@ def as_columns(samples: Any) -> np.ndarray:
 
 
 def as_float32(samples: Any) -> np.ndarray:
-    """Samples of any shape -> float32 of full scale 1.0. Raises InputError for types that are no
-    samples.
+    """Samples of any shape -> float32 of full scale 1.0.
+
+    Raises InputError for types that are no samples.
     """
     if hasattr(samples, "detach"):  # torch, which this module need not import
         samples = samples.detach().cpu().resolve_conj().resolve_neg()
@@ -83,12 +80,12 @@ def as_float32(samples: Any) -> np.ndarray:
         array = array.astype(np.float64)  # whole numbers among floats, not an integer format
     if array.dtype == np.float32:
         return array
-    with np.errstate(over="ignore"):  # beyond float32 it is infinite, which is said
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
         return to_float(array).astype(np.float32, copy=False)
 
 
 def check_channels(channels: Any) -> None:
-    """Raises InputError for what is no number of channels."""
+    """Refuse what is no number of channels. Raises InputError."""
     if (
         isinstance(channels, bool)
         or not isinstance(channels, int)
@@ -100,8 +97,9 @@ def check_channels(channels: Any) -> None:
 
 
 def as_rate(sample_rate: Any) -> int:
-    """A whole number of Hz, of whatever type (44100, 44100.0, np.int64(44100)). Raises
-    InputError.
+    """A sample rate as an int, from any numeric type (44100, 44100.0, np.int64(44100)).
+
+    Raises InputError for what is no whole number of Hz from LOWEST_RATE to HIGHEST_RATE.
     """
     number = (
         sample_rate.item()

@@ -1,5 +1,6 @@
-"""Self-attention over a window of time, for generators: bounded context, cost linear in the
-length.
+"""Self-attention over a window of time, for generators.
+
+The context is bounded, and the cost is linear in the length.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from torch.nn import functional as F
 
 
 class WindowedAttention(nn.Module):
-    """Residual multi-head self-attention in which a step sees `reach` steps each side: (B, N, C) ->
-    same.
+    """Residual multi-head self-attention over `reach` steps each side: (B, N, C) -> same.
 
     heads: must divide width. Positions enter as a learned bias per head and distance. The sequence
     is cut into blocks of `reach` steps, each of which looks at itself and its two neighbours; where
-    the blocks lie changes nothing.
+    the blocks begin changes nothing.
     """
 
     distance: Tensor
@@ -30,7 +30,7 @@ class WindowedAttention(nn.Module):
         self.project_in = nn.Linear(width, 3 * width)
         self.project_out = nn.Linear(width, width)
         self.bias = nn.Parameter(torch.zeros(heads, 2 * reach + 1))
-        # Of a key from its query
+        # The distance of each key from each query (reach, 3 reach)
         distance = torch.arange(3 * reach) - reach - torch.arange(reach)[:, None]
         self.register_buffer("distance", distance, persistent=False)
 

@@ -27,17 +27,19 @@ from gan_denoise.provenance import content_digest
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
-    """Write a training state: nested dicts of tensors, numbers and strings. The old file stays
-    until the new is whole.
+    """Write a training state: nested dicts of tensors, numbers and strings.
+
+    The old file stays until the new one is whole.
     """
-    buffer = io.BytesIO()  # torch.save into a file on a full disk raises anything but an OSError
+    buffer = io.BytesIO()  # on a full disk torch.save into a file raises no OSError
     torch.save(dict(state), buffer)
     write_atomically(path, buffer.getbuffer(), durable=True)
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
-    """Read what `save_state` wrote, on the CPU. Refuses anything that would execute code. Raises
-    InputError.
+    """Read what `save_state` wrote, on the CPU.
+
+    Refuses anything that would execute code. Raises InputError.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -58,7 +60,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
 
 
 def weights_of(generator: nn.Module) -> bytes:
-    """What model.safetensors holds."""
+    """The content of model.safetensors for a generator."""
     weights = {
         name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()
     }
@@ -66,10 +68,10 @@ def weights_of(generator: nn.Module) -> bytes:
 
 
 def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, Any]) -> None:
-    """Write a model directory. config: `generator` (name and sizes), `sample_rate`, and what a
-    reader may want to know.
+    """Write a model directory.
 
-    The weights come last, so a folder with weights is a whole model.
+    config: `generator` (name and sizes), `sample_rate`, and further facts for a reader. The weights
+    come last, so a folder with weights is a whole model.
     """
     folder = Path(folder)
     content = weights_of(generator)
@@ -79,8 +81,9 @@ def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, An
 
 
 def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:
-    """Read a model directory: the generator in evaluation mode on the CPU, and its config. Raises
-    InputError.
+    """Read a model directory: the generator in evaluation mode on the CPU, and its config.
+
+    Raises InputError.
     """
     folder = Path(folder)
     config_path, weights_path = folder / "config.json", folder / "model.safetensors"
@@ -110,12 +113,12 @@ def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:
 def initialise(
     generator: Generator, folder: str | Path, options: Mapping[str, Any], sample_rate: int
 ) -> set[str]:
-    """Start from the weights of a model directory -> the names of those that it held. options:
-    `generator:` of the experiment. Raises InputError.
+    """Start from the weights of a model directory, and return the names of those that it held.
 
-    The directory must hold the same generator at the same rate, or the one that is its `network`,
-    with weights of the same shapes. It may lack those that are `neutral`, and options that shape
-    none, such as a hop or dropout, may differ.
+    options: `generator:` of the experiment. The directory must hold the same generator at the same
+    rate, or the one that is its `network`, with weights of the same shapes. It may lack those that
+    are `neutral`, and options that decide no shape, such as a hop or dropout, may differ. Raises
+    InputError.
     """
     source, config = load_model(folder)
     same_kind = config["generator"]["name"] == options["name"]

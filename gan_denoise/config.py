@@ -1,8 +1,8 @@
 """YAML files, read strictly: experiments merge their base, and a key that nobody reads is an error.
 
 An experiment is a YAML file. `base: other.yaml` (one level) starts from another; mappings merge,
-lists replace and `null` deletes; a mapping with another `name:` replaces too, since a generator's
-sizes are no other generator's. `key.subkey=value` pairs from the command line are merged last, in
+lists replace and `null` deletes; a mapping with another `name:` replaces too, since the sizes of
+one generator do not fit another. `key.subkey=value` pairs from the command line are merged last, in
 the same way.
 """
 
@@ -20,14 +20,13 @@ from gan_denoise.errors import InputError, nearest
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader with the types of YAML 1.2 (core schema); a key given twice is an error,
-    and so is nesting without end.
+    """PyYAML's safe loader with the types of YAML 1.2 (core schema).
 
     010 is ten, 1:30 and `yes` are text, 1e-3 is a number. There is no merge key: `<<` is a key like
-    any other.
+    any other. A key given twice is an error, and so is nesting without end.
     """
 
-    yaml_implicit_resolvers: dict = {}  # none of YAML 1.1's
+    yaml_implicit_resolvers: dict = {}  # those of YAML 1.1 are not inherited
     yaml_constructors = {
         tag: make
         for tag, make in yaml.SafeLoader.yaml_constructors.items()
@@ -62,7 +61,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 class _TextLoader(_StrictLoader):
-    """The same, where every value is text: 007 and no are names."""
+    """The strict loader where every value is text: 007 and no are names."""
 
     yaml_implicit_resolvers: dict = {}
 
@@ -82,9 +81,7 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_y
 
 
 class _StrictDumper(yaml.SafeDumper):
-    """Quotes what the loader would take for something else: a digest such as 668531744e70 is no
-    number.
-    """
+    """Quotes what the loader would take for another type, such as the digest 668531744e70."""
 
     yaml_implicit_resolvers = _StrictLoader.yaml_implicit_resolvers
 
@@ -93,19 +90,20 @@ class _StrictDumper(yaml.SafeDumper):
 
 
 def dump_yaml(value: Any) -> str:
-    """Plain values as YAML text that `parse_yaml` reads as the same values."""
+    """Write plain values as YAML text that `parse_yaml` reads as the same values."""
     return yaml.dump(value, Dumper=_StrictDumper, sort_keys=False, width=120)
 
 
 def parse_yaml(text: str, source: str, *, as_text: bool = False) -> Any:
-    """Parse YAML text strictly, by YAML 1.2. as_text: values stay text. Raises InputError that
-    names `source` and the line.
+    """Parse YAML text strictly, by YAML 1.2.
+
+    as_text: every value stays text. Raises InputError that names `source` and the line.
     """
     try:
         value = yaml.load(text, Loader=_TextLoader if as_text else _StrictLoader)
         _walk(value)
         return value
-    # ValueError: an int of thousands of digits
+    # Python refuses an int of thousands of digits by a ValueError
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
@@ -115,8 +113,9 @@ def parse_yaml(text: str, source: str, *, as_text: bool = False) -> Any:
 
 
 def _walk(value: Any) -> None:
-    """Refuse, by ValueError, what cannot be walked to its end (aliases of aliases, or of what holds
-    them) or be written as UTF-8.
+    """Refuse, by ValueError, values that cannot be walked to their end or written as UTF-8.
+
+    Aliases of aliases, or of values that hold them, have no end.
     """
     count, waiting = 0, [value]
     while waiting:
@@ -132,8 +131,9 @@ def _walk(value: Any) -> None:
 
 
 def read_yaml(path: str | Path, *, as_text: bool = False) -> dict:
-    """Read a YAML file that holds a mapping. as_text: its values stay text (007 is a name). Raises
-    InputError.
+    """Read a YAML file that holds a mapping.
+
+    as_text: every value stays text (007 is a name). Raises InputError.
     """
     path = Path(path)
     try:
@@ -150,7 +150,7 @@ def read_yaml(path: str | Path, *, as_text: bool = False) -> dict:
 
 
 def check_keys(mapping: object, known: Iterable[str], where: str) -> None:
-    """Refuse a key that is not known, and offer the nearest one that is."""
+    """Refuse a key that is not in `known`, and offer the nearest one that is. Raises InputError."""
     if not isinstance(mapping, Mapping):
         raise InputError(f"{where}: expected a mapping of keys to values, found {mapping!r}")
     known = list(known)
@@ -162,8 +162,9 @@ def check_keys(mapping: object, known: Iterable[str], where: str) -> None:
 def check_number(
     value: Any, where: str, *, low: float = -math.inf, high: float = math.inf, whole: bool = False
 ) -> None:
-    """Refuse what is no finite number from `low` to `high`, or no whole one where `whole` is
-    wanted.
+    """Refuse what is no finite number from `low` to `high`. Raises InputError.
+
+    whole: whether only whole numbers are accepted.
     """
     kinds = int if whole else (int, float)
     if (
@@ -185,7 +186,7 @@ def check_number(
 def check_interval(
     value: Any, where: str, *, low: float = -math.inf, high: float = math.inf
 ) -> list[float]:
-    """Refuse what is not [a, b] with low <= a <= b <= high; returns it."""
+    """Return the value if it is [a, b] with low <= a <= b <= high. Raises InputError."""
     if not isinstance(value, list) or len(value) != 2:
         raise InputError(f"{where}: expected two numbers, [low, high], found {value!r}")
     for end in value:
@@ -196,8 +197,10 @@ def check_interval(
 
 
 def merge(base: Mapping, changes: Mapping, *, nulls: bool = False) -> dict:
-    """`base` changed by `changes`: mappings merge unless they have another `name`, anything else
-    replaces, None deletes. nulls: None stays, since it is to delete something later.
+    """`base` with `changes`: mappings merge, anything else replaces, None deletes.
+
+    A mapping with another `name` replaces too. nulls: None stays as a value, to delete a key in a
+    later merge.
     """
     merged = dict(base) if changes.get("name", base.get("name")) == base.get("name") else {}
     for key, value in changes.items():
@@ -212,8 +215,9 @@ def merge(base: Mapping, changes: Mapping, *, nulls: bool = False) -> dict:
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict:
-    """`["lr=1e-3", "generator.width=64"]` -> `{"lr": 0.001, "generator": {"width": 64}}`. Values
-    are YAML.
+    """`["lr=1e-3", "generator.width=64"]` -> `{"lr": 0.001, "generator": {"width": 64}}`.
+
+    Values are YAML. Raises InputError.
     """
     changes: dict = {}
     for pair in pairs:
@@ -223,7 +227,7 @@ def parse_overrides(pairs: Iterable[str]) -> dict:
         value = parse_yaml(text, pair)
         for part in reversed(name.split(".")):
             value = {part: value}
-        # not merge(): a null has to survive until it meets the experiment
+        # merge() would drop a null, which has to delete a key of the experiment
         _nest(changes, value)
     return changes
 
@@ -237,10 +241,10 @@ def _nest(into: dict, changes: Mapping) -> None:
 
 
 def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> dict:
-    """Load an experiment: its base, its own diff, then `key=value` overrides. Raises InputError.
+    """Load an experiment: its base, its own changes, then `key=value` overrides.
 
-    An override may not bring back what the experiment itself deletes: `l1` with losses.mrstft=1
-    would be l1 no more. Which keys there are is checked by those who consume them.
+    Raises InputError. An override may not bring back what the experiment itself deletes: `l1` with
+    losses.mrstft=1 would not be l1 any more. The keys are checked by the code that reads them.
     """
     path = Path(path)
     own = read_yaml(path)
@@ -265,7 +269,7 @@ def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> dict:
 
 
 def _deleted(own: Mapping, changes: Mapping, prefix: str = "") -> Iterator[str]:
-    """The keys that `changes` would bring back although `own` says null."""
+    """The keys that `changes` would bring back although the experiment's file sets them to null."""
     for key, value in changes.items():
         if key in own and own[key] is None and value is not None:
             yield prefix + key

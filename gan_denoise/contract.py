@@ -1,6 +1,6 @@
-"""What the rest of the library asks of a generator and of a discriminator, as types.
+"""What the rest of the library asks of a generator, a discriminator and a loss, as types.
 
-It stands outside their folders, since every file in these is one generator or one discriminator.
+It stands outside their folders, since every file in these is one generator, discriminator or loss.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 State = dict[str, Tensor]
-BALANCED = 0.5  # the strength that is taken where none is asked for
+BALANCED = 0.5  # the default strength
 Maps = list[list[Tensor]]
 
 
 class Generator(nn.Module):
-    """(B, 1, T) float32 noisy -> (B, 1, T) float32 enhanced, for any T >= 1, without randomness at
-    inference.
+    """(B, 1, T) float32 noisy -> (B, 1, T) float32 enhanced, for any T >= 1.
 
-    receptive_field: how far each side of an output sample its inputs reach, in samples; infinite
-    for a recurrence. hop_length: the grid, in samples, on which a signal may be cut for processing
-    in chunks; 1 where there is none. takes_strength (not, where it is missing): whether `forward`
-    takes a second argument, strength (B,), from 0, which spares the speech, to 1, which spares no
-    noise; BALANCED without it.
+    At inference it is not random. receptive_field: how far each side of an output sample its inputs
+    reach, in samples; infinite for a recurrence. hop_length: the grid, in samples, on which a
+    signal may be cut for processing in chunks; 1 where there is none. takes_strength (false where
+    it is missing): whether `forward` takes a second argument, strength (B,), from 0, which spares
+    the speech, to 1, which spares no noise, and BALANCED by default.
     """
 
     receptive_field: int | float
@@ -36,9 +35,9 @@ class Generator(nn.Module):
 
 
 class StreamingGenerator(Generator):
-    """A generator that also works hop by hop, with its state in plain sight, so that chunk by chunk
-    equals the whole by construction: `forward` is one step over the whole signal.
+    """A generator that also works hop by hop, with explicit state.
 
+    `forward` is one step over the whole signal, so processing in chunks equals it by construction.
     latency: output sample t depends on no input beyond t + latency, in samples.
     """
 
@@ -46,15 +45,17 @@ class StreamingGenerator(Generator):
     latency: int
 
     def initial_state(self, batch: int = 1) -> State:
-        """What the first step starts from: silence. Every tensor has the batch first; the names are
-        those of the ONNX graph. Where the generator takes a strength, it is the state's "strength"
-        (B, 1), which may be set between two steps.
+        """The state before the first step: silence.
+
+        Every tensor has the batch first; the names are those of the ONNX graph. Where the generator
+        takes a strength, it is the state's "strength" (B, 1), which may be set between two steps.
         """
         raise NotImplementedError
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, N hops) and the state before -> (B, N hops), which are latency - hop_length samples
-        behind, and the state after.
+        """(B, N hops) and the state before -> enhanced (B, N hops), and the state after.
+
+        The output is latency - hop_length samples behind the input.
         """
         raise NotImplementedError
 
@@ -69,8 +70,9 @@ class StreamingGenerator(Generator):
 
 
 class Steps(Protocol):
-    """What live use asks of a streaming generator, and a graph of one has as well; each makes and
-    reads its own kind of state, in which the batch is first in every tensor or array.
+    """What live use asks of a streaming generator or of its ONNX graph.
+
+    Each has its own type of state, in which the batch is first in every tensor or array.
     """
 
     hop_length: int
@@ -87,16 +89,18 @@ def streams(generator: nn.Module) -> TypeGuard[StreamingGenerator]:
 
 
 def takes_strength(generator: nn.Module) -> bool:
-    """Whether a generator is told how much to do."""
+    """Whether a generator takes a strength."""
     return getattr(generator, "takes_strength", False)
 
 
 class Discriminator(nn.Module):
-    """(B, C, T) -> a list with the outputs of its sub-discriminators, each the list of its feature
-    maps, the score map last: the adversarial loss reads the last, feature matching all others.
+    """(B, C, T) -> a list with the outputs of its sub-discriminators.
 
-    No batch normalisation and nothing else that lets items see each other or that remembers earlier
-    passes: one joint pass over real and fake must equal two.
+    Each output is the list of feature maps, the score map last: the adversarial loss reads the
+    last, feature matching all others. There is no batch normalisation and nothing else that lets
+    items see each other or that remembers earlier passes: one joint pass over real and fake must
+    equal two. A bank replaces the first weights of all convolutions (discriminators/__init__.py,
+    `keep_variance`).
     """
 
     def forward(self, wave: Tensor) -> Maps:
@@ -104,10 +108,10 @@ class Discriminator(nn.Module):
 
 
 class Loss(nn.Module):
-    """Waveforms (B, 1, T), enhanced, clean and noisy, in float32 or wider -> a scalar: the mean
-    over the batch's items, each judged by itself.
+    """Waveforms (B, 1, T), enhanced, clean and noisy -> a scalar, the mean over the batch's items.
 
-    takes_strength: whether it weighs an item by the strength that the generator was told.
+    The waveforms are float32 or wider, and each item is judged by itself. takes_strength: whether
+    the loss weighs an item by the generator's strength.
     """
 
     takes_strength = False

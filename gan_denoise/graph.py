@@ -1,5 +1,7 @@
-"""A model's step as the ONNX graph beside its weights. Live use runs it where onnxruntime is
-installed, in an eighth of the time that torch takes for one hop, most of it between operations.
+"""A model's step as the ONNX graph beside its weights, for live use.
+
+Live use runs the graph where onnxruntime is installed, in an eighth of the time that torch takes
+for one hop; most of torch's time passes between operations.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ _HOPS_AT_ONCE = 64  # onnxruntime keeps the memory that its longest step took
 
 
 def session(content: bytes) -> Any:
-    """A graph in onnxruntime, on one thread of the CPU. Raises its errors for what is none."""
+    """Open a graph in onnxruntime, on one thread of the CPU.
+
+    Raises onnxruntime's errors for what is no graph.
+    """
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
@@ -38,11 +43,11 @@ def session(content: bytes) -> Any:
 
 
 class Graph:
-    """A generator's step as a graph in onnxruntime, its state in numpy's arrays: a hop is too
-    short to make tensors of them.
+    """A generator's step as a graph in onnxruntime, with its state in NumPy arrays.
 
-    generator: whose graph it is. content: the graph. Copies and other processes open it anew.
-    Raises what onnxruntime raises where it cannot open it.
+    A hop is too short to convert the state to tensors. generator: the generator that the graph was
+    made from. content: the graph. Copies and other processes open it anew. Raises what onnxruntime
+    raises where it cannot open it.
     """
 
     def __init__(self, generator: StreamingGenerator, content: bytes):
@@ -52,7 +57,7 @@ class Graph:
         self._open()
 
     def _open(self) -> None:
-        # By process: a fork has the locks of threads that it does not have
+        # By process: a fork inherits locks of threads that do not exist in it
         self._sessions = {os.getpid(): session(self._content)}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -60,7 +65,7 @@ class Graph:
 
     @property
     def about(self) -> Mapping[str, str]:
-        """What the graph says about itself; see gan_denoise/export.py."""
+        """The graph's metadata; gan_denoise/export.py writes it."""
         return self._session.get_modelmeta().custom_metadata_map
 
     @property
@@ -68,7 +73,7 @@ class Graph:
         if os.getpid() not in self._sessions:
             inherited = self._sessions
             self._open()
-            self._sessions |= inherited  # never closed here
+            self._sessions |= inherited  # kept, since closing it here could wait for ever
         return self._sessions[os.getpid()]
 
     def initial_state(self, batch: int = 1) -> dict[str, np.ndarray]:
@@ -90,8 +95,9 @@ class Graph:
 
 
 class Beside:
-    """The place of a model directory's graph, and what it must say to be this model's: taken when
-    the weights are loaded, looked at when they are used live.
+    """The place of a model directory's graph, and the metadata that it must have.
+
+    The metadata is taken when the weights are loaded, and compared when the model is used live.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]):
@@ -100,9 +106,10 @@ class Beside:
         self.note: str | None = None  # why live use does without a graph that is there
 
     def open(self, generator: StreamingGenerator) -> Graph | None:
-        """None without a graph or onnxruntime, and where that is too old, which `note` tells then.
-        Raises InputError for a graph of another model, and for what is none; OSError where it
-        cannot be read.
+        """The graph, or None without a graph or onnxruntime, and where onnxruntime is too old.
+
+        In the last case `note` says so. Raises InputError for a graph of another model, and for
+        what is no graph; OSError where it cannot be read.
         """
         if not self._path.is_file():
             return None
@@ -138,7 +145,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def identity(folder: str | Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """What tells the graph of a model directory from others."""
+    """The metadata that tells the graph of a model directory from others."""
     return {
         "weights": str(file_digest(Path(folder) / "model.safetensors")),
         "generator": json.dumps(config["generator"]),

@@ -1,4 +1,4 @@
-"""Moved: gan_denoise/losses/pmsqe.py; this name goes with the next release."""
+"""The old name of gan_denoise/losses/pmsqe.py, which goes with the next release."""
 
 import warnings
 

@@ -1,5 +1,6 @@
-"""Modules found by their file's name: how an experiment's word becomes a generator, a
-discriminator or a loss.
+"""Modules found by their file's name: how a word in an experiment selects the code.
+
+The packages are generators, discriminators and losses.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ def build(
 ) -> Module:
     """Build class `kind` of module `name`.
 
-    sizes: the experiment's keywords. given: those that it may not choose, for classes that take
-    them. probe: calls the new module once, on something short. Raises InputError for an unknown
-    name or size, and for sizes that cannot be built.
+    sizes: the experiment's keywords. given: keywords that the experiment may not choose, for
+    classes that take them. probe: calls the new module once, on something short. Raises InputError
+    for an unknown name or size, and for sizes that cannot be built.
     """
     where = kind.lower()
     if name not in names(package):
@@ -59,7 +60,7 @@ def build(
     try:
         given = {key: value for key, value in given.items() if key in signature}
         module = cls(**given, **sizes).float()  # whatever torch's default type is
-        # Some sizes show only here that they cannot be
+        # Some impossible sizes raise an error only when the module is called
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             probe(module)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -68,8 +69,9 @@ def build(
 
 
 def _check_size(value: Any, kind: Any, where: str, *, low: int) -> None:
-    """Refuse what is no int, float or list of ints where the constructor's annotation, `kind`, says
-    so. low: the least that an int may be.
+    """Refuse a size that does not have the type that the constructor's annotation `kind` asks for.
+
+    low: the least value of an int. Raises InputError.
     """
     if kind == Sequence[int]:
         if not isinstance(value, list) or not value:

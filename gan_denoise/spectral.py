@@ -1,11 +1,9 @@
-"""The frame of spectral generators: stft -> features -> (a subclass's network over time) -> complex
-mask and residual -> istft.
+"""The common part of spectral generators: an STFT, a network over time, a mask, the inverse STFT.
 
 Frequency bins are channels and time is the axis, as in Vocos (Siuzdak 2023). Spectra are (B, 2, N,
-F), as in stft.py. A mask in [0, 1]
-cannot bring back a bin that was zeroed, hence an unbounded complex mask plus a residual. The input
-is divided by its own local level, so a gain on the input is the same gain on the output, by
-construction.
+F), as in stft.py. A mask in [0, 1] cannot bring back a bin that was zeroed, hence an unbounded
+complex mask plus a residual. The input is divided by its own local level, so a gain on the input is
+the same gain on the output, by construction.
 """
 
 from __future__ import annotations
@@ -17,16 +15,15 @@ from torch.nn import functional as F
 from gan_denoise.contract import Generator
 from gan_denoise.stft import STFT
 
-_LOUDER = 1.5  # what the level of loud frames is of that of all, at the median of noisy speech
+_LOUDER = 1.5  # ratio of the level of loud frames to that of all, in the median of noisy speech
 
 
 class SpectralGenerator(Generator):
-    """(B, 1, T) noisy -> (B, 1, T) enhanced. A subclass gives `body`: (B, N, 3 bins) features ->
-    (B, N, width).
+    """(B, 1, T) noisy -> (B, 1, T) enhanced, by a subclass's `body`.
 
     sample_rate: Hz. width: channels of the body's output. context: frames each side that the body
-    reaches. grid: frames on whose multiples a signal may be cut. window_ms, hop_ms: of the STFT.
-    level_ms: each side, over which the local level is taken.
+    reaches. grid: a signal may be cut at multiples of so many frames. window_ms, hop_ms: of the
+    STFT. level_ms: each side, over which the local level is taken.
     """
 
     def __init__(
@@ -51,7 +48,7 @@ class SpectralGenerator(Generator):
         self.receptive_field = (self.level_frames + context) * hop_length + self.stft.n_fft
 
     def body(self, features: Tensor) -> Tensor:
-        """(B, N, 3 bins) -> (B, N, width)."""
+        """The network over time: features (B, N, 3 bins) -> (B, N, width)."""
         raise NotImplementedError
 
     def forward(self, noisy: Tensor) -> Tensor:
@@ -59,7 +56,7 @@ class SpectralGenerator(Generator):
         level = local_level(spectrum, self.level_frames)
         spectrum, features = compressed(spectrum, level)
         hidden = self.norm(self.body(features))
-        # Eight bits of mantissa would be heard
+        # Without autocast: eight bits of mantissa would be audible
         with torch.autocast(hidden.device.type, enabled=False):
             out = self.head(hidden.to(self.head.weight.dtype))
         return self.stft.inverse(masked(spectrum, out, level), noisy.shape[-1])[:, None]
@@ -73,17 +70,20 @@ def local_level(spectrum: Tensor, reach: int) -> Tensor:
 
 
 def start_at_the_identity(head: nn.Linear) -> None:
-    """First weights of a head for `masked`: the mask is 1 + 0i and the residual 0, nearly."""
+    """Set a head's first weights so that `masked` changes nearly nothing.
+
+    The mask is nearly 1 + 0i and the residual nearly 0.
+    """
     with torch.no_grad():
         head.weight.mul_(0.1)
         head.bias.zero_()
 
 
 def compressed(spectrum: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """A spectrum divided by its level (B, 1, N, 1), and the features (B, N, 3 F) made of it.
+    """A spectrum divided by its level (B, 1, N, 1), and the features (B, N, 3 F) made from it.
 
-    These are magnitude, real and imaginary part under power-law compression (exponent 0.3), which
-    brings quiet bins into a range that a network sees.
+    The features are magnitude, real and imaginary part under power-law compression (exponent 0.3),
+    which brings quiet bins into a range that a network sees.
     """
     spectrum = spectrum * (1.0 / level.clamp_min(1e-7))
     magnitude = spectrum.square().sum(dim=1, keepdim=True).clamp_min(1e-10).sqrt()
@@ -92,8 +92,9 @@ def compressed(spectrum: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def masked(spectrum: Tensor, out: Tensor, level: Tensor) -> Tensor:
-    """What a head's output (B, N, 4 F) makes of the spectrum that `compressed` returned: a complex
-    product with the mask, plus the residual, at their level again.
+    """Apply a head's output (B, N, 4 F) to the spectrum that `compressed` returned.
+
+    The result is the complex product with the mask plus the residual, at the original level.
     """
     real, imaginary = spectrum.unbind(dim=1)
     mask_real, mask_imag, *residual = out.chunk(4, dim=-1)
@@ -112,12 +113,11 @@ def drop_channels(hidden: Tensor, share: float, *, dim: int) -> Tensor:
 
 
 def recent_level(spectrum: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
-    """The causal level: RMS magnitude over the last frames that there are, at most 1 more than
-    `heard` holds.
+    """The causal level: RMS magnitude over the last frames, as many as `heard` holds and one more.
 
-    spectrum (B, 2, N, F); heard (B, 2, frames - 1, 1): of the frames before, their power and over
-    how many bins that is a sum, 0 where there was no frame. Returns the level (B, 1, N, 1), and
-    heard for what follows.
+    spectrum: (B, 2, N, F). heard: (B, 2, frames - 1, 1), the power of the frames before, and the
+    number of bins in that sum, 0 where there was no frame. Returns the level (B, 1, N, 1), and
+    `heard` for the next frames.
     """
     frames = heard.shape[2] + 1
     power = spectrum.square().sum(dim=(1, 3), keepdim=True)
@@ -128,11 +128,11 @@ def recent_level(spectrum: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def loud_level(spectrum: Tensor, heard: Tensor, lowest: int) -> tuple[Tensor, Tensor]:
-    """Another causal level, for which neither silence nor rumble counts: the RMS magnitude of the
-    bins from `lowest` on, over the last frames, each weighing as much as it has power.
+    """The causal level of loud frames, for which neither silence nor rumble counts.
 
-    spectrum, heard, what is returned: as of `recent_level`, but heard holds the squares of these
-    frames' powers, and the powers.
+    It is the RMS magnitude of the bins from `lowest` on, over the last frames, each weighted by its
+    power. spectrum, heard and the results are as in `recent_level`, but `heard` holds the squares
+    of these frames' powers, and the powers.
     """
     frames = heard.shape[2] + 1
     power = spectrum[..., lowest:].square().sum(dim=1, keepdim=True).mean(dim=-1, keepdim=True)

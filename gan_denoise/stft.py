@@ -1,4 +1,4 @@
-"""The torch STFTs and their inverses: what generators, losses and discriminators use.
+"""The torch STFTs and their inverses, for generators, losses and discriminators.
 
 A spectrum is real numbers of one layout, (B, 2, N, F): real and imaginary part, frames, bins.
 """
@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 class STFT(nn.Module):
     """Unnormalised, centred STFT with zero padding and a periodic Hann window, and its inverse.
-    Always in float32 or wider.
 
-    n_fft, hop_length: samples, n_fft a multiple of hop_length. The signal is padded to a whole
-    number of hops, so that its last samples are covered by as many frames as all others.
+    It computes in float32 or wider. n_fft, hop_length: samples, n_fft a multiple of hop_length. The
+    signal is padded to a whole number of hops, so that its last samples are covered by as many
+    frames as all others.
     """
 
     window: Tensor
@@ -48,7 +48,7 @@ class STFT(nn.Module):
         return wave[:, half : half + length] / weight[:, half : half + length]
 
     def exported(self) -> nn.Module:
-        """The same without complex numbers."""
+        """The same transform without complex numbers, for a model to be exported."""
         return ExportedSTFT(self)
 
 
@@ -61,8 +61,9 @@ def transform(wave: Tensor, window: Tensor, hop_length: int) -> Tensor:
 
 
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
-    """Sum of frames (B, N, n_fft), each hop_length after the one before: (B, T), T the first
-    multiple of hop_length that holds them.
+    """Sum of frames (B, N, n_fft), each hop_length after the one before: (B, T).
+
+    T is the first multiple of hop_length that holds them.
     """
     parts = frames.split(hop_length, dim=-1)
     batch, count, _ = frames.shape
@@ -73,8 +74,10 @@ def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
 
 
 class _Transform(torch.autograd.Function):
-    """Frames, window and real DFT. torch's own derivative of the last is a complex transform of
-    both halves of the spectrum; the adjoint of a real one is real, in half of the time.
+    """Frames, window and real DFT, with a real derivative.
+
+    torch's derivative of the real DFT is a complex transform of both halves of the spectrum; the
+    adjoint of a real DFT is real and takes half of the time.
     """
 
     @staticmethod
@@ -92,7 +95,7 @@ class _Transform(torch.autograd.Function):
 
 
 class _Synthesis(torch.autograd.Function):
-    """Inverse DFT, window and overlap-add: (B, 2, N, n_fft / 2 + 1) -> (B, T), as `overlap_add`."""
+    """Inverse DFT, window and `overlap_add`: (B, 2, N, n_fft / 2 + 1) -> (B, T)."""
 
     @staticmethod
     def forward(ctx, spectrum: Tensor, window: Tensor, hop_length: int) -> Tensor:
@@ -108,8 +111,10 @@ class _Synthesis(torch.autograd.Function):
 
 
 def _counts(window: Tensor) -> Tensor:
-    """Per bin, by what the adjoint of a real DFT is more than its inverse: that divides by n_fft,
-    and counts all bins but the first, and an even size's last, for both halves.
+    """For each bin, the factor between the adjoint of the real DFT and its inverse.
+
+    The inverse divides by n_fft and counts each bin for both halves of the spectrum, except the
+    first bin and, for an even n_fft, the last.
     """
     counts = window.new_full((len(window) // 2 + 1,), len(window) / 2)
     counts[0] *= 2
@@ -119,8 +124,9 @@ def _counts(window: Tensor) -> Tensor:
 
 
 class ExportedSTFT(nn.Module):
-    """An STFT as convolutions, float32, which any runtime knows: takes the place of `stft` in a
-    model to be exported.
+    """An STFT as convolutions in float32, which every runtime has.
+
+    It takes the place of `stft` in a model to be exported.
     """
 
     analysis: Tensor
@@ -155,8 +161,10 @@ class ExportedSTFT(nn.Module):
 
 
 def fourier_basis(n_fft: int) -> tuple[Tensor, Tensor]:
-    """The DFT of real signals as float64 matrices: (n_fft, 2 bins) to the real and then the
-    imaginary parts; back (2 bins, n_fft).
+    """The DFT of real signals as two float64 matrices, (n_fft, 2 bins) and its inverse.
+
+    The first leads to the real and then the imaginary parts; the second, (2 bins, n_fft), leads
+    back.
     """
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64)
     phase = 2.0 * torch.pi * torch.outer(torch.arange(n_fft, dtype=torch.float64), bins) / n_fft
@@ -166,12 +174,13 @@ def fourier_basis(n_fft: int) -> tuple[Tensor, Tensor]:
 
 
 class StreamingSTFT(nn.Module):
-    """The same transform for causal use: hop by hop, with what was heard so far as explicit state.
+    """The STFT for causal use, hop by hop, with the samples so far as explicit state.
 
     A frame is the last n_fft samples. `analyse` turns N new hops into N frames, `synthesise` N
-    frames into N finished hops, which are n_fft - hop_length samples behind the input. Whatever the
-    hop, the pair is the identity (weighted overlap-add). n_fft, hop_length: samples, hop_length the
-    smaller; overlap: hops before the last that a frame reaches into, if only with their end.
+    frames into N finished hops, which are n_fft - hop_length samples behind the input. For every
+    hop length the pair is the identity (weighted overlap-add). n_fft, hop_length: samples,
+    hop_length the smaller. overlap: hops before the last that a frame reaches into, if only with
+    its end.
     """
 
     windows: Tensor
@@ -181,8 +190,8 @@ class StreamingSTFT(nn.Module):
         if not 0 < hop_length < n_fft:
             raise ValueError(f"hop_length {hop_length} is not from 1 to below n_fft {n_fft}")
         self.n_fft, self.hop_length, self.overlap = n_fft, hop_length, (n_fft - 1) // hop_length
-        self.unused = (self.overlap + 1) * hop_length - n_fft  # of the hops that a frame reaches
-        window = torch.hann_window(n_fft, dtype=torch.float64).sqrt()  # on the way in and out
+        self.unused = (self.overlap + 1) * hop_length - n_fft  # samples of hops before a frame
+        window = torch.hann_window(n_fft, dtype=torch.float64).sqrt()  # for analysis and synthesis
         weight = overlap_add(window.square().view(1, 1, -1), hop_length).view(-1, hop_length)
         weight = weight.sum(dim=0).repeat(self.overlap + 1)[:n_fft]
         windows = torch.stack([window, window / weight]).float()
@@ -199,8 +208,9 @@ class StreamingSTFT(nn.Module):
         return transform(reached, self.windows[0], self.hop_length), hops[:, -self.overlap :]
 
     def synthesise(self, spectrum: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 2, N, bins), tail (B, overlap, hop) of the frames before -> finished hops (B, N,
-        hop), and the new tail.
+        """(B, 2, N, bins), and the tail of the frames before -> finished hops, and the new tail.
+
+        The tail is (B, overlap, hop), the finished hops (B, N, hop).
         """
         wave = _Synthesis.apply(spectrum, self.windows[1], self.hop_length)
         hops = wave.unflatten(1, (-1, self.hop_length))
@@ -208,17 +218,17 @@ class StreamingSTFT(nn.Module):
         return hops[:, : -self.overlap], hops[:, -self.overlap :]
 
     def exported(self) -> nn.Module:
-        """The same without complex numbers."""
+        """The same transform without complex numbers, for a model to be exported."""
         return ExportedStreamingSTFT(self)
 
 
 class ExportedStreamingSTFT(nn.Module):
-    """A StreamingSTFT as matrix products, float32, which any runtime knows: takes the place of
-    `stft` in a model to be exported.
+    """A StreamingSTFT as matrix products in float32, which every runtime has.
 
-    Pieces of a frame share one matrix, the DFT of a piece at the frame's start; for those that lie
-    later each bin is turned by a phase of its own (the shift theorem). A CPU that hears one frame
-    at a time waits for memory, and reads a quarter of a whole frame's matrix so.
+    It takes the place of `stft` in a model to be exported. All pieces of a frame use one matrix,
+    the DFT of a piece at the frame's start; for a later piece each bin is turned by a phase (the
+    shift theorem). A CPU that computes one frame at a time waits for memory, and so it reads only a
+    quarter of a whole frame's matrix.
     """
 
     windows: Tensor
@@ -233,7 +243,7 @@ class ExportedStreamingSTFT(nn.Module):
         length = stft.n_fft // self.pieces
         basis, inverse_basis = fourier_basis(stft.n_fft)
         cosine, minus_sine = basis[::length].unflatten(1, (2, -1)).unbind(dim=1)
-        # To real and imaginary part (2, 1), from both parts of each piece (2 pieces, bins)
+        # Factors (2, 1, 2 pieces, bins): to real and imaginary part, from both parts of each piece
         rows = torch.stack([cosine, -minus_sine], dim=1), torch.stack([minus_sine, cosine], dim=1)
         turn = torch.stack(rows).flatten(1, 2)[:, None]
         self.register_buffer("windows", stft.windows)
@@ -256,7 +266,7 @@ class ExportedStreamingSTFT(nn.Module):
         pieces = pieces.view(*pieces.shape[:2], self.pieces, -1) @ self.synthesis
         frames = F.pad(pieces.flatten(2) * self.windows[1], (0, self.unused))
         parts = frames.split(self.hop_length, dim=-1)
-        summed = parts[-1]  # what the last parts of frames add comes latest
+        summed = parts[-1]  # the last part of a frame lies latest in time
         after: list[Tensor] = []
         for index in range(self.overlap - 1, -1, -1):
             late = torch.cat([tail[:, index : index + 1], summed], dim=1)
@@ -267,7 +277,7 @@ class ExportedStreamingSTFT(nn.Module):
 def successive(frames: Tensor, count: int, *, dim: int) -> list[Tensor]:
     """N + count - 1 frames along `dim` -> `count` views of N, each a frame after the one before."""
     return [
-        # No sum of sizes: an exporter would make nodes of it
+        # The end is not computed from the size: an exporter would make graph nodes of that
         frames[(slice(None),) * dim + (slice(shift, shift + 1 - count or None),)]
         for shift in range(count)
     ]

@@ -20,7 +20,7 @@ from gan_denoise.config import check_interval, check_keys, check_number
 from gan_denoise.contract import Loss
 from gan_denoise.errors import InputError
 
-_FAINT = 0.01  # of the input's power: a target that has less is judged as if it had so much
+_FAINT = 0.01  # lowest power of a target, as a share of the input's, by which errors are judged
 
 
 def names() -> list[str]:
@@ -49,7 +49,7 @@ class Losses(nn.Module):
 
     @property
     def take_strength(self) -> bool:
-        """Whether a weight depends on the strength that the generator was told."""
+        """Whether a weight depends on the generator's strength."""
         return any(function.takes_strength for function in self.functions.values())
 
     def forward(
@@ -60,7 +60,7 @@ class Losses(nn.Module):
         strength: (B,), BALANCED where it is None; `harm` is weighted by it already.
         """
         enhanced, shared = enhanced.to(clean.dtype), {}
-        if "harm" in self.functions:  # which `compressed` shares its spectra with
+        if "harm" in self.functions:  # it computes the spectra of `compressed` as well
             harm: Any = self.functions["harm"]
             after, before = harm.errors(enhanced, noisy, clean=clean, noisy=noisy)
             shared = {"harm": harm.of_errors(after, before, strength), "compressed": after.mean()}
@@ -71,7 +71,7 @@ class Losses(nn.Module):
 
 
 def _weight_and_parameters(name: str, setting: Any) -> tuple[Any, dict[str, Any]]:
-    """What an experiment says of a loss, taken apart."""
+    """The weight of a loss and its parameters, from what an experiment says of it."""
     where = f"losses: {name}"
     if name == "harm" and isinstance(setting, list):
         gentle, strong = check_interval(setting[::-1], where, low=1e-6)[::-1]
@@ -92,7 +92,7 @@ def _build(name: str, parameters: Mapping[str, Any], sample_rate: int) -> Loss:
 
 
 def __getattr__(name: str) -> Any:
-    """The name that has moved; this goes with the next release."""
+    """AdversarialLosses by its old name, which goes with the next release."""
     if name != "AdversarialLosses":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from gan_denoise.adversarial import AdversarialLosses
@@ -103,9 +103,9 @@ def __getattr__(name: str) -> Any:
 
 
 def reference_power(clean: Tensor, noisy: Tensor) -> Tensor:
-    """Mean square by which an item's errors are judged: (B, 1, T) twice -> (B, 1, 1).
+    """The mean square by which an item's errors are judged: (B, 1, T) twice -> (B, 1, 1).
 
-    It is the clean signal's, unless that is fainter than anything that noise would leave of it.
+    It is the clean signal's, but at least the share _FAINT of the noisy signal's.
     """
     power, heard = (wave.square().mean(dim=(1, 2), keepdim=True) for wave in (clean, noisy))
     return torch.maximum(power, _FAINT * heard)
@@ -116,7 +116,7 @@ def check_weights(
 ) -> dict[str, float]:
     """The weights above 0.
 
-    Raises InputError for an unknown name, what is no number, and where none is above 0.
+    Raises InputError for an unknown name, a weight that is no number, and where none is above 0.
     """
     check_keys(weights, allowed, where)
     for name, weight in weights.items():

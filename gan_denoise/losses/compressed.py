@@ -1,9 +1,8 @@
-"""Squared error of spectra under power-law compression, of the magnitudes and of the complex bins
-(Braun and Tashev 2021, eq. 3).
+"""Squared error of magnitudes and of complex bins under power-law compression.
 
-Each pair is divided by the clean signal's RMS first, so that quiet items count as much as loud
-ones. The exponent makes a bin 20 dB down half as large instead of a tenth: what is left of the
-noise between words counts too.
+The loss is that of Braun and Tashev 2021, eq. 3. Each pair is divided by the clean signal's RMS
+first, so that quiet items count as much as loud ones. The exponent makes a bin 20 dB down half as
+large instead of a tenth, so that the noise left between words counts too.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ class Loss(contract.Loss):
     """0 for equal signals."""
 
     EXPONENT, COMPLEX_SHARE = 0.3, 0.3
-    FLOOR = 1e-4  # of the power of a bin, under which compression stops; their mean is some 200
+    FLOOR = 1e-4  # power of a bin below which compression stops; the mean power is some 200
 
     def __init__(self):
         super().__init__()
@@ -29,7 +28,7 @@ class Loss(contract.Loss):
         return self.errors(enhanced, clean=clean, noisy=noisy)[0].mean()
 
     def errors(self, *waves: Tensor, clean: Tensor, noisy: Tensor) -> list[Tensor]:
-        """Of each of the waves (B, 1, T), bin by bin: (B, N, F)."""
+        """The errors of each of the waves (B, 1, T), bin by bin: (B, N, F)."""
         scale = 1.0 / (reference_power(clean, noisy).sqrt() + 1e-4)
         (target, target_parts), *pairs = (
             self._compress((wave * scale).flatten(0, 1)) for wave in (clean, *waves)

@@ -1,8 +1,8 @@
-"""By how much the output is worse than the input, where it is: the squared error of compressed
-spectra in tiles of 500 Hz by 32 ms, less that of the input.
+"""How much worse the output is than the input, in the places where it is worse.
 
-An average over all bins forgives a fricative that is taken for noise, if enough noise goes with
-its like elsewhere; here nothing makes up for it.
+The squared error of compressed spectra is taken in tiles of 500 Hz by 32 ms, less that of the
+input. A mean over all bins lets a model remove a fricative that resembles noise, if it removes
+enough noise elsewhere; in this loss no gain elsewhere makes up for the harm in a tile.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from gan_denoise.losses import compressed
 
 
 class Loss(compressed.Loss):
-    """0 where noise outweighs what is lost.
+    """0 where the noise removed outweighs the speech lost, in every tile.
 
-    gentle, strong: factors at a strength of 0 and of 1, with equal ratios between (a loss-
-    conditional model: Dosovitskiy and Djolonga 2020); 0 and 0: no factor.
+    gentle, strong: factors at a strength of 0 and of 1, with equal ratios between (a
+    loss-conditional model: Dosovitskiy and Djolonga 2020); 0 and 0: no factor.
     """
 
     TILE = 4, 16  # frames of 8 ms, bins of 31 Hz
@@ -34,9 +34,9 @@ class Loss(compressed.Loss):
         return self.of_errors(*self.errors(enhanced, noisy, clean=clean, noisy=noisy))
 
     def of_errors(self, after: Tensor, before: Tensor, strength: Tensor | None = None) -> Tensor:
-        """From the errors (B, N, F) of output and input, and the strengths (B,)."""
+        """The loss from the errors (B, N, F) of output and input, and the strengths (B,)."""
         frames, bins = self.TILE
-        tile = min(frames, after.shape[1]), bins  # of a shorter signal, all that there is
+        tile = min(frames, after.shape[1]), bins  # a short signal has fewer frames
         items = F.relu(F.avg_pool2d(after - before, tile)).mean(dim=(1, 2))
         if self.takes_strength:
             gentle, strong = self.factors

@@ -1,8 +1,8 @@
-"""L1 of log-mel spectra at several resolutions: HiFi-GAN's reconstruction loss (Kong et al. 2020,
-eq. 4) at the scales of descript-audio-codec (Kumar et al. 2023, section 3.4), by torchaudio.
+"""L1 of log-mel spectra at several resolutions, by torchaudio.
 
-Deviation: each pair is divided by the clean signal's RMS first, as for `compressed`, so that a
-quiet item counts as much as a loud one.
+This is HiFi-GAN's reconstruction loss (Kong et al. 2020, eq. 4) at the scales of
+descript-audio-codec (Kumar et al. 2023, section 3.4). Deviation: each pair is divided by the clean
+signal's RMS first, as for `compressed`, so that a quiet item counts as much as a loud one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from gan_denoise import contract
 from gan_denoise.audio import torchaudio
 from gan_denoise.losses import reference_power
 
-_FLOOR = 1e-5  # of a magnitude, HiFi-GAN's
+_FLOOR = 1e-5  # lowest magnitude, as in HiFi-GAN
 
 
 class Loss(contract.Loss):
     """0 for equal signals; the mean over resolutions of the mean absolute difference of logarithms.
 
-    windows: samples, with hops of a quarter. bands: mel bands of each.
+    windows: samples, with hops of a quarter. bands: mel bands for each window.
     """
 
     def __init__(

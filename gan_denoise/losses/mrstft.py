@@ -1,10 +1,10 @@
-"""Spectral convergence plus L1 of log magnitudes at three resolutions, by auraloss (Yamamoto et al.
-2020, eqs. 4 to 6).
+"""Spectral convergence plus L1 of log magnitudes at three resolutions, by auraloss.
 
-Its spectral convergence is exchanged: one ratio for the whole batch, in which loud items hide quiet
-ones, which differs from one process to two, and which has no bound when the target is silent. Here
-it is a mean of ratios per item. A floor of FLOOR_DB below full scale is under every magnitude, and
-the phase, which has no weight, is not computed (a sixth of its time).
+The losses are those of Yamamoto et al. 2020, eqs. 4 to 6. auraloss's spectral convergence is
+replaced: it is one ratio for the whole batch, in which loud items hide quiet ones, which differs
+from one process to two, and which has no bound when the target is silent. Here it is the mean of
+ratios per item. A floor of FLOOR_DB below full scale is under every magnitude, and the phase, which
+has no weight, is not computed (a sixth of the time).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _EPSILON = 1e-8
 
 
 class Loss(contract.Loss):
-    """0 for equal signals; of the two terms, alike in weight, the mean over the resolutions."""
+    """0 for equal signals; the mean over the resolutions of the two terms, which weigh alike."""
 
-    FLOOR_DB = -80.0  # of a signal whose RMS is 1
-    LONGEST = 2048  # window, samples; a shorter signal is followed by zeros
+    FLOOR_DB = -80.0  # relative to a signal whose RMS is 1
+    LONGEST = 2048  # longest window, in samples; a shorter signal is followed by zeros
 
     def __init__(self):
         super().__init__()

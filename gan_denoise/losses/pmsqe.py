@@ -1,11 +1,10 @@
-"""A differentiable relative of PESQ: the perceptual disturbance of P.862 frame by frame (PMSQE,
-Martin-Donas et al. 2018).
+"""A differentiable relative of PESQ (PMSQE, Martin-Donas et al. 2018).
 
-Power spectra are summed to Bark bands, equalised as P.862 does (what a listener forgives: a filter,
-slow changes of gain), turned into loudness, and compared; what was added weighs more than what is
-missing. Unlike P.862: no time alignment, a Bark scale and a hearing threshold by formulas
-(Traunmueller 1990, Terhardt 1979) instead of tables, and a mean over frames instead of norms over
-syllables.
+It is the perceptual disturbance of ITU-T P.862, frame by frame. Power spectra are summed to Bark
+bands, equalised as in P.862 (a filter and slow changes of gain do not count), turned into loudness,
+and compared; added sound weighs more than missing sound. Unlike P.862: no time alignment, a Bark
+scale and a hearing threshold by formulas (Traunmueller 1990, Terhardt 1979) instead of tables, and
+a mean over frames instead of norms over syllables.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from torch.nn import functional as F
 from gan_denoise import contract
 from gan_denoise.stft import STFT
 
-# The figures of ITU-T P.862 (02/2001), section 10.2, and of its reference code at 16 kHz. Powers
-# are on its scale, on which every signal has a mean square of 1e7 between 325 and 3250 Hz.
+# The figures are those of ITU-T P.862 (02/2001), section 10.2, and of its reference code at 16 kHz.
+# Powers are on its scale, on which every signal has a mean square of 1e7 between 325 and 3250 Hz.
 _TARGET_POWER, _POWER_SCALE, _LOUDNESS_SCALE = 1e7, 6.910853e-4, 0.1866055
-# Compensation of the transfer function: of bands 20 dB above the threshold, by 20 dB at most
+# Compensation of the transfer function: by 20 dB at most, from bands 20 dB above the threshold
 _WELL_ABOVE, _BAND_FLOOR, _BAND_GAIN = 100.0, 1e3, (1e-2, 1e2)
 # Compensation of varying gain: smoothed with the frame before
 _FRAME_FLOOR, _FRAME_GAIN, _BEFORE, _NOW = 5e3, (3e-4, 5.0), 0.2, 0.8
@@ -28,7 +27,7 @@ _FRAME_FLOOR, _FRAME_GAIN, _BEFORE, _NOW = 5e3, (3e-4, 5.0), 0.2, 0.8
 _DEAD_ZONE = 0.25
 # The asymmetry factor, a power of the ratio of powers: 0 below the first bound, cut at the second
 _ASYMMETRY_FLOOR, _ASYMMETRY_POWER, _ASYMMETRY = 50.0, 1.2, (3.0, 12.0)
-# Frames: louder ones weigh less, and none is disturbed by more than 45
+# Louder frames weigh less, and the disturbance of a frame is at most 45
 _LOUDER, _LOUDER_SCALE, _LOUDER_POWER, _LOUDEST = 1e5, 1e7, 0.04, 45.0
 _SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309  # weights in the MOS
 
@@ -71,24 +70,24 @@ class Loss(contract.Loss):
             (bands * (bands > _WELL_ABOVE * self.threshold)).mean(dim=1, keepdim=True)
             for bands in (degraded, reference)
         ]
-        # A filter is forgiven: the reference is given the spectrum of what is judged ...
+        # A filter does not count: the reference gets the spectrum of the degraded signal ...
         transfer = (audible[0] + _BAND_FLOOR) / (audible[1] + _BAND_FLOOR)
         reference = reference * transfer.clamp(*_BAND_GAIN)
-        # ... and so are slow changes of gain: what is judged gets the reference's level
+        # ... nor do slow changes of gain: the degraded signal gets the reference's level
         total, of_degraded = self._audible(reference), self._audible(degraded)
         gain = (total + _FRAME_FLOOR) / (of_degraded + _FRAME_FLOOR)
         smooth = _NOW * gain[:, 1:] + _BEFORE * gain[:, :-1]
         degraded = degraded * torch.cat([gain[:, :1], smooth], dim=1).clamp(*_FRAME_GAIN)
-        # What is small beside what is there is masked
+        # A difference that is small beside the loudness is masked
         loudness, target = self._loudness(degraded), self._loudness(reference)
         difference = loudness - target
         masked = _DEAD_ZONE * torch.minimum(loudness, target)
         difference = (difference.abs() - masked).clamp_min(0.0)
-        # What was added is heard as a sound of its own; what is missing is not
+        # A listener hears added sound as a separate sound, but not missing sound
         added = (degraded + _ASYMMETRY_FLOOR) / (reference + _ASYMMETRY_FLOOR)
         added, (least, most) = added**_ASYMMETRY_POWER, _ASYMMETRY
         added = torch.where(added < least, torch.zeros_like(added), added.clamp_max(most))
-        # Norms over the bands: 2 for the symmetric disturbance, 1 for the other
+        # Norms over the bands: L2 for the symmetric disturbance, L1 for the asymmetric one
         norm = self.width * self.BANDS
         squares = (difference * self.width).square().mean(dim=-1) / self.width
         symmetric = (squares + 1e-10).sqrt() * norm
@@ -109,11 +108,11 @@ class Loss(contract.Loss):
         return _POWER_SCALE * scale[:, None, None] * (power @ self.to_bark)
 
     def _audible(self, bands: Tensor) -> Tensor:
-        """(B, N, bands) -> (B, N, 1): what is above the threshold of hearing."""
+        """(B, N, bands) -> (B, N, 1): the power above the threshold of hearing."""
         return (bands * (bands > self.threshold)).sum(dim=-1, keepdim=True)
 
     def _loudness(self, bands: Tensor) -> Tensor:
-        """Zwicker's law: (B, N, bands) -> sone per Bark."""
+        """Zwicker's law: powers (B, N, bands) -> loudness (B, N, bands) in sone per Bark."""
         ratio = (0.5 + 0.5 * bands / self.threshold).clamp_min(1.0)
         scale = _LOUDNESS_SCALE * (self.threshold / 0.5) ** self.exponent
         return scale * (ratio**self.exponent - 1.0)

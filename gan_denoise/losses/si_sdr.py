@@ -9,7 +9,7 @@ _EPSILON = 1e-8
 
 
 class Loss(contract.Loss):
-    """In dB, less is better; finite for silence."""
+    """Negative SI-SDR in dB; finite for silence."""
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
         enhanced, clean = (

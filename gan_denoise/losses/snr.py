@@ -1,7 +1,7 @@
 """Negative signal-to-noise ratio with a soft ceiling of 35 dB (Wisdom et al. 2020, eq. 1).
 
-Unlike SI-SDR a wrong gain counts, and items that are all but perfect do not outweigh the others.
-Where nothing but noise is heard, this is by how many dB it is lowered, less 20.
+Unlike in SI-SDR a wrong gain counts, and nearly perfect items do not outweigh the others. For an
+item without speech the loss is 20 minus the reduction of its noise in dB.
 """
 
 import torch
@@ -15,7 +15,7 @@ _CEILING = 10.0**-3.5  # of the error, as a share of the clean power
 
 
 class Loss(contract.Loss):
-    """In dB, less is better; finite for silence."""
+    """Negative SNR in dB; finite for silence."""
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
         error = (enhanced - clean).flatten(1).square().sum(1) + _EPSILON

@@ -9,7 +9,7 @@ _EPSILON = 1e-8
 
 
 class Loss(contract.Loss):
-    """-1 is best, 1 worst."""
+    """Weighted SDR from -1, the best, to 1, the worst."""
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
         enhanced, clean, noisy = (wave.flatten(1) for wave in (enhanced, clean, noisy))
