@@ -1,8 +1,8 @@
 """Discriminators: one file each, found by its name, used together as one bank.
 
 `discriminators/foo.py` holds one class `Discriminator`, a contract.Discriminator. Its constructor
-takes `in_channels` (1, or 2 where the noisy signal is shown too) and its sizes as keywords with
-defaults.
+takes `in_channels` (1, or 2 where the discriminator also gets the noisy signal) and its sizes as
+keywords with defaults.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def names() -> list[str]:
 
 
 class Bank(nn.Module):
-    """All discriminators of an experiment. members: name -> sizes. conditional: they see (noisy, x)
-    instead of x alone.
+    """All discriminators of an experiment.
 
-    A member's first weights are a function of (seed, name), so an ablation that removes one leaves
-    the others as they were. Raises InputError for unknown names and sizes, and for an empty bank.
+    members: name -> sizes. conditional: whether they get (noisy, x) instead of x alone. A member's
+    first weights are a function of (seed, name), so an ablation that removes one leaves the others
+    as they were. Raises InputError for unknown names and sizes, and for an empty bank.
     """
 
     def __init__(self, members: Mapping[str, Mapping], *, conditional: bool, seed: int):
@@ -60,8 +60,9 @@ class Bank(nn.Module):
         member(torch.zeros(1, 1 + self.conditional, 512, dtype=torch.float32))
 
     def forward(self, wave: Tensor, noisy: Tensor) -> Maps:
-        """wave, noisy (B, 1, T) -> a list over all sub-discriminators of their feature maps, the
-        score map last.
+        """wave, noisy (B, 1, T) -> the feature maps of all sub-discriminators, as a list of lists.
+
+        The score map is the last of each list.
         """
         if self.conditional:
             wave = torch.cat([noisy, wave], dim=1)
@@ -69,12 +70,11 @@ class Bank(nn.Module):
 
 
 def keep_variance(layer: nn.Module) -> None:
-    """First weights with which a stack of leaky ReLUs neither shrinks nor grows what passes through
-    (He et al. 2015).
+    """Give a convolution first weights that keep the variance through a stack of leaky ReLUs.
 
-    torch's own lose five sixths of the variance at every layer: behind six of them the score hardly
-    depends on the wave, and small discriminators stay at chance for as many updates as our
-    trainings have.
+    He et al. 2015. torch's default weights lose five sixths of the variance at every layer: behind
+    six layers the score hardly depends on the wave, and small discriminators stay at chance for as
+    many updates as our trainings have.
     """
     if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
         layer.weight = nn.init.kaiming_normal_(torch.empty_like(layer.weight), a=0.1)

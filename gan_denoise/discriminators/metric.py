@@ -1,8 +1,8 @@
-"""The metric discriminator (MetricGAN: Fu et al. 2019; CMGAN: Cao et al. 2022): one score for a
-whole excerpt, from its magnitudes.
+"""The metric discriminator: one score for a whole excerpt, from its magnitudes.
 
-Under an experiment's `adversary.metric` it is shown (clean, x) and learns what PESQ gives them
-(training/critic.py); under `discriminators` it tells real from fake as all others do.
+MetricGAN: Fu et al. 2019; CMGAN: Cao et al. 2022. Under an experiment's `adversary.metric` it gets
+(clean, x) and learns the PESQ of x (training/critic.py); under `discriminators` it tells real from
+fake as all others do.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from gan_denoise.stft import STFT
 
 
 class UnitNorm(nn.Module):
-    """A weight, divided by its largest singular value: (out, ...) -> same (Miyato et al. 2018, who
-    estimate it; here it is exact, so that no pass depends on an earlier one).
+    """A weight, divided by its largest singular value: (out, ...) -> same.
+
+    Miyato et al. 2018 estimate that value; here it is exact, so that no pass depends on an earlier
+    one.
     """
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -30,8 +32,10 @@ class UnitNorm(nn.Module):
 
 
 def steady(layer: nn.Module) -> nn.Module:
-    """Bound how much a layer enlarges a difference, so that a small change of the input, such as
-    one that only pleases, cannot change the score much.
+    """Bound how much a layer enlarges a difference.
+
+    So a small change of the input, such as one that only pleases the critic, cannot change the
+    score much.
     """
     parametrize.register_parametrization(layer, "weight", UnitNorm())
     return layer
@@ -42,9 +46,10 @@ class Discriminator(contract.Discriminator):
 
     n_fft: samples, with hops of half as many. channels: of the first layer, twice as many in each
     further one. Deviations from the papers: magnitudes are compressed with exponent 0.3, so that
-    what is left between words counts; no normalisation across the map, which would hide how loud
-    that is; the mean over time alone is taken, so that the dense layers know the band, as PESQ
-    does. All layers but the last are `steady`: without it PESQ falls (egs/vctk/FINDINGS.md).
+    the noise left between words counts; there is no normalisation across the map, which would hide
+    the level of that noise; only the mean over time is taken, so that the dense layers can tell the
+    bands apart, as PESQ does. All layers but the last are `steady`: without that PESQ falls
+    (egs/vctk/NOTES.md).
     """
 
     LAYERS = 4  # each halves both axes
@@ -59,7 +64,7 @@ class Discriminator(contract.Discriminator):
         )
         bands = self.stft.bins >> self.LAYERS
         self.dense = steady(nn.Linear(widths[-1] * bands, 64))
-        self.score = nn.Linear(64, 1)  # as steep as PESQ needs
+        self.score = nn.Linear(64, 1)  # not steady, since the slope of PESQ may be steep
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:
         spectrum = self.stft(rearrange(wave, "batch channel time -> (batch channel) time"))

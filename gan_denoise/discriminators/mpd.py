@@ -35,8 +35,8 @@ class Discriminator(contract.Discriminator):
 class PeriodStack(nn.Module):
     """Strided convolutions along one phase of the period: (B, C, T), p -> maps (B p, C', T').
 
-    The paper writes a 2-D convolution with kernel (5, 1) on (B, C, T / p, p), which touches each
-    column by itself: the columns are items here, and the convolution has one dimension. The maps
+    The paper writes a 2-D convolution with kernel (5, 1) on (B, C, T / p, p), which treats each
+    column by itself. Here the columns are items, and the convolution has one dimension. The maps
     hold the same numbers in another order.
     """
 

@@ -1,5 +1,6 @@
-"""The multi-resolution STFT discriminator (UnivNet: Jang et al. 2021, section 2.2), on
-power-compressed complex bins.
+"""The multi-resolution STFT discriminator (UnivNet: Jang et al. 2021, section 2.2).
+
+Its input is power-compressed complex bins.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ class Discriminator(contract.Discriminator):
     """(B, C, T) -> one list of maps per resolution.
 
     n_ffts: samples, with hops of a quarter. channels: of every layer (the paper's 32). Deviations:
-    the paper shows magnitudes; here it is real and imaginary part after compression with exponent
-    0.3, so that phase counts and quiet bins are seen; sizes for 16 kHz; strides along frequency;
-    the slope of the other discriminators.
+    the paper's input is magnitudes; here it is the real and the imaginary part after compression
+    with exponent 0.3, so that phase and quiet bins count; the sizes are for 16 kHz; strides go
+    along frequency; the leaky ReLUs have the slope of the other discriminators.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class Discriminator(contract.Discriminator):
 
 
 class ResolutionStack(nn.Module):
-    """(B, C, T) -> maps (B, C', N, F'): 2-D convolutions over time and frequency, strides along
-    frequency.
+    """2-D convolutions over time and frequency: (B, C, T) -> maps (B, C', N, F').
+
+    Strides go along frequency.
     """
 
     def __init__(self, in_channels: int, n_fft: int, channels: int):

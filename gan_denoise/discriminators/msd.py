@@ -1,5 +1,6 @@
-"""The multi-scale discriminator (MelGAN: Kumar et al. 2019; in HiFi-GAN's sizes: Kong et al. 2020,
-section 2.3).
+"""The multi-scale discriminator (MelGAN: Kumar et al. 2019), in HiFi-GAN's sizes.
+
+Kong et al. 2020, section 2.3.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from gan_denoise import contract
 
 
 class Discriminator(contract.Discriminator):
-    """(B, C, T) -> one list of maps per scale: the wave itself, averaged to half the rate, to a
-    quarter, and so on.
+    """(B, C, T) -> one list of maps per scale.
 
+    The scales are the wave itself, the wave averaged to half the rate, to a quarter, and so on.
     channels: of the first layer (the paper's 128), a multiple of groups; the widest layers have 8
     times as many. groups: of the grouped convolutions (the paper's 16). Deviation: weight
-    normalisation at every scale, while the paper's first has spectral normalisation, whose power
+    normalisation at every scale. The paper's first scale has spectral normalisation, whose power
     iteration moves with every pass, so that a joint pass would differ from two.
     """
 

@@ -23,8 +23,9 @@ def names() -> list[str]:
 
 
 def build(options: Mapping, *, sample_rate: int) -> Generator:
-    """Build a generator from `{"name": ..., **sizes}`. Raises InputError for an unknown name or
-    size.
+    """Build a generator from `{"name": ..., **sizes}`.
+
+    Raises InputError for an unknown name or size.
     """
     if not isinstance(options, Mapping):
         raise InputError(

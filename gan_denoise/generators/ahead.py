@@ -1,8 +1,8 @@
 """`bands` for files: its recurrences go through time both ways.
 
-What lies ahead tells speech from noise as well as what was. A long signal is worked on in windows
-that overlap, each by itself, so that memory is bounded, and a file that is read piece by piece
-gives what the whole gives.
+What follows a frame helps to tell speech from noise as well as what precedes it. A long signal is
+processed in windows that overlap, each by itself, so that memory is bounded, and a file that is
+read piece by piece gives the same output as the whole.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gan_denoise.generators import bands as one_way
 class Generator(contract.Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    window_s: of what is worked on at once; an output sample depends on nothing farther away.
-    overlap_s: of two windows; in the middle half of it one gives way to the other. shifts: how many
-    times the network works on each, its frames placed a part of a hop later each time; the mean of
-    these is what comes out (the shift trick of Demucs, Defossez et al. 2019), but for training, for
-    which one is enough. The others: as in `bands`.
+    window_s: length of a window; an output sample depends on nothing farther away. overlap_s: of
+    two windows; in the middle half of it one fades into the other. shifts: how many times the
+    network processes each window, its frames placed a part of a hop later each time; the output is
+    the mean (the shift trick of Demucs, Defossez et al. 2019). Training takes one pass whatever
+    `shifts` is. The other sizes are those of `bands`.
     """
 
     neutral = one_way.Generator.neutral
@@ -87,8 +87,10 @@ class Generator(contract.Generator):
     def one_window(
         self, noisy: Tensor, tail: Tensor | None, strength: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """A window (B, 1, at most `window` samples), and what the one before left -> what is
-        finished, hop_length samples, and what is left, for the next or, of the last, to be added.
+        """One window, and the tail that the window before left -> finished samples, and a new tail.
+
+        noisy: (B, 1, at most `window` samples). The finished samples are hop_length long. The tail
+        goes to the next window; after the last window it is appended to the output.
         """
         enhanced = self._mean(noisy, strength)
         if tail is not None:
@@ -98,7 +100,7 @@ class Generator(contract.Generator):
         return enhanced[..., : self.hop_length], enhanced[..., self.hop_length :]
 
     def _mean(self, noisy: Tensor, strength: Tensor | None) -> Tensor:
-        """(B, 1, T) -> (B, 1, T): the network's output, its frames placed in several ways."""
+        """(B, 1, T) -> (B, 1, T): the mean of the network's outputs over the shifts."""
         count = 1 if self.training else self.shifts
         total = torch.zeros_like(noisy)
         for index in range(count):

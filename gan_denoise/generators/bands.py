@@ -1,8 +1,8 @@
-"""A small causal network whose weights are shared over frequency: what one band learns serves all.
+"""A small causal network that shares its weights over frequency, so all bands learn together.
 
-A convolution over frequency makes bands of the STFT's bins; in each block a recurrence runs over
-time, the same one in every band, and then the bands of a frame exchange what they know by learnt
-mixing, gated by what each holds. This is the plan of dual-path networks (DPCRN, Le et al. 2021;
+A convolution over frequency makes bands from the STFT's bins; in each block a recurrence runs over
+time, the same one in every band, and then the bands of a frame exchange their contents by learnt
+mixing, gated by the content of each. This is the plan of dual-path networks (DPCRN, Le et al. 2021;
 GTCRN, Rong et al. 2024; FastEnhancer, Ahn et al. 2025) with LSTMs, which a CPU trains faster than
 GRUs, and with mixing instead of attention, since a band never changes its place. Spectra stay under
 power-law compression from the input to the mask, so that 20 dB less is a factor of one half. One
@@ -24,34 +24,35 @@ from gan_denoise.stft import StreamingSTFT, successive
 
 _EXPONENT = 0.3  # of the compression
 _STRIDE = 4  # bins from one fine band to the next, each of which sees twice as many
-_BELOW = 2  # bins of silence below the first
-_RUMBLE_HZ = 120.0  # below which nothing counts for the level of speech
-_HIGH_PASS_ORDER = 8  # of the mask's own end: the power of its amplitude's slope
-_ENTRANCE_TAPS = 512  # of the filter before everything: at 60 Hz, -74 dB is left after them
-_DIAL = 16  # units between the strength and what it adds to every band
-_FRAMES = 3  # that the network sees and the mask weighs: this one and those before
+_BELOW = 2  # bins of silence below the first bin
+_RUMBLE_HZ = 120.0  # bins below it do not count for the level of speech
+_HIGH_PASS_ORDER = 8  # amplitudes below high_pass_hz fall with this power of the frequency
+_ENTRANCE_TAPS = 512  # of the filter before the STFT: at 60 Hz the rest is at -74 dB
+_DIAL = 16  # units between the strength and its addition to every band
+_FRAMES = 3  # that the network sees and the mask weighs: the present one and those before
 
 
 class Generator(contract.StreamingGenerator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    Output sample t depends on no input beyond t + `latency`, and on all that was before.
+    Output sample t depends on no input beyond t + `latency`, and on all earlier input.
 
     sample_rate: Hz. channels: of the fine bands (every fourth bin). bands: coarse ones, on which
-    the blocks work, each with `width` channels. blocks: of recurrence and mixing. deeper: more of
-    them, which change nothing before they have learnt, so that a trained model can grow (Net2Net's
-    identity layers, Chen et al. 2016). heads: ways of mixing in a block; must divide width.
-    window_ms, hop_ms: of the STFT; the latency is the window. level_ms: past over which the level
-    is taken; loud: by frames as loud as speech, above rumble, instead of all. high_pass_hz: where
-    its output ends; 0: nowhere. entrance_hz: the edge of a high-pass filter before everything,
-    since rumble that is louder than speech fills the bins beside its own, where no mask parts them;
-    0: none. strength: whether it takes one. both_ways: recurrences backwards in time too, from the
-    end of what a step is given (generators/ahead.py makes use of that, and nothing that streams).
+    the blocks work, each with `width` channels. blocks: of recurrence and mixing. deeper: further
+    blocks that change nothing at first, so that a trained model can grow (Net2Net's identity
+    layers, Chen et al. 2016). heads: ways of mixing in a block; must divide width. window_ms,
+    hop_ms: of the STFT; the latency is the window. level_ms: past over which the level is taken.
+    loud: whether the level is that of frames as loud as speech, above rumble, instead of that of
+    all frames. high_pass_hz: lower edge of the output; 0: none. entrance_hz: edge of a high-pass
+    filter before the STFT, 0: none. Rumble that is louder than speech leaks into neighbouring bins,
+    where no mask can separate the two. strength: whether `forward` takes one. both_ways: whether
+    recurrences also run backwards, from the end of the signal that a step gets (only
+    generators/ahead.py uses it, since a stream has no end).
     """
 
-    # Parts that change nothing before they have learnt
+    # Parts that change nothing at first, and those of them whose first weights are random
     neutral = "dial", "backwards", "merge", "deeper"
-    drawn = "dial", "backwards", "deeper"  # of these, those whose first weights mean nothing
+    drawn = "dial", "backwards", "deeper"
     unit: Tensor
     passed: Tensor | None
 
@@ -80,8 +81,8 @@ class Generator(contract.StreamingGenerator):
         self.stft = StreamingSTFT(2 * round(sample_rate * window_ms / 2000), hop_length)
         self.level_frames = max(1, round(level_ms / hop_ms))
         self.fine = -(-(self.stft.bins + _BELOW) // _STRIDE)
-        # The first and last layer, as Neighbours', are convolutions whose kernels lie as those of a
-        # linear layer over what they reach: models are saved so
+        # The first and the last layer are convolutions, as in Neighbours; their kernels have the
+        # layout of a linear layer, as in saved models
         self.embed = nn.Linear(2 * _STRIDE * 3 * _FRAMES, channels)
         self.down = BandMap(self.fine, bands)
         self.widen = nn.Linear(channels, width)
@@ -103,7 +104,8 @@ class Generator(contract.StreamingGenerator):
         self.head = nn.Linear(channels, 2 * _STRIDE * 2 * (_FRAMES + 1))
         start_at_the_identity(self.head)
         unit = torch.zeros(2 * _STRIDE, 2 * _FRAMES + 2)
-        unit[:_STRIDE, _FRAMES - 1] = 1.0  # of this frame: half of a kernel reaches every bin once
+        # The present frame's factor; half of a kernel reaches every bin exactly once
+        unit[:_STRIDE, _FRAMES - 1] = 1.0
         self.register_buffer("unit", unit, persistent=False)
         bin_hz = sample_rate / self.stft.n_fft
         self.lowest = math.ceil(_RUMBLE_HZ / bin_hz) if loud else None
@@ -132,7 +134,7 @@ class Generator(contract.StreamingGenerator):
         }
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
-        # Eight bits of mantissa would be heard: bf16 is for the network alone
+        # Only the network runs in bf16: in a signal eight bits of mantissa would be audible
         with torch.autocast(noisy.device.type, enabled=False):
             after: State = {}
             hops = noisy.unflatten(-1, (-1, self.hop_length))
@@ -165,9 +167,10 @@ class Generator(contract.StreamingGenerator):
     def _network(
         self, seen: Tensor, memory: Tensor, strength: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """(B, 3, N + 2, F) -> (B, 4 frames + 2, N, F) in float32, and what recurrences remember.
+        """(B, 3, N + 2, F) -> (B, 4 frames + 2, N, F) in float32, and the recurrences' new memory.
 
-        In between channels come last; within the blocks time comes first, as recurrences want it.
+        Between input and output channels come last; within the blocks time comes first, as LSTMs
+        need it.
         """
         above = (self.fine + 1) * _STRIDE - _BELOW - self.stft.bins
         kernel = self.embed.weight.view(-1, 2 * _STRIDE, _FRAMES, 3).permute(0, 3, 2, 1)
@@ -194,11 +197,12 @@ class Generator(contract.StreamingGenerator):
         return out, kept.to(memory.dtype)
 
     def _join(self, hidden: Tensor, embedded: Tensor) -> Tensor:
-        """`join` of up(narrow(hidden)), from coarse bands (B, N, bands, width), and embedded (B, N,
-        fine, channels): (B, N, fine, channels).
+        """`join` of up(narrow(hidden)) and embedded: (B, N, fine, channels).
 
-        Channels and bands mix in any order. So `narrow` and the first half of `join`, which models
-        are saved with, can be one matrix before `up`, where there are fewer bands to multiply.
+        hidden: coarse bands (B, N, bands, width). embedded: (B, N, fine, channels). The linear maps
+        over channels and over bands commute. So `narrow` and the first half of `join`, which are
+        separate in saved models, become one matrix before `up`, where there are fewer bands to
+        multiply.
         """
         weight, channels = self.join.weight, embedded.shape[-1]
         both = weight[:, :channels] @ self.narrow.weight
@@ -210,8 +214,9 @@ class Generator(contract.StreamingGenerator):
         """Fine bands (B, C, N, fine) -> bins (B, 4 frames + 2, N, F), by a transposed convolution.
 
         weight: (bins of a kernel, 2 frames + 2, C), complex factors and a complex residual. The
-        factors come out as what a sum of products with real and imaginary parts of these frames
-        takes to be the real part of the complex products' sum, and then the imaginary part.
+        output holds the factors twice, as real weights of the frames' real and imaginary parts:
+        first those that add up to the real part of the complex products, then those for the
+        imaginary part.
         """
         real, imaginary = weight[:, :_FRAMES], weight[:, _FRAMES : 2 * _FRAMES]
         rows = [
@@ -225,17 +230,18 @@ class Generator(contract.StreamingGenerator):
 
 def _power_law(parts: Tensor, exponent: float) -> tuple[Tensor, Tensor]:
     """Bins (B, 2, N, F) with their magnitudes to a power, and these magnitudes (B, 1, N, F)."""
-    # Not a sum: the ONNX exporter takes adding 1e-10 for adding nothing, and silence becomes NaN
+    # A clamp, since the ONNX exporter drops an addition of 1e-10, and silence would become NaN
     squares = parts.square().sum(dim=1, keepdim=True).clamp_min(1e-10)
     factor = squares ** ((exponent - 1) / 2)
     return parts * factor, squares.sqrt() * factor
 
 
 class Entrance(nn.Module):
-    """A causal Butterworth high-pass of order 2 on hops, before the STFT, and the turning back of
-    the phase that it gives the spectrum: its delay, at most 5 ms, is little beside a window.
+    """A causal Butterworth high-pass of order 2 on hops, before the STFT.
 
-    edge: as a share of the sample rate. reach: of the filter, in hops before.
+    `turned_back` undoes its phase in the spectrum: the filter's delay, at most 5 ms, is short
+    beside a window. edge: as a share of the sample rate. reach: length of the filter, in hops
+    before the present one.
     """
 
     filtering: Tensor
@@ -255,11 +261,9 @@ class Entrance(nn.Module):
         self.register_buffer("turned", turned.float(), persistent=False)
 
     def forward(self, hops: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, hop) and the `reach` hops before -> the same, filtered, and those before the
-        next.
-        """
+        """Hops (B, N, hop) and the `reach` before them -> filtered hops, and the last `reach`."""
         hops = torch.cat([before, hops], dim=1)
-        # A product of matrices: a convolution with so many taps takes ten times as long
+        # A matrix product, since a convolution with so many taps takes ten times as long
         filtered = torch.cat(successive(hops, self.reach + 1, dim=1), dim=-1) @ self.filtering
         return filtered, hops[:, -self.reach :]
 
@@ -271,7 +275,7 @@ class Entrance(nn.Module):
 
 
 def _butterworth(edge: float, n_fft: int) -> Tensor:
-    """Response by the bilinear transform, at the bins of an n_fft: (n_fft / 2 + 1,) complex128."""
+    """Frequency response, by the bilinear transform, at n_fft / 2 + 1 bins: complex128."""
     delay = torch.exp(-2j * math.pi * torch.arange(n_fft // 2 + 1, dtype=torch.float64) / n_fft)
     warped = math.tan(math.pi * edge)
     passed = (1.0 - delay).square()
@@ -297,12 +301,12 @@ class Neighbours(nn.Module):
 
 
 class BandMap(nn.Module):
-    """Bands as sums of others, weighted alike in all channels: (B, N, F, C) -> (B, N, bands, C)."""
+    """Bands as weighted sums of bands, alike in all channels: (B, N, F, C) -> (B, N, bands, C)."""
 
     def __init__(self, before: int, after: int):
         super().__init__()
         place = torch.linspace(0, 1, after)[:, None] - torch.linspace(0, 1, before)
-        near = torch.exp(-0.5 * (place * min(before, after)).square())  # start with what lies near
+        near = torch.exp(-0.5 * (place * min(before, after)).square())  # at first, nearby bands
         self.weight = nn.Parameter(near / near.sum(dim=1, keepdim=True))
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -310,9 +314,9 @@ class BandMap(nn.Module):
 
 
 class Block(nn.Module):
-    """Recurrence over time in each band, then mixing of a frame's: (N, B bands, width) -> same.
+    """Recurrence over time in each band, then mixing of bands: (N, B bands, width) -> same.
 
-    neutral: whether it gives back what it gets, before it has learnt.
+    neutral: whether the block returns its input unchanged before training.
     """
 
     def __init__(self, bands: int, width: int, heads: int, both_ways: bool, neutral: bool = False):
@@ -327,7 +331,7 @@ class Block(nn.Module):
         self.mixing = nn.Parameter(torch.eye(bands) + torch.randn(heads, bands, bands) / bands)
         self.project = nn.Linear(width, width)
         with torch.no_grad():
-            if self.merge is not None:  # at first, what was is all that counts
+            if self.merge is not None:  # at first the recurrence backwards does not count
                 self.merge.weight.copy_(torch.eye(width, ways * width) * (not neutral))
                 self.merge.bias.zero_()
             if neutral:
@@ -337,11 +341,14 @@ class Block(nn.Module):
     def forward(
         self, hidden: Tensor, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """memory, and what comes back beside: (1, B bands, width) twice, of the recurrence."""
+        """hidden, and the recurrence's memory -> the same shapes.
+
+        memory: hidden and cell state, (1, B bands, width) each.
+        """
         normed = self.time_norm(hidden)
         update, memory = self._over_time(self.recurrence, normed, memory)
         if self.backwards is not None:
-            # As the memory before this, whose shape the exporter gets wrong
+            # A zero state of its own, since the exporter gets the shape of the default one wrong
             silence = normed.new_zeros(1, normed.shape[1], self.width)
             behind, _ = self._over_time(self.backwards, normed.flip(0), (silence, silence))
             update = torch.cat([update, behind.flip(0)], dim=-1)
@@ -356,10 +363,10 @@ class Block(nn.Module):
     def _over_time(
         self, recurrence: nn.LSTM, frames: Tensor, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(N, B bands, width) -> same; memory: (1, B bands, width) twice."""
+        """Run an LSTM: (N, B bands, width) -> same; memory: (1, B bands, width) twice."""
         kind = frames.device.type
         if kind != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
             return recurrence(frames, memory)
-        # oneDNN has LSTMs in bf16 for AVX-512 alone: elsewhere they stay in float32
+        # oneDNN has LSTMs in bf16 only for AVX-512; elsewhere they stay in float32
         with torch.autocast(kind, enabled=False):
             return recurrence(frames.to(memory[0].dtype), memory)

@@ -1,9 +1,8 @@
-"""A causal spectral ConvNeXt for live use: what comes out at a time depends on the past and one
-window ahead.
+"""A causal spectral ConvNeXt for live use: it hears the past and one window ahead.
 
-The blocks of convnext.py with dilated convolutions that look back only (as in TCNs, Bai et al.
-2018, and Conv-TasNet), between a streaming STFT and its inverse. One implementation serves both
-uses: `step`, which takes any number of hops and the state.
+The blocks of convnext.py, with dilated convolutions that look back only (as in TCNs, Bai et al.
+2018, and Conv-TasNet), stand between a streaming STFT and its inverse. One implementation serves
+both uses: `step`, which takes any number of hops and the state.
 """
 
 from __future__ import annotations
@@ -27,13 +26,12 @@ from gan_denoise.stft import StreamingSTFT
 
 
 class Generator(contract.StreamingGenerator):
-    """(B, 1, T) noisy -> (B, 1, T) enhanced; output sample t depends on no input beyond t +
-    `latency`.
+    """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    sample_rate: Hz. width: channels. expansion: of the blocks' hidden channels. dilations: of the
-    blocks, in frames. kernel_size: taps of each. window_ms, hop_ms: of the STFT; the latency is the
-    window. level_ms: past over which the level is taken. dropout: share of the blocks' hidden
-    channels that training drops.
+    Output sample t depends on no input beyond t + `latency`. sample_rate: Hz. width: channels.
+    expansion: of the blocks' hidden channels. dilations: of the blocks, in frames. kernel_size:
+    taps of each. window_ms, hop_ms: of the STFT; the latency is the window. level_ms: past over
+    which the level is taken. dropout: share of the blocks' hidden channels that training drops.
     """
 
     def __init__(
@@ -80,7 +78,7 @@ class Generator(contract.StreamingGenerator):
         }
 
     def step(self, noisy: Tensor, state: State) -> tuple[Tensor, State]:
-        # Eight bits of mantissa would be heard
+        # Without autocast: eight bits of mantissa would be audible
         with torch.autocast(noisy.device.type, enabled=False):
             hops = noisy.unflatten(-1, (-1, self.hop_length))
             spectrum, past = self.stft.analyse(hops, state["past"])
@@ -97,8 +95,9 @@ class Generator(contract.StreamingGenerator):
 
 
 class Block(nn.Module):
-    """ConvNeXt block that looks back only: dilated depthwise convolution, LayerNorm, expansion,
-    GELU, layer scale.
+    """ConvNeXt block that looks back only.
+
+    Dilated depthwise convolution, LayerNorm, expansion, GELU, layer scale.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.span, self.dropout = (kernel_size - 1) * dilation, dropout
-        # Its weights alone are used
+        # `forward` uses the weights of this layer, but not its convolution
         self.depthwise = nn.Conv1d(width, width, kernel_size, dilation=dilation, groups=width)
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, expansion * width)
@@ -124,7 +123,7 @@ class Block(nn.Module):
         seen = torch.cat([past.to(hidden.dtype), hidden], dim=1)
         (dilation,), count = self.depthwise.dilation, hidden.shape[1]
         update: Tensor = self.depthwise.get_parameter("bias")
-        # Tap by tap is quicker than a convolution, for one frame above all
+        # Tap by tap is faster than a convolution, above all for one frame
         for tap, weight in enumerate(self.depthwise.weight[:, 0].unbind(dim=1)):
             update = torch.addcmul(update, seen[:, tap * dilation : tap * dilation + count], weight)
         update = F.gelu(self.expand(self.norm(update)))

@@ -1,5 +1,6 @@
-"""A spectral ConvNeXt: residual blocks (Liu et al. 2022, in one dimension) between an stft and an
-istft, as in Vocos.
+"""A spectral ConvNeXt: residual blocks between an STFT and its inverse, as in Vocos.
+
+The blocks are those of Liu et al. 2022, in one dimension.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ class Generator(SpectralGenerator):
 
 
 class Block(nn.Module):
-    """ConvNeXt block over time: depthwise convolution, LayerNorm, expansion by 4, GELU, layer
-    scale: (B, N, C) -> same.
+    """ConvNeXt block over time: (B, N, C) -> same.
+
+    Depthwise convolution, LayerNorm, expansion by 4, GELU, layer scale.
     """
 
     def __init__(self, width: int, kernel_size: int, initial_scale: float, dropout: float):
@@ -75,8 +77,8 @@ class Block(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), initial_scale))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        # With an axis more channels may lie last, where all other layers have them: a third of the
-        # time of nn.Conv1d's own forward, which has them first
+        # A 2-D convolution accepts channels in the last place in memory, where all other layers
+        # have them: that takes a third of the time of nn.Conv1d, which moves them to the front
         seen, weight = hidden.transpose(1, 2)[:, :, None], self.depthwise.weight[:, :, None]
         padding = 0, self.depthwise.kernel_size[0] // 2
         update = F.conv2d(

@@ -1,14 +1,13 @@
-"""A network over frequency and time alike, on the STFT of the noising procedure: what was done to a
-bin shows in its neighbours.
+"""A network over frequency and time on the STFT of the noising procedure.
 
 The procedure changes single bins of an STFT with redundancy R = n_fft / hop; the inverse transform
 spreads each change over the bins nearby, by a known kernel, whose phase repeats every R bins. So
 the network works on strips of R bins and shares its weights over strips. Its residual blocks of
-gated convolutions (Dauphin et al. 2017) look at what is near in frequency and time, and let the
-strips of a frame exchange what they hold. A bin of the output is a complex filter over the bins
-around it (deep filtering, Mack and Habets 2020) plus a residual, so that what leaked into the
-neighbours can be taken back from there. Segments that begin on the procedure's hop (`cut` in an
-experiment) were seen to be worse than free ones: egs/vctk/FINDINGS.md.
+gated convolutions (Dauphin et al. 2017) look at nearby frequencies and times, and let the strips of
+a frame exchange their contents. A bin of the output is a complex filter over the bins around it
+(deep filtering, Mack and Habets 2020) plus a residual, so that energy that leaked into the
+neighbours can be brought back. Segments that begin on the procedure's hop (`cut` in an experiment)
+gave worse results than free ones: NOTES.md.
 """
 
 from __future__ import annotations
@@ -21,18 +20,17 @@ from gan_denoise import contract
 from gan_denoise.spectral import drop_channels, local_level, start_at_the_identity
 from gan_denoise.stft import STFT
 
-_EXPONENT = 0.3  # of the compression of what the network sees
+_EXPONENT = 0.3  # of the compression of the network's input
 
 
 class Generator(contract.Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
     sample_rate: Hz. n_fft, hop_length: of the STFT, in samples. width: channels of a strip, a
-    multiple of 4.
-    blocks: of convolution and exchange; the three frames that block i sees lie 2^(i mod dilations)
-    apart. reach: bins and frames each side that the filter of an output bin
-    holds. level_ms: each side, over which the local level is taken. dropout: share of the hidden
-    channels that training drops.
+    multiple of 4. blocks: of convolution and exchange; the three frames that block i sees lie 2^(i
+    mod dilations) apart. reach: bins and frames each side that the filter of an output bin holds.
+    level_ms: each side, over which the local level is taken. dropout: share of the hidden channels
+    that training drops.
     """
 
     def __init__(
@@ -48,7 +46,7 @@ class Generator(contract.Generator):
         dropout: float = 0.0,
     ):
         super().__init__()
-        if width % 4:  # what a block exchanges is a quarter
+        if width % 4:  # a block exchanges a quarter of the channels
             raise ValueError(f"width must be a multiple of 4, found {width}")
         self.stft = STFT(n_fft, hop_length)
         self.strip, self.reach = n_fft // hop_length, reach
@@ -70,7 +68,7 @@ class Generator(contract.Generator):
         with torch.autocast(noisy.device.type, enabled=False):
             spectrum = self.stft(noisy[:, 0])
             level = local_level(spectrum, self.level_frames)
-            # Bins before frames from here on, as strips of bins are channels
+            # From here on bins come before frames, since strips of bins become channels
             parts = (spectrum / level.clamp_min(1e-7)).transpose(2, 3)
             squares = parts.square().sum(dim=1, keepdim=True).clamp_min(1e-10)
             scale = squares ** ((_EXPONENT - 1) / 2)
@@ -114,8 +112,9 @@ class Generator(contract.Generator):
 
 
 class Block(nn.Module):
-    """Gated convolution over strips and frames, and an exchange between all strips of a frame: (B,
-    C, strips, N) -> same.
+    """Gated convolution over strips and frames, and an exchange between all strips of a frame.
+
+    (B, C, strips, N) -> same.
     """
 
     def __init__(self, width: int, strips: int, step: int, dropout: float):

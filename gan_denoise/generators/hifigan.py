@@ -1,9 +1,8 @@
-"""HiFi-GAN's multi-receptive-field residual blocks (Kong et al. 2020, section 2.2) as a denoising
-encoder-decoder.
+"""HiFi-GAN's multi-receptive-field residual blocks as a denoising encoder-decoder.
 
-The paper's generator climbs from mel frames to samples. Here noisy speech comes in, so a stft goes
-down and an istft comes up (as in iSTFTNet, Kaneko et al. 2022), and the blocks work between them,
-at one or more time scales with skips.
+The paper's generator (Kong et al. 2020, section 2.2) climbs from mel frames to samples. Here the
+input is noisy speech, so an STFT leads down and its inverse up (as in iSTFTNet, Kaneko et al.
+2022), and the blocks work between them, at one or more time scales with skips.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Generator(SpectralGenerator):
             sum((kernel - 1) // 2 * (dilation + 1) for dilation in dilations)
             for kernel in kernel_sizes
         )
-        # Two fusions a scale, a kernel of 4 down and one up; at the lowest scale one fusion
+        # Each scale has two fusions, a kernel of 4 down and one up; the lowest has one fusion
         context = (
             3
             + sum(2**scale * (2 * fusion + 6) for scale in range(scales - 1))
@@ -93,8 +92,9 @@ class Generator(SpectralGenerator):
 
 
 class Fusion(nn.Module):
-    """Multi-receptive-field fusion: the mean of residual blocks of several kernel sizes, (B, C, N)
-    -> same.
+    """Multi-receptive-field fusion, the mean of residual blocks: (B, C, N) -> same.
+
+    Each block has another kernel size.
     """
 
     def __init__(self, width: int, kernel_sizes: Sequence[int], dilations: Sequence[int]):
@@ -108,8 +108,9 @@ class Fusion(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """For each dilation, a dilated and a plain convolution with a residual connection (the paper's
-    ResBlock1).
+    """A dilated and a plain convolution with a residual connection, for each dilation.
+
+    It is the paper's ResBlock1.
     """
 
     def __init__(self, width: int, kernel: int, dilations: Sequence[int]):

@@ -1,10 +1,9 @@
-"""SEGAN's generator (Pascual et al. 2017): a strided convolutional encoder and decoder on the
-waveform, with skips.
+"""SEGAN's generator: a strided convolutional encoder and decoder on the waveform, with skips.
 
-Deviations: any length (the paper: windows of 16384 samples); the wave is divided by its local
-level, so that a gain on the input is the same gain on the output; the network adds a correction to
-its input, so that it starts at the identity; the latent noise exists in training only, since an
-enhanced file should not depend on luck.
+Pascual et al. 2017. Deviations: any length (the paper: windows of 16384 samples); the wave is
+divided by its local level, so that a gain on the input is the same gain on the output; the network
+adds a correction to its input, so that it starts at the identity; the latent noise exists in
+training only, since an enhanced file should not depend on luck.
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ class Generator(contract.Generator):
         self.attention = (
             WindowedAttention(code, attention_heads, attention_reach) if attention_heads else None
         )
-        # What comes from below stands beside the skip, except at the bottom, where the latent noise
-        # takes its place
+        # Each layer gets the output of the layer below and a skip; the lowest gets the code and the
+        # latent noise
         ins = [code * (2 if latent else 1), *(2 * width for width in reversed(channels[:-1]))]
         outs = [*reversed(channels[:-1]), 1]
         self.decoder = nn.ModuleList(
@@ -101,14 +100,15 @@ class Generator(contract.Generator):
             hidden = torch.cat([hidden, draw], dim=1)
         for convolution, slope in zip(self.decoder, self.decoder_slopes, strict=False):
             hidden = torch.cat([slope(convolution(hidden)), skips.pop()], dim=1)
-        # Eight bits of mantissa would be heard
+        # Without autocast: eight bits of mantissa would be audible
         with torch.autocast(hidden.device.type, enabled=False):
             correction = self.decoder[-1](hidden.to(wave.dtype))
         return ((wave + correction) * level)[..., :length]  # silence stays silence
 
     def _local_level(self, wave: Tensor) -> Tensor:
-        """(B, 1, T) -> (B, 1, T): RMS over `level_frames` steps of `level_hop` samples each side,
-        linear in between.
+        """(B, 1, T) -> (B, 1, T): RMS over `level_frames` steps each side, linear in between.
+
+        A step has `level_hop` samples.
         """
         power = F.avg_pool1d(wave.square(), self.level_hop)
         reach = self.level_frames
