@@ -123,7 +123,7 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
     assert (exp / "RESULTS.md").read_text() == results  # stage 5 repeated says the same
     assert yaml.safe_load((data / "corpus.yaml").read_text())["mini"] is True
 
-    looked = recipe("--stage", 5, "--data", "data", "--exp=exp", cwd=small_mini)
+    looked = recipe("--stage", 4, "--data", "data", "--exp=exp", cwd=small_mini)
     assert "first look" in looked.stderr and "clean zero scale add heavy mixed" in looked.stderr
 
     other = f"{TINY} optimizer.lr=1e-2"  # or other figures would stand below this command

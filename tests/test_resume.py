@@ -170,6 +170,8 @@ def test_a_shared_warm_start_changes_nothing(prepared, tiny_gan, tmp_path, in_pr
     assert_same(tmp_path / "own", tmp_path / "heir")
     best = [(tmp_path / name / "model_best/model.safetensors").exists() for name in ("own", "heir")]
     assert best[0] == best[1]
+    configs = [checkpoint.load_model(tmp_path / name / "model")[1] for name in ("own", "heir")]
+    assert configs[0]["origin"]["training"] == configs[1]["origin"]["training"]  # of one code
     assert [path.read_bytes() for path in (tmp_path / "warm").glob("*.pt")] == [kept]
     # These do not agree so far
     for changed in ("optimizer.lr=1e-3", "losses.mrstft=null", "seed=1"):

@@ -79,7 +79,7 @@ if [ "$corpus" = mini ]; then corpus=$data/local/mini split=${split:-$here/conf/
 mini='' asked=$train_opts
 if grep -qsx 'mini: true' "$data/corpus.yaml" ||
     { [ "$stage" -le 0 ] && { [ "$corpus" = "$data/local/mini" ] || { [ ${#corpora[@]} -eq 1 ] && [ -f "$corpus/mini-corpus.txt" ]; }; }; }; then mini=yes; fi
-further=$conditions # those of other corpora
+usual=$conditions # with other corpora
 if [ -n "$mini" ]; then # for a first look: three trainings of few updates and one test, so that it takes minutes
     train_opts="steps=400 warm_start_steps=300 discriminator_steps=40 ema_decay=0.99 $train_opts"
     [[ $said == *" experiments "* ]] || experiments='l1 l1_mrstft gan'
@@ -240,6 +240,6 @@ if runs 5; then
 fi
 finish_
 if runs 5 && [ -n "$mini" ] && [[ $said != *" conditions "* ]]; then
-    echo "This was a first look, at one test. For the others too, in minutes: $command --conditions \"$further\"" >&2
+    echo "This was a first look, at one test. For the others too, in minutes: $command --conditions \"$usual\"" >&2
 fi
 [ -z "$incomplete" ] || die "stage 4: some metrics have no value: the columns <metric>_reason of $exp/*/scores.csv say why"

@@ -17,6 +17,8 @@ def by_code(
 ) -> tuple[str, ...]:
     """Digests of the code that has trained so far, and of this one; says so where they differ."""
     now = code.of_training(experiment.decides)
+    if stands.lender:  # by its name, a warm start is of the code that is here now
+        return (*stands.code[:-1], now)
     if not stands.code or stands.code[-1] == now:
         return stands.code or (now,)
     if speaks:
