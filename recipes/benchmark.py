@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""How fast it is, on this machine: figures that tests must not depend on, as ratios against a
-reference of the same run.
+"""How fast it is on this machine, as ratios against a reference of the same run.
 
 benchmark.py corrupt [--seconds N]
     stage 1: speed against real time on one core, two jobs against one
@@ -14,6 +13,8 @@ benchmark.py quality [--data DIR] [--experiment FILE]
     is quickest with the generator and losses of l1_mrstft (l1_mrstft_muon), or another
 benchmark.py gan [--experiment FILE]
     an update of the GAN phase against the textbook's, each saving by itself, and what was tried
+
+Tests must not depend on these figures.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ from training.experiment import read_experiment
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS, PROCEDURES = ROOT / "recipes/experiments", ROOT / "egs/vctk/conf"
 UTTERANCE_S = 4.0
-PRODUCTS, SIZE = 20, 64  # of square matrices: what `stream` compares itself with
+PRODUCTS, SIZE = 20, 64  # products of square matrices, the reference of `stream`
 
 
 @program
@@ -103,7 +104,7 @@ def main() -> None:
 
 
 def corrupt(seconds: float) -> None:
-    """The whole stage 1 as run.sh starts it, without the audit."""
+    """Measure the whole stage 1 as run.sh starts it, without the audit."""
     draw = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -167,9 +168,11 @@ def there_and_back(stft: STFT, wave: torch.Tensor) -> torch.Tensor:
 
 
 def stream(model: Path) -> None:
-    """Chunk by chunk, as a caller hears it: the time of each, resampling and files apart. A chunk
-    is the model's own hop; whoever can wait for longer ones calls less often. After each the same
-    products of matrices are taken, for a ratio that is the same in a machine's slow hours.
+    """Measure live use: the time of each chunk, without resampling and files.
+
+    A chunk is the model's own hop; a caller that can wait for longer chunks calls less often. After
+    each chunk the same products of matrices are computed, for a ratio that is the same in a
+    machine's slow hours.
     """
     torch.set_num_threads(1)
     denoiser = Denoiser.load(model)
@@ -219,8 +222,9 @@ def stream(model: Path) -> None:
 
 
 def quality(path: Path, data: Path, goal: float) -> None:
-    """Train on one thread until the dev score is there; every process of it counts, and waiting for
-    a core does not.
+    """Train on one thread until the dev score is reached, and measure the CPU time.
+
+    All processes of the training count, and waiting for a core does not.
     """
     with tempfile.TemporaryDirectory() as folder:
         settings = ["validate_every=250", "checkpoint_every=100000", "workers=0"]
@@ -260,7 +264,9 @@ def positive(text: str) -> int:
 
 
 def gan(path: Path, updates: int, compiled: bool) -> None:
-    """Variants take turns, so that a slow moment of a shared machine hits all of them alike;
+    """Compare the update of the GAN phase with the textbook's and with rejected variants.
+
+    Variants take turns, so that a slow moment of a shared machine affects all of them alike;
     medians are compared.
     """
     experiment = read_experiment(path, [], PROCEDURES)

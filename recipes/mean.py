@@ -3,10 +3,10 @@
 
     mean.py [--share S] MODEL START OUT
 
-A model that was trained further has learnt what is new, and has forgotten some of what was before.
-The mean of the weights has much of both (Wortsman et al., "Robust fine-tuning of zero-shot models",
-2022). What START has not, such as a strength, stays as it is in MODEL. OUT is a model directory;
-its config.json says what it is the mean of.
+A model that was trained further has learnt something new, and has forgotten some of what it could
+do before. The mean of the weights keeps much of both (Wortsman et al., "Robust fine-tuning of
+zero-shot models", 2022). Weights that START lacks, such as those of a strength, stay as they are in
+MODEL. OUT is a model directory; its config.json says of which models it is the mean.
 """
 
 from __future__ import annotations

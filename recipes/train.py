@@ -17,12 +17,11 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    sys.path.insert(
-        0, os.path.dirname(os.path.abspath(__file__))
-    )  # which PYTHONSAFEPATH leaves out
+    # PYTHONSAFEPATH leaves the program's folder out
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     if importlib.util.find_spec("torch") is None:
         sys.exit("error: torch is not here: activate the environment: . egs/vctk/path.sh")
-    # While the libraries are imported there is nothing to save: come again
+    # While the libraries are imported there is nothing to save; status 75 asks to come again
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: os._exit(75))
@@ -123,13 +122,13 @@ def train(
     seed, schedule = experiment.seed, Schedule.of(experiment)
     finished = exp / "model/model.safetensors"
     build = partial(Models, accelerator, experiment, schedule, corpus.sample_rate)
-    try:  # what cannot be built is refused before anything is touched; what is finished builds none
+    try:  # models that cannot be built are refused before any file changes
         models = None if finished.is_file() else build()
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
     # Where it stands
-    if leader and exp.is_dir():  # a refused command makes none
+    if leader and exp.is_dir():  # a command that is refused leaves no folder
         owned.enter_context(owning(exp, busy="refuse"))
     if leader and warm_starts and warm_starts.is_dir():
         sweep(warm_starts)
@@ -188,7 +187,7 @@ def train(
         strength = None
         if takes_strength(models.bare_generator):
             strength = batch["strength"].to(accelerator.device, models.dtype)
-        # For dropout
+        # The random numbers of dropout
         torch.manual_seed(random_number(seed, *schedule.draw(update), accelerator.process_index))
         measures, rates = learn(
             accelerator, models, experiment, schedule, update, clean, noisy, strength
@@ -196,7 +195,7 @@ def train(
         decisive = [
             value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))
         ]
-        # The one figure per update for which the host waits
+        # The sum is the one number per update for which the CPU waits
         if not math.isfinite(float(sum(decisive))):
             raise InputError(not_finite(step, measures, batch["utt_id"], own_path))
 
@@ -220,7 +219,7 @@ def train(
                     logbook.save_model("model_best", models.averaged, step)
                 meter.go_on()
             if update == schedule.warm_start:
-                best = -math.inf  # of what follows, the same for all that share this warm start
+                best = -math.inf  # later scores must not depend on whose warm start this is
             if last or update % experiment.checkpoint_every == 0 or update in schedule.borders:
                 state = snapshot(
                     update, best, logbook.elapsed_s, trained_by, identity, models.states
@@ -249,15 +248,16 @@ def learn(
     noisy: torch.Tensor,
     strength: torch.Tensor | None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """One update, on a batch (B, 1, T), and on the strengths (B,) that a generator is told which
-    takes one: what was measured, and the learning rates.
+    """One update of the networks on a batch: what was measured, and the learning rates.
+
+    clean, noisy: (B, 1, T). strength: (B,), for generators that take one, or None.
     """
     phase, step = schedule.phase(update), schedule.step(update)
     generator, adversary, critic = models.generator, models.adversary, models.critic
     measures: dict[str, torch.Tensor] = {}
     rates: dict[str, float] = {}
 
-    # The discriminators; a critic will learn when PESQ is known
+    # The discriminators; a critic learns further down, when the PESQ values are there
     with torch.set_grad_enabled(phase != "discriminator"):
         told = () if strength is None else (strength,)
         enhanced = (models.bare_generator if phase == "discriminator" else generator)(noisy, *told)
@@ -300,8 +300,10 @@ def open_logbook(
     about: dict[str, Any],
     people: str,
 ) -> Logbook:
-    """The records of a run that goes on from where it stands. about: what its models' config.json
-    says besides the experiment's own. people: whom they have met.
+    """The records of a run, continued from where it stands.
+
+    about: facts for the config.json of its models, besides the experiment's settings. people: the
+    speakers that its models were trained on.
     """
     if stands.lender:
         say(
@@ -327,8 +329,10 @@ def open_logbook(
 def say_finished(
     accelerator: Accelerator, schedule: Schedule, exp: Path, stands: Standing, now: str
 ) -> None:
-    """Of a run that needs no update more; one that was killed between its last two lines gets the
-    last. now: digest of the code that is here.
+    """Say that a run is finished and needs no further update.
+
+    A run that was killed between its last two records gets the last one. now: digest of the present
+    code.
     """
     other = f"; by other code than is here now: to train again, remove {exp}"
     changed = stands.code and stands.code != (now,)
@@ -342,7 +346,7 @@ def say_finished(
 def not_finite(
     step: int, measures: dict[str, torch.Tensor], utt_ids: list[str], checkpoint_path: Path
 ) -> str:
-    """What to say of an update whose loss or gradient is no number."""
+    """The error message for an update whose loss or gradient is not finite."""
     values = {name: float(value.detach()) for name, value in measures.items()}
     found = ", ".join(f"{name} {value:g}" for name, value in values.items())
     kept = (
@@ -360,7 +364,7 @@ def not_finite(
 
 
 def level(enhanced: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """RMS of what the generator makes, relative to the clean batch's: near 0 where it has died."""
+    """RMS of the generator's output, relative to the clean batch: near 0 where it has died."""
     return enhanced.detach().square().mean().sqrt() / clean.square().mean().sqrt().clamp_min(1e-6)
 
 

@@ -1,1 +1,1 @@
-"""What recipes/benchmark.py compares the GAN's update with."""
+"""The opponents in recipes/benchmark.py's comparison of GAN updates."""

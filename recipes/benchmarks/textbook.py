@@ -1,5 +1,6 @@
-"""The GAN update as it stands in textbooks, with the same modules: what training/adversary.py is
-measured against.
+"""The GAN update as it stands in textbooks, with the modules of this project.
+
+training/adversary.py is measured against it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ SAMPLE_RATE = 16000
 
 
 class Update:
-    """One update of discriminators and generator, as a textbook writes it, or with some of the
-    savings of training/adversary.py.
+    """One update of discriminators and generator, as a textbook writes it, or with some savings.
 
-    joint: one pass over real and fake in the discriminators' update. frozen: their parameters get
-    no gradient in the generator's. detached: no graph for the real features there. silent: no
-    figure leaves the device.
+    The savings are those of training/adversary.py. joint: one pass over real and fake in the
+    discriminators' update. frozen: discriminator parameters get no gradient in the generator's
+    update. detached: no graph for the real features there. silent: no figure leaves the device.
     """
 
     def __init__(
@@ -104,8 +104,9 @@ class Update:
 
 
 def difference(one: Update, other: Update) -> float:
-    """The largest difference of two weights, generators and discriminators, relative to the largest
-    weight of its tensor.
+    """The largest difference of two weights, relative to the largest weight of its tensor.
+
+    It covers generators and discriminators.
     """
     pairs = zip(
         (*one.generator.parameters(), *one.adversary.bare_bank.parameters()),

@@ -1,5 +1,6 @@
-"""What else was tried to make the GAN update faster, as changes of an `Update`; egs/vctk/SPEED.md
-has what came of each.
+"""Rejected attempts to make the GAN update faster, as changes of an `Update`.
+
+NOTES.md has the result of each.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ def unfold_channels_last(update: Update) -> None:
 
 
 def stack_scales(update: Update) -> None:
-    """MSD's scales as one grouped convolution per layer: the shorter scales are padded, and what
-    the padding became is put to zero.
+    """Compute MSD's scales as one grouped convolution per layer.
+
+    The shorter scales are padded, and after each layer the padded places are set to zero.
     """
 
     def forward(stacks, wave: torch.Tensor) -> list[list[torch.Tensor]]:
@@ -97,9 +99,10 @@ def stack_scales(update: Update) -> None:
 def moved(
     experiment: Experiment, device: torch.device, variants: dict, changes: dict
 ) -> dict[str, float]:
-    """How far the weights of each variant are from the textbook's after three updates in float64,
-    where rounding cannot turn the sign of a gradient near zero, and with it a whole step of
-    Adam.
+    """How far the weights of each variant are from the textbook's after three updates.
+
+    The updates are in float64, where rounding cannot turn the sign of a gradient near zero, and
+    with it a whole step of Adam.
     """
     experiment = replace(experiment, precision="float64")
     draw = torch.Generator().manual_seed(1)

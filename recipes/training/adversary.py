@@ -1,5 +1,4 @@
-"""The adversary of a run: its discriminators, their optimizer, and the two ways in which they are
-used.
+"""The adversary of a run: its discriminators, their optimizer, and the two ways to use them.
 
 Four savings change nothing but the time (recipes/benchmark.py gan measures them against the
 textbook loop): one joint pass over real and fake in the discriminators' update; the parameters
@@ -24,8 +23,10 @@ from training.schedule import random_number
 
 
 class Adversary:
-    """settings: `adversary:` of an experiment. updates: how often it will learn. Raises
-    InputError.
+    """The discriminators that an experiment's `adversary:` describes, and their optimizer.
+
+    settings: `adversary:` of an experiment. updates: how often the discriminators will learn.
+    Raises InputError.
     """
 
     def __init__(
@@ -49,12 +50,11 @@ class Adversary:
         self.bare_bank = accelerator.unwrap_model(self.bank)
 
     def excerpts(self, update: int, clean: Tensor, *waves: Tensor) -> list[Tensor]:
-        """What the discriminators are shown: clean and the other waves, (B, 1, T) -> (B, 1,
-        segment_s).
+        """The discriminators' input: clean and the other waves, (B, 1, T) -> (B, 1, segment_s).
 
-        The place is a function of (seed, update), the same for all items. All are pre-emphasised
-        and divided by the RMS that the clean item then has (at least -80 dB of full scale), since
-        what is natural does not depend on the level, but gradients do.
+        The place is a function of (seed, update), the same for all items. All excerpts are
+        pre-emphasised and divided by the RMS of the clean item after that (at least -80 dB of full
+        scale), since natural speech may have any level, but gradients depend on it.
         """
         length = min(self._length, clean.shape[-1])
         start = random_number(self._seed, "excerpt", update) % (clean.shape[-1] - length + 1)
@@ -63,14 +63,16 @@ class Adversary:
         return [wave[..., start : start + length] / level for wave in whitened]
 
     def _emphasise(self, wave: Tensor) -> Tensor:
-        """y[t] = x[t] - pre_emphasis x[t - 1]: high frequencies are quiet in speech, and would not
-        be seen.
+        """Pre-emphasis: y[t] = x[t] - pre_emphasis x[t - 1].
+
+        High frequencies are quiet in speech, and discriminators would overlook them.
         """
         return wave - self.settings.pre_emphasis * F.pad(wave, (1, 0))[..., :-1]
 
     def learn(self, number: int, real: Tensor, fake: Tensor, noisy: Tensor) -> dict[str, Tensor]:
-        """Update number 1, 2, ... of the discriminators, in place. Returns what is logged: loss,
-        gradient norm, mean scores.
+        """Update number 1, 2, ... of the discriminators, in place.
+
+        Returns the values for the log: loss, gradient norm, mean scores.
         """
         set_learning_rate(self.optimizer, number, self._updates, self.settings.optimizer)
         self.optimizer.zero_grad()
@@ -84,8 +86,9 @@ class Adversary:
         return {"discriminator_loss": loss.detach(), "discriminator_gradient_norm": norm, **scores}
 
     def terms(self, real: Tensor, fake: Tensor, noisy: Tensor) -> dict[str, Tensor]:
-        """The generator's adversarial terms, {name: unweighted value}; their gradient reaches
-        `fake` alone.
+        """The generator's adversarial terms, {name: unweighted value}.
+
+        Their gradient reaches `fake` alone.
         """
         frozen = {name: parameter.detach() for name, parameter in self.bare_bank.named_parameters()}
         real_maps: Maps = []

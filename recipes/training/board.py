@@ -1,6 +1,4 @@
-"""TensorBoard's file of a run. It is for looking at: where it cannot be written, the run goes on
-without it.
-"""
+"""The TensorBoard file of a run; where it cannot be written, the run goes on without it."""
 
 from __future__ import annotations
 
@@ -12,12 +10,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gan_denoise.terminal import say
 
-# Of tensorboard: it passes its errors on, and prints their traceback too
+# tensorboard's thread, which passes its errors on, and would print their traceback as well
 _WRITER = "_AsyncWriterThread"
 
 
 class Board:
-    """A SummaryWriter whose first error is said, and ends it."""
+    """A SummaryWriter that reports its first error in one line and then stops."""
 
     def __init__(self, folder: Path, *, purge_step: int):
         self._folder = folder
@@ -29,15 +27,15 @@ class Board:
             self._give_up(error)
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """A curve's next point."""
+        """Write a curve's next point."""
         self._try(lambda writer: writer.add_scalar(name, value, step))
 
     def audio(self, name: str, wave, step: int, sample_rate: int) -> None:
-        """(1, T) float samples to hear."""
+        """Write an audio example, (1, T) float samples."""
         self._try(lambda writer: writer.add_audio(name, wave, step, sample_rate=sample_rate))
 
     def image(self, name: str, picture, step: int) -> None:
-        """(1, F, N) in [0, 1] to see."""
+        """Write a picture, (1, F, N) in [0, 1]."""
         self._try(lambda writer: writer.add_image(name, picture, step))
 
     def close(self) -> None:

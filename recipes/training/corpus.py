@@ -15,7 +15,9 @@ from training.experiment import Experiment
 
 @dataclass(frozen=True)
 class Corpus:
-    """folder: where train and dev lie, as stages 0 and 1 made them. noise: the record of the fixed
+    """The data of a run.
+
+    folder: where train and dev lie, as stages 0 and 1 made them. noise: the record of the fixed
     procedure. fresh_noise, scenes: what corrupts training segments at every visit, if anything.
     """
 
@@ -28,8 +30,9 @@ class Corpus:
 
     @classmethod
     def read(cls, folder: Path, experiment: Experiment, procedures: Path) -> Corpus:
-        """What an experiment needs of a folder. procedures: where the procedures lie that
-        `fresh_noise` may name. Raises InputError.
+        """Read what an experiment needs from a folder.
+
+        procedures: folder of the procedures that `fresh_noise` may name. Raises InputError.
         """
         train, dev = (datadir.read(folder / split, noisy=True) for split in ("train", "dev"))
         noise, own = datadir.read_noise(folder / "train"), folder / "train"
@@ -44,5 +47,5 @@ class Corpus:
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """The rate of all recordings, in Hz."""
         return self.noise["sample_rate"]

@@ -1,15 +1,15 @@
-"""The critic: a discriminator that has learnt PESQ tells the generator what would raise it
-(MetricGAN: Fu et al. 2019; with reconstruction losses: CMGAN, Cao et al. 2022).
+"""The critic: a discriminator that has learnt PESQ tells the generator what would raise it.
 
-It is shown (clean, x), and its prediction D shall be the normalised PESQ of x: 0 for a MOS-LQO of
-1, and 1 for what is identical. It minimises (D(clean, clean) - 1)^2 + (D(clean, enhanced) -
-PESQ)^2, the generator (D(clean, enhanced) - 1)^2. PESQ is C code that can crash or hang: worker
-processes compute it while the generator has its own update, and the critic learns when that is
-done, so nothing waits in vain and nothing depends on who was faster.
+MetricGAN: Fu et al. 2019; with reconstruction losses: CMGAN, Cao et al. 2022. The critic gets
+(clean, x), and its prediction D shall be the normalised PESQ of x: 0 for a MOS-LQO of 1, and 1 for
+a copy of clean. It minimises (D(clean, clean) - 1)^2 + (D(clean, enhanced) - PESQ)^2, the generator
+(D(clean, enhanced) - 1)^2. PESQ is C code that can crash or hang: worker processes compute it
+during the generator's update, and the critic learns when they are done, so that no process waits in
+vain and no result depends on which process was faster.
 
 A critic that is `self_correcting` (after SCP-GAN: Zadorozhnyy et al. 2023) does not let one part of
-its loss undo the other: where their gradients point against each other, each is first freed of its
-component along the other.
+its loss undo the other: where the gradients of the parts point against each other, each first loses
+its component along the other.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ _TIMEOUT_S = 60.0  # a segment of 2 s takes 0.03
 
 
 class Asked(NamedTuple):
-    """Waveforms (B, 1, T), divided by the clean items' RMS, and who computes the PESQ of which
-    item.
-    """
+    """Waveforms (B, 1, T), divided by the clean items' RMS, and the pending PESQ of each item."""
 
     clean: Tensor
     enhanced: Tensor
@@ -47,8 +45,11 @@ class Asked(NamedTuple):
 
 
 class Critic:
-    """settings: `adversary.metric` of an experiment; its optimizer is the adversary's. updates: how
-    often it will learn. jobs: processes that compute PESQ. Raises InputError.
+    """The critic that an experiment's `adversary.metric` describes, and its optimizer.
+
+    settings: `adversary.metric` of an experiment. adversary: `adversary`, whose optimizer settings
+    the critic uses. updates: how often the critic will learn. jobs: processes that compute PESQ.
+    Raises InputError.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Critic:
         self.bare_bank = accelerator.unwrap_model(self.bank)
 
     def ask(self, clean: Tensor, enhanced: Tensor) -> Asked:
-        """Have the PESQ of (B, 1, T) computed, and go on; `learn` waits for it."""
+        """Start to compute the PESQ of (B, 1, T) without waiting; `learn` waits for the results."""
         if self._pool is None:
             scoring.preload()  # for validations, whose workers come from the same process
             workers.preload(judge.__module__)
@@ -99,11 +100,11 @@ class Critic:
         return {"metric": (predictions(maps) - 1.0).square().mean()}
 
     def learn(self, number: int, asked: Asked) -> dict[str, Tensor]:
-        """Update number 1, 2, ... of the critic, in place. Returns what is logged: loss, gradient
-        norm, means of what it predicts and of what was so; of a self-correcting one the cosine
-        between the gradients of its loss's parts.
+        """Update number 1, 2, ... of the critic, in place.
 
-        An item without PESQ (silence, a crash) is left out.
+        Returns the values for the log: loss, gradient norm, and the means of the predicted and the
+        true PESQ; for a self-correcting critic also the cosine between the gradients of the parts
+        of its loss. An item without PESQ (silence, a crash) is left out.
         """
         set_learning_rate(self.optimizer, number, self._updates, self._adversary.optimizer)
         truths = [self._answer(*each) for each in zip(asked.pairs, asked.answers, strict=True)]
@@ -131,8 +132,10 @@ class Critic:
         return {"metric_loss": loss.detach(), "metric_gradient_norm": norm, **means, **agreement}
 
     def _corrected_backward(self, *parts: Tensor) -> Tensor:
-        """Give the parameters the gradients of two parts of the loss, over all processes, without
-        what contradicts the other part. Returns the cosine between the two.
+        """Give the parameters the gradients of two parts of the loss, without their contradiction.
+
+        The gradients are means over all processes. Each loses its component along the other where
+        the two point against each other. Returns the cosine between the two.
         """
         parameters = list(self.bare_bank.parameters())
         one, other = (
@@ -152,8 +155,10 @@ class Critic:
         return product / (one.norm() * other.norm()).clamp_min(tiny)
 
     def _answer(self, pair: Judged, answer: Future) -> float | None:
-        """The normalised PESQ, or None. Whatever has befallen the worker, the pair is tried again,
-        so that the answer is a function of the pair.
+        """The normalised PESQ of a pair, or None.
+
+        Whatever has happened to the worker, the pair is tried again, so that the answer is a
+        function of the pair.
         """
         if not answer.exception():
             return answer.result()
@@ -186,5 +191,5 @@ class Critic:
 
 
 def predictions(maps: Maps) -> Tensor:
-    """One value for each item, (B,): the mean of its scores, over all sub-discriminators."""
+    """One prediction for each item, (B,): the mean of its scores over all sub-discriminators."""
     return torch.stack([scores[-1].flatten(1).mean(dim=1) for scores in maps]).mean(dim=0)

@@ -1,5 +1,6 @@
-"""Distillation (Hinton et al. 2015): a finished model, such as a large one that is not causal,
-shows a smaller one what can be had from the same noisy input.
+"""Distillation (Hinton et al. 2015): a smaller model learns from the output of a finished one.
+
+The finished model, the teacher, may be larger, and need not be causal.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from training.experiment import DistilSettings
 
 
 class Teacher:
-    """settings: `distil` of an experiment. losses: the pupil's own. The teacher works on the fly,
-    since every visit cuts another segment, at another level. Raises InputError.
+    """The finished model of an experiment's `distil:`.
+
+    settings: `distil` of an experiment. losses: those of the model that learns. The teacher
+    computes its output during training, since every visit cuts another segment, at another level.
+    Raises InputError.
     """
 
     def __init__(
@@ -42,8 +46,9 @@ class Teacher:
     def terms(
         self, enhanced: Tensor, noisy: Tensor, strength: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The reconstruction losses, by their own weights, with what the teacher makes of `noisy`
-        in the place of clean speech: {name: unweighted value}.
+        """The reconstruction losses with the teacher's output in place of clean speech.
+
+        They keep their own weights. Returns {name: unweighted value}.
         """
         with torch.no_grad():
             told = (strength,) if takes_strength(self._generator) else ()

@@ -1,5 +1,6 @@
-"""What the updates are fed with: a function of (seed, update) alone, whatever the number of
-processes, workers and restarts.
+"""The batches of the updates, a function of (seed, update) alone.
+
+The number of processes, workers and restarts does not matter.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from training.stopping import Ending, pass_signals_to_the_parent
 
 
 class Draws:
-    """The generator's segments and, while the discriminators learn alone, their own. Raises
-    InputError for bad sizes.
+    """The generator's segments, and those of the updates in which the discriminators learn alone.
 
-    The worker processes of either start with its first batch and end with its last.
+    The worker processes of either start with its first batch and end with its last. Raises
+    InputError for bad sizes.
     """
 
     def __init__(
@@ -34,10 +35,10 @@ class Draws:
         self._ends = {"generator": schedule.steps, "discriminator": schedule.alone}
         self._running: dict[str, Iterator[dict | InputError]] = {}
         self._ending = {name: Ending() for name in self._ends}
-        self._batches("generator", 0)  # refuses a batch that the processes cannot share
+        self._batches("generator", 0)  # raises InputError if the processes cannot share a batch
 
     def next(self, update: int) -> dict:
-        """The batch of an update; they are asked for one after the other, from any on."""
+        """The batch of an update; successive calls must ask for successive updates."""
         draws, number = self._schedule.draw(update)
         if draws not in self._running:
             self._running[draws] = iter(self._loader(draws, number - 1))
@@ -47,7 +48,7 @@ class Draws:
         return batch
 
     def close(self) -> None:
-        """End all worker processes, also those that the traceback of an error still refers to."""
+        """End all worker processes, even those that the traceback of an error still refers to."""
         for draws in list(self._running):
             self._end(draws)
 
@@ -56,7 +57,7 @@ class Draws:
         del self._running[draws]
 
     def _received(self, draws: str) -> dict:
-        """The next batch; what went wrong in a data worker in one line. Raises InputError."""
+        """The next batch. Raises InputError, in one line, for an error in a data worker."""
         try:
             batch = next(self._running[draws])
         except RuntimeError as error:
@@ -98,7 +99,7 @@ class Draws:
 
 
 class _Answers(Dataset):
-    """Segments, or why there is none: of an exception DataLoader passes on the traceback alone."""
+    """Segments, or the error instead: DataLoader would reduce an exception to its traceback."""
 
     def __init__(self, segments: Segments):
         self._segments = segments

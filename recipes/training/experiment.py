@@ -1,6 +1,6 @@
 """An experiment's settings: read, checked, and compared with those that a run was started with.
 
-Without torch, so that many can be read in no time (recipes/plan.py).
+The module does without torch, so that many experiments can be read quickly (recipes/plan.py).
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from gan_denoise.scene_settings import check_fresh_noise, check_scenes
 
 
 class From(NamedTuple):
-    """Beside the type of a setting that is a number: the lowest that it may be."""
+    """Beside the type of a numeric setting: its lowest value."""
 
     low: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """AdamW, and its learning rate over the steps; muon: the momentum of weight matrices between
-    the first and the last layer, where Muon moves them (training/optimizer.py).
+    """AdamW, and its learning rate over the steps.
+
+    muon: the momentum of Muon, which then moves the weight matrices between the first and the last
+    layer (training/optimizer.py).
     """
 
     lr: Annotated[float, From(0)]
@@ -39,8 +41,10 @@ class OptimizerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSettings:
-    """A discriminator that learns PESQ (training/critic.py), and its weight in the generator's
-    loss. What stands below `discriminators` is checked by those who build them.
+    """A discriminator that learns PESQ (training/critic.py).
+
+    weight: of its term in the generator's loss. The settings below `discriminators` are checked
+    when the discriminators are built.
     """
 
     weight: Annotated[float, From(0)]
@@ -50,8 +54,9 @@ class MetricSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarySettings:
-    """The discriminators and how they are used (training/adversary.py). What stands below
-    `discriminators` and `losses` is checked by those who build them.
+    """The discriminators and how they are used (training/adversary.py).
+
+    The settings below `discriminators` and `losses` are checked when these are built.
     """
 
     discriminators: dict = field(default_factory=dict)
@@ -66,8 +71,9 @@ class AdversarySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DistilSettings:
-    """A model directory that teaches (training/distil.py), and its weight in the generator's loss;
-    variables of the environment may stand in the path.
+    """A model directory that teaches (training/distil.py), and its weight in the generator's loss.
+
+    Environment variables may stand in the path.
     """
 
     teacher: str
@@ -76,8 +82,10 @@ class DistilSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """All settings of an experiment; recipes/experiments/gan.yaml explains each. What stands below
-    `generator` and `losses` is checked by those who build them. written: the same as YAML has it.
+    """All settings of an experiment; recipes/experiments/gan.yaml explains each.
+
+    The settings below `generator` and `losses` are checked when these are built. written: the
+    settings as the YAML has them.
     """
 
     generator: dict
@@ -115,29 +123,30 @@ class Experiment:
         return {key: value for key, value in self.written.items() if key not in FREE_TO_CHANGE}
 
 
-# precision -> what accelerate calls it, and torch's name of the weights' type
+# precision -> accelerate's name of it, and torch's name of the weights' type
 PRECISIONS = {
     "float32": ("no", "float32"),
     "bf16": ("bf16", "float32"),
     "float64": ("no", "float64"),
 }
-# accelerate's trackers; tensorboard, which it has as well, is always written
+# accelerate's trackers, except for tensorboard, which is always written
 TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb")
-# What the weights do not depend on until the adversary enters
+# Keys on which the weights do not depend until the adversary enters
 PHASES = {"adversary", "discriminator_steps"}
-# What lies in a folder of results beside the runs (run.sh), or is a row of its tables
+# Names of other folders beside the runs (run.sh), and of rows in the tables of results
 TAKEN = {"noisy", "oracle_mag", "oracle_mask", "warm_starts", "slurm"}
-# Keys of an experiment's own file that are for its readers (recipes/reporting/experiments.py), not
-# for the training: a base's are not inherited
+# Keys of an experiment's file for its readers (recipes/reporting/experiments.py), not for the
+# training: an experiment does not inherit those of its base
 NOTES = ("compare_with", "summary")
-# What may differ when a run goes on, since the weights do not depend on it
+# Keys that may differ when a run goes on, since the weights do not depend on them
 FREE_TO_CHANGE = {"workers", "log_every", "checkpoint_every", "trackers", "licence"}
 FREE_TO_CHANGE |= {"validate_every", "validate_utterances", "validate_examples"}
 
 
 def sorted_out(words: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """The words of a command line: experiment files, and `key=value` settings. A path may hold a
-    `=` as well, after a `/` or in the name of a file that is there.
+    """Split the words of a command line into experiment files and `key=value` settings.
+
+    A path may hold a `=` as well, after a `/` or in the name of an existing file.
     """
     paths, settings = [], []
     for word in words:
@@ -157,7 +166,7 @@ def _is_file(word: str) -> bool:
 
 
 def check_name(exp: Path) -> None:
-    """Refuse a folder for a run whose name means something else beside it. Raises InputError."""
+    """Refuse a folder of a run whose name is taken by something else. Raises InputError."""
     if exp.name in TAKEN:
         raise InputError(
             f"{exp}: {exp.name} is not the name of an experiment in a folder of results: give it"
@@ -168,11 +177,11 @@ def check_name(exp: Path) -> None:
 def read_experiment(
     path: Path, overrides: Iterable[str], procedures: Path, promised: Collection[Path] = ()
 ) -> Experiment:
-    """Load an experiment with its overrides; every key is known, present and of a sensible value.
-    Raises InputError.
+    """Load an experiment with its overrides, and check all settings.
 
-    procedures: the folder of the noise procedures that `fresh_noise` may name. promised: model
-    directories that need not be there yet.
+    Every key must be valid, present and of a sensible value. procedures: folder of the noise
+    procedures that `fresh_noise` may name. promised: model directories that need not exist yet.
+    Raises InputError.
     """
     overrides, source = list(overrides), str(path)
     if told := [key for key in NOTES if any(pair.startswith(f"{key}=") for pair in overrides)]:
@@ -284,8 +293,10 @@ def _check_trackers(trackers: object, where: str) -> None:
 
 
 def _check(settings: type, written: Any, where: str) -> None:
-    """Every key is a field of `settings`, none is missing that has no default, and what is a number
-    there is one here.
+    """Check the keys and the numbers of `written` against the fields of `settings`.
+
+    Every key must be a field, none without a default may be missing, and numbers must be in range.
+    Raises InputError.
     """
     own = [each for each in fields(settings) if each.name != "written"]
     check_keys(written, [each.name for each in own], where)
@@ -302,7 +313,10 @@ def _check(settings: type, written: Any, where: str) -> None:
 
 
 def check_same_run(stored: Mapping, current: Mapping, exp: Path) -> None:
-    """Refuse to go on with a run that was started with other data or settings."""
+    """Refuse to go on with a run that was started with other data or settings.
+
+    Raises InputError.
+    """
     if stored.get("teacher") != current.get("teacher"):
         raise InputError(f"{exp}: had another teacher: name that one, or choose another --exp")
     for key in ("data", "noise", "fresh_noise", "scenes", "sample_rate"):
@@ -317,8 +331,9 @@ def check_same_run(stored: Mapping, current: Mapping, exp: Path) -> None:
 
 
 def check_settings(stored: Mapping, current: Mapping, exp: Path) -> None:
-    """Refuse to go on with a run that was started with other settings than `current`, both as
-    Experiment.decides has them.
+    """Refuse to go on with a run that was started with other settings than `current`.
+
+    Both are mappings as in Experiment.decides. Raises InputError.
     """
     if differing := _differing(stored, current):
         raise InputError(

@@ -1,5 +1,6 @@
-"""What the critic shall learn of a pair: its normalised PESQ. Apart from the critic, so that the
-workers that compute it do without torch.
+"""The normalised PESQ of a pair, which the critic learns.
+
+It stands apart from the critic, so that the workers that compute it need not import torch.
 """
 
 from __future__ import annotations

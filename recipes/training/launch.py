@@ -1,8 +1,8 @@
-"""The processes of a run: as many as were launched, with the experiment's settings and nothing
-else.
+"""The processes of a run: as many as were launched, with the experiment's settings and no others.
 
 accelerate also listens to environment variables and to a configuration file of its launcher, which
-may be another machine's. What would change the result has no effect here, or is refused.
+may be another machine's. A setting there that would change the result has no effect here, or is
+refused.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from accelerate.utils import GradientAccumulationPlugin
 
 from gan_denoise.errors import InputError
 
-# Ways of sharing work that this training does not have; ACCELERATE_USE_CPU is none
+# Variables that switch on ways of sharing work that this training lacks, and the harmless one
 _SWITCH, _HARMLESS = "ACCELERATE_USE_", {"ACCELERATE_USE_CPU"}
 _RANKS = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
-# What torchrun (and accelerate, by it) and the launchers of MPI tell the processes that they start
+# Variables by which torchrun (which accelerate uses) and the launchers of MPI mark their processes
 _LAUNCHED = ("TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-# glibc's malloc.h: a block from M_MMAP_THRESHOLD on is mapped (32 MB is the most), and of the heap
-# more than M_TRIM_THRESHOLD goes back to the system; M_TOP_PAD is how much it grows by at least
+# glibc's malloc.h: a block of at least M_MMAP_THRESHOLD bytes is mapped (32 MB is the maximum),
+# free memory beyond M_TRIM_THRESHOLD goes back to the system, and the heap grows by M_TOP_PAD or
+# more
 _MALLOC = {
     "M_MMAP_THRESHOLD": (-3, 2**25),
     "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
@@ -31,8 +32,10 @@ _MALLOC = {
 
 
 def check_environment(environment: Mapping[str, str]) -> int:
-    """The number of processes that were launched. Raises InputError for what this training cannot
-    do, and for ranks that no launcher has set, which would wait for others that never come.
+    """The number of processes that were launched.
+
+    Raises InputError for what this training cannot do, and for ranks that no launcher has set,
+    since the process would wait for others that never come.
     """
     for name, value in sorted(environment.items()):
         if (
@@ -59,8 +62,10 @@ def check_environment(environment: Mapping[str, str]) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc keep what is freed, where it is glibc's. Every update asks for the same blocks
-    again, and the system clears what it gives anew.
+    """Let malloc keep freed memory, where it is glibc's.
+
+    Every update asks for the same blocks again, and the system would clear each block that it gives
+    anew.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
@@ -69,13 +74,16 @@ def keep_freed_memory() -> None:
 
 
 def build_accelerator(mixed_precision: str, trackers: list[str]) -> Accelerator:
-    """Raises InputError where the processes that were launched do not find each other."""
+    """The Accelerator of this process.
+
+    Raises InputError where the processes that were launched do not find each other.
+    """
     keep_freed_memory()
     size = check_environment(os.environ)
     accelerator = Accelerator(
         mixed_precision=mixed_precision,
         log_with=trackers or None,
-        # in place of the environment's
+        # These two replace what the environment says
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         dynamo_backend="no",
     )

@@ -1,4 +1,4 @@
-"""What a training rests on besides its settings and data: the code, and the models it was given."""
+"""The provenance of a training besides its settings and data: code and starting models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from training.resume import Standing
 def by_code(
     experiment: Experiment, stands: Standing, exp: Path, *, speaks: bool
 ) -> tuple[str, ...]:
-    """Digests of the code that has trained so far, and of this one; says so where they differ."""
+    """Digests of the code that has trained so far, the present one last.
+
+    speaks: whether to say so where they differ.
+    """
     now = code.of_training(experiment.decides)
     if stands.lender:  # by its name, a warm start is of the code that is here now
         return (*stands.code[:-1], now)
@@ -30,8 +33,9 @@ def by_code(
 
 
 def people(experiment: Experiment, corpus: Corpus) -> str:
-    """Whom its models have met (gan_denoise/overlap.py). Says so where a model that it was given
-    was trained on dev or test.
+    """The speakers that the run's models have been trained on (gan_denoise/overlap.py).
+
+    Warns where a model that the run starts or learns from was trained on dev or test.
     """
     given = [experiment.init, experiment.distil and experiment.distil.teacher]
     models = [Path(folder) for folder in given if folder]

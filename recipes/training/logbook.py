@@ -1,6 +1,4 @@
-"""What a training run leaves behind: status.json, log.jsonl, TensorBoard, models, and lines for
-whoever watches.
-"""
+"""The records of a training run: status.json, log.jsonl, TensorBoard, models and printed lines."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ from training.board import Board
 from training.schedule import Schedule
 from training.validation import Validation
 
-# What a line shows of an entry: key -> (its name there, format)
+# The part of an entry that a printed line shows: key -> (name in the line, format)
 SHOWN = {
     "loss": ("loss", ".5f"),
     "gradient_norm": ("gradient", ".4f"),
@@ -36,12 +34,13 @@ SHOWN = {
     "steps_per_s": ("steps/s", ".2f"),
 }
 DISCRIMINATOR_HAS_WON = 0.02  # mean loss over a log interval; LS-GAN at chance: 0.5, hinge: 2
-GENERATOR_IS_DEAD = 0.02  # RMS relative to the clean speech
+GENERATOR_IS_DEAD = 0.02  # RMS of the output relative to the clean speech
 
 
 class Meter:
-    """Sums of what updates measure, until they are asked for: means over the updates, and over all
-    processes.
+    """Sums of the values that updates measure, until their means are asked for.
+
+    The means are over the updates and over all processes.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -50,15 +49,16 @@ class Meter:
         self._count, self._waited_s, self._since = 0, 0.0, time.monotonic()
 
     def measure(self, waited_s: float, **values: Tensor) -> None:
-        """Take in one update. Values stay on their device until they are asked for."""
+        """Add the values of one update, which stay on their device until `means` is called."""
         self._count += 1
         self._waited_s += waited_s
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
 
     def means(self) -> dict[str, float]:
-        """Means since the last call; all processes call it at the same update. Also `steps_per_s`
-        and `data_wait_share`.
+        """The means since the last call, with `steps_per_s` and `data_wait_share`.
+
+        All processes must call it at the same update.
         """
         seconds = time.monotonic() - self._since
         total = torch.stack(
@@ -72,16 +72,16 @@ class Meter:
         return means
 
     def go_on(self) -> None:
-        """What has passed since the last call does not count against the training's speed."""
+        """Exclude the time since the last call from the training's speed."""
         self._since = time.monotonic()
 
 
 class Logbook:
-    """The records of one run in `exp`, continued from update `first`: later entries of an
-    interrupted run are cut off.
+    """The records of one run in `exp`, continued from update `first`.
 
-    config goes into every saved model, and people (gan_denoise/overlap.py) beside it. spent_s:
-    training time before `first`. history: the log of a warm start that was taken over.
+    Later entries of an interrupted run are cut off. config goes into every saved model, and people
+    (gan_denoise/overlap.py) beside it. spent_s: training time before `first`. history: the log of
+    the warm start that the run has taken from another run.
     """
 
     def __init__(
@@ -135,14 +135,12 @@ class Logbook:
         return self._spent_s + time.monotonic() - self._started
 
     def count(self) -> None:
-        """One update more."""
+        """Count one update."""
         self._bar.update()
         self._last += 1
 
     def log(self, update: int, means: dict[str, float], **values: float) -> None:
-        """Write what a Meter has measured since the last call (within one phase), and values as
-        they are.
-        """
+        """Write the means of a Meter since the last call (within one phase), and further values."""
         now = time.monotonic()
         entry = means | values
         alarms = (
@@ -166,7 +164,7 @@ class Logbook:
     def validate(
         self, update: int, validation: Validation, generator: Generator
     ) -> dict[str, float]:
-        """Write dev scores, and the examples that can be heard and seen; returns the scores."""
+        """Write dev scores, and examples to hear and see; returns the scores."""
         scores = validation(generator, self._accelerator.device)
         self._write(update, {f"dev/{name}": value for name, value in scores.items()})
         validation.show(self._board, update, originals=not self._shown)
@@ -175,8 +173,9 @@ class Logbook:
         return scores
 
     def _place(self, update: int) -> str:
-        """l1: step 150/4000; while the discriminators learn alone: gan: step 2000/4000
-        (discriminator 50/200).
+        """The run's name and place: l1: step 150/4000.
+
+        While the discriminators learn alone: gan: step 2000/4000 (discriminator 50/200).
         """
         schedule, phase = self._schedule, self._schedule.phase(max(update, 1))
         alone = f"{phase} {schedule.discriminator_only(update)}/{schedule.alone}"
@@ -219,9 +218,7 @@ class Logbook:
         write_atomically(self._exp / "status.json", json.dumps(record) + "\n")
 
     def leave(self, kind: type[BaseException] | None, *_) -> None:
-        """For an ExitStack: a run that an exception ends has failed, and does not seem to be
-        running.
-        """
+        """Write the status `failed` if an exception ends the run; for an ExitStack."""
         if kind is not None and not self._closed:
             with contextlib.suppress(OSError):
                 self.status("failed", self._last)
@@ -237,7 +234,7 @@ class Logbook:
 
 
 def said_finished(exp: Path) -> bool:
-    """Whether status.json says so."""
+    """Whether status.json says that the run is finished."""
     try:
         return json.loads((exp / "status.json").read_text(encoding="utf-8"))["state"] == "finished"
     except (OSError, ValueError, LookupError, TypeError):
@@ -245,8 +242,9 @@ def said_finished(exp: Path) -> bool:
 
 
 def find_alarms(entry: dict[str, float]) -> list[str]:
-    """What is wrong with a mean over some updates, in words: a discriminator that has won, a
-    generator that is dead.
+    """The faults that a mean over some updates shows, in words.
+
+    They are discriminators that have won, a generator that is dead, and a gradient of 0.
     """
     alarms = []
     if entry.get("discriminator_loss", math.inf) < DISCRIMINATOR_HAS_WON:
@@ -269,4 +267,4 @@ def _update(entry: str) -> float:
     try:
         return json.loads(entry)["update"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf  # half a line, of a run that was killed while it wrote
+        return math.inf  # half a line, from a run that was killed while writing

@@ -22,11 +22,11 @@ from training.schedule import Schedule
 
 
 class Models:
-    """All that a run's experiment names, with first weights that are a function of its seed.
-    Raises InputError for what cannot be built.
+    """All networks that an experiment names, with first weights that are a function of its seed.
 
-    generator: as accelerate has prepared it for training. bare_generator: the same weights without
-    its wrapping. averaged: what is validated and saved.
+    generator: prepared by accelerate for training. bare_generator: the same weights without
+    accelerate's wrapping. averaged: the generator that is validated and saved. Raises InputError
+    for what cannot be built.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Models:
 
     @property
     def states(self) -> dict[str, Any]:
-        """What a checkpoint keeps: name -> what has a state_dict."""
+        """The parts of a checkpoint: name -> object with a state_dict."""
         states = {"generator": self.bare_generator, "ema": self.ema, "optimizer": self.optimizer}
         opponents = {"adversary": self.adversary, "critic": self.critic}
         return states | {name: own for name, own in opponents.items() if own}
@@ -83,12 +83,12 @@ class Models:
     def terms(
         self, enhanced: Tensor, clean: Tensor, noisy: Tensor, strength: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Of the generator's loss, without its opponents': {name: unweighted value}."""
+        """The terms of the generator's loss that need no opponent: {name: unweighted value}."""
         terms = self.losses(enhanced, clean, noisy, strength)
         return terms | (self.teacher.terms(enhanced, noisy, strength) if self.teacher else {})
 
     def weights(self, phase: str) -> dict[str, float]:
-        """Of the terms of the generator's loss, by name."""
+        """The weights of the terms of the generator's loss, by name."""
         weights = self.losses.weights | (self.teacher.weights if self.teacher else {})
         if self.adversary and phase == "gan":
             weights |= self.adversary.losses.weights

@@ -1,5 +1,6 @@
-"""The optimizer that an experiment's `optimizer:` describes, and its learning rate, a pure function
-of the step.
+"""The optimizer that an experiment's `optimizer:` describes, and its learning rate.
+
+The learning rate is a pure function of the step.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from torch import Tensor, nn
 from gan_denoise.errors import InputError
 from training.experiment import OptimizerSettings
 
-# Whose weights see or make signals, by the names that they have in generators/
+# Layers that take or give signals, by their names in generators/
 _OUTER = "embed", "head"
-# Of the fifth-degree polynomial (Jordan et al. 2024), and how often it is taken
+# Coefficients of the fifth-degree polynomial (Jordan et al. 2024), and how often it is applied
 _POLYNOMIAL, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
-_LIKE_ADAMW = 0.2  # the size of a weight's step, as AdamW's are (Liu et al. 2025, section 2.2)
+_LIKE_ADAMW = 0.2  # gives steps the size of AdamW's (Liu et al. 2025, section 2.2)
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """AdamW over all parameters of a module; with `muon`, Muon over the weight matrices between its
-    first and its last layer. Raises InputError where there are none.
+    """AdamW over all parameters of a module; with `muon`, Muon over its inner weight matrices.
+
+    These are the matrices between the first and the last layer. Raises InputError where there are
+    none.
     """
     first, second = settings.betas
     common: dict[str, Any] = {
@@ -51,11 +54,11 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.opt
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW for the groups whose `momentum` is None; the matrices of others move in the direction
-    of their momentum made orthogonal, all singular values being near 1 (Jordan et al. 2024).
+    """AdamW for the groups whose `momentum` is None, and Muon for the matrices of the others.
 
-    torch.optim.Muon multiplies in bf16 alone, which CPUs without it are very slow at: 1.6 s for
-    convnext's matrices, where a whole update takes 0.3.
+    A matrix moves in the direction of its momentum made orthogonal, all singular values being near
+    1 (Jordan et al. 2024). torch.optim.Muon multiplies in bf16 alone, which is very slow on CPUs
+    without it: 1.6 s for convnext's matrices, where a whole update takes 0.3.
     """
 
     @torch.no_grad()
@@ -66,7 +69,7 @@ class Muon(torch.optim.AdamW):
         return super().step(closure)
 
     def _move(self, group: dict[str, Any]) -> None:
-        """Its gradients are gone afterwards, and so they are nothing to AdamW."""
+        """Move the matrices of a group, and remove their gradients, so that AdamW skips them."""
         alike: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
         for parameter in group["params"]:
             if parameter.grad is not None:
@@ -80,7 +83,7 @@ class Muon(torch.optim.AdamW):
                 parameter.grad = None
 
     def _direction(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        """Nesterov's: the gradient, and the average with it."""
+        """Nesterov's momentum: the gradient, averaged with its running mean."""
         assert parameter.grad is not None
         state = self.state[parameter]
         if not state:  # AdamW looks for a step in every state that is loaded
@@ -91,13 +94,14 @@ class Muon(torch.optim.AdamW):
 
 
 def _wide(matrix: Tensor) -> Tensor:
-    """A view with at least as many columns as rows."""
+    """A view of a matrix with at least as many columns as rows."""
     return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """(K, M, N), M <= N -> the same with singular values of 0.68 to 1.16 in place of all that are
-    above 0.005 of their matrix's Frobenius norm.
+    """Make matrices (K, M, N), M <= N, nearly orthogonal.
+
+    Singular values above 0.005 of their matrix's Frobenius norm become 0.68 to 1.16.
     """
     first, third, fifth = _POLYNOMIAL
     matrices = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
@@ -112,8 +116,9 @@ def orthogonal(matrices: Tensor) -> Tensor:
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, step: int, steps: int, settings: OptimizerSettings
 ) -> float:
-    """Set and return the rate of step 1 to steps. No scheduler object: a prepared one would step
-    once per process.
+    """Set and return the rate of step 1 to steps.
+
+    There is no scheduler object, since a prepared one would step once per process.
     """
     rate = learning_rate(step, steps, settings)
     for group in optimizer.param_groups:
@@ -122,7 +127,7 @@ def set_learning_rate(
 
 
 def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:
-    """For step 1 to steps: a linear warm-up to `lr`, then half a cosine down to `lr_final`."""
+    """The rate of step 1 to steps: a linear warm-up to `lr`, then half a cosine to `lr_final`."""
     if step <= settings.warmup_steps:
         return settings.lr * step / settings.warmup_steps
     share = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)

@@ -1,6 +1,4 @@
-"""Where a run stands: its own last checkpoint, or the warm start of a run that agrees with it so
-far.
-"""
+"""Where a run stands: its last checkpoint, or the warm start of a run that agrees with it."""
 
 from __future__ import annotations
 
@@ -25,9 +23,11 @@ from training.experiment import PHASES, Experiment, check_same_run
 
 @dataclass(frozen=True)
 class Standing:
-    """update: the last one that is done. best: the dev score to beat. spent_s: training time so
-    far. code: digests of the code that has trained so far, the last one last. lender: the run whose
-    warm start this is, and its log.
+    """The state that a run starts from.
+
+    update: the last update that is done. best: the dev score to beat. spent_s: training time so
+    far. code: digests of the code that has trained so far, the latest last. lender, history: the
+    run that has lent its warm start, and its log.
     """
 
     update: int = 0
@@ -40,8 +40,9 @@ class Standing:
     states: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def restore(self, modules: Mapping[str, Any]) -> None:
-        """Load the states of all modules; a warm start has none of the opponents'. Raises
-        InputError.
+        """Load the states of all modules; a warm start has none of the opponents'.
+
+        Raises InputError.
         """
         try:
             for name, own in self.states.items():
@@ -54,9 +55,7 @@ class Standing:
 
 
 def identify(experiment: Experiment, corpus: Corpus) -> dict[str, Any]:
-    """All that the weights depend on: what a run must agree in with the one that it goes on
-    with.
-    """
+    """All that the weights depend on: a run goes on only from a state of the same identity."""
     splits = {"train": corpus.train, "dev": corpus.dev}
     identity = {
         "experiment": experiment.decides,
@@ -78,7 +77,7 @@ def identify(experiment: Experiment, corpus: Corpus) -> dict[str, Any]:
 def warm_start_key(identity: Mapping, accelerator: Accelerator) -> str:
     """A digest of all that the weights depend on until the adversary enters, our own code included.
 
-    identity: as `identify` makes it.
+    identity: as returned by `identify`.
     """
     experiment = {key: value for key, value in identity["experiment"].items() if key not in PHASES}
     layout = [
@@ -92,8 +91,10 @@ def warm_start_key(identity: Mapping, accelerator: Accelerator) -> str:
 
 
 def standing(path: Path, warm_path: Path | None, identity: Mapping[str, Any]) -> Standing:
-    """What lies at `path`, a run's own checkpoint, or else at `warm_path`; nothing where neither is
-    there. identity: what the weights depend on. Raises InputError for another run's.
+    """The state at `path`, a run's own checkpoint, or else at `warm_path`, or an empty one.
+
+    identity: all that the weights depend on. Raises InputError for a checkpoint of another
+    identity.
     """
     if path.exists():
         state = checkpoint.load_state(path)
@@ -126,8 +127,9 @@ def standing(path: Path, warm_path: Path | None, identity: Mapping[str, Any]) ->
 
 
 def is_finished(exp: Path, identity: Mapping[str, Any], steps: int) -> bool:
-    """Whether EXP/model, without a checkpoint beside it, is what this training would end with.
-    Raises InputError where it is another training's, which must not be lost.
+    """Whether EXP/model, without a checkpoint beside it, is the result of this training.
+
+    Raises InputError where it is the result of another training, since that must not be lost.
     """
     path = exp / "model/config.json"
     if not path.is_file():
@@ -143,8 +145,9 @@ def is_finished(exp: Path, identity: Mapping[str, Any], steps: int) -> bool:
 
 
 def check_agreement(first: int, accelerator: Accelerator, exp: Path) -> None:
-    """All processes call it with the update that they found done. Raises InputError in all of them
-    where they differ.
+    """Check that all processes found the same last update; all of them must call this.
+
+    Raises InputError in all of them where they differ.
     """
     found = accelerator.gather(torch.tensor([first], device=accelerator.device))
     if (found != first).any():
@@ -175,7 +178,7 @@ def snapshot(
 
 
 def lend(warm_path: Path, state: Mapping[str, Any], name: str, log: str) -> None:
-    """Leave a run's state at the end of its warm start to others, without what is its own."""
+    """Save a run's state at the end of its warm start for other runs, without the opponents."""
     shared = {
         key: own for key, own in state["modules"].items() if key not in ("adversary", "critic")
     }
@@ -184,6 +187,6 @@ def lend(warm_path: Path, state: Mapping[str, Any], name: str, log: str) -> None
 
 
 def sweep(warm_starts: Path) -> None:
-    """Remove what a killed run has left there half-written."""
+    """Remove the half-written files of killed runs."""
     with owning(warm_starts, busy="wait"):
         pass

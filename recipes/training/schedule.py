@@ -1,5 +1,4 @@
-"""Which update does what: the phases, the data and the random numbers, all pure functions of the
-update.
+"""The schedule of the updates: phases, data and random numbers as pure functions of the update.
 
     reconstruction    warm_start_steps updates of the generator with the reconstruction losses alone
     discriminator     discriminator_steps updates of the discriminators alone, on their own segments
@@ -19,8 +18,10 @@ from training.experiment import Experiment
 
 @dataclass(frozen=True)
 class Schedule:
-    """steps: updates of the generator. warm_start: how many come before the adversary. alone: of
-    the discriminators.
+    """The numbers of updates in each phase.
+
+    steps: updates of the generator. warm_start: those of them before the adversary enters. alone:
+    updates of the discriminators alone.
     """
 
     steps: int
@@ -43,8 +44,9 @@ class Schedule:
 
     @property
     def borders(self) -> set[int]:
-        """The last updates of the phases. Without an adversary the warm start has an end as well:
-        others may share it.
+        """The last updates of the phases.
+
+        Without an adversary the warm start has an end as well, since other runs may share it.
         """
         return {self.warm_start, self.warm_start + self.alone}
 
@@ -63,10 +65,10 @@ class Schedule:
         return min(max(update - self.warm_start, 0), self.alone)
 
     def draw(self, update: int) -> tuple[str, int]:
-        """Which draws of data and random numbers are an update's, and its number among them.
+        """The name of an update's draws of data and random numbers, and its number among them.
 
-        The discriminators' own phase has its own, so the generator sees the same with and
-        without an adversary.
+        The discriminators' own phase has its own draws, so the generator sees the same data with
+        and without an adversary.
         """
         if self.phase(update) == "discriminator":
             return "discriminator", self.discriminator_only(update)
@@ -74,7 +76,8 @@ class Schedule:
 
 
 def random_number(*key: int | str) -> int:
-    """A whole number below 2^63 that is a function of the key, such as (seed, "crop", update):
-    nothing random needs saving.
+    """A whole number below 2^63 that is a function of the key, such as (seed, "crop", update).
+
+    So no state of a random generator needs saving.
     """
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1

@@ -1,5 +1,6 @@
-"""Preemption: a signal to any process of a run's tree makes it save and leave, all after the same
-update.
+"""Preemption: a signal to any process of a run makes all of them save and stop together.
+
+They stop after the same update.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from accelerate import Accelerator
 
 INTERRUPTED = 75  # EX_TEMPFAIL: come again
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# A request that may come beside others, of a data worker that was signalled
+# The signal of a data worker that was signalled itself; it never kills, however often it comes
 FROM_A_WORKER = signal.SIGUSR1
-_AT_ONCE_S = 2.0  # a terminal, a batch system and our own parents may all pass the same signal on
+_AT_ONCE_S = 2.0  # a terminal, a batch system and parent processes may pass on the same signal
 
 
 class StopSignal:
@@ -43,11 +44,14 @@ class StopSignal:
 
     @property
     def received(self) -> bool:
-        """Whether this process has been asked."""
+        """Whether this process has been asked to stop."""
         return self._since is not None
 
     def requested(self) -> bool:
-        """Whether any process has been asked; all of them call it at the same update."""
+        """Whether any process has been asked to stop.
+
+        All processes must call it at the same update.
+        """
         if self._accelerator.num_processes == 1:
             return self.received
         flag = torch.tensor(float(self.received), device=self._accelerator.device)
@@ -55,7 +59,7 @@ class StopSignal:
 
 
 class Ending:
-    """Whether data workers are to end: set by their parent, seen by them."""
+    """A flag, set by the parent, that tells data workers to end."""
 
     def __init__(self):
         self._value = multiprocessing.Value("b", 0, lock=False)
@@ -68,8 +72,9 @@ class Ending:
 
 
 def pass_signals_to_the_parent(worker: int, *, ending: Ending) -> None:
-    """In a data worker: a signal to it is one to the run, and may not take the data away before the
-    state is saved. Once it is to end, a signal (multiprocessing's own, for one) ends it.
+    """In a data worker, pass signals on to the parent, so that the run saves its state first.
+
+    Once `ending` is set, a signal (such as multiprocessing's own) ends the worker.
     """
     leader = os.getppid()
 

@@ -1,6 +1,4 @@
-"""accelerate's trackers: what they are told besides the curves, and how a resumed run goes on where
-it stood.
-"""
+"""accelerate's trackers: their parameters, and how a resumed run continues its curves."""
 
 from __future__ import annotations
 
@@ -18,14 +16,16 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PROJECT = "gan_denoise"
-_MLFLOW_RUN = "mlflow_run"  # beside the run's log: its id
-_PAUSE_S = 300.0  # between two questions to one that does not answer
+_MLFLOW_RUN = "mlflow_run"  # name of the file beside the run's log that holds mlflow's id
+_PAUSE_S = 300.0  # between two attempts at a tracker that does not answer
 
 
 class Trackers:
-    """Those of a run called as `exp` is, which begins or goes on. config: its parameters, told
-    once. What they cannot take costs a line, and no training: log.jsonl has all of it. Raises
-    InputError where mlflow knows no run of the id that it has given.
+    """The trackers of a run named as `exp`, which begins or goes on.
+
+    config: the run's parameters, which are sent once. An error of a tracker costs a printed line,
+    and does not stop the training: log.jsonl has all values. Raises InputError where mlflow does
+    not know the id of a run that it has given.
     """
 
     def __init__(self, accelerator: Accelerator, exp: Path, config: Mapping[str, Any]):
@@ -41,7 +41,7 @@ class Trackers:
             own = [tracker for tracker in accelerator.trackers if tracker.name == "mlflow"]
             if own and not known:
                 write_atomically(exp / _MLFLOW_RUN, own[0].tracker.info.run_id + "\n")
-        except Exception as error:  # of a tracker, which is not imported where nobody asked for it
+        except Exception as error:  # trackers are not imported here, nor are their exceptions
             if known and getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
                 raise InputError(
                     f"{exp / _MLFLOW_RUN}: mlflow does not know this run: set MLFLOW_TRACKING_URI"
@@ -51,7 +51,7 @@ class Trackers:
             say(f"note: {exp.name}: goes on without its trackers: {_reason(error)}")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Points of curves. A tracker that fails is asked again after a while."""
+        """Send points of curves. A tracker that fails is tried again after a pause."""
         for tracker in self._accelerator.trackers:
             name, now = tracker.name, time.monotonic()
             if now < self._silent_until.get(name, 0.0):
@@ -68,7 +68,7 @@ class Trackers:
 
 
 def finish(accelerator: Accelerator) -> None:
-    """End a training's trackers, and what joins its processes."""
+    """End a training's trackers and its process group."""
     for tracker in getattr(accelerator, "trackers", []):
         try:
             tracker.finish()
@@ -79,7 +79,7 @@ def finish(accelerator: Accelerator) -> None:
 
 
 def _be_impatient() -> None:
-    """mlflow would try for minutes whether its server comes back."""
+    """Shorten mlflow's attempts to reach its server, which would last for minutes."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
@@ -89,8 +89,10 @@ def _reason(error: Exception) -> str:
 
 
 def keep(exp: Path, path: Path) -> None:
-    """Have mlflow keep a file or a folder as an artefact of a run that it knows; nothing where no
-    mlflow was asked. Where it cannot, a line says so: the file itself is there.
+    """Have mlflow keep a file or a folder as an artefact of a run.
+
+    Nothing happens where the run has no mlflow id. An error costs one printed line, since the file
+    itself is there.
     """
     if not (run_id := _run_id(exp)):
         return

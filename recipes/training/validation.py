@@ -1,6 +1,4 @@
-"""Validation during training: dev scores, and fixed dev utterances to hear and see in
-TensorBoard.
-"""
+"""Validation during training: dev scores, and dev examples for TensorBoard to play and show."""
 
 from __future__ import annotations
 
@@ -20,15 +18,14 @@ from training.board import Board
 
 
 def dev_metrics(sample_rate: int) -> tuple[str, ...]:
-    """What dev utterances are scored by; the first says which model is the best."""
+    """The metrics of dev utterances; the first one decides which model is the best."""
     return (lead_metric(sample_rate), "estoi", "si_sdr")
 
 
 class Validation:
     """Scores a generator on up to `count` dev utterances, evenly spread.
 
-    folder: where their enhanced versions are written, overwritten at each call. jobs: scoring
-    processes.
+    folder: where the enhanced utterances are written, anew at each call. jobs: scoring processes.
     """
 
     def __init__(
@@ -41,10 +38,10 @@ class Validation:
         self.decisive = self._metrics[0]
 
     def __call__(self, generator: Generator, device: torch.device) -> dict[str, float]:
-        """Mean of each metric over the utterances that have it; a metric without a single value is
-        left out.
+        """The mean of each metric over the utterances that have a value.
 
-        What has none is said. Leaves the generator in evaluation mode.
+        A metric without a single value is left out; missing values are reported in a printed line.
+        The generator is left in evaluation mode.
         """
         denoiser = Denoiser(generator, self._sample_rate, device=device)
         pairs = []
@@ -69,8 +66,9 @@ class Validation:
         return {name: float(np.mean(scores)) for name, scores in values.items() if scores}
 
     def show(self, board: Board, step: int, *, originals: bool) -> None:
-        """Audio and spectrograms of the examples, as last enhanced; with originals=True their clean
-        and noisy too.
+        """Write audio and spectrograms of the examples, as last enhanced.
+
+        originals: whether to write the clean and the noisy versions too.
         """
         for utt_id in self._examples:
             paths = {"enhanced": self._folder / f"{utt_id}.wav"}
