@@ -57,8 +57,18 @@ def pytest_configure(config: pytest.Config) -> None:
                 signal.signal(number, lambda *_: None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Markers by what a test asks for. What waits for Slurm begins first, beside the others."""
+    for item in items:
+        for fixture, marker in (("cluster", "slurm"), ("browser", "browser")):
+            if fixture in item.fixturenames:
+                item.add_marker(marker)
+                item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+
+
 def pytest_collection_finish() -> None:
-    """As above."""
+    """Where tests run, as above."""
     import torch
     import torch._dynamo  # two seconds, which the first optimizer of every fork would take
 
@@ -221,12 +231,12 @@ adversary:
     return experiment_file(tmp_path / "tiny_gan.yaml", f"{TINY}{adversary}")
 
 
-def wait_for(condition, seconds: float = 60.0):
+def wait_for(condition, seconds: float = 60.0, every_s: float = 0.05):
     """What `condition` says, once it is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(every_s)
     return found
 
 

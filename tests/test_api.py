@@ -268,7 +268,7 @@ def test_in_child_processes(denoise, expected, expected_live, method):
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        denoise(np.tile(WAVE, 20), 16000)
+        denoise(np.tile(WAVE, 2), 16000)
         live(denoise)
         context = multiprocessing.get_context(method)
         queue = context.Queue()

@@ -45,10 +45,11 @@ def model(folder: Path, data: Path, seed: int, name: str = "l1") -> None:
     checkpoint.save_model(folder, generator, config)
 
 
-@pytest.fixture
-def finished(prepared, tmp_path) -> tuple[Path, Path]:
-    """Data and an experiments' folder through stage 5, all of it this test's own."""
-    data, exp = tmp_path / "data", tmp_path / "exp"
+@pytest.fixture(scope="module")
+def through_stage_5(prepared, tmp_path_factory) -> tuple[Path, Path]:
+    """A folder with data/ and exp/ through stage 5, and a copy of it as it was then."""
+    folder, copy = (tmp_path_factory.mktemp("finished") / name for name in ("here", "as_it_was"))
+    data, exp = folder / "data", folder / "exp"
     shutil.copytree(prepared, data)
     for part in ("train", "dev", "test"):  # whose tables name the files that were copied
         for table in ("noisy.scp",):
@@ -56,7 +57,17 @@ def finished(prepared, tmp_path) -> tuple[Path, Path]:
             path.write_text(path.read_text().replace(str(prepared), str(data)))
     model(exp / "l1/model", data, seed=0)
     assert stage_3(data, exp) == stage_4(data, exp) == stage_5(data, exp) == ""
-    return data, exp
+    shutil.copytree(folder, copy)
+    return folder, copy
+
+
+@pytest.fixture
+def finished(through_stage_5) -> tuple[Path, Path]:
+    """Data and an experiments' folder through stage 5, which no other test has changed."""
+    folder, copy = through_stage_5
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+    return folder / "data", folder / "exp"
 
 
 def stage_3(data: Path, exp: Path) -> str:

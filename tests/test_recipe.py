@@ -140,6 +140,8 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
             prepared,
             "--exp",
             exp,
+            "--experiments",
+            "l1",  # which no other has to be built for
             cwd=small_mini,
         )
         one_error_line(result, said, "--exp")
@@ -149,8 +151,9 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
         ("--corpus", str(small_mini)): ["--corpus"],
         ("--noise", str(CONF / "noise_heavy.yaml")): ["corrupted by another procedure", "--noise"],
     }.items():
-        for stage in ("0", "2"):
-            result = recipe("--stage", stage, "--stop-stage", 2, *options, *changed, cwd=small_mini)
+        for stages in (("0", "1"), ("2", "2")):  # with one experiment: none is built before
+            asked = ["--stage", stages[0], "--stop-stage", stages[1], *options, *changed]
+            result = recipe(*asked, "--experiments", "l1", cwd=small_mini)
             one_error_line(result, *words, "--data")
 
 

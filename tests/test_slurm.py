@@ -25,6 +25,11 @@ def recipe(*options, **others):
     return run("bash", RUN, *options, **others)
 
 
+def jobs(cluster) -> str:
+    """What is queued or runs, a line each."""
+    return run("squeue", "--noheader", env=cluster).stdout
+
+
 def outcome(folder: Path) -> dict[str, bytes]:
     """All that a run was made for."""
     names = ("*.wav", "*.csv", "model.safetensors", "*.scp", "*.made")
@@ -51,7 +56,7 @@ def test_jobs_do_what_one_machine_does(cluster, plain_corpus, tmp_path):
         stderr=subprocess.STDOUT,
     ) as program:
         wait_for((there / "exp/l1/checkpoint.pt").exists)
-        training = wait_for(lambda: queued(cluster, "train-l1", "RUNNING"))
+        training = wait_for(lambda: queued(cluster, "train-l1", "RUNNING"), every_s=0.3)
         assert run("scontrol", "requeue", training, env=cluster).returncode == 0
         said, _ = program.communicate(timeout=200)
     assert program.returncode == 0, said
@@ -77,7 +82,7 @@ def test_one_that_fails_ends_all_with_its_line(cluster, prepared, tmp_path):
     asked = ["--stage", 2, "--conditions", "", *folders, *ON_THE_CLUSTER]
     result = recipe(*asked, "--train-opts", f"{TINY} optimizer.lr=1e30", env=cluster)
     one_error_line(result, "train-l1", "exit status 1", "not finite", "optimizer.lr")
-    wait_for(lambda: not run("squeue", "--noheader", env=cluster).stdout)
+    wait_for(lambda: not jobs(cluster), every_s=0.3)
     one_error_line(recipe(*asked, "--slurm", "partition=none", env=cluster), "sbatch refused")
     one_error_line(recipe(*asked, "--slurm", "time=9,nodes=2", env=cluster), "needs --ngpu")
     (tmp_path / "bad.conf").write_text(
@@ -95,11 +100,11 @@ def test_a_cancelled_run_is_repeated(cluster, plain_corpus, tmp_path):
     with subprocess.Popen(
         command, env=os.environ | cluster, stderr=subprocess.PIPE, text=True
     ) as program:
-        wait_for(lambda: run("squeue", "--noheader", env=cluster).stdout)
+        wait_for(lambda: jobs(cluster), every_s=0.3)
         program.send_signal(signal.SIGTERM)
         _, said = program.communicate(timeout=30)
     assert program.returncode == 128 + signal.SIGTERM and "all jobs are cancelled" in said
-    wait_for(lambda: not run("squeue", "--noheader", env=cluster).stdout)
+    wait_for(lambda: not jobs(cluster), every_s=0.3)
     assert not (tmp_path / "data/test_clean/noisy.scp").exists()
     result = recipe(*asked, env=cluster)
     assert result.returncode == 0, result.stderr
@@ -115,7 +120,7 @@ def test_a_training_that_was_cancelled_does_not_come_back(cluster, prepared, tmp
     ) as program:
         wait_for((tmp_path / "l1/checkpoint.pt").exists)
         program.send_signal(signal.SIGTERM)
-    wait_for(lambda: not run("squeue", "--noheader", env=cluster).stdout)
+    wait_for(lambda: not jobs(cluster), every_s=0.3)
     (log,) = (tmp_path / "slurm").glob("train-l1-*.log")
     assert "interrupted" in log.read_text()
 
@@ -128,7 +133,9 @@ def test_two_runs_share_a_folder_of_results(cluster, prepared, tmp_path):
     with subprocess.Popen(
         [*map(str, command)], env=os.environ | cluster, stderr=subprocess.PIPE, text=True
     ) as first:
-        wait_for(lambda: queued(cluster, "train-l1", "RUNNING"))  # its first job has ended
+        wait_for(
+            lambda: queued(cluster, "train-l1", "RUNNING"), every_s=0.3
+        )  # its first job has ended
         second = recipe(*asked, "--experiments", "l1_mrstft", env=cluster)
         _, said = first.communicate(timeout=200)
     assert (first.returncode, second.returncode) == (0, 0), said + second.stderr
