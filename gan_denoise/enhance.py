@@ -22,15 +22,15 @@ from gan_denoise.contract import BALANCED, Generator, Steps, streams, takes_stre
 from gan_denoise.encoding import Writer
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.graph import Beside
+from gan_denoise.resampling import Resampler, behind_s
 from gan_denoise.streaming import (
     Chain,
     Live,
-    Resampler,
+    Mixed,
     Stage,
     Stream,
     Windowed,
     Windows,
-    behind_s,
 )
 
 # The models that come with the package; boxed/CARD.md says what they can do
@@ -164,10 +164,7 @@ class Denoiser:
         strength where the model takes none, and for a model whose output is not finite.
         """
         sample_rate = as_rate(sample_rate)
-        if not (isinstance(mix, (int, float)) and 0.0 <= mix <= 1.0):
-            raise InputError(
-                "mix", f"expected a number from 0 (input only) to 1 (enhanced only), found {mix!r}"
-            )
+        check_mix(mix)
         if high_band not in HIGH_BAND:
             raise InputError(
                 "high_band", f"unknown value {high_band!r}{nearest(str(high_band), HIGH_BAND)}"
@@ -188,25 +185,17 @@ class Denoiser:
                 (self.sample_rate, sample_rate),
             )
         )
-        # Weighted paths from the input to the output; they finish their samples at different times
+        # From the input to the output, in several ways
         paths: list[tuple[float, Stage]] = [
             (mix, Chain(down(), network, up())),
             (1.0 - mix, wire()),
         ]
         if high_band == "keep" and sample_rate > self.sample_rate:
             paths += [(mix, wire()), (-mix, Chain(down(), up()))]
-        paths = [(weight, stage) for weight, stage in paths if weight]
-        for finished in _in_step([stage for _, stage in paths], wave):
-            total = np.sum(
-                [weight * samples for (weight, _), samples in zip(paths, finished, strict=True)],
-                axis=0,
-            )
-            if not np.isfinite(total).all():
-                raise InputError(
-                    "the model's output is not finite",
-                    remedy="train it again, with a lower learning rate",
-                )
-            yield total.astype(np.float32, copy=False)
+        mixed = Mixed(*paths)
+        for piece in wave:
+            yield _finite(mixed.push(piece))
+        yield _finite(mixed.flush())
 
     @property
     def takes_strength(self) -> bool:
@@ -272,18 +261,20 @@ class Denoiser:
         sample_rate: int | None = None,
         channels: int = 1,
         *,
+        mix: float = 1.0,
         strength: float | str | None = None,
     ) -> Live:
         """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest;
         `strength` may be set meanwhile, `latency_s` is how far it is behind. See
         gan_denoise/streaming.py.
 
-        sample_rate: Hz of what comes in and goes out (the model's). strength: as of `blocks`.
-        Raises InputError for a model that does not stream, and for other strengths.
+        sample_rate: Hz of what comes in and goes out (the model's). mix, strength: as of `blocks`.
+        Raises InputError for a model that does not stream, and for other values of these.
         """
         generator, own = self.live_generator, self.at_home_live
         told = own.as_strength(strength)
         check_channels(channels)
+        check_mix(mix)
         outside, inside = (
             self.sample_rate if sample_rate is None else as_rate(sample_rate),
             self.sample_rate,
@@ -295,7 +286,25 @@ class Denoiser:
         stream = Stream(generator, channels, inside, told)
         waits_s = behind_s(outside, inside) + behind_s(inside, outside)
         latency_s = generator.latency / inside + waits_s
-        return Live(Chain(down, stream, up), channels, stream, own.as_strength, latency_s)
+        enhanced: Stage = Chain(down, stream, up)
+        if mix < 1.0:
+            enhanced = Mixed((mix, enhanced), (1.0 - mix, Resampler(outside, outside, channels)))
+        return Live(enhanced, channels, stream, own.as_strength, latency_s)
+
+
+def check_mix(mix: Any) -> None:
+    """Raises InputError for what is no share of the enhanced signal."""
+    if not (isinstance(mix, (int, float)) and 0.0 <= mix <= 1.0):
+        raise InputError(
+            "mix", f"expected a number from 0 (input only) to 1 (enhanced only), found {mix!r}"
+        )
+
+
+def mix_for_limit(limit_db: float) -> float:
+    """The mix that lowers noise by so many dB at most: with it, 10 ** (-limit_db / 20) of the input
+    stays.
+    """
+    return 1.0 - 10.0 ** (-limit_db / 20.0)
 
 
 def model_folder(model: str | Path) -> Path:
@@ -309,28 +318,12 @@ def _block_frames(channels: int) -> int:
     return max(1, _BLOCK_SAMPLES // channels)
 
 
-def _in_step(stages: list[Stage], wave: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """What several stages make of the same signal, in pieces of equal length: lists of (n,
-    channels). As long as the signal.
-    """
-    waiting: list[np.ndarray | None] = [None] * len(stages)
-    received = emitted = 0
-
-    def finished(pieces: list[np.ndarray]) -> list[np.ndarray]:
-        nonlocal emitted
-        held = [
-            new if old is None else np.concatenate([old, new])
-            for old, new in zip(waiting, pieces, strict=True)
-        ]
-        ready = min(received - emitted, *(len(samples) for samples in held))
-        waiting[:] = [samples[ready:].copy() for samples in held]
-        emitted += ready
-        return [samples[:ready] for samples in held]
-
-    for piece in wave:
-        received += len(piece)
-        yield finished([stage.push(piece) for stage in stages])
-    yield finished([stage.flush() for stage in stages])
+def _finite(samples: np.ndarray) -> np.ndarray:
+    if not np.isfinite(samples).all():
+        raise InputError(
+            "the model's output is not finite", remedy="train it again, with a lower learning rate"
+        )
+    return samples
 
 
 def enhance_file(

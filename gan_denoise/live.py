@@ -19,16 +19,18 @@ def live(
     source: int,
     target: int,
     tell: Callable[[str], None],
+    *,
+    mix: float = 1.0,
     strength: float | str | None = None,
 ) -> int:
     """Enhance what comes from the file descriptor `source` into `target`, hop by hop, until it
     ends; then tell how fast it was.
 
-    sample_rate: Hz, of both. tell: is given lines of text. strength: as of Denoiser.blocks.
-    Returns the exit status: 0, or 141 where
-    the reader of `target` went away. Raises InputError for a model that does not stream.
+    sample_rate: Hz, of both. tell: is given lines of text. mix, strength: as of Denoiser.blocks.
+    Returns the exit status: 0, or 141 where the reader of `target` went away. Raises InputError for
+    a model that does not stream.
     """
-    stream = denoiser.stream(sample_rate, strength=strength)
+    stream = denoiser.stream(sample_rate, mix=mix, strength=strength)
     if denoiser.live_note:
         tell(f"note: {denoiser.live_note}")
     meter, odd = Meter(denoiser, sample_rate, stream.latency_s), b""
