@@ -65,9 +65,9 @@ def as_float32(samples: Any) -> np.ndarray:
     if hasattr(samples, "detach"):  # torch, which this module need not import
         samples = samples.detach().cpu().resolve_conj().resolve_neg()
         samples = (samples.float() if samples.is_floating_point() else samples).numpy()
-    if isinstance(samples, bytearray):
+    if isinstance(samples, (bytearray, memoryview)) and memoryview(samples).format in "bBc":
         raise InputError(
-            "samples of type bytearray",
+            f"samples of type {type(samples).__name__}",
             remedy="numpy.frombuffer with their dtype makes them an array",
         )
     if isinstance(samples, np.ma.MaskedArray):

@@ -38,9 +38,9 @@ class Reader:
     sample_rate: Hz. frames: samples per channel, which is an estimate where only decoding tells
     (MP3 without a Xing header). format, subtype: in libsndfile's words. bit_rate: per second, of
     all that is stored, or as the header names it. plain: whether libsndfile alone reads it right,
-    from any sample on. dtype: of the samples, "float32" or "float64", full scale is 1.0. Raises
-    InputError when the file is missing, no audio, empty, truncated, damaged, or holds NaN or
-    infinite samples.
+    from any sample on. tracks: of audio, the first of which this is. dtype: of the samples,
+    "float32" or "float64", full scale is 1.0. Raises InputError when the file is missing, no audio,
+    empty, truncated, damaged, or holds NaN or infinite samples.
     """
 
     def __init__(self, path: str | Path, *, dtype: str = "float32"):
@@ -63,6 +63,7 @@ class Reader:
             decoder.frames,
         )
         self.format, self.subtype, self.plain = decoder.format, decoder.subtype, decoder.plain
+        self.tracks = decoder.tracks
         stored = 8 * path.stat().st_size * self.sample_rate / max(1, self.frames)
         # Of a short file most is header
         nominal = decoder.bit_rate if self.subtype == "VORBIS" else 0

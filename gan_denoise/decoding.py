@@ -35,9 +35,11 @@ class Decoder(Protocol):
     """sample_rate: Hz. frames: samples per channel, within some padding. format, subtype: in
     libsndfile's words. bit_rate: per second, as the stream's header names it; 0 where it does not.
 
-    plain: whether libsndfile alone reads the file right, from any sample on.
+    plain: whether libsndfile alone reads the file right, from any sample on. tracks: of audio, the
+    first of which is read.
     """
 
+    tracks: int
     sample_rate: int
     channels: int
     frames: int
@@ -116,7 +118,7 @@ class _Libsndfile:
         self._path, self._file, self._dtype, self._position = path, file, dtype, 0
         self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
         self.format, self.subtype, self.plain = file.format, file.subtype, file.seekable()
-        self.bit_rate = 0
+        self.bit_rate, self.tracks = 0, 1
         self._shortened = headers.shortened(file)
 
     def read(self, frames: int) -> np.ndarray:
@@ -150,6 +152,7 @@ class _Ffmpeg:
             self._options["ignore_length"] = "1"
         self._exit = contextlib.ExitStack()
         self._container = self._exit.enter_context(self._opened())
+        self.tracks = len(self._container.streams.audio)
         stream = self._container.streams.audio[0]
         self.codec = stream.codec_context.codec.name
         self.sample_rate, self.channels = stream.sample_rate, stream.layout.nb_channels

@@ -81,6 +81,11 @@ class Writer:
     def notes(self) -> list[str]:
         """What is not as in the input, one line each."""
         notes = []
+        if self._like.tracks > 1:
+            notes.append(
+                f"{self._path}: the input holds {self._like.tracks} audio tracks, of which this is"
+                " the first"
+            )
         if self._subtype != self._like.subtype:
             notes.append(
                 f"{self._path}: written as {self._subtype}, since {self._format} is no place for"
