@@ -263,6 +263,13 @@ def _data(config: Mapping[str, Any], folder: Path) -> Iterator[Node]:
         yield node
 
 
+def _is_checkout() -> bool:
+    """Whether there is code to compare a training's with: an installed package has the library
+    alone.
+    """
+    return (ROOT / "recipes").is_dir()
+
+
 def _program(origin: Mapping[str, Any], of_now: Callable[[], str]) -> Iterator[Node]:
     """origin: what was noted. of_now: the digest of the code that matters here, as it is now."""
     then = origin.get("code")
@@ -272,17 +279,20 @@ def _program(origin: Mapping[str, Any], of_now: Callable[[], str]) -> Iterator[N
         dirty = " with changes" if then["dirty"] else ""
         commit = f"commit {then['commit'][:12]}{dirty}, " if then["commit"] else ""
         now = checkout()["digest"]
-        node = Node(
-            "code", f"{commit}files {then['digest']}", then["digest"] == now, f"files {now}"
-        )
+        node = Node("code", f"{commit}files {then['digest']}", now=f"files {now}")
+        if _is_checkout():
+            node.holds = then["digest"] == now
         if origin.get("training"):  # comments, and other modules, may have changed since
             mattered = tuple(origin["training"])
             node.text = f"{commit}{', then '.join(mattered)}"
-            node.holds, node.now = mattered == (of_now(),), of_now()
+            if _is_checkout():
+                node.now = of_now()
+                node.holds = mattered == (node.now,)
         yield node
     lock = file_digest(ROOT / "requirements.lock")
     if origin.get("lock"):
-        yield Node("versions", f"lock {origin['lock']}", lock == origin["lock"], str(lock))
+        holds = lock == origin["lock"] if _is_checkout() else None
+        yield Node("versions", f"lock {origin['lock']}", holds, str(lock))
     if origin.get("machine"):
         yield Node("machine", origin["machine"])
 
@@ -296,7 +306,9 @@ def _started_from(config: Mapping[str, Any], seen: tuple[Path, ...]) -> Iterator
             path = Path(os.path.expandvars(folder))
             node, now = Node(label, folder), file_digest(path / "model.safetensors")
             if now is None or not (path / "config.json").is_file():
-                node.holds, node.now = False, "gone"
+                node.now = "gone"
+                if path.is_absolute() or _is_checkout():
+                    node.holds = False
             else:
                 if label in config:
                     node.holds, node.now = config[label] == now, f"weights {now}"
