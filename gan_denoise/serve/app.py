@@ -78,6 +78,7 @@ def create_app(
     _answer_errors(app)
     _tell(app, state)
     routes.enhance_files(app, state)
+    routes.tell_progress(app, state)
     routes.enhance_streams(app, state)
     return Guard(
         app, token=token, hosts=hosts, allowed=allowed, state=state, log_clients=log_clients

@@ -9,6 +9,7 @@ import os
 import socket
 from pathlib import Path
 
+from gan_denoise.commands.arguments import positive
 from gan_denoise.errors import InputError
 from gan_denoise.serve import log
 from gan_denoise.serve.limits import Limits
@@ -16,8 +17,12 @@ from gan_denoise.serve.limits import Limits
 TOKEN_VARIABLE = "GAN_DENOISE_TOKEN"
 
 
-def add_options(parser: argparse.ArgumentParser, positive) -> None:
-    """positive: the type of a whole number from 1."""
+def add(commands) -> None:
+    """Its parser, among those of the other commands."""
+    parser = commands.add_parser(
+        "serve", allow_abbrev=False, help="a service, and a page to try it"
+    )
+    parser.set_defaults(run=run)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (127.0.0.1); others need --token"
     )

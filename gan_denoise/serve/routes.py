@@ -17,7 +17,7 @@ from gan_denoise.enhance import Denoiser, HighBand
 from gan_denoise.errors import InputError
 from gan_denoise.serve import files, live, log, uploads
 from gan_denoise.serve.connections import Share, connection_of
-from gan_denoise.serve.limits import Refused
+from gan_denoise.serve.limits import Limits, Refused
 from gan_denoise.serve.state import FileAtWork, State
 
 _SENT_AT_ONCE = 2**18  # bytes
@@ -51,27 +51,28 @@ def _names(state: State) -> tuple[Any, str]:
     return Literal[names], names[0]
 
 
+_BINARY = {"type": "string", "format": "binary"}
+_FORM = {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Error} for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
+}
+_ANSWERS[200] = {"content": {kind: {"schema": _BINARY} for kind in (*_TYPES.values(), _ANY)}}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": _FORM}, _ANY: {"schema": _BINARY}},
+    }
+}
+
+
 def enhance_files(app: FastAPI, state: State) -> None:
     Name, first = _names(state)
-    limits, binary = state.limits, {"type": "string", "format": "binary"}
-    form = {"type": "object", "required": ["file"], "properties": {"file": binary}}
-    errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": Error} for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
-    }
 
     @app.post(
         "/v1/enhance",
         response_class=StreamingResponse,
-        responses={
-            **errors,
-            200: {"content": {kind: {"schema": binary} for kind in (*_TYPES.values(), _ANY)}},
-        },
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"multipart/form-data": {"schema": form}, _ANY: {"schema": binary}},
-            }
-        },
+        responses=_ANSWERS,
+        openapi_extra=_BODY,
     )
     async def enhance(
         request: Request,
@@ -102,18 +103,11 @@ def enhance_files(app: FastAPI, state: State) -> None:
         """
         entry = log.entry_of(request.scope)
         entry.id, entry.file = id or entry.id, uploads.plain_name(name)
-        name = entry.file or "the file"
         told = _as_strength(state.denoisers[model], strength)
+        options = {"mix": mix, "high_band": high_band, "strength": told}
         with state.file(entry.id) as place:
-            target, limit = place.folder / "upload", limits.max_upload_mb * 2**20
-            try:
-                async with asyncio.timeout(limits.max_request_time):
-                    upload = await uploads.receive(request, target, name=name, limit=limit)
-            except TimeoutError as error:
-                late = InputError(name, f"took longer than {limits.max_request_time} s to come")
-                raise Refused(408, late) from error
+            upload = await _receive(request, place, entry.file or "the file", state.limits)
             place.received, entry.file = True, upload.name
-            options = {"mix": mix, "high_band": high_band, "strength": told}
             work = state.workers.enhance(upload, model, options)
             enhanced = await _unless_gone(request, work)
             file = enhanced.path.open("rb")  # its folder goes now; what is open stays readable
@@ -121,6 +115,21 @@ def enhance_files(app: FastAPI, state: State) -> None:
         state.metrics.worked("file", enhanced.work_s)
         return _answer(file, upload.name, enhanced)
 
+
+async def _receive(
+    request: Request, place: FileAtWork, name: str, limits: Limits
+) -> uploads.Upload:
+    """The file that is sent, in time. Raises Refused."""
+    target, limit = place.folder / "upload", limits.max_upload_mb * 2**20
+    try:
+        async with asyncio.timeout(limits.max_request_time):
+            return await uploads.receive(request, target, name=name, limit=limit)
+    except TimeoutError as error:
+        late = InputError(name, f"took longer than {limits.max_request_time} s to come")
+        raise Refused(408, late) from error
+
+
+def tell_progress(app: FastAPI, state: State) -> None:
     def told(place: FileAtWork) -> Progress:
         share = files.progress(place.folder)
         if share is not None:
