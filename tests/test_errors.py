@@ -57,6 +57,7 @@ def test_a_worker_passes_the_fields_on(jobs, tmp_path):
     (outcome,) = workers.each(
         audio.read, [tmp_path / "empty.wav"], jobs=jobs, always_isolated=jobs > 1
     )
+    assert outcome.error is not None
     assert outcome.error.where == str(tmp_path / "empty.wav")
     assert outcome.error.remedy == "replace or remove it"
     assert outcome.reason == str(outcome.error)

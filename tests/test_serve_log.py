@@ -36,6 +36,7 @@ def lines(capsys):
 def fields(line: str) -> dict[str, str]:
     """And the time and the level, which come first."""
     match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}) (\w+) (.*)", line)
+    assert match is not None, line
     pairs = re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)', match[3])
     words = {name: json.loads(text) if text[0] == '"' else text for name, text in pairs}
     return {"time": match[1], "level": match[2], **words}

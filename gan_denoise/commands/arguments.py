@@ -1,0 +1,82 @@
+"""What options of several commands may be."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+PACKAGED = "files or live, which are in the package"
+
+
+def positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected 0 to 1, found {text}")
+    return value
+
+
+def decibels(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected 0 or more dB, found {text}")
+    return value
+
+
+def strength(text: str) -> float | str:
+    if text in ("gentle", "balanced", "strong"):
+        return text
+    try:
+        return share(text)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"expected gentle, balanced, strong, or 0 to 1, found {text!r}"
+        ) from error
+
+
+def model(text: str) -> Path | None:
+    """`boxed` was the package's model before there were two: both, each where it is at home."""
+    return None if text == "boxed" else Path(text)
+
+
+def model_folder(model: Path) -> Path:
+    """Of a model directory or a name; `boxed` is live, since it was a streaming one."""
+    from gan_denoise.enhance import model_folder
+
+    return model_folder("live" if str(model) == "boxed" else model)
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="number of processes (1)"
+    )
+
+
+def add_model(parser: argparse.ArgumentParser, default: str) -> None:
+    """--model, --strength and --device. default: the model's name."""
+    parser.add_argument(
+        "--model", type=model, metavar="DIR", help=f"as exp/l1/model, or {PACKAGED} ({default})"
+    )
+    parser.add_argument(
+        "--strength",
+        type=strength,
+        metavar="S",
+        help="gentle: speech is spared; balanced (default); strong: no noise is; or 0 to 1",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+
+
+def add_limit(group) -> None:
+    """--atten-lim, of a parser or a group of options."""
+    group.add_argument(
+        "--atten-lim",
+        type=decibels,
+        metavar="DB",
+        help="lower the noise by so many dB at most, by keeping some of the input",
+    )

@@ -1,0 +1,59 @@
+"""gan-denoise corrupt: the fixed noising procedure."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from gan_denoise.commands import arguments as options
+from gan_denoise.commands import each_file, report
+from gan_denoise.commands.files import Task, tasks
+from gan_denoise.datadir import SPLITS
+from gan_denoise.noise import corrupt_file, load_once
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "corrupt", allow_abbrev=False, help="apply the fixed noising procedure"
+    )
+    parser.add_argument(
+        "--noise",
+        type=Path,
+        metavar="FILE",
+        help="procedure, as egs/vctk/conf/noise.yaml (the default one)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        default="test",
+        help="whose recordings a procedure with `mix` uses (test)",
+    )
+    options.add_jobs(parser)
+    each_file.add_options(parser)
+    report.add_options(parser, what="file")
+    each_file.add_input(parser)
+    each_file.add_output(parser, "WAV files")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    load_once(arguments.noise)  # a bad procedure is one message, not one per file
+    told, overwrite = report.report_of("corrupt", arguments), arguments.overwrite
+    found = tasks(
+        [arguments.input], arguments.output, overwrite=overwrite, mirror=False, note=told.note
+    )
+    if arguments.dry_run:
+        return each_file.plan(found, told, overwrite=overwrite)
+    one = arguments.input.is_file() and len(found) == 1
+    due = each_file.to_do(found, told, overwrite=overwrite, one=one)
+    work = partial(_corrupt, noise=arguments.noise, split=arguments.split)
+    each_file.work_through(due, work, told, jobs=arguments.jobs)
+    if not told.failed:
+        each_file.list_outputs(arguments.output, found)
+    return told.end()
+
+
+def _corrupt(task: Task, *, noise: Path | None, split: str) -> list[str]:
+    corrupt_file(noise, task.source, task.target, task.utt_id, split=split)
+    return []

@@ -1,0 +1,141 @@
+"""gan-denoise enhance: denoise files with a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from gan_denoise import workers
+from gan_denoise.commands import arguments as options
+from gan_denoise.commands import each_file, pipes, report
+from gan_denoise.commands.files import FILES, Task, tasks
+from gan_denoise.errors import InputError
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("enhance", allow_abbrev=False, help="denoise with a trained model")
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument(
+        "--mix",
+        type=options.share,
+        default=1.0,
+        metavar="0..1",
+        help="1: enhanced only (default), 0: input only",
+    )
+    options.add_limit(kept)
+    parser.add_argument(
+        "--high-band",
+        choices=("drop", "keep"),
+        default="drop",
+        help=(
+            "what the model does not hear, above half its sample rate: drop it (default) or keep it"
+            " as it is"
+        ),
+    )
+    options.add_model(parser, "files")
+    options.add_jobs(parser)
+    each_file.add_options(parser)
+    report.add_options(parser, what="file")
+    parser.add_argument(
+        "inputs",
+        type=Path,
+        nargs="+",
+        metavar="IN",
+        help=f"{FILES}; - reads standard input; with several, OUT is a folder",
+    )
+    each_file.add_output(parser, "in the same format", "; - writes WAV to standard output")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.json and arguments.output == pipes.PIPE:
+        raise InputError("--json", "standard output is for the recording", "name a file as OUT")
+    told = report.report_of("enhance", arguments)
+    with pipes.opened(arguments.inputs, arguments.output) as piped:
+        if piped:
+            (task,) = _tasks(arguments, [piped.source], piped.target, told)
+            found = [dataclasses.replace(task, called=piped.called)]
+        else:
+            found = _tasks(arguments, arguments.inputs, arguments.output, told)
+        if arguments.dry_run:
+            return each_file.plan(found, told, overwrite=arguments.overwrite)
+        one = len(arguments.inputs) == 1 and arguments.inputs[0].is_file() and len(found) == 1
+        due = each_file.to_do(found, told, overwrite=arguments.overwrite, one=one)
+        _work_through(due, arguments, told)
+        if not told.failed:
+            each_file.list_outputs(arguments.output, found)
+    return told.end()
+
+
+def _tasks(arguments: argparse.Namespace, sources, target: Path, told: report.Report) -> list[Task]:
+    return tasks(sources, target, overwrite=arguments.overwrite, mirror=True, note=told.note)
+
+
+def _work_through(due: list[Task], arguments: argparse.Namespace, told: report.Report) -> None:
+    jobs = min(arguments.jobs, max(1, len(due)))
+    if jobs > 1:
+        workers.preload("gan_denoise.enhance")
+    # A wrong model or strength is one message, not one per file
+    denoiser(arguments.model, arguments.device, one_thread=False).as_strength(arguments.strength)
+    mix = arguments.mix
+    if arguments.atten_lim is not None:
+        from gan_denoise.enhance import mix_for_limit
+
+        mix = mix_for_limit(arguments.atten_lim)
+    work = partial(
+        _enhance,
+        model=arguments.model,
+        device=arguments.device,
+        one_thread=jobs > 1,  # several jobs share the cores among themselves
+        mix=mix,
+        high_band=arguments.high_band,
+        strength=arguments.strength,
+        told=told,
+    )
+    each_file.work_through(due, work, told, jobs=jobs)
+
+
+def _enhance(
+    task: Task,
+    *,
+    model: Path | None,
+    device: str,
+    one_thread: bool,
+    mix: float,
+    high_band: str,
+    strength: float | str | None,
+    told: report.Report,
+) -> list[str]:
+    from gan_denoise.enhance import enhance_file
+
+    def watch(blocks: Iterator[np.ndarray], total: int) -> Iterator[np.ndarray]:
+        label = task.in_words(str(task.source)).rsplit("/")[-1]
+        return told.progress(blocks, total=total, label=label, unit="blocks")
+
+    return enhance_file(
+        denoiser(model, device, one_thread),
+        task.source,
+        task.target,
+        mix=mix,
+        high_band=high_band,
+        strength=strength,
+        watch=watch if task.alone else None,
+    )
+
+
+@functools.cache
+def denoiser(model: Path | None, device: str, one_thread: bool):
+    """The model, loaded once in each process."""
+    import torch  # by those who need it: the other commands start without
+
+    from gan_denoise.enhance import Denoiser
+
+    if one_thread:
+        torch.set_num_threads(1)
+    return Denoiser.load(model, device=device)

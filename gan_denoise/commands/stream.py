@@ -1,0 +1,53 @@
+"""gan-denoise stream: denoise raw samples live, between pipes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from gan_denoise.commands import arguments as options
+from gan_denoise.commands.enhance import denoiser
+from gan_denoise.errors import InputError
+from gan_denoise.terminal import say
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "stream", allow_abbrev=False, help="denoise raw mono s16le live, between pipes"
+    )
+    parser.add_argument(
+        "--sample-rate",
+        type=options.positive,
+        metavar="HZ",
+        help="of what comes in and goes out (the model's)",
+    )
+    options.add_limit(parser)
+    options.add_model(parser, "live")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say what fails, nothing else")
+    for name in ("input", "output"):
+        parser.add_argument(name, choices=("-",), help="standard input and output")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
+        if stream is None:
+            raise InputError(f"standard {name} is closed", remedy="pipe raw s16le in and out")
+        if stream.isatty():
+            raise InputError(
+                f"standard {name} is a terminal, not audio", remedy="pipe raw s16le in and out"
+            )
+    from gan_denoise.enhance import mix_for_limit
+    from gan_denoise.live import live
+
+    # A hop is too little to share
+    model = denoiser(arguments.model, arguments.device, one_thread=True)
+    return live(
+        model,
+        arguments.sample_rate or model.sample_rate,
+        sys.stdin.fileno(),
+        sys.stdout.fileno(),
+        (lambda line: None) if arguments.quiet else say,
+        mix=1.0 if arguments.atten_lim is None else mix_for_limit(arguments.atten_lim),
+        strength=arguments.strength,
+    )

@@ -1,0 +1,197 @@
+"""gan-denoise as scripts use it: several inputs, pipes, JSON, silence, dry runs, a limit in dB."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+import soundfile as sf
+
+import gan_denoise
+from conftest import cli, one_error_line, run, speech_like, write
+from gan_denoise import audio
+from gan_denoise.cli import parser
+from gan_denoise.enhance import Denoiser, mix_for_limit
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Two recordings, a folder with one and a text, and the folder they lie in."""
+    write(tmp_path / "a.wav", speech_like(0, 0.3))
+    write(tmp_path / "b.flac", speech_like(1, 0.3))
+    write(tmp_path / "more/c.wav", speech_like(2, 0.3))
+    (tmp_path / "more/notes.txt").write_text("notes")
+    return tmp_path
+
+
+def test_several_inputs_go_into_a_folder(three, model_dir):
+    inputs = (three / "a.wav", three / "b.flac", three / "more")
+    result = cli("enhance", "--model", model_dir, *inputs, three / "out")
+    assert result.returncode == 0 and "3 of 3 files done" in result.stderr, result.stderr
+    written = sorted(str(path.relative_to(three / "out")) for path in audio.find(three / "out"))
+    assert written == ["a.wav", "b.flac", "more/c.wav"]
+    expected = gan_denoise.load(model_dir)(audio.read_mono(three / "a.wav")[0], 16000)
+    np.testing.assert_allclose(audio.read_mono(three / "out/a.wav")[0], expected, atol=1 / 32768)
+
+
+@pytest.mark.parametrize(
+    "names, out, words",
+    [
+        (("a.wav", "b.flac"), "b.wav", "there are several inputs, so OUT has to be a folder"),
+        (("a.wav", "b.flac"), "out.scp", "there are several inputs, so OUT has to be a folder"),
+        (("a.wav", "a.wav"), "out", "would be written from"),
+        (("a.wav", "absent.wav"), "out", "no such file"),
+        (("a.wav", "b.flac"), ".", "is an input file"),
+        (("-", "a.wav"), "out", "hold one recording"),
+    ],
+)
+def test_what_several_inputs_cannot_be(three, names, out, words):
+    inputs = [name if name == "-" else three / name for name in names]
+    before = (three / "a.wav").read_bytes()
+    one_error_line(cli("enhance", "--overwrite", "--mix", 0, *inputs, three / out), words)
+    assert (three / "a.wav").read_bytes() == before and not (three / "out").exists()
+
+
+def piped(*words, content=b"") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "gan_denoise", *map(str, words)]
+    return subprocess.run(command, input=content, capture_output=True, timeout=120)
+
+
+def test_a_recording_goes_through_pipes(three):
+    content = (three / "a.wav").read_bytes()
+    result = piped("enhance", "--mix", 0, "-", "-", content=content)
+    assert result.returncode == 0, result.stderr
+    samples, rate = sf.read(io.BytesIO(result.stdout), dtype="float32")
+    expected, expected_rate = audio.read_mono(three / "a.wav")
+    np.testing.assert_array_equal(samples, expected)
+    assert rate == expected_rate
+    result = piped("enhance", "--mix", 0, "-", three / "c.flac", content=content)
+    np.testing.assert_array_equal(audio.read_mono(three / "c.flac")[0], expected)
+    result = piped("enhance", "-", "-", content=b"no audio")
+    assert result.returncode == 1 and result.stdout == b""
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith("error: standard input: cannot be decoded")
+    result = piped("enhance", "--json", "-", "-", content=content)
+    assert result.returncode == 1 and result.stdout == b"" and b"--json" in result.stderr
+
+
+def test_scripts_read_json(three, model_dir):
+    (three / "more/bad.wav").write_text("no audio")
+    write(three / "out/c.wav", speech_like(0, 0.1))
+    options = ("--json", "--model", model_dir)
+    result = cli("enhance", *options, three / "more", three / "out")
+    assert result.returncode == 1 and result.stderr == ""
+    entries = {entry["status"]: entry for entry in map(json.loads, result.stdout.splitlines())}
+    assert entries["skipped"]["output"] == str(three / "out/c.wav")
+    error = entries["failed"]["error"]
+    assert error["where"] == entries["failed"]["input"] == str(three / "more/bad.wav")
+    assert "cannot be decoded" in error["problem"] and error["remedy"] == "replace or remove it"
+    (line,) = cli("corrupt", "--json", three / "a.wav", three / "d.wav").stdout.splitlines()
+    written = {"input": str(three / "a.wav"), "output": str(three / "d.wav"), "status": "done"}
+    assert json.loads(line) == written
+    result = cli("score", "--json", "--metrics", "si_sdr", three / "a.wav", three / "d.wav")
+    (row,) = map(json.loads, result.stdout.splitlines())
+    assert row["utt_id"] == "a" and row["si_sdr"] > 0
+
+
+def test_quiet_says_what_fails_alone(three, model_dir):
+    options = ("-q", "--model", model_dir)
+    result = cli("enhance", *options, three / "more", three / "out")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    (three / "more/bad.wav").write_text("no audio")
+    result = cli("enhance", *options, three / "more", three / "out")
+    assert result.stderr.count("\n") == 1 and "bad.wav: cannot be decoded" in result.stderr
+
+
+def test_a_dry_run_names_files_and_writes_none(three):
+    write(three / "out/c.wav", speech_like(0, 0.1))
+    (three / "more/d.wav").write_bytes((three / "a.wav").read_bytes())
+    result = cli("enhance", "--dry-run", "--model", "nowhere", three / "more", three / "out")
+    first, second = result.stdout.splitlines()
+    assert first == f"{three}/more/c.wav -> {three}/out/c.wav (exists, skipped)"
+    assert second == f"{three}/more/d.wav -> {three}/out/d.wav" and result.returncode == 0
+    assert [path.name for path in (three / "out").iterdir()] == ["c.wav"]
+
+
+def test_a_limit_in_db_keeps_some_of_the_input(three, model_dir):
+    wave = audio.read_mono(three / "a.wav")[0]
+    denoiser = gan_denoise.load(model_dir)
+    enhanced, share = denoiser(wave, 16000), 10 ** (-12 / 20)
+    limited = denoiser(wave, 16000, mix=mix_for_limit(12))
+    np.testing.assert_allclose(limited, share * wave + (1 - share) * enhanced, atol=1e-6)
+    options = ("--model", model_dir, "--atten-lim", 12)
+    assert cli("enhance", *options, three / "a.wav", three / "d.wav").returncode == 0
+    np.testing.assert_allclose(audio.read_mono(three / "d.wav")[0], limited, atol=1 / 32768)
+    assert cli("enhance", "--mix", 1, *options, three / "a.wav", three / "e.wav").returncode == 2
+    assert cli("enhance", "--atten-lim", -3, three / "a.wav", three / "e.wav").returncode == 2
+
+
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_a_stream_keeps_some_of_the_input_in_step(model_dir, rate):
+    denoiser, wave = Denoiser.load(model_dir), speech_like(3, 0.5, rate)[:, None]
+
+    def streamed(mix):
+        stream = denoiser.stream(rate, mix=mix)
+        pieces = [stream.push(wave[start : start + 777]) for start in range(0, len(wave), 777)]
+        return np.concatenate([*pieces, stream.flush()])
+
+    np.testing.assert_allclose(streamed(0.0), wave, atol=1e-7)
+    expected = 0.75 * streamed(1.0) + 0.25 * wave
+    np.testing.assert_allclose(streamed(0.75), expected, atol=1e-6)
+
+
+def test_one_file_has_all_threads_whatever_the_jobs(three, model_dir, monkeypatch):
+    threads: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", threads.append)
+    options = ("--jobs", 4, "--model", model_dir)
+    assert cli("enhance", *options, three / "more", three / "out").returncode == 0
+    assert threads == []
+
+
+def test_a_second_audio_track_is_named(three):
+    wave = (speech_like(0, 0.5) * 32767).astype(np.int16)
+    with av.open(str(three / "two.mka"), "w") as file:
+        tracks = [file.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in range(2)]
+        for track in tracks:
+            frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            file.mux([*track.encode(frame), *track.encode(None)])
+    result = cli("enhance", "--mix", 0, three / "two.mka", three / "d.wav")
+    assert result.returncode == 0, result.stderr
+    assert "d.wav: the input holds 2 audio tracks, of which this is the first" in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_words(shell):
+    pytest.importorskip("shtab")
+    result = cli("--print-completion", shell)
+    assert result.returncode == 0 and "--atten-lim" in result.stdout
+    if shell == "bash":
+        assert run("bash", "-n", "-c", result.stdout).returncode == 0
+
+
+def test_completion_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    one_error_line(cli("--print-completion", "bash"), "pip install shtab")
+
+
+def test_every_command_has_help_in_whole_words():
+    (commands,) = (one.choices for one in parser()._actions if one.dest == "command")
+    names = {"corrupt", "enhance", "explain", "export", "score", "serve", "stream"}
+    assert isinstance(commands, dict) and set(commands) == names
+    for name in names:
+        for option in commands[name]._actions:
+            assert option.help, f"{name} {option.dest}"
+
+
+def test_what_an_installed_package_cannot_compare_is_no_difference(monkeypatch, tmp_path):
+    monkeypatch.setattr("gan_denoise.origin.ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("boxed", "live", "files"):
+        result = cli("explain", name)
+        assert "✓ weights" in result.stdout and "✗" not in result.stdout, result.stdout
