@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service_process import Service
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 
 @pytest.fixture(scope="module")
-def browser(noisy):
+def browser(noisy: Path) -> Iterator[Browser]:
     playwright = pytest.importorskip("playwright.sync_api")
     if BROWSER is None:
         if os.environ.get("CI"):
@@ -31,7 +39,7 @@ def browser(noisy):
 
 
 @pytest.fixture
-def page(browser, service):
+def page(browser: Browser, service: Service) -> Iterator[Page]:
     """The page with leave to use the microphone; fails for an error, and for a request to anywhere
     else.
     """
@@ -55,7 +63,7 @@ def page(browser, service):
     assert all(url.startswith((service.url, "blob:", "data:")) for url in asked), asked
 
 
-def until(page, expression: str, seconds: float = 15.0):
+def until(page: Page, expression: str, seconds: float = 15.0) -> Any:
     """Wait until an expression of the page is true; its policy forbids what Playwright has for
     that.
     """
@@ -71,7 +79,7 @@ BROWSER = next(
 )
 
 
-def lengthen(page, room: str) -> None:
+def lengthen(page: Page, room: str) -> None:
     """A minute of silence in a listening room, which no slow machine comes to the end of."""
     page.evaluate(
         f"""async () => {{

@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,13 +89,13 @@ def speech_like(seed: int, seconds: float = 1.0, sample_rate: int = 16000) -> np
     return 0.1 * wave / np.sqrt(np.mean(wave**2))
 
 
-def write(path: Path, wave: np.ndarray, sample_rate: int = 16000, **options) -> Path:
+def write(path: Path, wave: np.ndarray, sample_rate: int = 16000, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     sf.write(path, wave, sample_rate, **options)
     return path
 
 
-def run(*command, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
+def run(*command: Any, cwd: Path = ROOT, **options: Any) -> subprocess.CompletedProcess:
     """Run a program as a user would; its output is text."""
     arguments = [sys.executable if word == "python" else str(word) for word in command]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -104,7 +105,7 @@ def run(*command, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
     )
 
 
-def here(main: Callable, *command) -> subprocess.CompletedProcess:
+def here(main: Callable, *command: Any) -> subprocess.CompletedProcess:
     """A program in this process, which spares its start: what `run` returns for it."""
     words, status = [str(word) for word in command], 0
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -124,14 +125,14 @@ def here(main: Callable, *command) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
 
 
-def cli(*arguments) -> subprocess.CompletedProcess:
+def cli(*arguments: Any) -> subprocess.CompletedProcess:
     """gan-denoise in this process."""
     from gan_denoise.__main__ import main
 
     return here(main, "gan-denoise", *arguments)
 
 
-def local(name: str, *arguments) -> subprocess.CompletedProcess:
+def local(name: str, *arguments: Any) -> subprocess.CompletedProcess:
     """A program of egs/vctk/local in this process."""
     return here(importlib.import_module(name).main, LOCAL / f"{name}.py", *arguments)
 
@@ -147,7 +148,7 @@ def one_error_line(result: subprocess.CompletedProcess, *expected: str, status: 
 
 
 def write_scores(
-    folder: Path, rows: list[dict], data: DataDir, enhanced: dict[str, Path], **about
+    folder: Path, rows: list[dict], data: DataDir, enhanced: dict[str, Path], **about: Any
 ) -> None:
     """scores.csv and scores.yaml as stage 4 writes them, with these rows."""
     scoring.write_csv(folder / "scores.csv", rows)
@@ -165,7 +166,7 @@ def write_scores(
 
 
 @pytest.fixture(scope="session")
-def plain_corpus(tmp_path_factory) -> Path:
+def plain_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five speakers (ann, bob, spk1, spk10, zoe) with four recordings of 1 to 1.6 s each, a folder
     per speaker.
     """
@@ -178,7 +179,7 @@ def plain_corpus(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared(plain_corpus, tmp_path_factory) -> Path:
+def prepared(plain_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stages 0 and 1 on the plain corpus, without the audit."""
     data = tmp_path_factory.mktemp("prepared") / "data"
     result = local("prepare", "--corpus", plain_corpus, "--sample-rate", 16000, data)
@@ -209,7 +210,7 @@ def experiment_file(path: Path, changes: str) -> Path:
 
 
 @pytest.fixture
-def tiny_experiment(tmp_path) -> Path:
+def tiny_experiment(tmp_path: Path) -> Path:
     """The l1 experiment, made small enough for a test."""
     return experiment_file(
         tmp_path / "tiny.yaml", f"adversary: null\nlosses: {{mrstft: null}}\n{TINY}"
@@ -217,7 +218,7 @@ def tiny_experiment(tmp_path) -> Path:
 
 
 @pytest.fixture
-def tiny_gan(tmp_path) -> Path:
+def tiny_gan(tmp_path: Path) -> Path:
     """The gan experiment, made small enough for a test: 4 steps of warm start, 3 of the
     discriminators, 8 of both.
     """
@@ -231,7 +232,7 @@ adversary:
     return experiment_file(tmp_path / "tiny_gan.yaml", f"{TINY}{adversary}")
 
 
-def wait_for(condition, seconds: float = 60.0, every_s: float = 0.05):
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0, every_s: float = 0.05) -> Any:
     """What `condition` says, once it is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -240,7 +241,7 @@ def wait_for(condition, seconds: float = 60.0, every_s: float = 0.05):
     return found
 
 
-def queued(cluster, name: str, state: str) -> str:
+def queued(cluster: dict[str, str], name: str, state: str) -> str:
     """The id of the job with this name and state, or nothing."""
     command = ["squeue", "--noheader", f"--name={name}", f"--states={state}", "--format=%A"]
     return run(*command, env=cluster).stdout.split("\n")[0]
@@ -257,7 +258,7 @@ needs_slurm = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a cluster's user."""
     folder = tmp_path_factory.mktemp("slurm")
     started = run("bash", ROOT / "tests/slurm.sh", "start", folder)

@@ -192,7 +192,7 @@ EDITS: list[Callable[[Place, random.Random], str]] = [
 class Fresh:
     """Figures of runs from nothing, each made once."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[str, set[str]] = {}
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -25,12 +28,12 @@ LIMITS = Limits(
 
 
 @pytest.fixture(scope="module")
-def denoiser(model_dir):
+def denoiser(model_dir: Path) -> Denoiser:
     return Denoiser.load(model_dir)
 
 
 @pytest.fixture(scope="module")
-def temporary(tmp_path_factory):
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """TMPDIR of the service."""
     folder = tmp_path_factory.mktemp("tmp")
     with pytest.MonkeyPatch.context() as patch:
@@ -39,14 +42,16 @@ def temporary(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told_dir(tmp_path_factory):
+def told_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that is told a strength."""
     options = SMALL["bands"] | {"strength": True}
     return save(tmp_path_factory.mktemp("told") / "model", options, randomised(options))
 
 
 @pytest.fixture(scope="module")
-def served(model_dir, told_dir, temporary, tmp_path_factory):
+def served(
+    model_dir: Path, told_dir: Path, temporary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TestClient]:
     """A client of the service: a streaming model, one that is not, and one told a strength."""
     whole = save(
         tmp_path_factory.mktemp("whole") / "model", SMALL["convnext"], randomised(SMALL["convnext"])
@@ -60,25 +65,27 @@ def served(model_dir, told_dir, temporary, tmp_path_factory):
 STREAM = "ws://127.0.0.1:8000/v1/stream"
 
 
-def client(app) -> TestClient:
+def client(app: Any) -> TestClient:
     return TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
 
 
-def wave_file(path, seconds=1.0, rate=16000, channels=1, **options):
+def wave_file(
+    path: Path, seconds: float = 1.0, rate: int = 16000, channels: int = 1, **options: Any
+) -> Path:
     wave = np.stack([speech_like(seed, seconds, rate) for seed in range(channels)], axis=1)
     return write(path, wave, rate, **options)
 
 
-def left_of(folder):
+def left_of(folder: Path) -> list[Path]:
     """Files that the service left."""
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def post(app, pieces, query=b""):
+async def post(app: Any, pieces: Any, query: bytes = b"") -> tuple[int, dict[bytes, bytes], bytes]:
     """POST /v1/enhance with a body that comes as `pieces` does: (status, headers, content)."""
     sent, headers, ended = [], [(b"host", b"127.0.0.1")], False
 
-    async def receive():
+    async def receive() -> Any:
         nonlocal ended
         async for piece in pieces:
             return {"type": "http.request", "body": piece, "more_body": True}
@@ -87,7 +94,7 @@ async def post(app, pieces, query=b""):
         ended = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def send(message):
+    async def send(message: str) -> None:
         sent.append(message)
 
     scope = {
@@ -104,17 +111,19 @@ async def post(app, pieces, query=b""):
     return sent[0]["status"], dict(sent[0]["headers"]), content
 
 
-def workers_of(process) -> list[psutil.Process]:
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
     """Those that work on files: the forkserver's children."""
     return [worker for server in process.children() for worker in server.children()]
 
 
-def kill(processes) -> None:
+def kill(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         process.kill()
 
 
-def talk(served, samples, query="", size=1000):
+def talk(
+    served: TestClient, samples: np.ndarray, query: str = "", size: int = 1000
+) -> tuple[dict[str, Any], bytes]:
     """A whole stream over the WebSocket: (hello, what came back as bytes)."""
     with served.websocket_connect(f"{STREAM}{query}") as socket:
         hello, content, pieces = socket.receive_json(), samples.tobytes(), []
@@ -129,14 +138,14 @@ def talk(served, samples, query="", size=1000):
     return hello, b"".join(pieces)
 
 
-def form(*parts, boundary="b", end=True):
+def form(*parts: Any, boundary: str = "b", end: bool = True) -> bytes:
     lines = [
         f"--{boundary}\r\n{head}\r\n\r\n".encode() + content + b"\r\n" for head, content in parts
     ]
     return b"".join(lines) + (f"--{boundary}--\r\n".encode() if end else b"")
 
 
-def flac_bomb():
+def flac_bomb() -> bytes:
     """An hour and a half of silence in a few kilobytes."""
     file = io.BytesIO()
     with sf.SoundFile(file, "w", 8000, 1, "PCM_16", format="FLAC") as bomb:
@@ -145,7 +154,7 @@ def flac_bomb():
     return file.getvalue()
 
 
-def a_wav(rate=16000, seconds=0.1, **options):
+def a_wav(rate: int = 16000, seconds: float = 0.1, **options: Any) -> bytes:
     file = io.BytesIO()
     sf.write(
         file,

@@ -13,6 +13,9 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +29,7 @@ PATH = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
 class Service:
     """A running one. url, port: where. log: what it has said."""
 
-    def __init__(self, process, log):
+    def __init__(self, process: subprocess.Popen, log: Path) -> None:
         self.process, self._log = process, log
         deadline = time.monotonic() + 120
         while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", self.log)):
@@ -48,7 +51,7 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(folder, *options, end=signal.SIGTERM):
+def serving(folder: Path, *options: Any, end: signal.Signals = signal.SIGTERM) -> Iterator[Service]:
     log = folder / "log"
     with open(log, "wb") as file:
         process = subprocess.Popen(
@@ -64,7 +67,7 @@ def serving(folder, *options, end=signal.SIGTERM):
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The model in the package; its log holds no traceback at the end, and no file of its own
     stays.
     """
@@ -78,7 +81,7 @@ def service(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def noisy(tmp_path_factory):
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A noisy recording of 2 s, 16 kHz mono."""
     wave = speech_like(0, 2.0) + 0.02 * np.random.default_rng(0).standard_normal(32000)
     return write(tmp_path_factory.mktemp("noisy") / "noisy.wav", wave, subtype="PCM_16")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from typing import Any
 
 from conftest import local, speech_like, write
 from gan_denoise import datadir
 from gan_denoise.config import dump_yaml
 
 
-def prepare(corpus: Path, data: Path, *options):
+def prepare(corpus: Path, data: Path, *options: Any) -> subprocess.CompletedProcess:
     return local("prepare", "--corpus", corpus, "--sample-rate", 16000, *options, data)
 
 
@@ -48,7 +50,10 @@ def utterances(data: Path) -> dict[str, set[str]]:
 
 
 def vctk(
-    folder: Path, audio_name: str, suffix: str, names=("p225", "p226", "p232", "p280", "p315", "s5")
+    folder: Path,
+    audio_name: str,
+    suffix: str,
+    names: tuple[Any, ...] = ("p225", "p226", "p232", "p280", "p315", "s5"),
 ) -> Path:
     """A small VCTK: sentences 001 and 002 by everybody, 030 and 031 by each speaker alone."""
     for index, speaker in enumerate(names):
@@ -63,11 +68,11 @@ def vctk(
     return folder
 
 
-def corrupt(data: Path, *names: str):
+def corrupt(data: Path, *names: str) -> subprocess.CompletedProcess:
     return local("corrupt", "--no-audit", *(data / name for name in names))
 
 
-def write_split(folder: Path, **lists) -> Path:
+def write_split(folder: Path, **lists: Any) -> Path:
     path = folder / "split.yaml"
     path.write_text(dump_yaml(lists))
     return path

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from gan_denoise import (
     checkpoint,
     generators,
 )
+from gan_denoise.contract import Generator
 from gan_denoise.enhance import Denoiser
 
 SMALL = {
@@ -78,7 +81,7 @@ SMALL = {
 SMALL |= {name: {"name": name} for name in generators.names() if name not in SMALL}
 
 
-def save(folder, options, generator):
+def save(folder: Path, options: dict[str, Any], generator: Generator) -> Path:
     checkpoint.save_model(folder, generator, {"generator": options, "sample_rate": 16000})
     return folder
 
@@ -92,7 +95,7 @@ def waves(length: int, batch: int = 2) -> torch.Tensor:
     )[:, None]
 
 
-def randomised(options, seed=0):
+def randomised(options: dict[str, Any], seed: int = 0) -> Generator:
     """A generator away from the identity that it starts at."""
     torch.manual_seed(seed)
     generator = generators.build(options, sample_rate=16000).eval()
@@ -103,7 +106,7 @@ def randomised(options, seed=0):
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small streaming model with random weights."""
     return save(
         tmp_path_factory.mktemp("causal") / "model", SMALL["causal"], randomised(SMALL["causal"])
@@ -111,14 +114,16 @@ def model_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def identity():
+def identity() -> Denoiser:
     """A Denoiser that gives back what it hears, up to half its rate of 16 kHz."""
     generator = generators.build(SMALL["causal"], sample_rate=16000)
     torch.nn.init.zeros_(generator.head.weight)
     return Denoiser(generator, 16000)
 
 
-def in_pieces(stage, wave, draw, largest=40000):
+def in_pieces(
+    stage: Any, wave: np.ndarray, draw: np.random.Generator, largest: int = 40000
+) -> list[np.ndarray]:
     """(T, channels) through a stage in pieces of random sizes, 1 sample among them: the finished
     pieces.
     """
@@ -130,7 +135,7 @@ def in_pieces(stage, wave, draw, largest=40000):
     return [*pieces, stage.flush()]
 
 
-def whole(generator, wave):
+def whole(generator: Generator, wave: np.ndarray) -> np.ndarray:
     """(T, channels) at once."""
     with torch.inference_mode():
         return generator(torch.from_numpy(wave.T.copy())[:, None])[:, 0].numpy().T

@@ -4,6 +4,9 @@ nothing.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -58,7 +61,7 @@ def scores(*values: float) -> list[list[torch.Tensor]]:
     ]
 
 
-def test_losses_have_their_known_values():
+def test_losses_have_their_known_values() -> None:
     assert lsgan_discriminator(scores(1, 1), scores(0, 0)) == 0.0  # a perfect discriminator
     assert lsgan_discriminator(scores(0.5), scores(0.5)) == 0.5  # one that knows nothing
     assert lsgan([], scores(1, 1, 1)) == 0.0 and lsgan([], scores(0, 0)) == 1.0
@@ -87,12 +90,12 @@ def test_losses_have_their_known_values():
         ({"lsgan": -1.0}, "expected a number from 0"),
     ],
 )
-def test_bad_weights_are_refused(weights, expected):
+def test_bad_weights_are_refused(weights: dict[str, Any], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         AdversarialLosses(weights)
 
 
-def test_bad_banks_are_refused():
+def test_bad_banks_are_refused() -> None:
     with pytest.raises(InputError, match='unknown key "mpdd" \\(did you mean "mpd"'):
         Bank({"mpdd": {}}, conditional=False, seed=0)
     with pytest.raises(InputError, match='unknown key "chanels" \\(did you mean "channels"'):
@@ -103,13 +106,13 @@ def test_bad_banks_are_refused():
 
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("length", [1, 10, 500, 2000])
-def test_every_member_takes_any_length(conditional, length):
+def test_every_member_takes_any_length(conditional: bool, length: int) -> None:
     outputs = bank(conditional=conditional)(noise(0, length), noise(1, length))
     assert len(outputs) == sum(COUNT.values())
     assert all(torch.isfinite(features).all() for maps in outputs for features in maps)
 
 
-def test_first_scores_depend_on_the_wave():
+def test_first_scores_depend_on_the_wave() -> None:
     """With torch's own first weights they vary by 0.001 to 0.013 over white noise, and small
     discriminators stay at chance.
     """
@@ -118,7 +121,7 @@ def test_first_scores_depend_on_the_wave():
         assert 0.1 < maps[-1].detach().std() < 5
 
 
-def test_members_do_not_depend_on_each_other():
+def test_members_do_not_depend_on_each_other() -> None:
     """Removing one leaves the other terms' values unchanged; the seed decides the weights, nothing
     else does.
     """
@@ -138,7 +141,7 @@ def test_members_do_not_depend_on_each_other():
     )
 
 
-def test_a_joint_pass_equals_two_and_items_are_independent():
+def test_a_joint_pass_equals_two_and_items_are_independent() -> None:
     built, real, fake, noisy = bank(conditional=True), noise(0), noise(1), noise(2)
     joint = built(torch.cat([real, fake]), torch.cat([noisy, noisy]))
     for both, own, other in zip(joint, built(real, noisy), built(fake, noisy), strict=True):
@@ -148,7 +151,7 @@ def test_a_joint_pass_equals_two_and_items_are_independent():
     assert torch.allclose(alone[0][-1], joint[0][-1].chunk(6)[0], atol=1e-6)
 
 
-def test_the_condition_is_seen():
+def test_the_condition_is_seen() -> None:
     conditional, plain = bank(conditional=True), bank()
     assert not torch.equal(
         conditional(noise(0), noise(1))[0][-1], conditional(noise(0), noise(2))[0][-1]
@@ -156,7 +159,7 @@ def test_the_condition_is_seen():
     assert torch.equal(plain(noise(0), noise(1))[0][-1], plain(noise(0), noise(2))[0][-1])
 
 
-def test_mpd_is_the_papers_two_dimensional_convolution():
+def test_mpd_is_the_papers_two_dimensional_convolution() -> None:
     """Columns as items and one dimension equal kernels of (5, 1) on the folded wave (Kong et al.
     2020).
     """
@@ -172,7 +175,7 @@ def test_mpd_is_the_papers_two_dimensional_convolution():
         assert torch.allclose(folded.permute(0, 3, 1, 2).flatten(0, 1), maps, atol=1e-6)
 
 
-def adversary(**changes) -> Adversary:
+def adversary(**changes: Any) -> Adversary:
     optimizer = {"lr": 2e-3, "betas": [0.8, 0.99], "weight_decay": 0.0, "warmup_steps": 0}
     optimizer |= {"lr_final": 2e-3} | changes.pop("optimizer", {})
     settings = {
@@ -189,7 +192,7 @@ def adversary(**changes) -> Adversary:
 
 
 @pytest.mark.parametrize("loss", ["lsgan", "hinge"])
-def test_a_discriminator_learns_to_separate_one_batch(loss):
+def test_a_discriminator_learns_to_separate_one_batch(loss: str) -> None:
     optimizer = {
         "lr": 5e-3,
         "betas": [0.8, 0.99],
@@ -207,14 +210,14 @@ def test_a_discriminator_learns_to_separate_one_batch(loss):
     assert float(first["discriminator_gradient_norm"]) > 0.0
 
 
-def test_every_sub_discriminator_receives_gradient():
+def test_every_sub_discriminator_receives_gradient() -> None:
     built, real, fake = bank(), noise(0), noise(1)
     lsgan_discriminator(built(real, real), built(fake, real)).backward()
     for name, parameter in built.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_the_generators_terms_leave_the_discriminators_alone():
+def test_the_generators_terms_leave_the_discriminators_alone() -> None:
     opponent = adversary()
     real, fake, noisy = noise(0, 800), noise(1, 800).requires_grad_(), noise(2, 800)
     terms = opponent.terms(real, fake, noisy)
@@ -237,10 +240,10 @@ def test_the_generators_terms_leave_the_discriminators_alone():
     assert without.keys() == {"lsgan"} and torch.equal(without["lsgan"], terms["lsgan"])
 
 
-def test_an_objective_may_compare_real_and_fake(monkeypatch):
+def test_an_objective_may_compare_real_and_fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """A relativistic one (Jolicoeur-Martineau 2019) is two functions, and a line in OBJECTIVES."""
 
-    def more_real(first, second):
+    def more_real(first: Any, second: Any) -> Any:
         pairs = zip(first, second, strict=True)
         return sum(F.softplus(b[-1].mean() - a[-1].mean()) for a, b in pairs) / len(first)
 
@@ -255,7 +258,7 @@ def test_an_objective_may_compare_real_and_fake(monkeypatch):
     assert losses[-1] < losses[0]
 
 
-def test_excerpts_are_aligned_levelled_and_a_function_of_the_update():
+def test_excerpts_are_aligned_levelled_and_a_function_of_the_update() -> None:
     opponent, clean = adversary(), noise(0, 4000) * torch.tensor([1.0, 0.1, 0.0])[:, None, None]
     real, fake = opponent.excerpts(7, clean, 2.0 * clean)
     assert real.shape == (3, 1, 800) and torch.allclose(fake, 2.0 * real)
@@ -277,7 +280,7 @@ def test_excerpts_are_aligned_levelled_and_a_function_of_the_update():
     [{"joint": True}, {"frozen": True}, {"detached": True}, {"silent": True}, {"ours": True}],
     ids=str,
 )
-def test_a_saving_changes_no_update(savings, tiny_gan):
+def test_a_saving_changes_no_update(savings: dict[str, Any], tiny_gan: Path) -> None:
     """The benchmark's textbook loop and ours, in float64: the same weights of generator and
     discriminators.
     """
@@ -297,7 +300,7 @@ def test_a_saving_changes_no_update(savings, tiny_gan):
     assert difference(textbook, other) < 1e-9
 
 
-def test_a_bank_can_be_copied():
+def test_a_bank_can_be_copied() -> None:
     """The legacy weight norm cannot: EMA and checkpoints rest on it."""
     import copy
 

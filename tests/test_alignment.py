@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -18,7 +21,7 @@ def noisy(clean: np.ndarray, seed: int, lag: int = 0, snr_db: float = 0.0) -> np
     return np.roll(clean, lag) + size * noise
 
 
-def matches(count: int = 10, **options) -> dict[str, alignment.Match]:
+def matches(count: int = 10, **options: Any) -> dict[str, alignment.Match]:
     return {
         f"u{seed}": alignment.match(
             speech_like(seed), noisy(speech_like(seed), seed, **options), RATE
@@ -31,17 +34,17 @@ def matches(count: int = 10, **options) -> dict[str, alignment.Match]:
     ("lag", "words"), [(16, "later than clean by 1.0 ms"), (400, "by 25.0 ms")]
 )
 @pytest.mark.parametrize("snr_db", [20.0, 0.0, -5.0])
-def test_a_lag_of_most_is_found_in_noise(lag, words, snr_db):
+def test_a_lag_of_most_is_found_in_noise(lag: int, words: str, snr_db: float) -> None:
     assert words in alignment.judge(matches(lag=lag, snr_db=snr_db)).refusal
     assert "earlier than clean" in alignment.judge(matches(lag=-lag, snr_db=snr_db)).refusal
 
 
 @pytest.mark.parametrize("snr_db", [20.0, 0.0, -5.0])
-def test_what_lies_right_is_left_alone(snr_db):
+def test_what_lies_right_is_left_alone(snr_db: float) -> None:
     assert alignment.judge(matches(snr_db=snr_db)) == alignment.Judgement("", [])
 
 
-def test_one_late_pair_is_named_and_not_refused():
+def test_one_late_pair_is_named_and_not_refused() -> None:
     found = matches() | {"late": alignment.match(speech_like(3), np.roll(speech_like(3), 80), RATE)}
     judged = alignment.judge(found)
     assert judged.refusal == "" and judged.notes == [
@@ -49,7 +52,7 @@ def test_one_late_pair_is_named_and_not_refused():
     ]
 
 
-def test_other_recordings_gain_and_polarity():
+def test_other_recordings_gain_and_polarity() -> None:
     found = {
         f"u{seed}": alignment.match(speech_like(seed), speech_like(50 + seed, 1.2), RATE)
         for seed in range(8)
@@ -70,7 +73,7 @@ def test_other_recordings_gain_and_polarity():
     assert silence.lag_s == 0.0 and silence.correlation == 0.0
 
 
-def test_score_refuses_late_files_and_names_one(tmp_path):
+def test_score_refuses_late_files_and_names_one(tmp_path: Path) -> None:
     for seed in range(4):
         clean = speech_like(seed)
         write(tmp_path / f"clean/u{seed}.wav", clean)

@@ -9,6 +9,8 @@ import multiprocessing
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ def denoise() -> Denoiser:
 
 
 @pytest.fixture(scope="module")
-def expected(denoise) -> np.ndarray:
+def expected(denoise: Denoiser) -> np.ndarray:
     return denoise(WAVE, 16000)
 
 
@@ -70,7 +72,7 @@ BRAIN = torch.from_numpy(WAVE).bfloat16()
     ],
     ids=lambda value: f"{type(value).__name__}-{value.dtype}" if hasattr(value, "dtype") else None,
 )
-def test_any_array_of_samples_is_right(denoise, wave, meant):
+def test_any_array_of_samples_is_right(denoise: Denoiser, wave: Any, meant: Any) -> None:
     enhanced = denoise(wave, 16000)
     assert enhanced.dtype == np.float32 and enhanced.shape == np.shape(wave)
     np.testing.assert_allclose(
@@ -109,7 +111,7 @@ def test_any_array_of_samples_is_right(denoise, wave, meant):
     ],
     ids=str,
 )
-def test_what_is_no_signal_is_refused(denoise, wave, words):
+def test_what_is_no_signal_is_refused(denoise: Denoiser, wave: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         denoise(wave, 16000)
 
@@ -117,14 +119,14 @@ def test_what_is_no_signal_is_refused(denoise, wave, words):
 @pytest.mark.parametrize(
     "rate", [16000.0, np.int16(16000), np.float64(16000), np.array(16000), torch.tensor(16000)]
 )
-def test_any_whole_number_is_a_rate(denoise, expected, rate):
+def test_any_whole_number_is_a_rate(denoise: Denoiser, expected: np.ndarray, rate: Any) -> None:
     np.testing.assert_array_equal(denoise(WAVE, rate), expected)
 
 
 @pytest.mark.parametrize(
     "rate", [0, -16000, 44100.5, "16000", None, np.nan, np.inf, True, 1, 10**9, [16000], 1j]
 )
-def test_what_is_no_rate_is_refused(denoise, rate):
+def test_what_is_no_rate_is_refused(denoise: Denoiser, rate: Any) -> None:
     with pytest.raises(InputError, match="sample_rate: expected a whole number of Hz"):
         denoise(WAVE, rate)
     if rate is not None:
@@ -135,12 +137,12 @@ def test_what_is_no_rate_is_refused(denoise, rate):
 @pytest.mark.parametrize(
     "options", [{"mix": 2}, {"mix": -1}, {"mix": np.nan}, {"mix": "0.5"}, {"mix": None}]
 )
-def test_a_mix_is_a_share(denoise, options):
+def test_a_mix_is_a_share(denoise: Denoiser, options: Any) -> None:
     with pytest.raises(InputError, match="mix: expected a number from 0 .* to 1"):
         denoise(WAVE, 16000, **options)
 
 
-def test_wrong_words_are_refused(denoise, tmp_path):
+def test_wrong_words_are_refused(denoise: Denoiser, tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r'high_band: unknown value \'kep\' \(did you mean "keep"\?\)'
     ):
@@ -156,7 +158,7 @@ def test_wrong_words_are_refused(denoise, tmp_path):
             denoise.stream(16000, channels)
 
 
-def test_no_shape_reaches_the_resampler_that_it_cannot_take():
+def test_no_shape_reaches_the_resampler_that_it_cannot_take() -> None:
     with pytest.raises(InputError, match="transpose"):
         audio.resample(np.zeros((1, 48000)), 48000, 16000)
     assert audio.resample(np.zeros((100, 1024)), 48000, 16000).shape == (34, 1024)
@@ -164,7 +166,9 @@ def test_no_shape_reaches_the_resampler_that_it_cannot_take():
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
-def test_as_many_samples_leave_a_stream_as_entered_it(denoise, rate, dtype):
+def test_as_many_samples_leave_a_stream_as_entered_it(
+    denoise: Denoiser, rate: int, dtype: Any
+) -> None:
     draw = np.random.default_rng(0)
     stream = denoise.stream(rate, 2)
     for length in (3000, 1, 4410):  # the same stream anew
@@ -180,7 +184,7 @@ def test_as_many_samples_leave_a_stream_as_entered_it(denoise, rate, dtype):
         assert streamed.shape == (length, 2) and streamed.dtype == np.float32
 
 
-def test_a_stream_refuses_other_shapes_and_stays_as_it_was(denoise):
+def test_a_stream_refuses_other_shapes_and_stays_as_it_was(denoise: Denoiser) -> None:
     plain, tried = denoise.stream(44100), denoise.stream(44100)
     wave = speech_like(0, 0.3, 44100)[:, None]
     expected = np.concatenate([plain.push(wave), plain.flush()])
@@ -194,7 +198,7 @@ def test_a_stream_refuses_other_shapes_and_stays_as_it_was(denoise):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_torchs_default_type_does_not_matter(expected, dtype):
+def test_torchs_default_type_does_not_matter(expected: np.ndarray, dtype: Any) -> None:
     torch.set_default_dtype(dtype)
     try:
         denoise = gan_denoise.load()
@@ -206,34 +210,34 @@ def test_torchs_default_type_does_not_matter(expected, dtype):
     np.testing.assert_allclose(streamed, gan_denoise.load("live")(WAVE, 16000), atol=1e-5)
 
 
-def test_several_threads_at_once(denoise, expected):
+def test_several_threads_at_once(denoise: Denoiser, expected: np.ndarray) -> None:
     with ThreadPoolExecutor(8) as pool:
         for enhanced in pool.map(lambda _: denoise(WAVE, 16000), range(16)):
             np.testing.assert_array_equal(enhanced, expected)
 
 
-def _in_a_child(queue, denoise):
+def _in_a_child(queue: Any, denoise: Any) -> None:
     denoise = denoise or gan_denoise.load()
     queue.put((denoise(WAVE, 16000), live(denoise)))
 
 
-def live(denoise) -> np.ndarray:
+def live(denoise: Any) -> np.ndarray:
     stream = denoise.stream()
     return np.concatenate([stream.push(WAVE[:, None]), stream.flush()])[:, 0]
 
 
-def test_a_copy_streams_too(denoise):
+def test_a_copy_streams_too(denoise: Denoiser) -> None:
     stream = live(denoise)
     for copied in (copy.deepcopy(denoise), pickle.loads(pickle.dumps(denoise))):
         np.testing.assert_array_equal(live(copied), stream)
 
 
-def test_a_fork_while_others_stream(denoise, expected_live):
+def test_a_fork_while_others_stream(denoise: Denoiser, expected_live: np.ndarray) -> None:
     """A session's lock may be held by a thread that the child does not have."""
     ended = threading.Event()
     live(denoise)  # opens the graph
 
-    def stream():
+    def stream() -> None:
         own, hop = denoise.stream(), np.zeros((denoise.live_generator.hop_length, 1))
         while not ended.is_set():
             own.push(hop)
@@ -261,7 +265,9 @@ def test_a_fork_while_others_stream(denoise, expected_live):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_in_child_processes(denoise, expected, expected_live, method):
+def test_in_child_processes(
+    denoise: Denoiser, expected: np.ndarray, expected_live: np.ndarray, method: str
+) -> None:
     """Forked after the parent's threads have worked, a child would wait for ever for those it does
     not have.
     """

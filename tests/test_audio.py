@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from gan_denoise.errors import InputError, os_error_line
 from gan_denoise.files import write_atomically
 
 
-def test_pcm16_is_kept_exactly_and_nothing_clips(tmp_path):
+def test_pcm16_is_kept_exactly_and_nothing_clips(tmp_path: Path) -> None:
     wave = np.array([-32768, -1, 0, 1, 32767]) / 32768
     audio.write_wav(tmp_path / "a.wav", wave, 16000)
     assert sf.info(tmp_path / "a.wav").subtype == "PCM_16"
@@ -28,7 +30,7 @@ def test_pcm16_is_kept_exactly_and_nothing_clips(tmp_path):
 @pytest.mark.parametrize(
     ("rate_in", "rate_out"), [(48000, 16000), (16000, 48000), (44100, 16000), (22050, 48000)]
 )
-def test_resampling_keeps_time_and_level(rate_in, rate_out):
+def test_resampling_keeps_time_and_level(rate_in: int, rate_out: int) -> None:
     time_in, time_out = np.arange(rate_in) / rate_in, np.arange(rate_out) / rate_out
     resampled = audio.resample(np.sin(2 * np.pi * 440 * time_in), rate_in, rate_out)
     assert len(resampled) == rate_out
@@ -38,7 +40,7 @@ def test_resampling_keeps_time_and_level(rate_in, rate_out):
     )
 
 
-def test_unreadable_files_are_named(tmp_path):
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         audio.read(tmp_path / "absent.wav")
     (tmp_path / "text.wav").write_text("hello " * 100)
@@ -46,7 +48,7 @@ def test_unreadable_files_are_named(tmp_path):
         audio.read(tmp_path / "text.wav")
 
 
-def test_torchaudio_can_be_imported_beside_a_cpu_build():
+def test_torchaudio_can_be_imported_beside_a_cpu_build() -> None:
     functional = audio.torchaudio().functional
     import torch
 
@@ -54,10 +56,12 @@ def test_torchaudio_can_be_imported_beside_a_cpu_build():
     assert functional.resample(torch.zeros(1, 480), 48000, 16000).shape == (1, 160)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_atomically(tmp_path / "a", "old")
 
-    def full(source, target):
+    def full(source: Any, target: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source)
 
     monkeypatch.setattr(os, "replace", full)
@@ -72,7 +76,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     )
 
 
-def test_find_takes_audio_only_and_sorts_in_c_order(tmp_path):
+def test_find_takes_audio_only_and_sorts_in_c_order(tmp_path: Path) -> None:
     for name in ("b.wav", "B.flac", "a/x.WAV", ".hidden/y.wav"):
         write(tmp_path / name, speech_like(0, 0.1), format="FLAC" if "flac" in name else "WAV")
     (tmp_path / "notes.txt").write_text("x")

@@ -16,12 +16,12 @@ from gan_denoise.noise import Procedure, default
 from gan_denoise.scene_settings import check_fresh_noise
 
 
-def rms(wave):
+def rms(wave: np.ndarray) -> float:
     return np.sqrt(np.mean(wave**2))
 
 
 @pytest.mark.parametrize("kind", ["wind", "rain", "rhythm", "helicopter"])
-def test_a_kind_is_the_same_everywhere_and_never_the_same_twice(kind):
+def test_a_kind_is_the_same_everywhere_and_never_the_same_twice(kind: str) -> None:
     wave = synthetic.synthesise(kind)
     synthetic.synthesise.cache_clear()
     again = synthetic.synthesise(kind)
@@ -35,7 +35,7 @@ def test_a_kind_is_the_same_everywhere_and_never_the_same_twice(kind):
     assert np.abs(alike).max() < 0.6
 
 
-def test_synthetic_noise_is_mixed_at_its_snr_and_held_out_by_kind():
+def test_synthetic_noise_is_mixed_at_its_snr_and_held_out_by_kind() -> None:
     parameters = yaml.safe_load((CONF / "noise_synthetic.yaml").read_text())
     kinds = {
         split: {entry["synthetic"] for entry in entries}
@@ -53,7 +53,7 @@ def test_synthetic_noise_is_mixed_at_its_snr_and_held_out_by_kind():
         Procedure(parameters)
 
 
-def test_conditions_come_in_their_shares_and_repeat():
+def test_conditions_come_in_their_shares_and_repeat() -> None:
     zero = Procedure({**default().parameters, "manipulations": [{"zero": {"share": 1.0}}]})
     mixed = Conditions({"clean": None, "zero": zero}, {"clean": 3.0, "zero": 1.0})
     clean = speech_like(0, 0.5)
@@ -66,7 +66,7 @@ def test_conditions_come_in_their_shares_and_repeat():
     assert other.fingerprint(16000) != mixed.fingerprint(16000) != mixed.fingerprint(8000)
 
 
-def test_fresh_noise_is_checked_and_found():
+def test_fresh_noise_is_checked_and_found() -> None:
     for good in (True, False, {"data": 0.5, "clean": 1}, {"heavy": 1.0}):
         check_fresh_noise(good, "x", CONF)
     for bad, message in (

@@ -4,15 +4,21 @@ group.
 
 from __future__ import annotations
 
+import random
+import subprocess
+from pathlib import Path
+
 import campaign
 
 OPTIONS = ("--stop-stage", "1", "--nj", "2", "--conditions", "")
 
 
-def test_killed_and_repeated_stages_end_as_if_nothing_had_been(plain_corpus, tmp_path):
+def test_killed_and_repeated_stages_end_as_if_nothing_had_been(
+    plain_corpus: Path, tmp_path: Path
+) -> None:
     terminate = campaign.Terminate()
 
-    def strike(process, draw):
+    def strike(process: subprocess.Popen, draw: random.Random) -> str:
         return (terminate if terminate.counts.total() == 0 else campaign.kill_the_group)(
             process, draw
         )
@@ -24,7 +30,7 @@ def test_killed_and_repeated_stages_end_as_if_nothing_had_been(plain_corpus, tmp
     assert figures.compared > 40 and campaign.KILL in figures.done
 
 
-def test_the_campaign_sees_what_differs_and_what_is_left_over(tmp_path):
+def test_the_campaign_sees_what_differs_and_what_is_left_over(tmp_path: Path) -> None:
     one, other = (campaign.Recipe(tmp_path / name, ()) for name in ("one", "other"))
     for recipe in (one, other):
         (recipe.folder / "data").mkdir(parents=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile as sf
@@ -46,7 +47,7 @@ def model(folder: Path, data: Path, seed: int, name: str = "l1") -> None:
 
 
 @pytest.fixture(scope="module")
-def through_stage_5(prepared, tmp_path_factory) -> tuple[Path, Path]:
+def through_stage_5(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder with data/ and exp/ through stage 5, and a copy of it as it was then."""
     folder, copy = (tmp_path_factory.mktemp("finished") / name for name in ("here", "as_it_was"))
     data, exp = folder / "data", folder / "exp"
@@ -62,7 +63,7 @@ def through_stage_5(prepared, tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def finished(through_stage_5) -> tuple[Path, Path]:
+def finished(through_stage_5: tuple[Path, Path]) -> tuple[Path, Path]:
     """Data and an experiments' folder through stage 5, which no other test has changed."""
     folder, copy = through_stage_5
     shutil.rmtree(folder)
@@ -82,11 +83,11 @@ def stage_4(data: Path, exp: Path) -> str:
     return errors(local("score", data / "test", *(exp / name for name in names)))
 
 
-def stage_5(data: Path, exp: Path, *options) -> str:
+def stage_5(data: Path, exp: Path, *options: Any) -> str:
     return errors(here(report.main, "report.py", "--data", data, *options, exp))
 
 
-def errors(*made) -> str:
+def errors(*made: Any) -> str:
     failed = [one for one in made if one.returncode not in (0, 3)]
     for one in failed:
         one_error_line(one)
@@ -97,7 +98,7 @@ def shown(exp: Path) -> str:
     return (exp / "RESULTS.md").read_text()
 
 
-def test_new_weights_need_stages_3_and_4(finished):
+def test_new_weights_need_stages_3_and_4(finished: tuple[Path, Path]) -> None:
     data, exp = finished
     before = (exp / "report.html").read_text()
     model(exp / "l1/model", data, seed=1)
@@ -116,7 +117,7 @@ def test_new_weights_need_stages_3_and_4(finished):
     assert "2 of 4 enhanced files are not what stage 3 has written" in stage_4(data, exp)
 
 
-def test_the_best_weights_by_dev_can_be_tested(finished):
+def test_the_best_weights_by_dev_can_be_tested(finished: tuple[Path, Path]) -> None:
     """From stage 3 to the table, which says so; those of the last ones are refused."""
     data, exp = finished
     model(exp / "l1/model_best", data, seed=5)
@@ -136,7 +137,9 @@ def test_the_best_weights_by_dev_can_be_tested(finished):
     }
 
 
-def test_a_folder_of_another_systems_files_takes_part(finished, tmp_path):
+def test_a_folder_of_another_systems_files_takes_part(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
     """Beside an experiment whose file lies elsewhere."""
     data, exp = finished
     file = tmp_path / "mine.yaml"
@@ -159,7 +162,7 @@ def test_a_folder_of_another_systems_files_takes_part(finished, tmp_path):
     one_error_line(local(*again, f"l1={folder}"), "l1 is the name of a training here")
 
 
-def test_an_oracles_file_that_was_replaced_is_refused(finished):
+def test_an_oracles_file_that_was_replaced_is_refused(finished: tuple[Path, Path]) -> None:
     data, exp = finished
     first, second, *_ = sorted((exp / "oracle_mag/enhanced").iterdir())
     shutil.copyfile(second, first)
@@ -167,7 +170,7 @@ def test_an_oracles_file_that_was_replaced_is_refused(finished):
     assert stage_3(data, exp) == stage_4(data, exp) == ""
 
 
-def test_a_model_of_two_trainings_is_refused(finished):
+def test_a_model_of_two_trainings_is_refused(finished: tuple[Path, Path]) -> None:
     data, exp = finished
     weights = exp / "l1/model/model.safetensors"
     model(exp / "other", data, seed=3)
@@ -175,7 +178,9 @@ def test_a_model_of_two_trainings_is_refused(finished):
     assert "model.safetensors is not what config.json tells of" in stage_3(data, exp)
 
 
-def test_other_code_makes_anew(finished, monkeypatch):
+def test_other_code_makes_anew(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, exp = finished
     before = shown(exp)
     monkeypatch.setattr(code, "of_enhancement", lambda generator: "0123456789ab")
@@ -189,7 +194,7 @@ def test_other_code_makes_anew(finished, monkeypatch):
     assert stage_4(data, exp) == stage_5(data, exp) == "" and shown(exp) == before
 
 
-def test_what_is_published_is_what_was_shown(finished, tmp_path):
+def test_what_is_published_is_what_was_shown(finished: tuple[Path, Path], tmp_path: Path) -> None:
     data, exp = finished
     folder = tmp_path / "results"
     folder.mkdir()
@@ -205,7 +210,7 @@ def test_what_is_published_is_what_was_shown(finished, tmp_path):
     assert not (folder / "l1.csv").exists()
 
 
-def test_only_code_that_matters_counts(tmp_path, monkeypatch):
+def test_only_code_that_matters_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "pkg"
     package.mkdir()
     texts = {
@@ -232,7 +237,7 @@ def test_only_code_that_matters_counts(tmp_path, monkeypatch):
     code._digest.cache_clear()
 
 
-def test_seeds_of_other_code_are_not_pooled(results):  # noqa: F811
+def test_seeds_of_other_code_are_not_pooled(results: Path) -> None:  # noqa: F811
     settings = {"parameters": 1, "step": 1, "seed": 0, "settings": "s"}
     trained = {name: settings | {"code": ["c"]} for name in ("l1", "gan", "gan_seed1")}
     about(results, **trained)
@@ -243,8 +248,8 @@ def test_seeds_of_other_code_are_not_pooled(results):  # noqa: F811
 
 
 def test_a_finished_model_without_its_checkpoint_is_not_trained_over(
-    prepared, tiny_experiment, tmp_path
-):
+    prepared: Path, tiny_experiment: Path, tmp_path: Path
+) -> None:
     exp = tmp_path / "exp"
     command = ("python", TRAIN, tiny_experiment, "--data", prepared, "--exp", exp)
     assert run(*command, "steps=2").returncode == 0
@@ -264,7 +269,7 @@ def test_a_finished_model_without_its_checkpoint_is_not_trained_over(
     assert not any(speaker in names.split() for speaker in train.spk2utt)
 
 
-def test_a_model_that_knows_the_test_speakers_says_so(finished):
+def test_a_model_that_knows_the_test_speakers_says_so(finished: tuple[Path, Path]) -> None:
     data, exp = finished
     test = datadir.read(data / "test", noisy=True)
     one = datadir.DataDir(
@@ -280,7 +285,7 @@ def test_a_model_that_knows_the_test_speakers_says_so(finished):
     assert "and 1 of these 4 recordings" in result.stderr
 
 
-def test_a_parallel_corpus_reaches_the_table(tmp_path, tiny_experiment):
+def test_a_parallel_corpus_reaches_the_table(tmp_path: Path, tiny_experiment: Path) -> None:
     corpus, data, exp = voicebank(tmp_path / "vb"), tmp_path / "data", tmp_path / "exp"
     rate = ("--sample-rate", 16000)
     assert local("prepare", "--corpus", corpus, *rate, data).returncode == 0
@@ -296,7 +301,7 @@ def test_a_parallel_corpus_reaches_the_table(tmp_path, tiny_experiment):
     assert noise["procedure"] == "given by the corpus" and noise["fingerprint"] != digest([])
 
 
-def test_who_cannot_score_has_a_digest_all_the_same(monkeypatch):
+def test_who_cannot_score_has_a_digest_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """`explain` asks for it, where the extra `score` is not installed."""
     here_ = code.of_scores()
 
@@ -307,7 +312,9 @@ def test_who_cannot_score_has_a_digest_all_the_same(monkeypatch):
     assert code.of_scores() != here_
 
 
-def test_stage_4_takes_further_metrics_and_the_report_checks_them(prepared, tmp_path, monkeypatch):
+def test_stage_4_takes_further_metrics_and_the_report_checks_them(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(metrics.OPTIONAL, "lsd", metrics.METRICS["lsd"])  # on demand for conditions
     data, exp = tmp_path / "data", tmp_path / "exp"
     shutil.copytree(prepared / "test", data / "test_same")

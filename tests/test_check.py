@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from training.experiment import read_experiment
 CHECK = ROOT / "recipes/check.py"
 
 
-def batch(seed: int, related: bool = True):
+def batch(seed: int, related: bool = True) -> Any:
     clean = np.stack([speech_like(10 * seed + place, 0.5) for place in range(2)])
     noise = 0.05 * np.random.default_rng(seed).standard_normal(clean.shape)
     noisy = (clean if related else clean[:, ::-1]) + noise
@@ -25,12 +27,12 @@ def batch(seed: int, related: bool = True):
 
 
 @pytest.fixture
-def experiment(tiny_experiment):
+def experiment(tiny_experiment: Path) -> Any:
     changes = ["generator.width=16", "generator.dropout=0.0", "optimizer.lr=3e-3"]
     return lambda *more: read_experiment(tiny_experiment, [*changes, *more], CONF)
 
 
-def test_what_is_wrong_with_recordings_is_said(tmp_path):
+def test_what_is_wrong_with_recordings_is_said(tmp_path: Path) -> None:
     speech = {f"a_{number}": speech_like(number, 1.0) for number in range(4)}
     speech["a_1"] = np.clip(40.0 * speech["a_1"], -1.0, 1.0)
     speech["a_2"] = 1e-6 * speech["a_2"]
@@ -66,7 +68,7 @@ def test_what_is_wrong_with_recordings_is_said(tmp_path):
     assert one.level_db == pytest.approx(-20.0, abs=0.1) and one.seconds == 1.0
 
 
-def test_a_batch_is_learnt_or_the_reason_is_said(experiment):
+def test_a_batch_is_learnt_or_the_reason_is_said(experiment: Any) -> None:
     learnt = by_heart(experiment(), 16000, batch(0), updates=60, share=0.8)
     assert not learnt.problem and min(learnt.losses[-10:]) <= learnt.target < learnt.of_input
     problems = {
@@ -79,7 +81,7 @@ def test_a_batch_is_learnt_or_the_reason_is_said(experiment):
         assert words in found.problem
 
 
-def test_the_range_test_finds_where_the_loss_falls_and_where_it_breaks(experiment):
+def test_the_range_test_finds_where_the_loss_falls_and_where_it_breaks(experiment: Any) -> None:
     batches = itertools.cycle([batch(seed) for seed in range(4)])
     tried = range_test(experiment(), 16000, batches, updates=100)
     assert tried.losses[0] == pytest.approx(1.0, abs=0.05)  # relative to the input's
@@ -88,7 +90,7 @@ def test_the_range_test_finds_where_the_loss_falls_and_where_it_breaks(experimen
     assert tried.rates == sorted(tried.rates)
 
 
-def test_the_program_by_a_users_hand(prepared, tiny_experiment, tmp_path):
+def test_the_program_by_a_users_hand(prepared: Path, tiny_experiment: Path, tmp_path: Path) -> None:
     command = ["python", CHECK, tiny_experiment, "--data", prepared, "--out", tmp_path / "out"]
     short = ["--updates", "20", "optimizer.lr=0.0"]
     result = run(*command, *short)

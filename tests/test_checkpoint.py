@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,12 +19,12 @@ from small_models import SMALL, save
 
 
 @pytest.fixture
-def model_dir(tmp_path):
+def model_dir(tmp_path: Path) -> Path:
     options = SMALL["convnext"]
     return save(tmp_path / "model", options, generators.build(options, sample_rate=16000))
 
 
-def test_a_model_directory_is_whole_or_refused(model_dir, tmp_path):
+def test_a_model_directory_is_whole_or_refused(model_dir: Path, tmp_path: Path) -> None:
     denoiser = gan_denoise.load(model_dir)
     wave = speech_like(0)
     assert denoiser(wave, 16000).shape == wave.shape
@@ -39,11 +41,13 @@ def test_a_model_directory_is_whole_or_refused(model_dir, tmp_path):
 
 
 class Malice:
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return os.mkdir, ("executed",)
 
 
-def test_a_pickle_executes_nothing(tmp_path, monkeypatch, model_dir):
+def test_a_pickle_executes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_dir: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoint.pt").write_bytes(pickle.dumps(Malice()))
     with pytest.raises(InputError, match="nothing in it was executed"):

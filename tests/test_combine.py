@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,7 @@ from reporting.statistics import Run
 
 
 @pytest.fixture(scope="module")
-def second_corpus(tmp_path_factory):
+def second_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three more speakers, in VCTK 0.80's layout."""
     folder = tmp_path_factory.mktemp("more") / "small_vctk"
     for index, speaker in enumerate(("p1", "p2", "p3")):
@@ -24,12 +27,16 @@ def second_corpus(tmp_path_factory):
     return folder
 
 
-def combined(data, *corpora, options=()):
+def combined(
+    data: Path, *corpora: Any, options: tuple[Any, ...] = ()
+) -> subprocess.CompletedProcess:
     named = [word for corpus in corpora for word in ("--corpus", corpus)]
     return local("combine", *named, "--sample-rate", 16000, *options, data)
 
 
-def test_several_corpora_stay_apart(plain_corpus, second_corpus, tmp_path):
+def test_several_corpora_stay_apart(
+    plain_corpus: Path, second_corpus: Path, tmp_path: Path
+) -> None:
     split = tmp_path / "split.yaml"
     split.write_text("dev: [bob, p1]\ntest: [zoe, spk10, p3]\n")
     data = tmp_path / "data"
@@ -54,7 +61,7 @@ def test_several_corpora_stay_apart(plain_corpus, second_corpus, tmp_path):
     one_error_line(combined(data, plain_corpus), "was made from another --corpus")
 
 
-def test_corpora_that_share_names_get_prefixes(plain_corpus, tmp_path):
+def test_corpora_that_share_names_get_prefixes(plain_corpus: Path, tmp_path: Path) -> None:
     twin = tmp_path / "twin"
     shutil.copytree(plain_corpus, twin)
     assert combined(tmp_path / "data", plain_corpus, twin).returncode == 0
@@ -65,7 +72,7 @@ def test_corpora_that_share_names_get_prefixes(plain_corpus, tmp_path):
     assert all(utt_id.startswith(("twin-", f"{plain_corpus.name}-")) for utt_id in train.wav)
 
 
-def test_a_table_has_a_section_for_each_corpus(tmp_path):
+def test_a_table_has_a_section_for_each_corpus(tmp_path: Path) -> None:
     for system, gain in (("noisy", 0.0), ("oracle_mag", 2.0), ("l1", 1.0)):
         rows = [
             f"{system},,test,{spk}_{n},{spk},f,{1.5 + gain + n},3.0"
@@ -86,7 +93,9 @@ def test_a_table_has_a_section_for_each_corpus(tmp_path):
     assert "### ocean" in section(Run.read(tmp_path))
 
 
-def test_a_corpus_that_moved_is_the_same_among_several(plain_corpus, second_corpus, tmp_path):
+def test_a_corpus_that_moved_is_the_same_among_several(
+    plain_corpus: Path, second_corpus: Path, tmp_path: Path
+) -> None:
     data, old, new = tmp_path / "data", tmp_path / "old", tmp_path / "new"
     shutil.copytree(second_corpus, old)
     assert combined(data, plain_corpus, old).returncode == 0

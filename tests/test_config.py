@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gan_denoise import config
 from gan_denoise.errors import InputError
 
 
-def test_experiments_merge_their_base(tmp_path):
+def test_experiments_merge_their_base(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("a: {x: 1, y: 2}\nb: [1, 2]\nc: 1e-3\n")
     (tmp_path / "own.yaml").write_text("base: base.yaml\na: {y: 3}\nb: [9]\nc: null\n")
     assert config.load_experiment(tmp_path / "own.yaml") == {"a": {"x": 1, "y": 3}, "b": [9]}
@@ -29,7 +31,7 @@ def test_experiments_merge_their_base(tmp_path):
         ("- 1\n", "expected a mapping"),
     ],
 )
-def test_bad_yaml_is_named(tmp_path, text, message):
+def test_bad_yaml_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(InputError, match=message):
         config.read_yaml(tmp_path / "bad.yaml")

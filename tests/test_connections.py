@@ -7,6 +7,9 @@ import itertools
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -27,13 +30,13 @@ LIMITS = Limits(
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("connections") / "model"
     return save(folder, SMALL["causal"], randomised(SMALL["causal"]))
 
 
 @contextlib.contextmanager
-def listening(model_dir, folder, limits=LIMITS):
+def listening(model_dir: Path, folder: Path, limits: Any = LIMITS) -> Iterator[Any]:
     """The port of a service in a thread of this process, whose TMPDIR is `folder`."""
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listener:
         patch.setattr("tempfile.tempdir", str(folder))
@@ -53,7 +56,7 @@ def listening(model_dir, folder, limits=LIMITS):
 
 
 @pytest.fixture(scope="module")
-def wire(model_dir, tmp_path_factory):
+def wire(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with listening(model_dir, tmp_path_factory.mktemp("wire")) as (_, port):
         yield port
 
@@ -88,7 +91,7 @@ def upload(content: bytes, *, more: int = 0, kind: str = "audio/wav") -> bytes:
     ).encode() + content
 
 
-def test_who_asks_nothing_is_cut_off(wire):
+def test_who_asks_nothing_is_cut_off(wire: Any) -> None:
     began = time.monotonic()
     with connect(wire) as silent, connect(wire, b"GET / HT") as dripping, connect(wire) as served:
         served.sendall(HEALTH.replace(b"Connection: close\r\n", b""))
@@ -101,7 +104,9 @@ def test_who_asks_nothing_is_cut_off(wire):
     assert time.monotonic() - began < 9
 
 
-def test_the_silent_make_room_and_who_works_keeps_it(wire, capsys):
+def test_the_silent_make_room_and_who_works_keeps_it(
+    wire: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     silent = [connect(wire) for _ in range(LIMITS.max_connections + 3)]
     with connect(wire, HEALTH) as heard:
         assert b"200 OK" in read(heard)
@@ -121,14 +126,14 @@ def test_the_silent_make_room_and_who_works_keeps_it(wire, capsys):
     assert capsys.readouterr().err.count("all 12 connections are taken") == 1
 
 
-def test_no_more_connections_than_descriptors(monkeypatch):
+def test_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (64, 64))
     monkeypatch.setattr(connections.resource, "setrlimit", lambda *_: None)  # or this process's
     monkeypatch.setattr(connections.os, "listdir", lambda _: ["0"] * 20)
     assert connections.Connections(Limits()).most == 64 - 20 - 8 - 16
 
 
-def test_a_slow_steady_reader_gets_all(wire):
+def test_a_slow_steady_reader_gets_all(wire: Any) -> None:
     content = a_wav(seconds=2.0)  # 64 kB
     with connect(wire, upload(content), receives=4096) as slow:
         got, began = slow.recv(4096), time.monotonic()
@@ -139,7 +144,9 @@ def test_a_slow_steady_reader_gets_all(wire):
     assert len(got) > len(content)
 
 
-def test_who_takes_nothing_is_cut_off_without_a_word(wire, caplog):
+def test_who_takes_nothing_is_cut_off_without_a_word(
+    wire: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """An answer that nobody reads, and one stream's, which does not wait for the handshake."""
     content = a_wav(seconds=40.0)  # more than what the system keeps for a reader
     with connect(wire, upload(content), receives=4096) as none, open_stream(wire) as stream:
@@ -178,7 +185,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_a_flood_costs_the_others_nothing(wire, kind):
+def test_a_flood_costs_the_others_nothing(wire: Any, kind: Any) -> None:
     piece, over = FLOODS[kind] * 20000, threading.Event()
     head = b"POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     if kind == "chunks":
@@ -190,7 +197,7 @@ def test_a_flood_costs_the_others_nothing(wire, kind):
         connection = open_stream(wire)
         connection.recv(4096)
 
-    def flood():
+    def flood() -> None:
         with contextlib.suppress(OSError):
             while not over.is_set():
                 connection.sendall(piece)
@@ -209,13 +216,13 @@ def test_a_flood_costs_the_others_nothing(wire, kind):
         connection.close()
 
 
-def test_a_share_is_a_tenth_after_a_burst():
+def test_a_share_is_a_tenth_after_a_burst() -> None:
     share = Share()
     assert share.spend(0.01) == 0.0
     assert 0.8 < share.spend(0.11) <= 1.0
 
 
-def test_time_runs_from_a_files_turn(wire):
+def test_time_runs_from_a_files_turn(wire: Any) -> None:
     """Three that take a second each, of two that each may take."""
     content = upload(a_wav(seconds=0.2))
     workers = [one for own in psutil.Process().children() for one in own.children()]
@@ -230,7 +237,13 @@ def test_time_runs_from_a_files_turn(wire):
     assert statuses[1:] == [b"200", b"200"]  # the first was at work
 
 
-def test_at_the_end_who_is_at_work_is_told_so(model_dir, tmp_path, monkeypatch, caplog, capsys):
+def test_at_the_end_who_is_at_work_is_told_so(
+    model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(server, "_GRACE_S", 0.3)
     content = a_wav(seconds=1.0)
     limits = Limits(max_load=999)
@@ -250,7 +263,7 @@ def test_at_the_end_who_is_at_work_is_told_so(model_dir, tmp_path, monkeypatch, 
     assert left_of(tmp_path) == [] and "Traceback" not in capsys.readouterr().err
 
 
-def test_a_form_in_slices_is_whole(wire):
+def test_a_form_in_slices_is_whole(wire: Any) -> None:
     head = 'Content-Disposition: form-data; name="file"; filename="x.wav"'
     content = form((head, a_wav(seconds=1.0)))
     with connect(wire, upload(content, kind="multipart/form-data; boundary=b")) as connection:

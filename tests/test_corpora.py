@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import shutil
+import subprocess
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ SPEAKERS = ("p226", "p227", "p228", "p232", "p257", "p287")
 TEST = ("p232", "p257")
 
 
-def prepare(corpus: Path, data: Path, *options, rate: int = 16000):
+def prepare(
+    corpus: Path, data: Path, *options: Any, rate: int = 16000
+) -> subprocess.CompletedProcess:
     return local("prepare", "--corpus", corpus, "--sample-rate", rate, *options, data)
 
 
@@ -43,7 +47,7 @@ def voicebank(folder: Path, lag: int = 0) -> Path:
     return folder
 
 
-def test_the_customary_split_of_voicebank(tmp_path):
+def test_the_customary_split_of_voicebank(tmp_path: Path) -> None:
     corpus, data = voicebank(tmp_path / "vb"), tmp_path / "data"
     result = prepare(corpus, data, "--split", CONF / "split_voicebank.yaml")
     assert result.returncode == 0, result.stderr
@@ -59,7 +63,7 @@ def test_the_customary_split_of_voicebank(tmp_path):
     assert local("same_data", data, tmp_path / "exp").returncode == 0
 
 
-def test_the_test_set_of_a_corpus_stays_one(tmp_path):
+def test_the_test_set_of_a_corpus_stays_one(tmp_path: Path) -> None:
     corpus = voicebank(tmp_path / "vb")
     split = tmp_path / "split.yaml"
     split.write_text("dev: [p226]\ntest: [p232]\n")
@@ -80,7 +84,9 @@ def test_the_test_set_of_a_corpus_stays_one(tmp_path):
         (0, True, "are the folders exchanged?"),
     ],
 )
-def test_pairs_that_do_not_fit_are_refused(tmp_path, lag, exchanged, words):
+def test_pairs_that_do_not_fit_are_refused(
+    tmp_path: Path, lag: int, exchanged: bool, words: str
+) -> None:
     corpus = voicebank(tmp_path / "vb", lag)
     if exchanged:
         for part in ("trainset_28spk", "testset"):
@@ -93,7 +99,7 @@ def test_pairs_that_do_not_fit_are_refused(tmp_path, lag, exchanged, words):
     assert not (tmp_path / "data/corpus.yaml").exists()
 
 
-def test_a_folder_for_each_split(tmp_path):
+def test_a_folder_for_each_split(tmp_path: Path) -> None:
     for index, (part, speaker) in enumerate(
         (("train", "a"), ("train", "b"), ("valid", "c"), ("test", "d"))
     ):
@@ -105,7 +111,7 @@ def test_a_folder_for_each_split(tmp_path):
     assert people(tmp_path / "data") == {"train": {"a", "b"}, "dev": {"c"}, "test": {"d"}}
 
 
-def test_names_of_the_dns_challenge(tmp_path):
+def test_names_of_the_dns_challenge(tmp_path: Path) -> None:
     corpus = tmp_path / "dns"
     for number, reader in enumerate(("00012", "00012", "00034", "00056")):
         noisy = f"book_0_chp_1_reader_{reader}_2_x_snr5_tl-20_fileid_{number}.wav"
@@ -128,7 +134,7 @@ def listed(folder: Path) -> list[dict]:
     return rows
 
 
-def test_a_csv_of_pairs(tmp_path):
+def test_a_csv_of_pairs(tmp_path: Path) -> None:
     rows = listed(tmp_path)
     with open(tmp_path / "pairs.csv", "w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]))
@@ -142,7 +148,7 @@ def test_a_csv_of_pairs(tmp_path):
     one_error_line(prepare(tmp_path / "other.csv", tmp_path / "no"), "the columns clean")
 
 
-def test_kaldi_data_directories(tmp_path):
+def test_kaldi_data_directories(tmp_path: Path) -> None:
     for row in listed(tmp_path / "audio"):
         folder = tmp_path / "kaldi" / (row["split"] or "train")
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +171,7 @@ def plain(folder: Path, seeds: dict[str, int], rate: int = 16000, name: str = "x
     return folder
 
 
-def test_what_is_not_used_is_counted_and_named(tmp_path):
+def test_what_is_not_used_is_counted_and_named(tmp_path: Path) -> None:
     corpus = plain(tmp_path / "corpus", {"a": 1, "b": 2, "c": 3})
     (corpus / "a/gone.wav").symlink_to("nowhere.wav")
     (corpus / "a/x.m4a.txt").write_text("text")
@@ -191,7 +197,7 @@ def test_what_is_not_used_is_counted_and_named(tmp_path):
     assert "c_y: was there before, and is gone" in again.stderr
 
 
-def test_other_rates_and_mp3_are_said(tmp_path):
+def test_other_rates_and_mp3_are_said(tmp_path: Path) -> None:
     corpus = plain(tmp_path / "corpus", {"a": 1, "b": 2}, 8000)
     plain(corpus, {"c": 3}, 16000, "x.mp3")
     result = prepare(corpus, tmp_path / "data")
@@ -200,7 +206,7 @@ def test_other_rates_and_mp3_are_said(tmp_path):
     assert set().union(*people(tmp_path / "data").values()) == {"a", "b", "c"}
 
 
-def test_one_recording_is_not_in_two_splits(tmp_path):
+def test_one_recording_is_not_in_two_splits(tmp_path: Path) -> None:
     corpus = plain(tmp_path / "corpus", {"a": 1, "b": 2, "c": 3, "d": 1})
     split = tmp_path / "split.yaml"
     split.write_text("dev: [b]\ntest: [d]\n")
@@ -211,7 +217,7 @@ def test_one_recording_is_not_in_two_splits(tmp_path):
     )
 
 
-def test_one_person_of_two_corpora_is_in_one_split(tmp_path):
+def test_one_person_of_two_corpora_is_in_one_split(tmp_path: Path) -> None:
     """Without a split file, a rule decides in each corpus by itself."""
     first = plain(tmp_path / "first", {"a": 1, "b": 2, "c": 3})
     second = plain(tmp_path / "second", {"b": 4, "c": 5, "d": 6, "e": 7})
@@ -231,7 +237,7 @@ def test_one_person_of_two_corpora_is_in_one_split(tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-def test_an_accent_is_one_character_in_every_name(tmp_path):
+def test_an_accent_is_one_character_in_every_name(tmp_path: Path) -> None:
     """File systems write it as one (NFC) or two (NFD): speakers, utt_ids, and a split's names."""
     corpus, data = tmp_path / "corpus", tmp_path / "data"
     for index, speaker in enumerate(("Zoë", "Bjørn", "José")):

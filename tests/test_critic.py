@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from training.experiment import (
 from training.judge import Judged, judge
 
 
-def critic(*, self_correcting: bool = False, **optimizer) -> Critic:
+def critic(*, self_correcting: bool = False, **optimizer: Any) -> Critic:
     rates = {"lr": 2e-3, "lr_final": 2e-3, "betas": [0.8, 0.99], "weight_decay": 0.0}
     adversary = AdversarySettings(
         conditional=False,
@@ -48,7 +50,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(torch.from_numpy(wave).float()[:, None] for wave in (clean, noisy))
 
 
-def test_pesq_is_normalised():
+def test_pesq_is_normalised() -> None:
     clean, noisy = (wave[:, 0].numpy() for wave in batch())
     values = [judge(Judged(clean[n], noisy[n], 16000)) for n in range(3)]
     assert 1.0 > values[0] > values[1] > values[2] > 0.0
@@ -57,7 +59,7 @@ def test_pesq_is_normalised():
     assert judge(Judged(np.zeros(16000), noisy[0], 16000)) is None  # PESQ finds no utterance
 
 
-def test_a_critic_learns_what_pesq_says_and_leads_the_generator_there():
+def test_a_critic_learns_what_pesq_says_and_leads_the_generator_there() -> None:
     own, (clean, noisy) = critic(), batch()
     noisy.requires_grad_()
     truths = [
@@ -84,7 +86,7 @@ def test_a_critic_learns_what_pesq_says_and_leads_the_generator_there():
 
 
 @pytest.mark.parametrize("against", [True, False])
-def test_parts_of_the_loss_do_not_undo_each_other(against):
+def test_parts_of_the_loss_do_not_undo_each_other(against: bool) -> None:
     """Of gradients g and h that point against each other what is orthogonal to the other stays:
     no part grows by the step. Others are added as they are.
     """
@@ -99,7 +101,7 @@ def test_parts_of_the_loss_do_not_undo_each_other(against):
     assert parameter.grad @ one > 0 and parameter.grad @ other > 0
 
 
-def test_a_self_correcting_critic_learns_as_well():
+def test_a_self_correcting_critic_learns_as_well() -> None:
     own, (clean, noisy) = critic(self_correcting=True), batch()
     asked = own.ask(clean, noisy)
     measures = [own.learn(number, asked) for number in range(1, 61)]
@@ -109,7 +111,7 @@ def test_a_self_correcting_critic_learns_as_well():
     own.close()
 
 
-def test_what_has_no_pesq_is_left_out_and_a_worker_that_died_changes_nothing():
+def test_what_has_no_pesq_is_left_out_and_a_worker_that_died_changes_nothing() -> None:
     own, twin, (clean, noisy) = critic(), critic(), batch()
     clean[2] = 0.0
     asked, whole = twin.ask(clean, noisy), own.ask(clean, noisy)
@@ -139,12 +141,12 @@ def test_what_has_no_pesq_is_left_out_and_a_worker_that_died_changes_nothing():
         (["adversary.metric.self_correcting=no"], "self_correcting: expected true or false"),
     ],
 )
-def test_bad_settings_are_refused(changes, expected):
+def test_bad_settings_are_refused(changes: list[str], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         read_experiment(ROOT / "recipes/experiments/metricgan.yaml", changes, CONF)
 
 
-def test_losses_of_discriminators_that_are_not_there_are_refused(tmp_path):
+def test_losses_of_discriminators_that_are_not_there_are_refused(tmp_path: Path) -> None:
     metric = "{weight: 1.0, discriminators: {metric: {}}}"
     path = tmp_path / "own.yaml"
     experiment_file(path, f"adversary: {{discriminators: null, metric: {metric}}}")

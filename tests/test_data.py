@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,9 @@ from gan_denoise.errors import InputError
 from small_corpora import corrupt, prepare, write_split
 
 
-def test_what_changed_in_a_corpus_is_made_anew_and_nothing_else(plain_corpus, tmp_path):
+def test_what_changed_in_a_corpus_is_made_anew_and_nothing_else(
+    plain_corpus: Path, tmp_path: Path
+) -> None:
     """A recording replaced by one of the same size and time, a converted and a noisy file spoiled,
     a recording added.
     """
@@ -63,7 +66,9 @@ def test_what_changed_in_a_corpus_is_made_anew_and_nothing_else(plain_corpus, tm
     one_error_line(prepare(corpus, data, "--split", split), "has other speakers", "--data")
 
 
-def test_a_clean_file_that_is_not_as_long_as_its_utterance_is_refused(prepared, tmp_path):
+def test_a_clean_file_that_is_not_as_long_as_its_utterance_is_refused(
+    prepared: Path, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     shutil.copytree(prepared, data)
     utt_id = datadir.read(data / "train").utt_ids[0]
@@ -73,7 +78,9 @@ def test_a_clean_file_that_is_not_as_long_as_its_utterance_is_refused(prepared, 
     one_error_line(corrupt(data, "train"), "longer.wav", utt_id, "lasts 3.000 s, utt2dur says")
 
 
-def test_data_from_something_else_is_refused(plain_corpus, prepared, tmp_path):
+def test_data_from_something_else_is_refused(
+    plain_corpus: Path, prepared: Path, tmp_path: Path
+) -> None:
     result = prepare(plain_corpus, prepared)
     assert result.returncode == 0 and "up to date" in result.stderr
     one_error_line(prepare(tmp_path, prepared), "--corpus", "--data")
@@ -84,7 +91,7 @@ def test_data_from_something_else_is_refused(plain_corpus, prepared, tmp_path):
     one_error_line(result, "--sample-rate 16000, not 48000")
 
 
-def test_a_corpus_that_moved_is_the_same_by_its_content(plain_corpus, tmp_path):
+def test_a_corpus_that_moved_is_the_same_by_its_content(plain_corpus: Path, tmp_path: Path) -> None:
     data, old, new = tmp_path / "data", tmp_path / "old", tmp_path / "new"
     shutil.copytree(plain_corpus, old)
     options = ["--sample-rate", 8000, data]
@@ -101,8 +108,8 @@ def test_a_corpus_that_moved_is_the_same_by_its_content(plain_corpus, tmp_path):
     one_error_line(local("prepare", "--corpus", other, *options), f"--corpus {new}, not {other}")
 
 
-def test_validation_names_what_is_wrong(prepared, tmp_path):
-    def spoiled(name: str, change) -> Path:
+def test_validation_names_what_is_wrong(prepared: Path, tmp_path: Path) -> None:
+    def spoiled(name: str, change: Any) -> Path:
         folder = tmp_path / name.replace(".", "_")
         shutil.copytree(prepared / "train", folder, dirs_exist_ok=True)
         lines = (folder / name).read_text().splitlines(keepends=True)

@@ -8,6 +8,7 @@ import struct
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -23,7 +24,7 @@ RATE = 16000
 WAVE = np.rint(speech_like(0, 3.0) * 2**15) / 2**15
 
 
-def encoded(path: Path, wave: np.ndarray = WAVE, rate: int = RATE, **options) -> bytes:
+def encoded(path: Path, wave: np.ndarray = WAVE, rate: int = RATE, **options: Any) -> bytes:
     return write(path, wave, rate, **options).read_bytes()
 
 
@@ -65,7 +66,7 @@ def pipe_header(wav: bytes, riff: int, data: int) -> bytes:
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "PCM_U8"])
-def test_a_wav_from_a_pipe_is_read_to_its_end(tmp_path, subtype, sizes):
+def test_a_wav_from_a_pipe_is_read_to_its_end(tmp_path: Path, subtype: str, sizes: Any) -> None:
     wav = encoded(tmp_path / "a.wav", subtype=subtype)
     expected = audio.read_mono(tmp_path / "a.wav")[0]
     np.testing.assert_array_equal(read(tmp_path / "pipe.wav", pipe_header(wav, *sizes)), expected)
@@ -74,7 +75,9 @@ def test_a_wav_from_a_pipe_is_read_to_its_end(tmp_path, subtype, sizes):
 
 
 @pytest.mark.parametrize("size", [96000 - 2**16, 60000], ids=["wrapped", "pipe"])
-def test_a_wav_is_longer_than_the_size_in_its_header(tmp_path, monkeypatch, size):
+def test_a_wav_is_longer_than_the_size_in_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: Any
+) -> None:
     """Beyond 4 GiB: here with smaller sizes."""
     monkeypatch.setattr(headers, "_WRAP", 2**16)
     monkeypatch.setattr(headers, "_PIPE_SIZES", (60000,))
@@ -104,7 +107,7 @@ def recorded(path: Path, codec: str, *, timed: bool = True) -> Path:
     [("a.m4a", "aac"), ("b.mp4", "alac"), ("c.webm", "libopus"), ("d.wv", "wavpack"),
      ("e.mka", "flac"), ("f.ac3", "ac3"), ("g.mov", "pcm_s24le")],
 )  # fmt: skip
-def test_what_phones_and_browsers_record_is_read(tmp_path, name, codec):
+def test_what_phones_and_browsers_record_is_read(tmp_path: Path, name: str, codec: str) -> None:
     path = recorded(tmp_path / name, codec)
     decoded = audio.read(path)[0][:, 0]
     delay = {"ac3": 256}.get(codec, 0)  # which has no word for its own
@@ -116,7 +119,7 @@ def test_what_phones_and_browsers_record_is_read(tmp_path, name, codec):
             read(tmp_path / f"cut_{name}", content[: len(content) * 2 // 3])
 
 
-def test_an_opus_stream_begins_behind_its_encoders_delay(tmp_path):
+def test_an_opus_stream_begins_behind_its_encoders_delay(tmp_path: Path) -> None:
     for timed in (True, False):  # libsndfile is late where the clock begins with the delay
         decoded = audio.read(recorded(tmp_path / "a.opus", "libopus", timed=timed))[0][:, 0]
         wave = scipy.signal.resample_poly(WAVE, 3, 1)
@@ -124,7 +127,7 @@ def test_an_opus_stream_begins_behind_its_encoders_delay(tmp_path):
         assert np.argmax(scipy.signal.correlate(decoded, wave, "full")) == len(wave) - 1
 
 
-def test_a_folders_other_files_are_read_or_named(tmp_path):
+def test_a_folders_other_files_are_read_or_named(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     for name, options in (("a.aif", {"format": "AIFF"}), ("b.oga", {"format": "OGG"}),
                           ("c.bwf", {"format": "WAV"}), ("d.caf", {}), ("e.w64", {}),
@@ -145,7 +148,7 @@ def test_a_folders_other_files_are_read_or_named(tmp_path):
     one_error_line(result, "g.wav: would be written from", "g.m4a and from", "rename one")
 
 
-def test_other_headers_of_pipes(tmp_path):
+def test_other_headers_of_pipes(tmp_path: Path) -> None:
     flac = encoded(tmp_path / "a.flac")
     # STREAMINFO's total of samples
     unknown = flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
@@ -159,7 +162,7 @@ def test_other_headers_of_pipes(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "c.wav", bytes(au)), WAVE)
 
 
-def test_what_a_header_rightly_promises_is_missed(tmp_path):
+def test_what_a_header_rightly_promises_is_missed(tmp_path: Path) -> None:
     wav, flac = encoded(tmp_path / "a.wav"), encoded(tmp_path / "a.flac")
     mp3 = encoded(tmp_path / "a.mp3")
     telephone = encoded(tmp_path / "t.wav", subtype="GSM610", rate=8000)
@@ -179,7 +182,7 @@ def test_what_a_header_rightly_promises_is_missed(tmp_path):
 
 
 @pytest.mark.parametrize("first", ["loud", "quiet"])
-def test_the_length_of_an_mp3_is_what_decoding_yields(tmp_path, first):
+def test_the_length_of_an_mp3_is_what_decoding_yields(tmp_path: Path, first: str) -> None:
     """Without a Xing header libsndfile estimates from the first frames: 36 % lost, or a good file
     refused.
     """
@@ -197,7 +200,7 @@ def test_the_length_of_an_mp3_is_what_decoding_yields(tmp_path, first):
     close(decoded[lag : lag + len(wave) - 1152], wave[: len(wave) - 1152])
 
 
-def test_joined_files_are_whole(tmp_path):
+def test_joined_files_are_whole(tmp_path: Path) -> None:
     mp3, flac, ogg = (encoded(tmp_path / f"a{suffix}") for suffix in (".mp3", ".flac", ".ogg"))
     np.testing.assert_array_equal(
         read(tmp_path / "j.flac", flac + flac), np.concatenate([WAVE, WAVE])
@@ -228,7 +231,7 @@ def test_joined_files_are_whole(tmp_path):
             read(tmp_path / "j.wav", content)
 
 
-def test_damage_is_said_and_rubbish_behind_the_end_is_not(tmp_path):
+def test_damage_is_said_and_rubbish_behind_the_end_is_not(tmp_path: Path) -> None:
     rubbish = np.random.default_rng(0).bytes(3000)
     mp3, flac, ogg = (encoded(tmp_path / f"a{suffix}") for suffix in (".mp3", ".flac", ".ogg"))
     for content in (mp3, flac, ogg, without_xing(mp3)):
@@ -242,7 +245,9 @@ def test_damage_is_said_and_rubbish_behind_the_end_is_not(tmp_path):
 
 
 @pytest.mark.parametrize("subtype", ["GSM610", "G721_32", "IMA_ADPCM", "MS_ADPCM", "ULAW", "ALAW"])
-def test_telephony_is_read_and_written_as_pcm(tmp_path, subtype, monkeypatch):
+def test_telephony_is_read_and_written_as_pcm(
+    tmp_path: Path, subtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wave = speech_like(0, 1.001, 8000)
     write(tmp_path / "in/a.wav", wave, 8000, subtype=subtype)
     write(tmp_path / "in/b.wav", wave, 8000)
@@ -283,7 +288,9 @@ def test_telephony_is_read_and_written_as_pcm(tmp_path, subtype, monkeypatch):
     ],
     ids=str,
 )
-def test_what_can_be_written_is_written_and_the_change_noted(tmp_path, source, target, subtype):
+def test_what_can_be_written_is_written_and_the_change_noted(
+    tmp_path: Path, source: dict[str, Any], target: str, subtype: str
+) -> None:
     name = source.pop("name")
     write(tmp_path / name, WAVE, RATE, **source)
     result = cli("enhance", "--mix", 0, tmp_path / name, tmp_path / target)
@@ -293,7 +300,7 @@ def test_what_can_be_written_is_written_and_the_change_noted(tmp_path, source, t
     assert len(audio.read_mono(tmp_path / target)[0]) == len(WAVE)
 
 
-def test_memory_does_not_grow_with_a_file_that_ffmpeg_reads(tmp_path):
+def test_memory_does_not_grow_with_a_file_that_ffmpeg_reads(tmp_path: Path) -> None:
     write(tmp_path / "long.mp3", np.tile(WAVE, 100), RATE)  # 19 MB as float32
     (tmp_path / "bare.mp3").write_bytes(without_xing((tmp_path / "long.mp3").read_bytes()))
     with audio.Reader(tmp_path / "bare.mp3") as reader:
@@ -304,7 +311,7 @@ def test_memory_does_not_grow_with_a_file_that_ffmpeg_reads(tmp_path):
     assert 0 <= samples - 100 * len(WAVE) < 3 * 1152 and peak < 3e6
 
 
-def test_a_playlist_opens_no_other_file(tmp_path):
+def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
     write(tmp_path / "secret.wav", WAVE, RATE)
     for content in (
         "#EXTM3U\n#EXTINF:3,\nsecret.wav\n",

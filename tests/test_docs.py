@@ -11,7 +11,7 @@ import html
 import re
 import tomllib
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
@@ -93,11 +93,11 @@ def cells(text: str) -> list[list[str]]:
     return [row for row in rows if not set("".join(row)) <= set("-:")]
 
 
-def test_results_md_is_rendered_from_the_committed_scores():
+def test_results_md_is_rendered_from_the_committed_scores() -> None:
     assert (ROOT / "egs/vctk/RESULTS.md").read_text(encoding="utf-8") == collect(RESULTS)
 
 
-def test_the_readmes_table_is_rows_of_it():
+def test_the_readmes_table_is_rows_of_it() -> None:
     name, shown = re.search(
         r"<!-- results: (\w+) -->\n(.*?)\n<!-- end -->", README, re.DOTALL
     ).groups()
@@ -110,18 +110,18 @@ def test_the_readmes_table_is_rows_of_it():
 
 
 @pytest.mark.parametrize(("names", "most"), MOST_WORDS.items(), ids=lambda value: str(value)[:20])
-def test_documents_are_short(names, most):
+def test_documents_are_short(names: Any, most: Any) -> None:
     assert sum(len((ROOT / name).read_text(encoding="utf-8").split()) for name in names) <= most
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_lines_of_prose_are_short(page):
+def test_lines_of_prose_are_short(page: Any) -> None:
     lines = page.read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if len(line) > 120 and not line.startswith("|")]
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "egs/vctk/RESULTS.md"], ids=name_of)
-def test_links_and_anchors_lead_somewhere(page):
+def test_links_and_anchors_lead_somewhere(page: Any) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if re.match(r"\w+:", link):
             continue
@@ -132,7 +132,7 @@ def test_links_and_anchors_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_a_word_of_ours_is_explained_where_it_is_first_used(page):
+def test_a_word_of_ours_is_explained_where_it_is_first_used(page: Any) -> None:
     text = re.sub(r"`[^`]*`", "", prose(page.read_text(encoding="utf-8")))
     text = re.sub(r"^#.*$|^- \[.*\]$", "", text, flags=re.MULTILINE)  # headings, contents
     blocks = re.split(r"\n\n|\n(?=\|)", text)
@@ -145,21 +145,21 @@ def test_a_word_of_ours_is_explained_where_it_is_first_used(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_the_house_style(page):
+def test_the_house_style(page: Any) -> None:
     text = re.sub(r"`[^`]*`|\|", " ", prose(page.read_text(encoding="utf-8")))
     for pattern, instead in SHUNNED.items():
         found = re.search(pattern, text, re.IGNORECASE)
         assert not found, f"{found[0]!r}: say {instead}"
 
 
-def test_ci_runs_the_readmes_test_command():
+def test_ci_runs_the_readmes_test_command() -> None:
     command = ". egs/vctk/path.sh && pytest"
     assert f"    {command}\n" in README and f"{command}\n" in (ROOT / ".ci/run").read_text()
     assert "    bash egs/vctk/run.sh --stage 0\n" in README
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_name_programs_and_options_that_exist(page):
+def test_commands_name_programs_and_options_that_exist(page: Any) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     for line in re.findall(r"^    (.*)$|`([^`\n]+)`", text, re.MULTILINE):
         command = "".join(line).split("#")[0]
@@ -203,7 +203,7 @@ def flat(settings: dict, prefix: str = "") -> dict[str, object]:
     return flattened
 
 
-def test_every_key_of_an_experiment_is_explained_with_its_default():
+def test_every_key_of_an_experiment_is_explained_with_its_default() -> None:
     rows = table_below("recipes/README.md", "## Every key")
     assert rows.keys() - {"compare_with", "summary"} == keys_of(Experiment)
     defaults = flat(yaml.safe_load((ROOT / "recipes/experiments/gan.yaml").read_text()))
@@ -217,18 +217,18 @@ def test_every_key_of_an_experiment_is_explained_with_its_default():
             assert key not in defaults
 
 
-def test_every_key_of_scenes_is_explained():
+def test_every_key_of_scenes_is_explained() -> None:
     boxed = yaml.safe_load((ROOT / "recipes/experiments/boxed.yaml").read_text())
     assert table_below("recipes/README.md", "### scenes").keys() == boxed["scenes"].keys()
 
 
-def test_every_experiment_has_a_sentence():
+def test_every_experiment_has_a_sentence() -> None:
     files = {path.stem for path in (ROOT / "recipes/experiments").glob("*.yaml")}
     assert table_below("recipes/README.md", "## The experiments").keys() == files
 
 
 @pytest.mark.parametrize("folder", ["gan_denoise", "gan_denoise/serve"])
-def test_every_file_of_the_library_has_a_line(folder):
+def test_every_file_of_the_library_has_a_line(folder: str) -> None:
     text = (ROOT / folder / "README.md").read_text(encoding="utf-8")
     for path in (ROOT / folder).iterdir():
         if path.suffix == ".py" and not path.name.startswith("__"):
@@ -237,27 +237,27 @@ def test_every_file_of_the_library_has_a_line(folder):
             assert f"`{path.name}/`" in text, path.name
 
 
-def test_every_test_file_is_named():
+def test_every_test_file_is_named() -> None:
     text = (ROOT / "tests/README.md").read_text(encoding="utf-8")
     files = {path.stem for path in (ROOT / "tests").glob("test_*.py")}
     assert set(re.findall(r"\btest_\w+", text)) == files
 
 
-def test_the_services_limits_have_their_defaults():
+def test_the_services_limits_have_their_defaults() -> None:
     rows = table_below("gan_denoise/serve/README.md", "## Limits")
     assert {name: int(row[0]) for name, row in rows.items()} == {
         f"--{limit.name.replace('_', '-')}": limit.default for limit in dataclasses.fields(Limits)
     }
 
 
-def test_every_option_of_run_sh_is_explained():
+def test_every_option_of_run_sh_is_explained() -> None:
     options = re.search(r'^options="(.*)"$', (ROOT / "egs/vctk/run.sh").read_text(), re.MULTILINE)
     rows = table_below("egs/vctk/README.md", "## Options")
     explained = {word.strip("`, -") for row in rows for word in row.split()}
     assert explained == set(options[1].split())
 
 
-def test_every_extra_is_explained():
+def test_every_extra_is_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     rows = table_below("README.md", "## Which extra is for what")
     named = {word.strip("`, ") for row in rows for word in row.split()}
@@ -265,14 +265,14 @@ def test_every_extra_is_explained():
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("split_*.yaml")), ids=lambda path: path.stem)
-def test_split_files_can_be_read(path):
+def test_split_files_can_be_read(path: Any) -> None:
     split = read_split(path)
     assert not set(split["dev"]) & set(split["test"])
     if path.stem == "split_vctk":
         assert {"p232", "p257"} <= set(split["test"])  # VoiceBank+DEMAND's test speakers
 
 
-def test_examples_are_small_and_say_whose_they_are():
+def test_examples_are_small_and_say_whose_they_are() -> None:
     folder = ROOT / "egs/vctk/examples"
     files = list(folder.iterdir())
     assert len(files) >= 5 and sum(path.stat().st_size for path in files) < 8e6

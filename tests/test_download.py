@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import subprocess
 import threading
 import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +18,7 @@ from conftest import local, one_error_line, speech_like, write
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path: Path) -> Iterator[Any]:
     """A small VCTK archive on loopback, by a server that can go on in the middle of a file, and can
     break off once.
     """
@@ -37,7 +41,7 @@ def server(tmp_path):
         break_off = True
         ranges: list = []
 
-        def do_GET(self):
+        def do_GET(self) -> None:
             content = archive.read_bytes()
             asked = self.headers.get("Range")
             self.ranges.append(asked)
@@ -54,7 +58,7 @@ def server(tmp_path):
                 return
             self.wfile.write(content[start:])
 
-        def log_message(self, *arguments):
+        def log_message(self, *arguments: Any) -> None:
             pass
 
     served = http.server.ThreadingHTTPServer(
@@ -65,11 +69,13 @@ def server(tmp_path):
     served.shutdown()
 
 
-def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(server, tmp_path):
+def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(
+    server: Any, tmp_path: Path
+) -> None:
     url, archive, handler = server
     good = hashlib.sha256(archive.read_bytes()).hexdigest()
 
-    def download(checksum: str, folder: str):
+    def download(checksum: str, folder: str) -> subprocess.CompletedProcess:
         return local("download_vctk", "--url", url, "--checksum", checksum, tmp_path / folder)
 
     one_error_line(download(good, "vctk"), "closed early", "goes on where it stopped")
@@ -92,7 +98,7 @@ def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(server, tmp_p
     assert {path.name for path in (tmp_path / "hand").iterdir()} == {".lock", archive.name}
 
 
-def test_the_address_is_torchaudios():
+def test_the_address_is_torchaudios() -> None:
     import download_vctk
     from gan_denoise.audio import torchaudio
 

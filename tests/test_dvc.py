@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,7 @@ if not shutil.which("dvc") and os.environ.get("CI"):
 
 
 @pytest.mark.skipif(not shutil.which("dvc"), reason="dvc is not installed (pip install dvc)")
-def test_dvc_runs_what_has_changed_and_nothing_else(tmp_path):
+def test_dvc_runs_what_has_changed_and_nothing_else(tmp_path: Path) -> None:
     here = tmp_path / "egs/vctk"
     texts = {
         "egs/vctk/run.sh": FAKE,

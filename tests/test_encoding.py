@@ -7,6 +7,8 @@ import os
 import signal
 import struct
 import sys
+from pathlib import Path
+from typing import Any
 
 import mutagen.flac
 import mutagen.id3
@@ -16,7 +18,7 @@ import soundfile as sf
 
 from conftest import cli, one_error_line, run, speech_like, write
 from gan_denoise import audio, encoding, files
-from gan_denoise.enhance import enhance_file
+from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.errors import InputError
 from gan_denoise.files import writing
 from gan_denoise.terminal import Terminated, terminate
@@ -38,7 +40,9 @@ from small_models import SMALL, randomised, save
         ("a.mp3", "MPEG_LAYER_III", 44100, 1),
     ],
 )
-def test_a_file_keeps_its_kind(identity, tmp_path, name, subtype, rate, channels):
+def test_a_file_keeps_its_kind(
+    identity: Denoiser, tmp_path: Path, name: str, subtype: str, rate: int, channels: int
+) -> None:
     wave = np.stack([speech_like(i, 1.0 + 1.0 / rate, rate) for i in range(channels)], axis=1)
     source = write(tmp_path / name, wave, rate, subtype=subtype, format=name.split(".")[1].upper())
     assert not enhance_file(identity, source, tmp_path / "out" / name, mix=0.0)
@@ -59,7 +63,7 @@ def test_a_file_keeps_its_kind(identity, tmp_path, name, subtype, rate, channels
     )
 
 
-def test_another_container_takes_the_nearest_subtype(identity, tmp_path):
+def test_another_container_takes_the_nearest_subtype(identity: Denoiser, tmp_path: Path) -> None:
     for source, target, subtype in (("a.wav", "b.flac", "PCM_24"), ("c.ogg", "d.wav", "PCM_16")):
         kind = {"subtype": "FLOAT"} if source == "a.wav" else {}
         enhance_file(identity, write(tmp_path / source, speech_like(0), **kind), tmp_path / target)
@@ -72,10 +76,12 @@ def test_another_container_takes_the_nearest_subtype(identity, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
-def test_a_signal_while_libsndfile_writes_is_not_lost(identity, tmp_path, monkeypatch, suffix):
+def test_a_signal_while_libsndfile_writes_is_not_lost(
+    identity: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
     source, real = write(tmp_path / "a.wav", speech_like(0)), encoding._Sink.write
 
-    def interrupted(sink, content):
+    def interrupted(sink: Any, content: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return real(sink, content)
 
@@ -99,7 +105,9 @@ def test_a_signal_while_libsndfile_writes_is_not_lost(identity, tmp_path, monkey
         ("a.ogg", {"subtype": "OPUS", "compression_level": 0.5}, 12.0),
     ],
 )
-def test_a_coded_file_keeps_its_bit_rate(identity, tmp_path, name, options, least_db):
+def test_a_coded_file_keeps_its_bit_rate(
+    identity: Denoiser, tmp_path: Path, name: str, options: dict[str, Any], least_db: float
+) -> None:
     wave = speech_like(0, 1.0, 48000) + 0.01 * np.random.default_rng(0).standard_normal(48000)
     source = write(tmp_path / name, wave, 48000, **options)
     assert not enhance_file(identity, source, tmp_path / f"b{name}", mix=0.0)
@@ -110,7 +118,9 @@ def test_a_coded_file_keeps_its_bit_rate(identity, tmp_path, name, options, leas
 
 
 @pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64"])
-def test_a_wav_keeps_its_chunks_and_channel_mask(identity, tmp_path, kind):
+def test_a_wav_keeps_its_chunks_and_channel_mask(
+    identity: Denoiser, tmp_path: Path, kind: str
+) -> None:
     wave = np.stack([speech_like(0, 0.1)] * 3, axis=1)
     source = write(tmp_path / "a.wav", wave, format=kind, subtype="PCM_24")
     chunks = b"".join(
@@ -130,7 +140,9 @@ def test_a_wav_keeps_its_chunks_and_channel_mask(identity, tmp_path, kind):
     assert note.endswith(f"place for the input's bext, cue, iXML{mask}, which are left out")
 
 
-def test_tags_are_kept_or_their_loss_is_noted(identity, tmp_path, monkeypatch):
+def test_tags_are_kept_or_their_loss_is_noted(
+    identity: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flac = write(tmp_path / "a.flac", speech_like(0, 0.1))
     tagged, picture = mutagen.flac.FLAC(flac), mutagen.flac.Picture()
     tagged["title"], picture.data = "Grüße", b"x" * 1000
@@ -155,8 +167,10 @@ def test_tags_are_kept_or_their_loss_is_noted(identity, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("unnamed", [True, False])
-def test_a_mount_without_modes_is_written_to(tmp_path, monkeypatch, unnamed):
-    def refused(*_):
+def test_a_mount_without_modes_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+) -> None:
+    def refused(*_: Any) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "fchmod", refused)
@@ -167,7 +181,7 @@ def test_a_mount_without_modes_is_written_to(tmp_path, monkeypatch, unnamed):
     assert (tmp_path / "x").read_bytes() == b"whole"
 
 
-def test_clipping_is_counted_and_float_does_not_clip(identity, tmp_path):
+def test_clipping_is_counted_and_float_does_not_clip(identity: Denoiser, tmp_path: Path) -> None:
     loud = np.sign(speech_like(0)) * 0.999  # band-limited again, a square wave overshoots
     for subtype in ("PCM_16", "FLOAT"):
         source = write(tmp_path / f"{subtype}.wav", loud, 48000, subtype=subtype)
@@ -181,7 +195,7 @@ def test_clipping_is_counted_and_float_does_not_clip(identity, tmp_path):
     )
 
 
-def test_a_bad_file_leaves_nothing_behind(identity, tmp_path):
+def test_a_bad_file_leaves_nothing_behind(identity: Denoiser, tmp_path: Path) -> None:
     wave = speech_like(0, 10.0)
     wave[-100] = np.nan  # found after the first block was written
     source = write(tmp_path / "nan.wav", wave, subtype="FLOAT")
@@ -198,7 +212,7 @@ def test_a_bad_file_leaves_nothing_behind(identity, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_full_disk_is_one_line(model_dir, tmp_path):
+def test_a_full_disk_is_one_line(model_dir: Path, tmp_path: Path) -> None:
     write(tmp_path / "a.wav", speech_like(0, 10.0))
     command = (
         f"ulimit -f 16; exec gan-denoise enhance --model {model_dir} {tmp_path}/a.wav"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from small_models import SMALL, randomised, whole
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_pieces_equal_the_whole_for_every_generator(name, monkeypatch):
+def test_pieces_equal_the_whole_for_every_generator(
+    name: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(streaming, "_CHUNK_S", 0.3)
     monkeypatch.setattr(streaming, "_STEP_S", 0.3)
     denoiser, wave = (
@@ -38,7 +42,7 @@ def test_pieces_equal_the_whole_for_every_generator(name, monkeypatch):
 
 @pytest.mark.parametrize("gain_db", [-40.0, -20.0, 20.0])
 @pytest.mark.parametrize("name", SMALL)
-def test_level_does_not_matter(name, gain_db):
+def test_level_does_not_matter(name: Any, gain_db: float) -> None:
     denoiser = Denoiser(randomised(SMALL[name]), 16000)
     wave = speech_like(0).astype(np.float32)
     gain = np.float32(10 ** (gain_db / 20))
@@ -51,7 +55,9 @@ def test_level_does_not_matter(name, gain_db):
 @pytest.mark.parametrize(
     ("rate", "channels"), [(16000, 1), (48000, 2), (44100, 1), (8000, 3), (192000, 1), (11025, 8)]
 )
-def test_rates_and_channels_keep_shape_and_time(identity, rate, channels):
+def test_rates_and_channels_keep_shape_and_time(
+    identity: Denoiser, rate: int, channels: int
+) -> None:
     time = np.arange(rate // 2 + 1) / rate
     wave = np.stack([np.sin(2 * np.pi * 440 * (i + 1) * time) for i in range(channels)], axis=1)
     enhanced = identity(wave, rate)
@@ -60,7 +66,7 @@ def test_rates_and_channels_keep_shape_and_time(identity, rate, channels):
     np.testing.assert_allclose(enhanced[middle], wave[middle], atol=1e-3)  # aligned to the sample
 
 
-def test_what_the_model_does_not_hear_is_dropped_or_kept(identity):
+def test_what_the_model_does_not_hear_is_dropped_or_kept(identity: Denoiser) -> None:
     time = np.arange(48000) / 48000
     low, high = 0.1 * np.sin(2 * np.pi * 1000 * time), 0.1 * np.sin(2 * np.pi * 15000 * time)
     middle = slice(4800, -4800)
@@ -72,7 +78,7 @@ def test_what_the_model_does_not_hear_is_dropped_or_kept(identity):
     np.testing.assert_array_equal(identity(low, 48000, mix=0.0), np.float32(low))
 
 
-def test_no_output_is_an_input(tmp_path):
+def test_no_output_is_an_input(tmp_path: Path) -> None:
     """Of another file than its own: the recordings were overwritten without a word."""
     inner, outer = tmp_path / "rec/day1/day1/a.wav", tmp_path / "rec/day1/a.wav"
     for path in (inner, outer):
@@ -86,7 +92,7 @@ def test_no_output_is_an_input(tmp_path):
     assert outer.read_bytes() == before
 
 
-def test_memory_does_not_grow_with_the_file(identity, tmp_path):
+def test_memory_does_not_grow_with_the_file(identity: Denoiser, tmp_path: Path) -> None:
     # 38 MB as float32
     source = write(tmp_path / "long.wav", np.tile(speech_like(0, 10.0), 60), subtype="PCM_16")
     tracemalloc.start()
@@ -96,7 +102,7 @@ def test_memory_does_not_grow_with_the_file(identity, tmp_path):
     assert sf.info(tmp_path / "out.wav").frames == 9600000 and peak < 15e6
 
 
-def test_enhance_from_the_command_line(model_dir, tmp_path):
+def test_enhance_from_the_command_line(model_dir: Path, tmp_path: Path) -> None:
     noisy = tmp_path / "in"
     for number in range(3):
         write(noisy / f"a/{number}.wav", speech_like(number, 0.5))
@@ -128,7 +134,7 @@ def test_enhance_from_the_command_line(model_dir, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "generator"), [("live", "bands"), ("files", "ahead")])
-def test_the_models_in_the_package_are_small_and_described(name, generator):
+def test_the_models_in_the_package_are_small_and_described(name: str, generator: str) -> None:
     assert (BOXED[name] / "model.safetensors").stat().st_size <= 4 * 2**20
     config = json.loads((BOXED[name] / "config.json").read_text())
     assert config["licence"] and config["generator"]["name"] == generator

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, run
 
 
-def test_a_moved_repository_mends_its_environment_without_a_network(tmp_path):
+def test_a_moved_repository_mends_its_environment_without_a_network(tmp_path: Path) -> None:
     """A repository in small, whose environment borrows the packages of this one, made at one place
     and used at another.
     """
@@ -58,7 +58,7 @@ def test_a_moved_repository_mends_its_environment_without_a_network(tmp_path):
     assert not run(*source, cwd=new, env=offline).stderr  # mended once
 
 
-def test_two_first_commands_make_one_environment(tmp_path):
+def test_two_first_commands_make_one_environment(tmp_path: Path) -> None:
     """The second waits. A stand-in for python makes environments that hold only itself."""
     (tmp_path / "egs/vctk").mkdir(parents=True)
     (tmp_path / "egs/vctk/path.sh").write_bytes((ROOT / "egs/vctk/path.sh").read_bytes())

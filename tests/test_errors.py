@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,13 +31,15 @@ from gan_denoise.errors import InputError, input_error
         (InputError("a: b: c"), ("", "a: b: c", ""), "a: b: c"),  # as it was written
     ],
 )
-def test_an_error_is_its_fields_and_one_line_in_any_process(error, fields, line):
+def test_an_error_is_its_fields_and_one_line_in_any_process(
+    error: Any, fields: tuple[Any, ...], line: str
+) -> None:
     for same in (error, pickle.loads(pickle.dumps(error))):
         assert (same.where, same.problem, same.remedy) == fields
         assert str(same) == line
 
 
-def test_a_file_is_named_once():
+def test_a_file_is_named_once() -> None:
     source, target = Path("in.wav"), Path("out.wav")
     named = InputError(target, "cannot hold 9 channels")
     assert named.at(source, target) is named
@@ -45,14 +48,14 @@ def test_a_file_is_named_once():
     assert str(other) == "in.wav: noise.yaml: is missing: check the path"
 
 
-def test_an_error_of_the_machine_has_the_same_fields():
+def test_an_error_of_the_machine_has_the_same_fields() -> None:
     error = input_error(PermissionError(errno.EACCES, "Permission denied", "a.wav"))
     assert (error.where, error.problem) == ("a.wav", "Permission denied")
     assert error.remedy == "change its permissions or write elsewhere"
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_worker_passes_the_fields_on(jobs, tmp_path):
+def test_a_worker_passes_the_fields_on(jobs: int, tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
     (outcome,) = workers.each(
         audio.read, [tmp_path / "empty.wav"], jobs=jobs, always_isolated=jobs > 1
@@ -63,7 +66,7 @@ def test_a_worker_passes_the_fields_on(jobs, tmp_path):
     assert outcome.reason == str(outcome.error)
 
 
-def test_the_api_says_where():
+def test_the_api_says_where() -> None:
     with pytest.raises(InputError) as raised:
         audio.resample(np.zeros((2, 2000)), 16000, 8000)
     assert (raised.value.where, raised.value.remedy) == ("", "transpose them")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from training.experiment import read_experiment
 from training_runs import weights
 
 
-def test_an_override_cannot_undo_what_an_experiment_is_about():
+def test_an_override_cannot_undo_what_an_experiment_is_about() -> None:
     """--train-opts go to every experiment: l1 must not silently get the STFT loss, nor half an
     adversary.
     """
@@ -28,8 +31,8 @@ def test_an_override_cannot_undo_what_an_experiment_is_about():
 
 
 def test_without_its_adversary_gan_is_l1_mrstft_to_the_bit(
-    prepared, tiny_gan, tmp_path, in_process
-):
+    prepared: Path, tiny_gan: Path, tmp_path: Path, in_process: Callable[..., None]
+) -> None:
     """Switched off, or there with a weight that vanishes: neither data, nor dropout, nor steps
     differ.
     """
@@ -48,8 +51,12 @@ def test_without_its_adversary_gan_is_l1_mrstft_to_the_bit(
     "name", sorted(path.stem for path in (ROOT / "recipes/experiments").glob("*.yaml"))
 )
 def test_every_experiment_builds_and_takes_a_step(
-    name, prepared, tmp_path, in_process, monkeypatch
-):
+    name: Any,
+    prepared: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """All phases once: an update of the warm start, of the discriminators alone, and of both."""
     changes = [
         "steps=2",
@@ -153,8 +160,14 @@ def test_every_experiment_builds_and_takes_a_step(
     ],
 )
 def test_bad_settings_are_one_line(
-    arguments, expected, prepared, tiny_gan, tmp_path, capsys, in_process
-):
+    arguments: list[str],
+    expected: str,
+    prepared: Path,
+    tiny_gan: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    in_process: Callable[..., None],
+) -> None:
     """In this process, since importing torch anew for each would cost minutes."""
     with pytest.raises(SystemExit) as left:
         in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "exp", *arguments)

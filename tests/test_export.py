@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from gan_denoise.errors import InputError
 from small_models import SMALL, in_pieces, randomised, save, whole
 
 
-def test_export_by_a_users_hand(tmp_path, monkeypatch):
+def test_export_by_a_users_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The README's commands and the card's example, with the model in the package."""
     onnx, onnxruntime = (pytest.importorskip(name) for name in ("onnx", "onnxruntime"))
     result = cli("export", "boxed", tmp_path / "denoise.onnx")
@@ -64,7 +66,7 @@ def test_export_by_a_users_hand(tmp_path, monkeypatch):
     np.testing.assert_allclose(live, denoiser(noisy, 16000), atol=1e-3)
 
 
-def test_live_use_runs_the_graph_beside_the_weights():
+def test_live_use_runs_the_graph_beside_the_weights() -> None:
     pytest.importorskip("onnxruntime")
     denoiser, draw = gan_denoise.load("live", device=torch.device("cpu")), np.random.default_rng(0)
     assert isinstance(denoiser.live_generator, graph.Graph)
@@ -75,7 +77,7 @@ def test_live_use_runs_the_graph_beside_the_weights():
         np.testing.assert_allclose(live, expected, rtol=0.0, atol=1e-5)
 
 
-def test_a_step_that_fails_loses_no_samples(monkeypatch):
+def test_a_step_that_fails_loses_no_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that is out of memory, say: the caller may go on."""
     denoiser, wave = gan_denoise.load("live"), speech_like(0)[:, None].astype(np.float32)
     expected, live = denoiser.stream().push(wave), denoiser.stream()
@@ -86,14 +88,16 @@ def test_a_step_that_fails_loses_no_samples(monkeypatch):
     np.testing.assert_array_equal(live.push(wave[5000:]), expected)
 
 
-def test_a_push_that_fails_at_its_second_step_repeats_nothing(monkeypatch):
+def test_a_push_that_fails_at_its_second_step_repeats_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     denoiser, step_s = gan_denoise.load("live"), 0.5
     monkeypatch.setattr(streaming, "_STEP_S", step_s)
     wave = speech_like(0, 4 * step_s)[:, None].astype(np.float32)
     expected, live = denoiser.stream().push(wave), denoiser.stream()
     real, calls = denoiser.live_generator.step, itertools.count()
 
-    def step(*inputs):
+    def step(*inputs: Any) -> Any:
         return 1 / 0 if next(calls) == 1 else real(*inputs)
 
     monkeypatch.setattr(denoiser.live_generator, "step", step)
@@ -102,7 +106,9 @@ def test_a_push_that_fails_at_its_second_step_repeats_nothing(monkeypatch):
     np.testing.assert_array_equal(live.push(wave[-5000:]), expected)
 
 
-def test_a_graph_is_that_of_the_weights_that_were_loaded(tmp_path, monkeypatch):
+def test_a_graph_is_that_of_the_weights_that_were_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnxruntime")
     folder = shutil.copytree(BOXED["live"], tmp_path / "a model")
     monkeypatch.chdir(tmp_path)
@@ -136,7 +142,7 @@ def test_a_graph_is_that_of_the_weights_that_were_loaded(tmp_path, monkeypatch):
     assert len(denoiser.stream().push(wave)) > 15000
 
 
-def test_live_use_tells_nobody(tmp_path):
+def test_live_use_tells_nobody(tmp_path: Path) -> None:
     """Onnxruntime would, and leaves traces in these folders."""
     pytest.importorskip("onnxruntime")
     places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(tmp_path))
@@ -147,7 +153,9 @@ def test_live_use_tells_nobody(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["hifigan", "segan"])
-def test_every_kind_of_generator_exports(name, tmp_path, monkeypatch):
+def test_every_kind_of_generator_exports(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnxruntime")
     options = SMALL[name] | {"hifigan": {"scales": 1}, "segan": {"channels": [4, 8]}}[name]
     folder = save(tmp_path / "model", options, randomised(options))

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from conftest import speech_like
 from gan_denoise import generators
+from gan_denoise.contract import Generator
 from gan_denoise.errors import InputError
 from small_models import SMALL, save, waves
 
 
 @pytest.fixture(params=SMALL)
-def options(request):
+def options(request: pytest.FixtureRequest) -> dict[str, Any]:
     return SMALL[request.param]
 
 
 @pytest.fixture
-def generator(options):
+def generator(options: dict[str, Any]) -> Generator:
     torch.manual_seed(0)
     built = generators.build(options, sample_rate=16000).eval()
     with torch.no_grad():  # away from the identity that it starts at
@@ -30,12 +33,12 @@ def generator(options):
 
 
 @pytest.fixture
-def any_model_dir(generator, options, tmp_path):
+def any_model_dir(generator: Generator, options: dict[str, Any], tmp_path: Path) -> Any:
     return save(tmp_path / "model", options, generator)
 
 
 @pytest.mark.parametrize("length", [1, 2, 127, 128, 129, 513, 8000])
-def test_a_generator_takes_any_length(generator, length):
+def test_a_generator_takes_any_length(generator: Generator, length: int) -> None:
     noisy = waves(length)
     with torch.no_grad():
         enhanced = generator(noisy)
@@ -47,7 +50,7 @@ def test_a_generator_takes_any_length(generator, length):
     )
 
 
-def test_a_generator_declares_its_receptive_field(generator):
+def test_a_generator_declares_its_receptive_field(generator: Generator) -> None:
     if generator.receptive_field == math.inf:
         # What it remembers is explicit; how far ahead: test_enhance
         assert set(generator.initial_state()) >= {"past", "tail"}
@@ -62,7 +65,7 @@ def test_a_generator_declares_its_receptive_field(generator):
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-def test_a_generators_items_are_independent_and_all_parameters_learn(generator):
+def test_a_generators_items_are_independent_and_all_parameters_learn(generator: Generator) -> None:
     noisy = waves(4000, batch=3)
     with torch.no_grad():
         assert torch.allclose(generator(noisy)[1], generator(noisy[1:2])[0], atol=1e-6)
@@ -73,12 +76,12 @@ def test_a_generators_items_are_independent_and_all_parameters_learn(generator):
     )
 
 
-def test_48_khz_gives_windows_of_the_same_duration():
+def test_48_khz_gives_windows_of_the_same_duration() -> None:
     built = generators.build(SMALL["convnext"], sample_rate=48000)
     assert (built.stft.n_fft, built.stft.hop_length) == (1536, 384)
 
 
-def test_unknown_generators_and_sizes_are_refused():
+def test_unknown_generators_and_sizes_are_refused() -> None:
     with pytest.raises(InputError, match='unknown name "convnet" \\(did you mean "convnext"'):
         generators.build({"name": "convnet"}, sample_rate=16000)
     with pytest.raises(InputError, match='unknown key "widht" \\(did you mean "width"'):
@@ -87,7 +90,9 @@ def test_unknown_generators_and_sizes_are_refused():
         generators.build({"name": "convnext", "kernel_size": 4}, sample_rate=16000)
 
 
-def test_a_generator_is_one_file_and_its_sizes_are_checked(tmp_path, monkeypatch):
+def test_a_generator_is_one_file_and_its_sizes_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With annotations as they are, without `from __future__ import annotations`."""
     (tmp_path / "scaled.py").write_text(
         "import torch\n"
@@ -110,7 +115,7 @@ def test_a_generator_is_one_file_and_its_sizes_are_checked(tmp_path, monkeypatch
             generators.build({"name": "scaled", **sizes}, sample_rate=16000)
 
 
-def test_bf16_keeps_its_output_in_float32():
+def test_bf16_keeps_its_output_in_float32() -> None:
     torch.manual_seed(0)
     generator = generators.build(
         {"name": "convnext", "width": 16, "blocks": 1}, sample_rate=16000

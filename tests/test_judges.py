@@ -9,6 +9,7 @@ import shutil
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,11 @@ from gan_denoise.metrics import Signals, distill_mos, speaker_ge2e, wer
 from gan_denoise.scoring import Pair
 
 
-def signals(enhanced: np.ndarray, clean: np.ndarray | None = None, **more) -> Signals:
+def signals(enhanced: np.ndarray, clean: np.ndarray | None = None, **more: Any) -> Signals:
     return Signals(speech_like(0, 2.0) if clean is None else clean, enhanced, None, 16000, **more)
 
 
-def test_a_new_metric_is_one_file(tmp_path):
+def test_a_new_metric_is_one_file(tmp_path: Path) -> None:
     """It is scored by name, and its code counts for those scores that hold it."""
     here = tmp_path / "gan_denoise"
     left_out = shutil.ignore_patterns("boxed", "__pycache__")
@@ -46,7 +47,7 @@ def test_a_new_metric_is_one_file(tmp_path):
     assert result.stdout == "{'peak': (0.5, None)}\n", result.stderr
 
 
-def test_a_digest_has_the_judges_that_scored_and_no_others():
+def test_a_digest_has_the_judges_that_scored_and_no_others() -> None:
     assert code.of_scores(metrics.METRICS) == code.of_scores()
     digests = [code.of_scores([name]) for name in ("wer", "distill_mos", "speaker_ge2e")]
     assert len({code.of_scores(), *digests}) == 4
@@ -62,7 +63,9 @@ def test_a_digest_has_the_judges_that_scored_and_no_others():
         ("dnsmos_ovrl", "speechmos", "dnsmos"),
     ],
 )
-def test_a_judge_without_its_package_is_one_line(name, package, extra, tmp_path, monkeypatch):
+def test_a_judge_without_its_package_is_one_line(
+    name: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wave = write(tmp_path / "a.wav", speech_like(0))
     monkeypatch.setitem(sys.modules, package, None)
     result = cli("score", "--metrics", f"si_sdr,{name}", "--csv", tmp_path / "s.csv", wave, wave)
@@ -70,20 +73,20 @@ def test_a_judge_without_its_package_is_one_line(name, package, extra, tmp_path,
     assert not (tmp_path / "s.csv").exists()
 
 
-def test_words_are_compared_without_case_and_punctuation():
+def test_words_are_compared_without_case_and_punctuation() -> None:
     quoted = "\N{LEFT SINGLE QUOTATION MARK}Don\N{RIGHT SINGLE QUOTATION MARK}T go,\tSIX"
     expected = ["don't", "go", "six", "spoons", "of", "fresh", "snow", "peas"]
     assert wer.words(f" {quoted}\n spoons -- of 'fresh' SNOW-peas!") == expected
     assert wer.words("...") == []
 
 
-def test_word_errors_are_counted_by_kind(monkeypatch):
+def test_word_errors_are_counted_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jiwer")
     clean, enhanced = speech_like(0), speech_like(1)
     said = {id(clean): "six spoons of fresh snow", id(enhanced): "six spoon fresh snow peas"}
     monkeypatch.setattr(wer, "heard", lambda wave, rate: said[id(wave)].split())
 
-    def of(**more) -> list[float]:
+    def of(**more: Any) -> list[float]:
         given = signals(enhanced, clean, **more)
         return [metrics.ALL[name].function(given) for name in metrics.with_companions(["wer"])]
 
@@ -96,14 +99,14 @@ def test_word_errors_are_counted_by_kind(monkeypatch):
         of()
 
 
-def test_score_finds_the_text_beside_the_recordings(tmp_path):
+def test_score_finds_the_text_beside_the_recordings(tmp_path: Path) -> None:
     assert scoring.texts_beside(tmp_path) == {}
     (tmp_path / "text").write_text("a SIX SPOONS\n")
     for clean in (tmp_path, tmp_path / "wav.scp", tmp_path / "a.wav"):
         assert scoring.texts_beside(clean) == {"a": "SIX SPOONS"}
 
 
-def test_scores_rest_on_the_texts(tmp_path):
+def test_scores_rest_on_the_texts(tmp_path: Path) -> None:
     wave = write(tmp_path / "a.wav", speech_like(0))
     digests = [
         scoring.identity([Pair("a", wave, wave, text=text)], ["wer"]) for text in (None, "x", "y")
@@ -111,15 +114,17 @@ def test_scores_rest_on_the_texts(tmp_path):
     assert len(set(digests)) == 3
 
 
-def test_distill_mos_gets_16_khz_and_says_nothing_of_its_own(monkeypatch, capsys):
+def test_distill_mos_gets_16_khz_and_says_nothing_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch = pytest.importorskip("torch")
 
     class Model(torch.nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             print("weights loaded from somewhere")
 
-        def forward(self, x):
+        def forward(self, x: Any) -> Any:
             assert x.dtype == torch.float32
             return torch.tensor([float(x.shape[-1])])
 
@@ -134,13 +139,13 @@ def test_distill_mos_gets_16_khz_and_says_nothing_of_its_own(monkeypatch, capsys
     distill_mos._model.cache_clear()
 
 
-def installed(*names: str):
+def installed(*names: str) -> Any:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 @installed("distillmos")
-def test_distill_mos_is_the_packages():
+def test_distill_mos_is_the_packages() -> None:
     import torch
 
     model, wave = distill_mos._model(), speech_like(0, 2.0)
@@ -152,7 +157,7 @@ def test_distill_mos_is_the_packages():
 
 
 @installed("pocketsphinx", "jiwer")
-def test_what_is_heard_does_not_depend_on_what_was_heard_before():
+def test_what_is_heard_does_not_depend_on_what_was_heard_before() -> None:
     one, other = (speech_like(number, 2.0) for number in range(2))
     first = wer.heard(one, 16000)
     wer.heard(other, 16000)
@@ -160,7 +165,7 @@ def test_what_is_heard_does_not_depend_on_what_was_heard_before():
 
 
 @installed("resemblyzer", "webrtcvad", "librosa")
-def test_a_learnt_embedding_hears_the_person_and_not_the_level():
+def test_a_learnt_embedding_hears_the_person_and_not_the_level() -> None:
     wave = speech_like(0, 2.0)
     if (one := speaker_ge2e.embedding(wave, 16000)) is None:
         pytest.skip("its voice detector finds no voice in synthetic speech")

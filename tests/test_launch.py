@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import json
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,15 +34,19 @@ from training_runs import assert_same, forked, train, weights
         ({"ACCELERATE_USE_FSDP": "1"}, "ACCELERATE_USE_FSDP=1: this training does not know FSDP"),
     ],
 )
-def test_a_launch_that_cannot_be_is_one_line(environment, expected):
+def test_a_launch_that_cannot_be_is_one_line(environment: dict[str, Any], expected: str) -> None:
     with pytest.raises(InputError) as refused:
         check_environment(environment)
     assert expected in str(refused.value)
 
 
 def test_what_is_launched_is_what_was_asked_for(
-    prepared, tiny_experiment, tmp_path, in_process, monkeypatch
-):
+    prepared: Path,
+    tiny_experiment: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Accumulation, compiler and precision of the environment have no effect: the same bits."""
     assert check_environment({"WORLD_SIZE": "2", "RANK": "1", "TORCHELASTIC_RUN_ID": "x"}) == 2
     assert (
@@ -60,8 +67,8 @@ def test_what_is_launched_is_what_was_asked_for(
 
 
 def test_two_launched_processes_of_which_accelerate_makes_one_are_refused(
-    prepared, tiny_experiment, tmp_path
-):
+    prepared: Path, tiny_experiment: Path, tmp_path: Path
+) -> None:
     """As `accelerate launch --multi_gpu --num_processes 2` does it where torch sees no GPU."""
     launched = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "-1", "TORCHELASTIC_RUN_ID": "none"}
     result = train(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp", env=launched)
@@ -72,8 +79,8 @@ def test_two_launched_processes_of_which_accelerate_makes_one_are_refused(
 
 
 def test_two_processes_with_a_batch_of_b_equal_one_with_2b(
-    prepared, tiny_gan, tmp_path, in_process
-):
+    prepared: Path, tiny_gan: Path, tmp_path: Path, in_process: Callable[..., None]
+) -> None:
     """Two processes on the CPU (gloo), float64: the same weights after 20 updates of the generator,
     and the same logged losses.
     """
@@ -122,7 +129,7 @@ print(pages(), given_back)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="malloc is not glibc's")
-def test_what_an_update_frees_is_not_given_back():
+def test_what_an_update_frees_is_not_given_back() -> None:
     """In a program of its own: how a heap lies that others have used is theirs."""
     pages = run("python", "-c", FREEING, cwd=ROOT / "recipes").stdout.split()
     kept, given_back = (int(number) for number in pages)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,15 @@ import samples
 from conftest import here, one_error_line, run, speech_like, write
 from test_page import browser, lengthen, page_file  # noqa: F401
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
 SYSTEMS = ("clean", "noisy", "box", "</script><b>")
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> Path:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two conditions of two utterances by four systems."""
     root = tmp_path_factory.mktemp("samples")
     draw = np.random.default_rng(0)
@@ -32,7 +38,7 @@ def folders(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(folders) -> Path:
+def made(folders: Path) -> Path:
     page, note = folders / "page.html", folders / "note.txt"
     note.write_text("Recordings: https://example.org/a, CC BY 4.0 & <others>\n")
     options = ("--title", "A <title>", "--note", note, page)
@@ -43,7 +49,7 @@ def made(folders) -> Path:
 
 
 @pytest.fixture
-def opened(browser, made):  # noqa: F811
+def opened(browser: Browser, made: Path) -> Iterator[Any]:  # noqa: F811
     """The page, opened from the disk; fails where the console has an error, or anything else is
     asked for.
     """
@@ -58,7 +64,7 @@ def opened(browser, made):  # noqa: F811
     assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {made.as_uri()}
 
 
-def test_samples_are_heard_and_seen_with_scores_and_attribution(opened):
+def test_samples_are_heard_and_seen_with_scores_and_attribution(opened: Any) -> None:
     room = "document.querySelector('.room').room"
     assert opened.locator(".room").count() == 4 and opened.title() == "A <title>"
     names = opened.locator(".room").first.locator(".system b").all_text_contents()
@@ -80,7 +86,7 @@ def test_samples_are_heard_and_seen_with_scores_and_attribution(opened):
     assert opened.locator(".room").count() == 2
 
 
-def test_sounds_are_whole(opened):
+def test_sounds_are_whole(opened: Any) -> None:
     lengths = opened.evaluate(
         """async () => {
             const room = document.querySelector('.room').room;
@@ -91,7 +97,7 @@ def test_sounds_are_whole(opened):
     assert lengths == pytest.approx([1.0] * 4, abs=0.01)
 
 
-def test_a_listener_ranks_blind_and_the_page_counts(opened, tmp_path):
+def test_a_listener_ranks_blind_and_the_page_counts(opened: Any, tmp_path: Path) -> None:
     opened.locator("#mode").click()
     assert opened.locator(".room img").count() == 0  # which would tell
     text = opened.locator("#rooms").text_content()
@@ -133,7 +139,7 @@ def test_a_listener_ranks_blind_and_the_page_counts(opened, tmp_path):
     assert first == {"clean": "1.5", "box": "1.5", "<-script><b>": "3", "noisy": "4"}
 
 
-def test_an_experiment_becomes_a_listening_test(page_file, browser):  # noqa: F811
+def test_an_experiment_becomes_a_listening_test(page_file: Path, browser: Browser) -> None:  # noqa: F811
     exp = page_file.parent
     data = next(exp.parent.parent.glob("*/data"))
     command = ("report.py", "--data", data, "--listening-test")
@@ -148,7 +154,7 @@ def test_an_experiment_becomes_a_listening_test(page_file, browser):  # noqa: F8
     assert here(report.main, *command, 0, exp).returncode == 2
 
 
-def test_what_is_no_set_of_samples_is_one_line(folders, tmp_path):
+def test_what_is_no_set_of_samples_is_one_line(folders: Path, tmp_path: Path) -> None:
     clean = write(tmp_path / "default/clean/u0.wav", speech_like(0))
     page = tmp_path / "page.html"
     make = ("samples.py", page, tmp_path / "default")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,8 +17,13 @@ from training.logbook import find_alarms
 
 
 def test_a_spoiled_log_and_a_full_disk_for_plots_end_no_run(
-    prepared, tiny_experiment, tmp_path, in_process, capsys, monkeypatch
-):
+    prepared: Path,
+    tiny_experiment: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     command, exp = (tiny_experiment, "--data", prepared, "--exp"), tmp_path / "exp"
     in_process(*command, exp, "steps=3")
     with open(exp / "log.jsonl", "ab") as file:
@@ -24,7 +32,7 @@ def test_a_spoiled_log_and_a_full_disk_for_plots_end_no_run(
     in_process(*command, exp, "steps=3")  # finished already
     assert (exp / "model/model.safetensors").read_bytes() == before
 
-    def full(*arguments, **options):
+    def full(*arguments: Any, **options: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("training.board.SummaryWriter.add_scalar", full)
@@ -34,7 +42,7 @@ def test_a_spoiled_log_and_a_full_disk_for_plots_end_no_run(
     assert (tmp_path / "full/model/model.safetensors").read_bytes() == before
 
 
-def test_what_goes_wrong_raises_an_alarm():
+def test_what_goes_wrong_raises_an_alarm() -> None:
     good = {"loss": 1.0, "gradient_norm": 0.1, "discriminator_loss": 0.4, "level": 0.9}
     assert find_alarms(good) == [] and find_alarms({"loss": 1.0}) == []
     for changes, expected in {
@@ -47,8 +55,13 @@ def test_what_goes_wrong_raises_an_alarm():
 
 
 def test_an_alarm_is_in_the_log_and_on_the_terminal(
-    prepared, tiny_gan, tmp_path, in_process, capsys, monkeypatch
-):
+    prepared: Path,
+    tiny_gan: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("training.logbook.DISCRIMINATOR_HAS_WON", 10.0)
     in_process(tiny_gan, "--data", prepared, "--exp", tmp_path / "exp")
     entries = [json.loads(line) for line in (tmp_path / "exp/log.jsonl").read_text().splitlines()]
@@ -61,8 +74,13 @@ def test_an_alarm_is_in_the_log_and_on_the_terminal(
 
 
 def test_other_trackers_are_accelerates_own(
-    prepared, tiny_experiment, tmp_path, in_process, monkeypatch, capsys
-):
+    prepared: Path,
+    tiny_experiment: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit):
         in_process(
             tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp", "trackers=[wandb]"
@@ -80,8 +98,13 @@ def test_other_trackers_are_accelerates_own(
 
 
 def test_mlflow_has_parameters_curves_the_model_and_the_results(
-    prepared, tiny_experiment, tmp_path, in_process, monkeypatch, capsys
-):
+    prepared: Path,
+    tiny_experiment: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)  # where its artefacts go by default
@@ -117,8 +140,13 @@ def test_mlflow_has_parameters_curves_the_model_and_the_results(
 
 
 def test_a_tracker_that_does_not_answer_is_one_line(
-    prepared, tiny_experiment, tmp_path, in_process, monkeypatch, capsys
-):
+    prepared: Path,
+    tiny_experiment: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     exp = tmp_path / "exp"
@@ -128,16 +156,18 @@ def test_a_tracker_that_does_not_answer_is_one_line(
     assert (exp / "model/model.safetensors").is_file()
 
 
-def test_a_tracker_that_goes_away_is_asked_again_after_a_while(tmp_path, monkeypatch, capsys):
+def test_a_tracker_that_goes_away_is_asked_again_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Tracker:
         name, heard = "mlflow", []
 
-        def log(self, values, step):
+        def log(self, values: Any, step: Any) -> None:
             if 2 <= step < 8:
                 raise ConnectionError("no route\nto the host")
             self.heard.append(step)
 
-        def finish(self):
+        def finish(self) -> None:
             raise ConnectionError("gone")
 
     accelerator = SimpleNamespace(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ def value(name: str, *waves: torch.Tensor) -> float:
     return float(Losses({name: 1.0})(*waves)[name])
 
 
-def test_losses_have_their_known_values():
+def test_losses_have_their_known_values() -> None:
     clean, noisy = waves(8000), waves(8000) + 0.1 * torch.randn(2, 1, 8000)
     assert value("l1", clean + 0.5, clean, noisy) == pytest.approx(0.5)
     assert value("mse", clean + 0.5, clean, noisy) == pytest.approx(0.25)
@@ -42,7 +44,7 @@ def test_losses_have_their_known_values():
         assert torch.isfinite(gradient).all(), name
 
 
-def test_a_mel_spectrum_is_compared_at_any_level():
+def test_a_mel_spectrum_is_compared_at_any_level() -> None:
     clean = torch.randn(2, 1, 16000, generator=torch.Generator().manual_seed(0))
     assert value("mel", clean, clean, clean) == 0.0
     # Logarithms of half the amplitude differ by ln 2, of loud and of quiet items
@@ -51,7 +53,7 @@ def test_a_mel_spectrum_is_compared_at_any_level():
     assert value("mel", 0.5 * quiet, quiet, clean) == pytest.approx(np.log(2.0), abs=1e-3)
 
 
-def test_a_loss_takes_its_parameters_from_the_experiment():
+def test_a_loss_takes_its_parameters_from_the_experiment() -> None:
     mel = {"weight": 45.0, "windows": [512, 1024], "bands": [40, 80]}
     losses = Losses({"mel": mel, "l1": 1.0}, sample_rate=24000)
     assert losses.weights == {"mel": 45.0, "l1": 1.0}
@@ -74,12 +76,12 @@ def test_a_loss_takes_its_parameters_from_the_experiment():
         ({"l1": {"weight": "much"}}, "losses: l1: expected a number"),
     ],
 )
-def test_bad_settings_of_a_loss_are_refused(settings, expected):
+def test_bad_settings_of_a_loss_are_refused(settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         Losses(settings)
 
 
-def test_names_that_moved_still_work_and_say_where_they_are():
+def test_names_that_moved_still_work_and_say_where_they_are() -> None:
     with pytest.warns(DeprecationWarning, match="gan_denoise.adversarial"):
         from gan_denoise.losses import AdversarialLosses
     with pytest.warns(DeprecationWarning, match="gan_denoise.losses.pmsqe"):
@@ -88,7 +90,7 @@ def test_names_that_moved_still_work_and_say_where_they_are():
     assert float(PerceptualDisturbance()(*waves(8000).expand(3, 2, 1, 8000))) < 1e-3
 
 
-def test_compressed_spectra_weigh_quiet_bins():
+def test_compressed_spectra_weigh_quiet_bins() -> None:
     clean = torch.randn(1, 1, 32000, generator=torch.Generator().manual_seed(0))
     assert value("compressed", clean, clean, clean) == 0.0
     half = value("compressed", 0.5 * clean, clean, clean)
@@ -99,7 +101,7 @@ def test_compressed_spectra_weigh_quiet_bins():
     assert half == pytest.approx((1 - 0.5**0.3) ** 2 * 192**0.3 * 0.8975, rel=0.02)
 
 
-def test_harm_is_what_the_input_did_not_have():
+def test_harm_is_what_the_input_did_not_have() -> None:
     draw = torch.Generator().manual_seed(0)
     clean, noise = (torch.randn(1, 1, 32000, generator=draw) for _ in range(2))
     noisy = clean + 0.1 * noise
@@ -116,7 +118,7 @@ def test_harm_is_what_the_input_did_not_have():
     assert value("harm", gone[..., 8000:8100], *[clean[..., 8000:8100]] * 2) > 0.0
 
 
-def test_pmsqe_orders_signals_as_pesq_does():
+def test_pmsqe_orders_signals_as_pesq_does() -> None:
     from pesq import pesq
 
     draw, ours, theirs = np.random.default_rng(0), [], []
@@ -142,7 +144,7 @@ def test_pmsqe_orders_signals_as_pesq_does():
     )
 
 
-def test_mrstft_is_a_mean_over_items_and_bounded_for_silence():
+def test_mrstft_is_a_mean_over_items_and_bounded_for_silence() -> None:
     """auraloss alone: one ratio for the batch, in which the quiet item counts for nothing; 15,222
     for a silent target.
     """
@@ -170,7 +172,7 @@ def test_mrstft_is_a_mean_over_items_and_bounded_for_silence():
     assert value("mrstft", silence, silence, silence) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_losses_are_weighted_by_name():
+def test_losses_are_weighted_by_name() -> None:
     enhanced, clean = waves(1000), waves(1000).flip(0)
     losses = Losses({"l1": 2.0, "mse": 0.5, "wsdr": 0})
     terms = losses(enhanced, clean, enhanced)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.linalg import solve_toeplitz
@@ -11,12 +13,12 @@ from gan_denoise import metrics, quality, speakers
 from gan_denoise.metrics import Signals
 
 
-def signals(enhanced, clean=None, noisy=None) -> Signals:
+def signals(enhanced: Any, clean: Any = None, noisy: Any = None) -> Signals:
     clean = speech_like(0, 2.0) if clean is None else clean
     return Signals(clean, enhanced, noisy, 16000)
 
 
-def test_si_sdr_knows_its_values():
+def test_si_sdr_knows_its_values() -> None:
     time_s = np.arange(16000) / 16000
     sine, cosine = np.sin(2 * np.pi * 100 * time_s), np.cos(2 * np.pi * 100 * time_s)
     assert metrics.si_sdr(signals(sine + 0.1 * cosine, sine)) == pytest.approx(20.0, abs=1e-6)
@@ -27,7 +29,7 @@ def test_si_sdr_knows_its_values():
     assert metrics.si_sdr(signals(cosine, sine)) == -100.0
 
 
-def test_wsdr_knows_its_values():
+def test_wsdr_knows_its_values() -> None:
     clean = speech_like(0)
     noise = np.random.default_rng(0).standard_normal(len(clean)) / 10
     noisy = clean + noise
@@ -39,7 +41,7 @@ def test_wsdr_knows_its_values():
         metrics.wsdr(signals(clean, clean))
 
 
-def test_pesq_takes_its_arguments_in_the_right_order():
+def test_pesq_takes_its_arguments_in_the_right_order() -> None:
     import pesq
 
     clean = speech_like(0, 2.0)
@@ -65,7 +67,9 @@ def noisy_pair(rate: int) -> tuple[np.ndarray, np.ndarray]:
         (8000, (2.5661145247, 0.1415679304, 18.5490980675)),
     ],
 )
-def test_the_composites_parts_agree_with_another_implementation(rate, expected):
+def test_the_composites_parts_agree_with_another_implementation(
+    rate: int, expected: tuple[Any, ...]
+) -> None:
     """segSNR, LLR (not limited) and WSS by the package pysepm-evo 0.1.1 on the same pair."""
     pair = (*noisy_pair(rate), rate)
     found = (
@@ -76,7 +80,7 @@ def test_the_composites_parts_agree_with_another_implementation(rate, expected):
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_composite_is_hu_and_loizous_regression():
+def test_the_composite_is_hu_and_loizous_regression() -> None:
     clean, enhanced = noisy_pair(16000)
     given = Signals(clean, enhanced, None, 16000)
     pesq, (snr, llr, wss) = metrics.pesq_wb(given), (2.5558044268, 0.3119320264, 17.7264669061)
@@ -92,7 +96,7 @@ def test_the_composite_is_hu_and_loizous_regression():
     ]
 
 
-def test_sdr_is_the_projection_onto_all_filters_of_512_taps():
+def test_sdr_is_the_projection_onto_all_filters_of_512_taps() -> None:
     """BSSEval's definition solved anew, by Levinson's recursion for the Toeplitz system of the
     normal equations.
     """
@@ -108,7 +112,7 @@ def test_sdr_is_the_projection_onto_all_filters_of_512_taps():
         metrics.sdr(signals(clean[:1000], clean[:1000]))
 
 
-def test_log_spectral_distance_knows_its_values():
+def test_log_spectral_distance_knows_its_values() -> None:
     clean, _ = noisy_pair(16000)
     assert quality.log_spectral_distance(clean, clean, 16000) == 0.0
     assert quality.log_spectral_distance(clean, 10.0 * clean, 16000) == pytest.approx(
@@ -117,7 +121,7 @@ def test_log_spectral_distance_knows_its_values():
     assert quality.log_spectral_distance(clean, 0.0 * clean, 16000) < 100.0
 
 
-def test_speaker_similarity_hears_the_envelope_and_not_the_level():
+def test_speaker_similarity_hears_the_envelope_and_not_the_level() -> None:
     clean, _ = noisy_pair(16000)
     embedding = speakers.embedding(clean, 16000)
     assert embedding.shape == (40,)
@@ -129,7 +133,7 @@ def test_speaker_similarity_hears_the_envelope_and_not_the_level():
     assert speakers.embedding(clean[:2000], 16000) is None
 
 
-def test_narrow_band_pesq_is_the_packages():
+def test_narrow_band_pesq_is_the_packages() -> None:
     import pesq
 
     for rate in (16000, 8000):

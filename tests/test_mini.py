@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import soundfile as sf
 
@@ -9,7 +11,7 @@ from conftest import LOCAL, ROOT, local, run
 from gan_denoise import datadir
 
 
-def test_the_mini_corpus_is_vctk_092(tmp_path):
+def test_the_mini_corpus_is_vctk_092(tmp_path: Path) -> None:
     import make_mini
 
     make_mini.make(tmp_path / "mini", 1, 4, 1)
@@ -37,7 +39,7 @@ def test_the_mini_corpus_is_vctk_092(tmp_path):
     assert women == len(make_mini.VOICES) / 2
 
 
-def test_every_recording_of_the_mini_corpus_is_always_the_same(tmp_path):
+def test_every_recording_of_the_mini_corpus_is_always_the_same(tmp_path: Path) -> None:
     """Voices side by side, and one by one in the opposite order and another locale: the samples of
     conf/mini_digests.txt.
     """
@@ -66,7 +68,7 @@ def test_every_recording_of_the_mini_corpus_is_always_the_same(tmp_path):
         )
 
 
-def test_a_mini_corpus_that_differs_is_said(tmp_path):
+def test_a_mini_corpus_that_differs_is_said(tmp_path: Path) -> None:
     result = local("make_mini", "--voices", 1, "--sentences", 1, tmp_path / "mini")
     assert result.returncode == 0 and "WARNING" not in result.stderr
     changed = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ HANN = numpy_stft.cosine_window("hann", 1024)
 STFT = {"n_fft": 1024, "hop_length": 256, "window": "hann"}
 
 
-def procedure(*manipulations, seed=0, stft=STFT, **others) -> Procedure:
+def procedure(*manipulations: Any, seed: int = 0, stft: Any = STFT, **others: Any) -> Procedure:
     return Procedure({"seed": seed, "stft": stft, "manipulations": list(manipulations), **others})
 
 
@@ -52,16 +53,16 @@ def pcm_digest(samples: np.ndarray) -> str:
         ("noise_public", "36800c501e17cb0b"),
     ],
 )
-def test_stored_digests(name, expected):
+def test_stored_digests(name: str, expected: str) -> None:
     noisy = Procedure.load(CONF / f"{name}.yaml").apply(exact_signal(), "p225_001", 16000)
     assert pcm_digest(noisy) == expected
 
 
-def test_the_default_is_the_one_in_conf():
+def test_the_default_is_the_one_in_conf() -> None:
     assert yaml.safe_load((CONF / "noise.yaml").read_text()) == noise.DEFAULT
 
 
-def test_stft_is_torchs_and_inverts():
+def test_stft_is_torchs_and_inverts() -> None:
     wave = np.random.default_rng(0).standard_normal(2560)
     window = torch.hann_window(1024, dtype=torch.float64)
     theirs = torch.stft(
@@ -78,7 +79,7 @@ def test_stft_is_torchs_and_inverts():
 @pytest.mark.parametrize(
     ("share", "redundancy"), list(itertools.product((0.1, 0.2, 0.3, 0.5), (2, 4)))
 )
-def test_zeroing_obeys_its_law(share, redundancy):
+def test_zeroing_obeys_its_law(share: Any, redundancy: Any) -> None:
     """Mean SI-SDR is 10 log10((1 - p) R / p); with R = 2 the uneven overlap of Hann windows takes
     up to 0.26 dB off.
     """
@@ -94,7 +95,7 @@ def test_zeroing_obeys_its_law(share, redundancy):
     )
 
 
-def test_shares_are_met_and_draws_are_independent():
+def test_shares_are_met_and_draws_are_independent() -> None:
     seen = []
     for position in range(2):
         draws = noise._Draws(0, "a", position).uniform((400, 513))
@@ -104,7 +105,7 @@ def test_shares_are_met_and_draws_are_independent():
     assert abs((seen[0] & seen[1]).mean() - 0.04) < 0.002
 
 
-def test_each_manipulation_does_what_it_says():
+def test_each_manipulation_does_what_it_says() -> None:
     clean = speech_like(0)
     np.testing.assert_allclose(
         procedure({"zero": {"share": 1.0}}).apply(clean, "a", 16000), 0.0, atol=1e-12
@@ -131,7 +132,7 @@ def test_each_manipulation_does_what_it_says():
     assert np.angle(flat[5, 50]) == pytest.approx(np.angle(spectrum[5, 50]))
 
 
-def test_band_and_quantile_choose_bins_of_the_clean_spectrum():
+def test_band_and_quantile_choose_bins_of_the_clean_spectrum() -> None:
     clean = speech_like(1)
     spectrum = numpy_stft.stft(clean, HANN, 256)
     below = procedure({"zero": {"share": 1.0, "band_hz": [0, 4000]}}).apply(clean, "a", 16000)
@@ -146,7 +147,7 @@ def test_band_and_quantile_choose_bins_of_the_clean_spectrum():
     assert quiet.ravel().tolist() == [True] * 6 + [False] * 6
 
 
-def test_noise_depends_on_seed_and_utt_id_only():
+def test_noise_depends_on_seed_and_utt_id_only() -> None:
     clean, other = speech_like(0), speech_like(1)
     default = noise.default()
     first = default.apply(clean, "a", 16000)
@@ -164,13 +165,15 @@ def test_noise_depends_on_seed_and_utt_id_only():
 
 
 @pytest.mark.parametrize("length", [1, 2, 100, 255, 256, 257, 1023])
-def test_short_files(length):
+def test_short_files(length: int) -> None:
     noisy = noise.default().apply(speech_like(0)[2000 : 2000 + length], "a", 16000)
     assert noisy.shape == (length,) and np.isfinite(noisy).all()
 
 
 @pytest.mark.parametrize("name", ["noise", "noise_heavy", "noise_public", "noise_mixed"])
-def test_a_recording_in_pieces_has_the_same_bits(name, monkeypatch):
+def test_a_recording_in_pieces_has_the_same_bits(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two frames at a time, as a recording of hours is worked on, and all at once."""
     procedure = Procedure.load(CONF / f"{name}.yaml")
     for length in (1, 255, 1025, 16001):
@@ -182,14 +185,14 @@ def test_a_recording_in_pieces_has_the_same_bits(name, monkeypatch):
         np.testing.assert_array_equal(procedure.apply(clean, "utt", 16000), whole)
 
 
-def test_a_sum_in_pieces_is_numpys():
+def test_a_sum_in_pieces_is_numpys() -> None:
     values = np.random.default_rng(0).standard_normal(300001) ** 2
     for size in (1, 127, 129, 4099, 300001):
         pieces = np.array_split(values[:size], 5)
         assert numpy_stft.pairwise_sum(pieces, size) == values[:size].sum()
 
 
-def test_mix_draws_its_snr_and_its_split(tmp_path):
+def test_mix_draws_its_snr_and_its_split(tmp_path: Path) -> None:
     tone = np.sin(np.arange(8000) * 0.3)
     hiss = np.random.default_rng(0).standard_normal(30000) / 10
     write(tmp_path / "tone.wav", tone, 8000)
@@ -222,7 +225,9 @@ def test_mix_draws_its_snr_and_its_split(tmp_path):
     )
 
 
-def test_the_ready_made_mix_says_what_it_needs(tmp_path, monkeypatch):
+def test_the_ready_made_mix_says_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("NOISE_DIR", raising=False)
     with pytest.raises(InputError, match=r"\$NOISE_DIR is not set"):
         Procedure.load(CONF / "noise_mix.yaml")
@@ -270,14 +275,14 @@ def test_the_ready_made_mix_says_what_it_needs(tmp_path, monkeypatch):
         ({"seed": "0"}, "seed: expected a whole number"),
     ],
 )
-def test_bad_procedures_are_refused(change, message):
+def test_bad_procedures_are_refused(change: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Procedure({**noise.DEFAULT, **change})
 
 
 def test_any_number_of_jobs_and_the_command_line_give_the_same_samples(
-    plain_corpus, prepared, tmp_path
-):
+    plain_corpus: Path, prepared: Path, tmp_path: Path
+) -> None:
     """Stage 1 with one job, `gan-denoise corrupt` with two, and a direct call: equal files."""
     result = run("gan-denoise", "corrupt", "--jobs", 2, plain_corpus, tmp_path / "out")
     assert result.returncode == 0 and "20 of 20 files done" in result.stderr, result.stderr
@@ -294,7 +299,9 @@ def test_any_number_of_jobs_and_the_command_line_give_the_same_samples(
     np.testing.assert_array_equal(audio.to_pcm16(stored[:, 0]), direct)
 
 
-def test_the_noise_does_not_depend_on_how_a_recording_is_named(tmp_path, monkeypatch):
+def test_the_noise_does_not_depend_on_how_a_recording_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "in/rec.wav", speech_like(0))
     write(tmp_path / "in/ann/rec.wav", speech_like(0))
     (tmp_path / "other").symlink_to(tmp_path / "in")
@@ -319,7 +326,7 @@ def test_the_noise_does_not_depend_on_how_a_recording_is_named(tmp_path, monkeyp
         )
 
 
-def test_the_committed_results_keep_their_utt_ids_and_noise():
+def test_the_committed_results_keep_their_utt_ids_and_noise() -> None:
     """Their corpora have a folder per speaker: the same utt_id as before, and for it the same
     noise.
     """
@@ -335,7 +342,7 @@ def test_the_committed_results_keep_their_utt_ids_and_noise():
     assert hashlib.sha256(noisy.astype("<i2").tobytes()).hexdigest()[:16] == "96d1e3fa9a3c147b"
 
 
-def test_lists_and_links(tmp_path):
+def test_lists_and_links(tmp_path: Path) -> None:
     write(tmp_path / "in/a.wav", speech_like(0))
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/in").symlink_to(tmp_path / "in")
@@ -354,7 +361,7 @@ def test_lists_and_links(tmp_path):
     one_error_line(cli("corrupt", scp, tmp_path / "safe"), "may not be a path")
 
 
-def test_noisy_beyond_full_scale_is_stored_as_float(tmp_path):
+def test_noisy_beyond_full_scale_is_stored_as_float(tmp_path: Path) -> None:
     write(tmp_path / "hot.wav", speech_like(0) * 6, subtype="FLOAT")
     result = cli("corrupt", tmp_path / "hot.wav", tmp_path / "noisy.wav")
     assert result.returncode == 0, result.stderr
@@ -364,7 +371,7 @@ def test_noisy_beyond_full_scale_is_stored_as_float(tmp_path):
     np.testing.assert_allclose(noisy, noise.default().apply(clean, "hot", rate), atol=1e-6)
 
 
-def test_the_audit_warns_where_speech_is_wiped_out(prepared, tmp_path):
+def test_the_audit_warns_where_speech_is_wiped_out(prepared: Path, tmp_path: Path) -> None:
     procedure_path = tmp_path / "wipe.yaml"
     procedure_path.write_text(
         dump_yaml(

@@ -19,7 +19,7 @@ from small_models import SMALL, save
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Iterator[Path]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with good and bad files, a small model, lists and settings, in which nothing
     half-written stays.
     """
@@ -67,7 +67,9 @@ def test_an_odd_input_is_answered_well(place: Path, case: Case) -> None:
 
 
 @pytest.mark.parametrize("command", ["enhance", "corrupt", "score"])
-def test_a_folder_of_bad_files_is_answered_line_by_line(place, tmp_path, command):
+def test_a_folder_of_bad_files_is_answered_line_by_line(
+    place: Path, tmp_path: Path, command: str
+) -> None:
     write(place / "bad/good.wav", WAVE)
     write(place / "clean/good.wav", WAVE)
     names = sorted(path.name for path in (place / "bad").iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from training.optimizer import build_optimizer, learning_rate
 from training.schedule import Schedule, random_number
 
 
-def test_learning_rate_is_a_function_of_the_step():
+def test_learning_rate_is_a_function_of_the_step() -> None:
     settings = OptimizerSettings(
         lr=1.0, warmup_steps=10, lr_final=0.1, weight_decay=0.0, betas=[0.8, 0.99]
     )
@@ -23,12 +24,12 @@ def test_learning_rate_is_a_function_of_the_step():
     assert rates[59] == pytest.approx(0.55) and rates[-1] == pytest.approx(0.1)
 
 
-def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does():
+def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does() -> None:
     settings = OptimizerSettings(
         lr=0.01, warmup_steps=0, lr_final=0.01, weight_decay=0.1, betas=[0.9, 0.99]
     )
 
-    def moved(saved: bool = True, **choice) -> dict[str, torch.Tensor]:
+    def moved(saved: bool = True, **choice: Any) -> dict[str, torch.Tensor]:
         """By two updates, and a third, after a save and a load or without."""
         torch.manual_seed(0)
         module = torch.nn.ModuleDict(
@@ -88,7 +89,7 @@ def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does():
         build_optimizer(torch.nn.Conv1d(1, 1, 3), replace(settings, muon=0.95))
 
 
-def test_phases_are_a_function_of_the_update():
+def test_phases_are_a_function_of_the_update() -> None:
     schedule = Schedule(steps=10, warm_start=4, alone=3, adversarial=True)
     assert schedule.updates == 13 and schedule.borders == {4, 7}
     assert [schedule.phase(update)[0] for update in range(1, 14)] == list("rrrrdddgggggg")
@@ -101,7 +102,7 @@ def test_phases_are_a_function_of_the_update():
     }
 
 
-def test_random_numbers_are_a_function_of_their_key():
+def test_random_numbers_are_a_function_of_their_key() -> None:
     keys = [(0, 1, 0), (0, 1, 1), (1, 1, 0), (0, 11, 0), (0, "excerpt", 1)]
     numbers = [random_number(*key) for key in keys]
     assert len(set(numbers)) == len(keys) and numbers == [random_number(*key) for key in keys]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from conftest import cli, one_error_line, speech_like
 from small_models import save_halver
 
 
-def test_a_model_leads_back_to_its_inputs(prepared, tiny_experiment, tmp_path, in_process):
+def test_a_model_leads_back_to_its_inputs(
+    prepared: Path, tiny_experiment: Path, tmp_path: Path, in_process: Callable[..., None]
+) -> None:
     exp = tmp_path / "exp"
     in_process(tiny_experiment, "--data", prepared, "--exp", exp)
     model, changed = exp / "model", tmp_path / "data"
@@ -49,8 +53,13 @@ def test_a_model_leads_back_to_its_inputs(prepared, tiny_experiment, tmp_path, i
 
 
 def test_a_teacher_is_followed(
-    prepared, tiny_experiment, tmp_path, in_process, monkeypatch, capsys
-):
+    prepared: Path,
+    tiny_experiment: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """One that halves everything: beside its weight clean speech does not count."""
     teacher = save_halver(tmp_path / "teacher")
     monkeypatch.setenv("PLACE", str(tmp_path))

@@ -26,7 +26,7 @@ def holder(*folders: Path) -> subprocess.Popen:
     return process
 
 
-def test_a_folder_has_one_writer_and_a_killed_one_leaves_it(tmp_path):
+def test_a_folder_has_one_writer_and_a_killed_one_leaves_it(tmp_path: Path) -> None:
     process = holder(tmp_path / "exp")
     with (
         pytest.raises(
@@ -43,7 +43,7 @@ def test_a_folder_has_one_writer_and_a_killed_one_leaves_it(tmp_path):
         pass
 
 
-def test_what_a_killed_writer_left_is_removed_but_not_what_another_owns(tmp_path):
+def test_what_a_killed_writer_left_is_removed_but_not_what_another_owns(tmp_path: Path) -> None:
     for name in (
         ".a.wav.x1.part",
         "deep/.b.part",
@@ -66,13 +66,13 @@ def test_what_a_killed_writer_left_is_removed_but_not_what_another_owns(tmp_path
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_used_without_a_lock(tmp_path):
+def test_a_folder_that_cannot_be_written_is_used_without_a_lock(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with owning(tmp_path):
         pass
 
 
-def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     with owning(tmp_path):
         child = os.fork()
         if child == 0:
@@ -85,7 +85,7 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     os.waitpid(child, 0)
 
 
-def test_a_program_that_had_to_wait_reads_again_what_it_had_read(tmp_path):
+def test_a_program_that_had_to_wait_reads_again_what_it_had_read(tmp_path: Path) -> None:
     """A short step beside another run's."""
     program = "import sys; from pathlib import Path; from gan_denoise.owner import owning\n"
     program += "from gan_denoise.terminal import program\n"

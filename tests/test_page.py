@@ -6,6 +6,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,9 +19,12 @@ from conftest import write_scores
 from gan_denoise import datadir
 from report import report
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 
 @pytest.fixture(scope="module")
-def page_file(prepared, tmp_path_factory):
+def page_file(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with invented scores of two systems on the prepared test speech, and the page
     made of it.
     """
@@ -67,14 +73,14 @@ def page_file(prepared, tmp_path_factory):
     return exp / "report.html"
 
 
-def test_every_picture_is_there(page_file):
+def test_every_picture_is_there(page_file: Path) -> None:
     page = page_file.read_text()
     for heading in ("Gain of every utterance", "Against the input", "Training", "t-SNE"):
         assert heading in page
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Iterator[Browser]:
     playwright = pytest.importorskip("playwright.sync_api")
     if BROWSER is None:
         if os.environ.get("CI"):
@@ -93,7 +99,7 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, page_file):
+def page(browser: Browser, page_file: Path) -> Iterator[Page]:
     """The page, opened; fails where the console has an error or anything but the page itself is
     asked for.
     """
@@ -114,7 +120,7 @@ def page(browser, page_file):
     ]
 
 
-def test_it_plays_and_switches_at_the_same_instant(page):
+def test_it_plays_and_switches_at_the_same_instant(page: Page) -> None:
     room = "document.querySelector('.room').room"
     assert page.locator(".room").count() >= 3
     lengthen(page, room)
@@ -138,8 +144,8 @@ def test_it_plays_and_switches_at_the_same_instant(page):
     page.wait_for_function(f"!{room}.sources && {room}.offset === 0")  # it ends by itself
 
 
-def test_tables_sort_and_filter(page):
-    def systems():
+def test_tables_sort_and_filter(page: Page) -> None:
+    def systems() -> list[str]:
         return page.locator("#systems tbody tr:not([hidden]) th").all_text_contents()
 
     assert systems() == ["noisy", "oracle magnitude", "l1", "gan"]
@@ -159,7 +165,7 @@ def test_tables_sort_and_filter(page):
     assert page.locator("pre").text_content() == "bash run.sh </script><b>"
 
 
-def test_it_fits_a_phone_and_the_dark(page):
+def test_it_fits_a_phone_and_the_dark(page: Page) -> None:
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": 390, "height": 844})
@@ -172,7 +178,7 @@ def test_it_fits_a_phone_and_the_dark(page):
         assert (scheme == "dark") == (ink == "rgb(255, 255, 255)") and ink != paper
 
 
-def test_the_page_is_one_small_file(page_file):
+def test_the_page_is_one_small_file(page_file: Path) -> None:
     text = page_file.read_text()
     assert len(text) < 15e6
     assert (

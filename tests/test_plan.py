@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from accelerate.utils import LoggerType
@@ -16,7 +17,7 @@ from training.experiment import TRACKERS, sorted_out
 EXPERIMENTS = ROOT / "recipes/experiments"
 
 
-def planned(exp: Path, experiments: str, *settings, seeds: str = "0"):
+def planned(exp: Path, experiments: str, *settings: Any, seeds: str = "0") -> Any:
     """plan.py, as run.sh calls it."""
     words = []
     for name in experiments.split():
@@ -44,15 +45,21 @@ def planned(exp: Path, experiments: str, *settings, seeds: str = "0"):
     ],
 )
 def test_what_a_later_run_would_refuse_is_said_first(
-    experiments, settings, words, tmp_path, monkeypatch
-):
+    experiments: str,
+    settings: list[Any],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("TEACHER", "NOISE_DIR"):
         monkeypatch.delenv(name, raising=False)
     one_error_line(planned(tmp_path / "exp", experiments, *settings, seeds="0 1"), *words)
     assert not (tmp_path / "exp").exists()
 
 
-def test_a_teacher_may_be_made_by_an_earlier_run(tmp_path, monkeypatch):
+def test_a_teacher_may_be_made_by_an_earlier_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TEACHER", str(tmp_path / "grid/model"))
     assert planned(tmp_path, "grid stream_distilled").returncode == 0
     one_error_line(planned(tmp_path, "stream_distilled grid"), "grid/model is no model directory")
@@ -60,7 +67,7 @@ def test_a_teacher_may_be_made_by_an_earlier_run(tmp_path, monkeypatch):
     assert planned(tmp_path, "grid gan", f"init={tmp_path}/grid/model").returncode == 1  # grid's
 
 
-def test_names_that_mean_something_else(tmp_path):
+def test_names_that_mean_something_else(tmp_path: Path) -> None:
     for name, words in {"noisy": "is not the name of", "a_seed1": "seed of a run"}.items():
         path = experiment_file(tmp_path / f"{name}.yaml", "steps: 5000\n")
         one_error_line(planned(tmp_path, str(path)), name, words)
@@ -68,7 +75,9 @@ def test_names_that_mean_something_else(tmp_path):
     one_error_line(planned(tmp_path, f"l1 {own}"), "l1, as", "does: rename one")
 
 
-def test_a_finished_run_with_other_settings_is_refused_before_another_is_trained(tmp_path):
+def test_a_finished_run_with_other_settings_is_refused_before_another_is_trained(
+    tmp_path: Path,
+) -> None:
     """One with the same settings builds nothing."""
     model = tmp_path / "l1/model"
     model.mkdir(parents=True)
@@ -83,7 +92,7 @@ def test_a_finished_run_with_other_settings_is_refused_before_another_is_trained
     one_error_line(result, "l1: was started with other settings (clip_norm was 5.0, is 7)")
 
 
-def test_reading_takes_no_torch(tmp_path):
+def test_reading_takes_no_torch(tmp_path: Path) -> None:
     """The first second."""
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import plan\n"
     code += "try: plan.main()\nexcept SystemExit: print('torch' in sys.modules)"
@@ -93,7 +102,7 @@ def test_reading_takes_no_torch(tmp_path):
     assert set(TRACKERS) == {str(kind) for kind in LoggerType} - {"all", "tensorboard"}
 
 
-def test_a_path_may_hold_an_equals_sign(tmp_path, monkeypatch):
+def test_a_path_may_hold_an_equals_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a=b.yaml").write_text("")
     words = ["a=b.yaml", "/x=y/gan.yaml", "./c=d.yaml", "seed=1", "adversary.losses.lsgan=0.5"]

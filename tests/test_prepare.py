@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from kaldi import corpora, notices
 from small_corpora import corrupt, kaldi_accepts, prepare, speakers, utterances, vctk, write_split
 
 
-def test_plain_corpus(prepared):
+def test_plain_corpus(prepared: Path) -> None:
     found = speakers(prepared)
     assert sorted(found["train"] | found["dev"] | found["test"]) == [
         "ann",
@@ -36,7 +37,7 @@ def test_plain_corpus(prepared):
     assert "spk1_rec0" in everything and "spk10_rec3" in everything and len(everything) == 20
 
 
-def test_kaldi_order_of_speakers_that_begin_alike():
+def test_kaldi_order_of_speakers_that_begin_alike() -> None:
     assert datadir.speaker_ids(["spk1", "spk10", "spk2"]) == {
         "spk1": "spk1_",
         "spk10": "spk10",
@@ -47,7 +48,7 @@ def test_kaldi_order_of_speakers_that_begin_alike():
     assert datadir.speaker_ids(["a", "ab"]) == {"a": "a", "ab": "ab"}
 
 
-def test_speakers_whose_recordings_interleave_are_refused(tmp_path):
+def test_speakers_whose_recordings_interleave_are_refused(tmp_path: Path) -> None:
     for seed, path in enumerate(("a/001", "a/zzz", "a_b/001", "c/001", "d/001")):
         write(tmp_path / f"corpus/{path}.wav", speech_like(seed))
     one_error_line(
@@ -55,7 +56,7 @@ def test_speakers_whose_recordings_interleave_are_refused(tmp_path):
     )
 
 
-def test_vctk_092(tmp_path):
+def test_vctk_092(tmp_path: Path) -> None:
     corpus = vctk(tmp_path / "VCTK", "wav48_silence_trimmed", "_mic1.flac")
     mic2 = corpus / "wav48_silence_trimmed/p225/p225_030_mic2.flac"
     shutil.copy(corpus / "wav48_silence_trimmed/p225/p225_030_mic1.flac", mic2)
@@ -90,7 +91,7 @@ def test_vctk_092(tmp_path):
         kaldi_accepts(data / split)
 
 
-def test_vctk_080_with_its_archive_folder(tmp_path):
+def test_vctk_080_with_its_archive_folder(tmp_path: Path) -> None:
     corpus = vctk(tmp_path / "corpus/VCTK-Corpus", "wav48", ".wav").parent
     result = prepare(corpus, tmp_path / "data", "--subset", 1)
     assert result.returncode == 0, result.stderr
@@ -100,7 +101,7 @@ def test_vctk_080_with_its_archive_folder(tmp_path):
     assert found["train"] == {"p225_001", "p280_001", "p315_001", "s5_001"}
 
 
-def test_parallel_corpus_brings_its_noise(tmp_path):
+def test_parallel_corpus_brings_its_noise(tmp_path: Path) -> None:
     corpus = tmp_path / "voicebank"
     for index, (folder, speaker) in enumerate(
         (("trainset", "p226"), ("trainset", "p227"), ("trainset", "p228"), ("testset", "p232"))
@@ -132,7 +133,7 @@ def test_parallel_corpus_brings_its_noise(tmp_path):
     one_error_line(result, "brings its own noise", "--noise")
 
 
-def test_nested_folders_and_case_of_suffixes(tmp_path):
+def test_nested_folders_and_case_of_suffixes(tmp_path: Path) -> None:
     for seed, speaker in enumerate(("ann", "bob", "cat")):
         folder = tmp_path / "corpus" / speaker
         write(folder / "monday" / "x.WAV", speech_like(10 * seed), format="WAV")
@@ -151,7 +152,7 @@ def test_nested_folders_and_case_of_suffixes(tmp_path):
     kaldi_accepts(tmp_path / "data/train")
 
 
-def test_folders_that_are_not_speakers_are_refused(tmp_path):
+def test_folders_that_are_not_speakers_are_refused(tmp_path: Path) -> None:
     """Set folders, a speaker's own folder, and VCTK's folders at every level."""
     for path in ("train/s01/1", "train/s02/1", "dev/s03/1", "test/s04/1"):
         write(tmp_path / f"sets/{path}.wav", speech_like(0))
@@ -190,7 +191,7 @@ def test_folders_that_are_not_speakers_are_refused(tmp_path):
     one_error_line(prepare(tmp_path / "up", tmp_path / "no"), f"such as --corpus {corpus}")
 
 
-def test_bad_recordings_are_skipped_and_counted(plain_corpus, tmp_path):
+def test_bad_recordings_are_skipped_and_counted(plain_corpus: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     shutil.copytree(plain_corpus, corpus)
     good = speech_like(0)
@@ -227,8 +228,11 @@ def test_bad_recordings_are_skipped_and_counted(plain_corpus, tmp_path):
 
 
 def test_a_large_corpus_is_announced_and_a_small_disk_refused(
-    plain_corpus, tmp_path, monkeypatch, capsys
-):
+    plain_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(notices, "_LARGE_BYTES", 1)
     recordings = corpora.read(plain_corpus).recordings
     notices.announce_cost(recordings, tmp_path, 16000, 2)
@@ -243,7 +247,7 @@ def test_a_large_corpus_is_announced_and_a_small_disk_refused(
         notices.announce_cost(recordings, tmp_path, 16000, 2)
 
 
-def test_useless_corpora_are_refused_in_one_line(plain_corpus, tmp_path):
+def test_useless_corpora_are_refused_in_one_line(plain_corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     one_error_line(
         prepare(tmp_path / "empty", tmp_path / "data"), "no recordings found", "folder per speaker"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,8 +76,8 @@ def written(path: Path, samples: np.ndarray, rate: int, subtype: str) -> bool:
 @examples(150)
 @given(st.sampled_from(SUBTYPES), RATES, st.integers(1, 3), LENGTHS, st.integers(0, 99))
 def test_enhance_keeps_length_rate_and_channels(
-    denoiser, tmp_path, kind, rate, channels, length, seed
-):
+    denoiser: Denoiser, tmp_path: Path, kind: Any, rate: int, channels: int, length: int, seed: int
+) -> None:
     suffix, subtype = kind
     source, target = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
     if suffix == "ogg" and rate < 8000 and length % 256 == 0:
@@ -104,7 +105,9 @@ def test_enhance_keeps_length_rate_and_channels(
     st.binary(max_size=400),
     st.sampled_from([b"", b"RIFF", b"fLaC", b"OggS", b"ID3\x03", b"\xff\xfb\x90", b"FORM"]),
 )
-def test_any_bytes_are_audio_or_one_line(denoiser, tmp_path, content, begin):
+def test_any_bytes_are_audio_or_one_line(
+    denoiser: Denoiser, tmp_path: Path, content: Any, begin: Any
+) -> None:
     (tmp_path / "a.wav").write_bytes(begin + content)
     try:
         enhance_file(denoiser, tmp_path / "a.wav", tmp_path / "b.wav")
@@ -116,8 +119,8 @@ def test_any_bytes_are_audio_or_one_line(denoiser, tmp_path, content, begin):
 @examples(100)
 @given(st.sampled_from(SUBTYPES), st.integers(0, 2000), st.integers(0, 255), st.integers(0, 8))
 def test_a_spoiled_header_is_one_line_or_as_long_as_it_was(
-    denoiser, tmp_path, kind, place, value, cut
-):
+    denoiser: Denoiser, tmp_path: Path, kind: Any, place: Path, value: Any, cut: Any
+) -> None:
     suffix, subtype = kind
     source = tmp_path / f"in.{suffix}"
     if not written(source, wave(2000, 1, 0), 8000, subtype):
@@ -139,7 +142,9 @@ def test_a_spoiled_header_is_one_line_or_as_long_as_it_was(
     LENGTHS,
     st.integers(1, 3),
 )
-def test_a_pipes_header_hides_no_sample(tmp_path, subtype, size, length, channels):
+def test_a_pipes_header_hides_no_sample(
+    tmp_path: Path, subtype: str, size: int, length: int, channels: int
+) -> None:
     path = tmp_path / "a.wav"
     sf.write(path, wave(length, channels, 0), 16000, subtype=subtype)
     expected, _ = audio.read(path)
@@ -159,7 +164,9 @@ def test_a_pipes_header_hides_no_sample(tmp_path, subtype, size, length, channel
     st.integers(1, 2),
     st.sampled_from(["<f4", ">f8", "<i2", ">i4"]),
 )
-def test_a_stream_gives_back_as_many_samples_in_any_pieces(denoiser, sizes, rate, channels, dtype):
+def test_a_stream_gives_back_as_many_samples_in_any_pieces(
+    denoiser: Denoiser, sizes: Any, rate: int, channels: int, dtype: Any
+) -> None:
     stream, received, emitted = denoiser.stream(rate, channels), 0, 0
     for seed, size in enumerate(sizes):
         samples = wave(size, channels, seed)
@@ -201,7 +208,7 @@ def test_a_stream_gives_back_as_many_samples_in_any_pieces(denoiser, sizes, rate
         max_leaves=5,
     )
 )
-def test_what_is_written_as_yaml_is_read_as_the_same(value):
+def test_what_is_written_as_yaml_is_read_as_the_same(value: Any) -> None:
     """A digest such as 668531744e70 came back as a number."""
     assert parse_yaml(dump_yaml({"value": value}), "test") == {"value": value}
 
@@ -221,8 +228,11 @@ NAMES = st.one_of(
 @examples(60)
 @given(NAMES, st.sampled_from([".wav", ".WAV", ".Flac", ".ogg"]))
 def test_any_name_is_taken_or_left_out_by_its_first_dot(
-    model_of_a_file, tmp_path_factory, name, suffix
-):
+    model_of_a_file: dict[str, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+    name: Any,
+    suffix: str,
+) -> None:
     folder = tmp_path_factory.mktemp("names")
     path = folder / "in" / f"{name}{suffix}"
     if len(os.fsencode(path.name)) > 255 or name in (".", ".."):
@@ -241,7 +251,7 @@ def test_any_name_is_taken_or_left_out_by_its_first_dot(
 
 
 @pytest.fixture(scope="module")
-def model_of_a_file(tmp_path_factory) -> dict[str, bytes]:
+def model_of_a_file(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("kinds")
     contents = {}
     for suffix in (".wav", ".flac", ".ogg"):
@@ -250,7 +260,7 @@ def model_of_a_file(tmp_path_factory) -> dict[str, bytes]:
     return contents
 
 
-def test_links_loops_and_what_is_hidden(tmp_path):
+def test_links_loops_and_what_is_hidden(tmp_path: Path) -> None:
     sf.write(tmp_path / "elsewhere.wav", wave(100, 1, 0), 16000)
     tree = tmp_path / "in"
     (tree / "sub/.hidden").mkdir(parents=True)

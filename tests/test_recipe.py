@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +25,7 @@ TINY = (
 )
 
 
-def recipe(*options, **others):
+def recipe(*options: Any, **others: Any) -> subprocess.CompletedProcess:
     return run("bash", RUN, *options, **others)
 
 
@@ -32,7 +34,7 @@ DIFFERENCES = ("l1_mrstft - l1", "gan - l1_mrstft", "gan - l1")
 
 
 @pytest.fixture(scope="module")
-def small_mini(tmp_path_factory):
+def small_mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus made as stage 0 makes it, with 4 voices and 5 sentences."""
     folder = tmp_path_factory.mktemp("recipe")
     result = local("make_mini", "--voices", 4, "--sentences", 5, folder / "mini")
@@ -40,7 +42,7 @@ def small_mini(tmp_path_factory):
     return folder
 
 
-def test_from_a_corpus_to_a_table(small_mini, prepared):
+def test_from_a_corpus_to_a_table(small_mini: Path, prepared: Path) -> None:
     options = [
         "--corpus",
         "mini/",
@@ -182,11 +184,11 @@ def test_from_a_corpus_to_a_table(small_mini, prepared):
         (["--stage=-1", "--stop-stage=-1"], ["--corpus DIR"]),
     ],
 )
-def test_wrong_options_are_one_line(options, words, tmp_path):
+def test_wrong_options_are_one_line(options: list[str], words: list[str], tmp_path: Path) -> None:
     one_error_line(recipe(*options, "--data", "data", "--exp", "exp", cwd=tmp_path), *words)
 
 
-def test_a_stage_that_fails_ends_the_run(prepared, tmp_path):
+def test_a_stage_that_fails_ends_the_run(prepared: Path, tmp_path: Path) -> None:
     """Also the fourth, of which one exit status means that it went on."""
     asked = ["--stage", 4, "--data", prepared, "--exp", tmp_path, "--experiments", "l1"]
     result = recipe(*asked, "--conditions", " ")
@@ -194,7 +196,7 @@ def test_a_stage_that_fails_ends_the_run(prepared, tmp_path):
     assert "stage 5" not in result.stdout + result.stderr
 
 
-def test_bad_noise_is_said_before_the_work(tmp_path):
+def test_bad_noise_is_said_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "noise.yaml").write_text("seed: 0\nstft: {n_fft: 1024}\nmanipulations: []\n")
     safe = {"PYTHONSAFEPATH": "1"}  # programs find their own modules all the same
     options = ["--noise", "noise.yaml", "--data", "data", "--exp", "exp"]
@@ -203,7 +205,9 @@ def test_bad_noise_is_said_before_the_work(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"noise.yaml"}
 
 
-def test_a_run_that_was_started_with_wrong_data_does_not_claim_its_exp(prepared, tmp_path):
+def test_a_run_that_was_started_with_wrong_data_does_not_claim_its_exp(
+    prepared: Path, tmp_path: Path
+) -> None:
     """Only a finished model does; that of other data is named."""
     check = "same_data", prepared, tmp_path / "exp"
     (tmp_path / "exp/l1").mkdir(parents=True)
@@ -225,12 +229,12 @@ def test_a_run_that_was_started_with_wrong_data_does_not_claim_its_exp(prepared,
         ("prepare", ["--subset", "-1", "x"]),
     ],
 )
-def test_counts_are_from_one(script, options):
+def test_counts_are_from_one(script: str, options: list[str]) -> None:
     result = local(script, *options)
     assert result.returncode == 2 and "expected a whole number from 1" in result.stderr
 
 
-def test_help_names_every_option(tmp_path):
+def test_help_names_every_option(tmp_path: Path) -> None:
     result = recipe("--help")
     assert result.returncode == 0
     for option in (
@@ -251,7 +255,7 @@ def test_help_names_every_option(tmp_path):
         assert option in result.stdout
 
 
-def test_however_the_script_is_called(prepared, tmp_path):
+def test_however_the_script_is_called(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "linked.sh").symlink_to(RUN)
     one_error_line(
         run("bash", tmp_path / "linked.sh", "--experiments", "l2"),
@@ -269,7 +273,7 @@ def test_however_the_script_is_called(prepared, tmp_path):
 @pytest.mark.skipif(
     os.geteuid() == 0 and not Path("/dev/full").exists(), reason="root may write anywhere"
 )
-def test_unwritable_output_is_one_line(plain_corpus, tmp_path):
+def test_unwritable_output_is_one_line(plain_corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file where a folder is wanted")
     result = recipe(
         "--corpus",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from reporting.verdict import verdict
 from training.experiment import read_experiment
 
 
-def test_an_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
+def test_an_interval_covers_the_truth_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small studies of 8 speakers with a known mean of 0: about 95 % (fewer, with so few
     speakers) contain it.
     """
@@ -40,7 +42,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
     assert np.mean(widths) == pytest.approx(1.96 * np.sqrt((0.3**2 + 0.5**2 / 12) / 8), rel=0.2)
 
 
-def test_an_estimate_is_a_mean_over_speakers():
+def test_an_estimate_is_a_mean_over_speakers() -> None:
     found = estimate({"a": [1.0] * 9, "b": [3.0]})
     assert found == pytest.approx((2.0, 1.0, 3.0))
     assert estimate({"a": [0.5, 0.5], "b": [0.5]}) == (0.5, 0.5, 0.5)
@@ -54,7 +56,12 @@ UTTERANCES = {
 
 
 def write_results(
-    folder, name: str, system: str, seed: int | str, pesq: dict[str, float | None], **columns
+    folder: Path,
+    name: str,
+    system: str,
+    seed: int | str,
+    pesq: dict[str, float | None],
+    **columns: Any,
 ) -> None:
     rows = [
         {
@@ -80,7 +87,7 @@ def shifted(by: float) -> dict[str, float]:
     return {key: value + by for key, value in UTTERANCES.items()}
 
 
-def about(folder, corpora: dict | None = None, **models) -> None:
+def about(folder: Path, corpora: dict | None = None, **models: Any) -> None:
     corpus = {"layout": "plain", "sample_rate": 16000, "speakers": {"train": []}}
     record = {
         "command": "",
@@ -92,7 +99,7 @@ def about(folder, corpora: dict | None = None, **models) -> None:
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path: Path) -> Path:
     write_results(tmp_path, "noisy", "noisy", "", UTTERANCES)
     write_results(tmp_path, "oracle_mag", "oracle_mag", "", dict.fromkeys(UTTERANCES, 4.0))
     write_results(tmp_path, "l1", "l1", 0, shifted(0.5))
@@ -102,7 +109,7 @@ def results(tmp_path):
     return tmp_path
 
 
-def test_seeds_are_pooled_and_differences_paired(results):
+def test_seeds_are_pooled_and_differences_paired(results: Path) -> None:
     run = Run.read(results)
     assert list(run.systems) == ["noisy", "oracle_mag", "l1", "gan"]
     assert run.folders["gan"] == ["gan", "gan_seed1"] and run.label("gan") == "gan (2 seeds)"
@@ -117,7 +124,7 @@ def test_seeds_are_pooled_and_differences_paired(results):
     assert tables.missing(run) == []
 
 
-def test_the_verdict_credits_each_difference_with_what_it_is(results):
+def test_the_verdict_credits_each_difference_with_what_it_is(results: Path) -> None:
     """Not the adversary with what the STFT loss does."""
     write_results(results, "l1_mrstft", "l1_mrstft", 0, shifted(0.55))
     alone = (
@@ -136,7 +143,9 @@ def test_the_verdict_credits_each_difference_with_what_it_is(results):
     assert "adversary" not in verdict(Run.read(results))
 
 
-def test_a_new_experiment_is_one_file(results, tmp_path_factory):
+def test_a_new_experiment_is_one_file(
+    results: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """It stands in the tables, compared with what its file names; one that names nothing is
     compared with its base and l1, and the table says so.
     """
@@ -177,7 +186,9 @@ def test_a_new_experiment_is_one_file(results, tmp_path_factory):
         ("summary: [a]", "summary: expected a sentence"),
     ],
 )
-def test_what_an_experiment_is_compared_with_is_checked(text, message, tmp_path):
+def test_what_an_experiment_is_compared_with_is_checked(
+    text: str, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"{text}\n")
     with pytest.raises(InputError, match=message):
@@ -185,7 +196,7 @@ def test_what_an_experiment_is_compared_with_is_checked(text, message, tmp_path)
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_says_what_it_is_and_is_compared_with(path):
+def test_every_experiment_says_what_it_is_and_is_compared_with(path: Any) -> None:
     notes = read_notes(path)
     assert notes["summary"] and "compare_with" in notes
     assert all((EXPERIMENTS / f"{other}.yaml").is_file() for other in notes["compare_with"])
@@ -193,7 +204,7 @@ def test_every_experiment_says_what_it_is_and_is_compared_with(path):
         read_experiment(path, ["compare_with=l1"], CONF)
 
 
-def test_judges_that_were_asked_for_are_columns(results):
+def test_judges_that_were_asked_for_are_columns(results: Path) -> None:
     assert "wer" not in Run.read(results).shown
     for name in ("noisy", "oracle_mag", "l1", "gan"):
         write_results(results, name, name, 0, shifted(0.5), wer=0.25, wer_insertions=1.0)
@@ -201,7 +212,9 @@ def test_judges_that_were_asked_for_are_columns(results):
     assert run.shown[-1] == "wer" and dict(legend.columns([run]))["WER"].endswith("lower is better")
 
 
-def test_p_is_corrected_for_the_number_of_pairs(results, monkeypatch):
+def test_p_is_corrected_for_the_number_of_pairs(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_results(results, "l1_mrstft", "l1_mrstft", 0, shifted(0.55))
     run = Run.read(results)
     p_values = {("l1_mrstft", "l1"): 0.01, ("gan", "l1_mrstft"): 0.04, ("gan", "l1"): 0.03}
@@ -210,7 +223,7 @@ def test_p_is_corrected_for_the_number_of_pairs(results, monkeypatch):
     assert run.corrected == pytest.approx(corrected)
 
 
-def test_means_side_by_side_are_over_the_same_utterances(results):
+def test_means_side_by_side_are_over_the_same_utterances(results: Path) -> None:
     """One value less in one of two equal systems: the same means and gaps, and what is missing is
     named.
     """
@@ -233,7 +246,7 @@ def test_means_side_by_side_are_over_the_same_utterances(results):
     }
 
 
-def test_a_condition_has_its_own_differences_of_each_corpus_too(results):
+def test_a_condition_has_its_own_differences_of_each_corpus_too(results: Path) -> None:
     """Those of the whole, of the systems that were tested there, on the noise of that test."""
     (results / "loud").mkdir()
     for name, gain in {"noisy": 0.0, "l1": 0.4, "gan": 0.1}.items():
@@ -257,7 +270,9 @@ def test_a_condition_has_its_own_differences_of_each_corpus_too(results):
 @pytest.mark.parametrize(
     "kept", [{"a_0"}, {key for key in UTTERANCES if key[0] == "a"}, {"a_0", "a_1", "b_0"}]
 )
-def test_too_few_utterances_or_speakers_have_no_interval_and_no_verdict(kept, tmp_path):
+def test_too_few_utterances_or_speakers_have_no_interval_and_no_verdict(
+    kept: Any, tmp_path: Path
+) -> None:
     for name, gain in (("noisy", 0.0), ("oracle_mag", 2.0), ("l1", 0.5), ("gan", 0.6)):
         write_results(tmp_path, name, name, 0, {key: UTTERANCES[key] + gain for key in kept})
     about(tmp_path)
@@ -266,7 +281,7 @@ def test_too_few_utterances_or_speakers_have_no_interval_and_no_verdict(kept, tm
     assert "±" not in markdown(tables.systems(run)) and "[" not in verdict(run)
 
 
-def test_at_8_khz_the_narrow_band_leads(tmp_path):
+def test_at_8_khz_the_narrow_band_leads(tmp_path: Path) -> None:
     for name, gain in (("noisy", 0.0), ("oracle_mag", 2.0), ("l1", 0.5), ("gan", 0.6)):
         narrow = [(key, value + gain) for key, value in UTTERANCES.items()]
         rows = [
@@ -291,7 +306,7 @@ def test_at_8_khz_the_narrow_band_leads(tmp_path):
     assert verdict(run).startswith("gan takes PESQ-NB from 2.00 to 2.60 (30 % of the gap")
 
 
-def test_a_metric_that_a_system_lacks_is_no_tie(results):
+def test_a_metric_that_a_system_lacks_is_no_tie(results: Path) -> None:
     write_results(results, "gan", "gan", 0, dict.fromkeys(UTTERANCES))
     (results / "gan_seed1.csv").unlink()
     run = Run.read(results)
@@ -300,7 +315,7 @@ def test_a_metric_that_a_system_lacks_is_no_tie(results):
     assert run.means("l1")["pesq_wb"] == pytest.approx(2.5)
 
 
-def test_a_system_from_elsewhere_is_compared_with_all_seeds(results):
+def test_a_system_from_elsewhere_is_compared_with_all_seeds(results: Path) -> None:
     write_results(results, "theirs", "theirs", "", shifted(0.9))
     run = Run.read(results)
     assert ("theirs", "l1") in run.differences() and ("theirs", "gan") in run.differences()
@@ -308,7 +323,7 @@ def test_a_system_from_elsewhere_is_compared_with_all_seeds(results):
     assert run.difference("theirs", "gan", "pesq_wb").mean == pytest.approx(0.2)  # of both seeds
 
 
-def test_a_row_is_one_training(results):
+def test_a_row_is_one_training(results: Path) -> None:
     """Experiments of one name and other settings are rows of their own; one seed twice is
     refused.
     """
@@ -325,7 +340,7 @@ def test_a_row_is_one_training(results):
     )
 
 
-def test_tables_that_are_none_are_refused(results):
+def test_tables_that_are_none_are_refused(results: Path) -> None:
     write_results(results, "a|b", "a|b", 0, shifted(0.1))
     run = Run.read(results)
     assert (
@@ -347,10 +362,12 @@ def test_tables_that_are_none_are_refused(results):
         Run.read(results)
 
 
-def test_a_cards_rows_are_of_their_own_mixtures(prepared, tmp_path, monkeypatch):
+def test_a_cards_rows_are_of_their_own_mixtures(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In whatever order they come back."""
 
-    def backwards(work, tasks, **options):
+    def backwards(work: Any, tasks: Any, **options: Any) -> Iterator[Any]:
         for task in reversed(tasks):
             snr_db = float(task.condition.split()[0])
             before, after = [1.5, 0.5, snr_db], [2.5, 0.75, snr_db + 4.0]
@@ -379,7 +396,7 @@ def test_a_cards_rows_are_of_their_own_mixtures(prepared, tmp_path, monkeypatch)
         ("cp {in}", "cp .in.: .*: run it by hand"),
     ],
 )
-def test_a_card_runs_other_denoisers_by_their_command(command, expected):
+def test_a_card_runs_other_denoisers_by_their_command(command: str, expected: str | None) -> None:
     import card
 
     noisy = 0.5 * speech_like(0)
@@ -392,13 +409,13 @@ def test_a_card_runs_other_denoisers_by_their_command(command, expected):
         assert not peer.takes_strength
 
 
-def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such folder"):
         report(tmp_path / "exp", tmp_path / "data", "")
     assert not list(tmp_path.iterdir())
 
 
-def test_tables_for_papers_and_programs():
+def test_tables_for_papers_and_programs() -> None:
     cells = [["system", "PESQ-WB", "p"], ["l1_mrstft, 2 seeds", "2.46 ± 0.06", "-"]]
     assert comma_separated(cells) == ('system,PESQ-WB,p\n"l1_mrstft, 2 seeds",2.46 ± 0.06,-\n')
     assert latex(cells).splitlines() == [

@@ -7,7 +7,10 @@ import os
 import random
 import shutil
 import signal
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +29,9 @@ from training_runs import (
 )
 
 
-def test_killed_and_resumed_equals_uninterrupted(prepared, tiny_experiment, tmp_path, in_process):
+def test_killed_and_resumed_equals_uninterrupted(
+    prepared: Path, tiny_experiment: Path, tmp_path: Path, in_process: Callable[..., None]
+) -> None:
     """kill -9 inside a save, right after a save, and between saves; then the same command."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     in_process(tiny_experiment, "--data", prepared, "--exp", straight)
@@ -50,8 +55,12 @@ def test_killed_and_resumed_equals_uninterrupted(prepared, tiny_experiment, tmp_
 
 
 def test_a_finished_run_stays_and_another_is_refused(
-    prepared, tiny_experiment, tmp_path, in_process, capsys
-):
+    prepared: Path,
+    tiny_experiment: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     exp = tmp_path / "exp"
     command = [tiny_experiment, "--data", prepared, "--exp"]
     in_process(*command, exp)
@@ -59,7 +68,7 @@ def test_a_finished_run_stays_and_another_is_refused(
     in_process(*command, exp)
     assert "finished already" in capsys.readouterr().err and weights(exp)[0] == model
 
-    def refused(*arguments) -> str:
+    def refused(*arguments: Any) -> str:
         with pytest.raises(SystemExit):
             in_process(*arguments)
         (line,) = [
@@ -94,8 +103,12 @@ def test_a_finished_run_stays_and_another_is_refused(
 
 
 def test_a_checkpoint_of_another_version_is_one_line(
-    prepared, tiny_experiment, tmp_path, in_process, capsys
-):
+    prepared: Path,
+    tiny_experiment: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     path = tmp_path / "exp/checkpoint.pt"
     checkpoint.save_state(path, {"update": 3, "modules": {}, "identity": {}})
 
@@ -115,7 +128,13 @@ def test_a_checkpoint_of_another_version_is_one_line(
     assert "checkpoint.pt: does not fit this version of the recipe" in refusal()
 
 
-def test_an_exp_has_one_writer(prepared, tiny_experiment, tmp_path, in_process, capsys):
+def test_an_exp_has_one_writer(
+    prepared: Path,
+    tiny_experiment: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     writer = holder(tmp_path / "exp")
     with pytest.raises(SystemExit):
         in_process(tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp")
@@ -128,8 +147,8 @@ def test_an_exp_has_one_writer(prepared, tiny_experiment, tmp_path, in_process, 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(
-    processes, prepared, tiny_gan, tmp_path, in_process
-):
+    processes: int, prepared: Path, tiny_gan: Path, tmp_path: Path, in_process: Callable[..., None]
+) -> None:
     """kill -9 in the discriminators' phase, of one process, and in the GAN's; of two, both are
     killed. A critic learns beside the discriminators.
     """
@@ -158,7 +177,9 @@ def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(
     assert state["optimizer"]["state"][0]["step"] == 12.0
 
 
-def test_a_shared_warm_start_changes_nothing(prepared, tiny_gan, tmp_path, in_process):
+def test_a_shared_warm_start_changes_nothing(
+    prepared: Path, tiny_gan: Path, tmp_path: Path, in_process: Callable[..., None]
+) -> None:
     shared = ["--warm-starts", tmp_path / "warm"]
     in_process(
         tiny_gan, "--data", prepared, "--exp", tmp_path / "l1_mrstft", "adversary=null", *shared

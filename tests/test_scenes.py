@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyroomacoustics
@@ -35,7 +37,7 @@ PLAIN = {
 
 
 @pytest.fixture
-def recordings(tmp_path):
+def recordings(tmp_path: Path) -> Any:
     """Two rains and a fan: noise that tells by its frequency which one it is."""
     time = np.arange(8000) / 16000
     for name, hz in (("rain_1", 1000), ("rain_2", 2000), ("fan_1", 4000)):
@@ -43,7 +45,7 @@ def recordings(tmp_path):
     return [{"folder": str(tmp_path / "noise"), "weight": 1.0, "by_kind": True}]
 
 
-def build(procedure: Procedure | None = None, **changes) -> Scenes:
+def build(procedure: Procedure | None = None, **changes: Any) -> Scenes:
     return Scenes(
         copy.deepcopy(PLAIN) | changes, source="x", sample_rate=16000, procedure=procedure
     )
@@ -69,7 +71,7 @@ def peak_hz(wave: np.ndarray) -> int:
     return round(np.argmax(spectrum) * 16000 / len(wave))
 
 
-def test_noise_comes_at_its_snr_and_by_kind(recordings):
+def test_noise_comes_at_its_snr_and_by_kind(recordings: dict[str, Any]) -> None:
     scenes, heard = build(recordings=recordings), []
     for position in range(60):
         clean, noisy = compose(scenes, position)
@@ -90,7 +92,7 @@ def test_noise_comes_at_its_snr_and_by_kind(recordings):
     )
 
 
-def test_each_setting_does_what_it_says(recordings):
+def test_each_setting_does_what_it_says(recordings: dict[str, Any]) -> None:
     clean, noisy = compose(build(shares={"clean": 1.0}), 0)
     np.testing.assert_array_equal(clean, noisy)
     clean, noisy = compose(build(default(), shares={"procedure": 1.0}), 0)
@@ -138,7 +140,7 @@ def test_each_setting_does_what_it_says(recordings):
 ROOMS = {"share": 1.0, "count": 3, "rt60_s": [0.2, 0.4], "distance_m": [0.5, 1.0]}
 
 
-def test_a_room_reverberates_and_its_early_part_is_the_target():
+def test_a_room_reverberates_and_its_early_part_is_the_target() -> None:
     click = np.zeros(32000, np.float32)
     click[20000] = 1.0
     scenes = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 50.0})
@@ -160,7 +162,7 @@ def test_a_room_reverberates_and_its_early_part_is_the_target():
     np.testing.assert_array_equal(compose(off, 5), compose(build(shares={"clean": 1.0}), 5))
 
 
-def test_rooms_are_the_same_on_any_number_of_cores():
+def test_rooms_are_the_same_on_any_number_of_cores() -> None:
     settings = ROOMS | {"early_ms": 50.0}
     prints = set()
     for threads in (1, 4):
@@ -169,7 +171,7 @@ def test_rooms_are_the_same_on_any_number_of_cores():
     assert len(prints) == 1
 
 
-def test_what_was_said_before_reverberates_into_an_excerpt():
+def test_what_was_said_before_reverberates_into_an_excerpt() -> None:
     """As if the room had heard the whole utterance."""
     scenes = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 50.0})
     wave = torch.randn(40000, generator=torch.Generator().manual_seed(0)).numpy()
@@ -189,7 +191,7 @@ def test_what_was_said_before_reverberates_into_an_excerpt():
 TARGET = {"high_pass_hz": 60.0, "background_db": 15.0, "quiet_first": 1}
 
 
-def test_the_target_has_no_rumble_and_what_is_heard_has():
+def test_the_target_has_no_rumble_and_what_is_heard_has() -> None:
     time = np.arange(32000) / 16000
     wave = (speech_like(0, 2.0) + 0.2 * np.sin(2 * np.pi * 25 * time)).astype(np.float32)
     quiet = {"shares": {"clean": 1.0}, "target": TARGET}
@@ -206,12 +208,12 @@ def test_the_target_has_no_rumble_and_what_is_heard_has():
     assert added[:200].sum() > 0.9 * added.sum()
 
 
-def test_noise_alone_has_silence_for_a_target():
+def test_noise_alone_has_silence_for_a_target() -> None:
     clean, noisy = compose(build(shares={"alone": 1.0}, babble=1.0, voices=[3, 3]), 0)
     assert not clean.any() and np.sqrt(np.mean(noisy**2)) > 1e-3
 
 
-def test_what_is_muted_offset_or_coded_is_so_for_both():
+def test_what_is_muted_offset_or_coded_is_so_for_both() -> None:
     quiet = {"shares": {"clean": 1.0}}
     for position in range(8):
         clean, noisy = compose(build(**quiet, mutes=1.0), position)
@@ -229,14 +231,14 @@ def test_what_is_muted_offset_or_coded_is_so_for_both():
     assert np.abs(changing).min() == 0.0 or np.std(np.abs(changing)) > np.std(np.abs(steady))
 
 
-def test_quiet_recordings_come_more_often():
+def test_quiet_recordings_come_more_often() -> None:
     loud = np.tile(np.sin(np.arange(1600)), 10).astype(np.float32)
     waves = {"steady": loud, "pauses": np.concatenate([loud, 1e-4 * loud])}
     scenes = build(shares={"clean": 1.0}, target=TARGET | {"quiet_first": 3})
     assert sorted(scenes.visits(waves, waves.get)) == ["pauses"] * 3 + ["steady"]
 
 
-def test_measured_rooms_are_rooms(tmp_path):
+def test_measured_rooms_are_rooms(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     for name in ("hall_1", "hall_2", "cellar_1"):
         tail = 0.1 * draw.standard_normal(16000) * np.exp(-np.arange(16000) / 3000)
@@ -262,18 +264,18 @@ def test_measured_rooms_are_rooms(tmp_path):
         ({"codecs": 0.1}, 'unknown key "codecs"'),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(changes, message):
+def test_a_setting_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build(shares={"clean": 1.0}, **changes)
 
 
-def test_the_readmes_rooms_are_a_setting():
+def test_the_readmes_rooms_are_a_setting() -> None:
     (setting,) = re.findall(r"`(scenes\.rooms=\{.*?\})`", (ROOT / "recipes/README.md").read_text())
     boxed = ROOT / "recipes/experiments/boxed.yaml"
     assert read_experiment(boxed, [setting], CONF).scenes["rooms"]["count"] == 64
 
 
-def test_noise_in_a_room_keeps_its_snr(recordings):
+def test_noise_in_a_room_keeps_its_snr(recordings: dict[str, Any]) -> None:
     scenes = build(recordings=recordings, rooms=ROOMS | {"early_ms": 50.0})
     silent = build(shares={"clean": 1.0}, rooms=ROOMS | {"early_ms": 50.0})
     wave = speech_like(0, 2.0).astype(np.float32)
@@ -288,7 +290,9 @@ def test_noise_in_a_room_keeps_its_snr(recordings):
         assert 10 * np.log10(level) == pytest.approx(6, abs=0.01)
 
 
-def test_segments_in_scenes_are_a_function_of_seed_and_position(prepared, recordings):
+def test_segments_in_scenes_are_a_function_of_seed_and_position(
+    prepared: Path, recordings: dict[str, Any]
+) -> None:
     data = datadir.read(prepared / "train", noisy=True)
     varied = {
         "shares": {"noise": 1.0, "procedure": 1.0, "both": 1.0, "clean": 1.0},
@@ -343,12 +347,12 @@ def test_segments_in_scenes_are_a_function_of_seed_and_position(prepared, record
         ),
     ],
 )
-def test_bad_scenes_are_refused(changes, message):
+def test_bad_scenes_are_refused(changes: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build(**changes)
 
 
-def test_an_experiment_has_scenes_or_fresh_noise(tmp_path):
+def test_an_experiment_has_scenes_or_fresh_noise(tmp_path: Path) -> None:
     path = experiment_file(tmp_path / "x.yaml", f"scenes: {PLAIN}\nfresh_noise: true\n")
     with pytest.raises(InputError, match="set fresh_noise=false"):
         read_experiment(path, [], CONF)

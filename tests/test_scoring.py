@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from gan_denoise import metrics, scoring
 from gan_denoise.scoring import Pair
 
 
-def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path):
+def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path: Path) -> None:
     clean, silence = speech_like(0, 2.0), np.zeros(32000)
     noisy = clean + np.random.default_rng(1).standard_normal(32000) / 100
     cases = {
@@ -80,7 +81,7 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path):
     assert again["nan"]["pesq_wb"] is None and "NaN" in again["nan"]["pesq_wb_reason"]
 
 
-def test_score_from_the_command_line(tmp_path):
+def test_score_from_the_command_line(tmp_path: Path) -> None:
     for number in range(3):
         clean = speech_like(number, 1.5)
         write(tmp_path / f"clean/{number}.wav", clean)
@@ -122,7 +123,9 @@ def test_score_from_the_command_line(tmp_path):
     one_error_line(cli("score", tmp_path / "clean", tmp_path / "none"), "holds no audio files")
 
 
-def test_score_without_its_extra_is_one_line(tmp_path, monkeypatch):
+def test_score_without_its_extra_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who enhances needs no C compiler, which pesq does."""
     wave = write(tmp_path / "a.wav", speech_like(0))
     monkeypatch.setitem(sys.modules, "pesq", None)
@@ -131,8 +134,8 @@ def test_score_without_its_extra_is_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("length", [1, 100, 409, 410, 2000])
 def test_a_recording_too_short_for_a_metric_has_a_reason_and_keeps_its_other_scores(
-    length, tmp_path
-):
+    length: int, tmp_path: Path
+) -> None:
     wave = 0.1 * np.sin(np.arange(length) + 1.0)
     for name in ("clean", "enhanced", "noisy"):
         write(
@@ -147,8 +150,10 @@ def test_a_recording_too_short_for_a_metric_has_a_reason_and_keeps_its_other_sco
         assert "Traceback" not in row[f"{name}_reason"] and "\n" not in row[f"{name}_reason"]
 
 
-def test_an_exception_of_a_metrics_library_is_the_reason_of_that_value(tmp_path, monkeypatch):
-    def broken(signals):
+def test_an_exception_of_a_metrics_library_is_the_reason_of_that_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(signals: Any) -> None:
         raise IndexError("in\nsome library")
 
     monkeypatch.setitem(scoring.ALL, "stoi", replace(scoring.ALL["stoi"], function=broken))

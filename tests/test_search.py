@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -55,7 +57,7 @@ search.main()
 """
 
 
-def space(path: Path, **changes) -> Path:
+def space(path: Path, **changes: Any) -> Path:
     written = {
         "experiment": "l1.yaml",
         "trials": 12,
@@ -67,12 +69,12 @@ def space(path: Path, **changes) -> Path:
 
 
 @pytest.fixture
-def search(tmp_path):
+def search(tmp_path: Path) -> Callable[..., list[str]]:
     """The command, with trainings that are a script."""
     (tmp_path / "data/train").mkdir(parents=True)
     (tmp_path / "train.py").write_text(FAKE)
 
-    def command(path: Path, *arguments) -> list[str]:
+    def command(path: Path, *arguments: Any) -> list[str]:
         begin = [sys.executable, "-c", SEARCH, str(ROOT / "recipes"), str(tmp_path / "train.py")]
         given = [path, "--data", tmp_path / "data", "--out", tmp_path / "out", *arguments]
         return [*begin, *map(str, given)]
@@ -84,7 +86,9 @@ def rows(folder: Path) -> list[dict]:
     return list(csv.DictReader((folder / "trials.csv").open()))
 
 
-def test_it_finds_prunes_and_leaves_what_runs(search, tmp_path):
+def test_it_finds_prunes_and_leaves_what_runs(
+    search: Callable[..., list[str]], tmp_path: Path
+) -> None:
     shared = f"sqlite:///{tmp_path}/elsewhere.db"
     command = search(space(tmp_path / "lr.yaml"), "--workers", 2, "--storage", shared)
     result = run(*command)
@@ -108,7 +112,7 @@ def test_it_finds_prunes_and_leaves_what_runs(search, tmp_path):
     one_error_line(run(*search(other, "--storage", shared)), "has asked something else", "--out")
 
 
-def test_a_study_that_goes_on_draws_what_it_has_not_drawn(tmp_path):
+def test_a_study_that_goes_on_draws_what_it_has_not_drawn(tmp_path: Path) -> None:
     """Stopped and extended: the same settings as in one go."""
     storage, drawn = f"sqlite:///{tmp_path}/study.db", {}
     for name, parts in (("parts", (2, 2)), ("whole", (4,))):
@@ -119,7 +123,9 @@ def test_a_study_that_goes_on_draws_what_it_has_not_drawn(tmp_path):
     assert drawn["parts"] == drawn["whole"] and len(set(drawn["whole"])) == 4
 
 
-def test_a_study_is_of_its_data_code_and_whole_experiment(prepared, tmp_path, monkeypatch):
+def test_a_study_is_of_its_data_code_and_whole_experiment(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By content, the base's as well."""
     data, base, own = tmp_path / "data", tmp_path / "base.yaml", tmp_path / "own.yaml"
     shutil.copytree(prepared, data)
@@ -149,7 +155,9 @@ def test_a_study_is_of_its_data_code_and_whole_experiment(prepared, tmp_path, mo
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_trial_whose_worker_ended_is_taken_up_again(search, tmp_path, number):
+def test_a_trial_whose_worker_ended_is_taken_up_again(
+    search: Callable[..., list[str]], tmp_path: Path, number: Any
+) -> None:
     # gain_db, which the script takes for its seconds between two validations
     path = space(tmp_path / "slow.yaml", trials=2, settings={"gain_db": [0.5, 1.0]})
     worker = subprocess.Popen(search(path), stderr=subprocess.PIPE, cwd=tmp_path)
@@ -173,7 +181,9 @@ def test_a_trial_whose_worker_ended_is_taken_up_again(search, tmp_path, number):
 
 
 @needs_slurm
-def test_workers_are_an_array_job_of_slurm(search, cluster, tmp_path):
+def test_workers_are_an_array_job_of_slurm(
+    search: Callable[..., list[str]], cluster: dict[str, str], tmp_path: Path
+) -> None:
     """One of which is queued again in the middle of a trial, by an administrator."""
     path = space(tmp_path / "a.yaml", trials=4, settings={"gain_db": [0.5, 1.0]})
     command, out = search(path, "--workers", 2, "--cmd", "slurm"), tmp_path / "out"
@@ -199,7 +209,7 @@ def test_workers_are_an_array_job_of_slurm(search, cluster, tmp_path):
     one_error_line(run(*bad, "--slurm", "nodes=2", env=cluster), "one process on one node")
 
 
-def test_the_page_says_what_matters():
+def test_the_page_says_what_matters() -> None:
     study = optuna.create_study(study_name="<b>", direction="maximize")
     free = {"a.lr": FloatDistribution(1e-4, 1e-1, log=True), "b": CategoricalDistribution([1, 2])}
     for number in range(12):
@@ -212,7 +222,7 @@ def test_the_page_says_what_matters():
     assert page.count("<svg") == 3 and "<b>" not in page and 'aria-label="importance"' in page
 
 
-def test_trainings_that_fail_are_said(search, tmp_path):
+def test_trainings_that_fail_are_said(search: Callable[..., list[str]], tmp_path: Path) -> None:
     result = run(*search(space(tmp_path / "bad.yaml", seed=7)))
     one_error_line(result, "all trials fail", "no such thing")
     result = run(*search(space(tmp_path / "lr.yaml"), "--storage", "nosql://me:secret@here/db"))
@@ -220,7 +230,7 @@ def test_trainings_that_fail_are_said(search, tmp_path):
     assert "secret" not in result.stderr
 
 
-def test_a_real_training_is_a_trial(prepared, tiny_gan, tmp_path):
+def test_a_real_training_is_a_trial(prepared: Path, tiny_gan: Path, tmp_path: Path) -> None:
     free = {"adversary.losses.lsgan": {"low": 0.1, "high": 1.0}}
     path = space(tmp_path / "a.yaml", trials=1, experiment=str(tiny_gan), settings={}, space=free)
     out = tmp_path / "out"
@@ -244,12 +254,16 @@ def test_a_real_training_is_a_trial(prepared, tiny_gan, tmp_path):
         ({"spaces": {}}, 'did you mean "space"'),
     ],
 )
-def test_a_question_that_makes_no_sense(changes, words, tmp_path):
+def test_a_question_that_makes_no_sense(
+    changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=words):
         Space.read(space(tmp_path / "a.yaml", **changes), EXPERIMENTS)
 
 
-def test_a_key_that_no_experiment_has_is_refused_before_any_trial(prepared, tmp_path):
+def test_a_key_that_no_experiment_has_is_refused_before_any_trial(
+    prepared: Path, tmp_path: Path
+) -> None:
     path = space(tmp_path / "a.yaml", space={"optimizer.speed": [1, 2]})
     command = ["python", ROOT / "recipes/search.py", path, "--data", prepared]
     result = run(*command, "--out", tmp_path / "out")
@@ -257,7 +271,7 @@ def test_a_key_that_no_experiment_has_is_refused_before_any_trial(prepared, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_what_it_ends_with_is_the_experiment_of_the_trial(tmp_path):
+def test_what_it_ends_with_is_the_experiment_of_the_trial(tmp_path: Path) -> None:
     """Whether the experiment has a base or not; what it deletes stays deleted."""
     for name, key in (
         ("gan", "adversary.losses.lsgan"),

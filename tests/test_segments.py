@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,12 +15,14 @@ from gan_denoise.noise import Procedure
 from gan_denoise.segments import Batches, Segments
 
 
-def segments(prepared, **changes) -> Segments:
+def segments(prepared: Path, **changes: Any) -> Segments:
     options = {"length": 8000, "sample_rate": 16000, "gain_db": [-6.0, 6.0], "seed": 3, **changes}
     return Segments(datadir.read(prepared / "train", noisy=True), **options)
 
 
-def test_segments_are_a_function_of_seed_and_position(prepared, monkeypatch):
+def test_segments_are_a_function_of_seed_and_position(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forwards, backwards = segments(prepared), segments(prepared)
     wanted = {position: forwards[position] for position in range(30)}
     for position in reversed(range(30)):
@@ -37,7 +42,7 @@ def test_segments_are_a_function_of_seed_and_position(prepared, monkeypatch):
     assert torch.equal(segments(prepared)[7]["clean"], wanted[7]["clean"])
 
 
-def test_segments_are_aligned_pairs_with_one_gain(prepared):
+def test_segments_are_aligned_pairs_with_one_gain(prepared: Path) -> None:
     data = datadir.read(prepared / "train", noisy=True)
     longer = segments(prepared, length=20000)  # most recordings are shorter: zeros follow
     for position in range(8):
@@ -48,7 +53,7 @@ def test_segments_are_aligned_pairs_with_one_gain(prepared):
         assert 0.5 < (clean @ noisy) / (clean @ clean) < 1.5
 
 
-def test_batches_do_not_depend_on_the_number_of_processes():
+def test_batches_do_not_depend_on_the_number_of_processes() -> None:
     whole = list(Batches(5, 8, batch_size=6))
     shares = [
         list(Batches(5, 8, batch_size=6, process=process, processes=2)) for process in range(2)
@@ -59,7 +64,7 @@ def test_batches_do_not_depend_on_the_number_of_processes():
         Batches(0, 1, batch_size=5, processes=2)
 
 
-def test_a_segment_can_begin_on_the_procedures_grid(prepared):
+def test_a_segment_can_begin_on_the_procedures_grid(prepared: Path) -> None:
     data = datadir.read(prepared / "train", noisy=True)
     cut, free = segments(prepared, cut=256), segments(prepared)
     for position in range(6):
@@ -74,7 +79,7 @@ def test_a_segment_can_begin_on_the_procedures_grid(prepared):
         assert starts[0] == starts[1] - starts[1] % 256
 
 
-def test_fresh_noise_is_the_same_procedure_drawn_anew_at_every_visit(prepared):
+def test_fresh_noise_is_the_same_procedure_drawn_anew_at_every_visit(prepared: Path) -> None:
     record = datadir.read_noise(prepared / "train")
     procedure = Procedure.of_data(record, prepared / "train")
     drawn, fresh = segments(prepared), segments(prepared, fresh_noise=procedure)

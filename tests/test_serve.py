@@ -9,10 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from starlette.testclient import TestClient
 
 from conftest import cli, one_error_line
 from gan_denoise.serve import uploads
@@ -63,7 +67,9 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_what_is_malformed_is_answered_in_one_line(served, temporary, caplog, case):
+def test_what_is_malformed_is_answered_in_one_line(
+    served: TestClient, temporary: Path, caplog: pytest.LogCaptureFixture, case: Any
+) -> None:
     body, query, headers, status = MALFORMED[case]
     answer = served.post("/v1/enhance", content=body, params=query, headers=headers)
     assert answer.status_code == status, answer.text
@@ -73,10 +79,12 @@ def test_what_is_malformed_is_answered_in_one_line(served, temporary, caplog, ca
     assert not [record for record in caplog.records if record.exc_info] and left_of(temporary) == []
 
 
-def test_two_hundred_malformed_requests_leave_memory_flat(served, temporary):
+def test_two_hundred_malformed_requests_leave_memory_flat(
+    served: TestClient, temporary: Path
+) -> None:
     draw, base = np.random.default_rng(0), [a_wav(), flac_bomb()[:3000], form((FILE, a_wav()))]
 
-    def ask(number):
+    def ask(number: int) -> Any:
         body = bytearray(base[number % 3])
         for _ in range(draw.integers(1, 9)):
             body[draw.integers(len(body))] = draw.integers(256)
@@ -95,8 +103,8 @@ def test_two_hundred_malformed_requests_leave_memory_flat(served, temporary):
     assert served.get("/healthz").json()["status"] == "ok" and left_of(temporary) == []
 
 
-def test_a_body_that_stops_coming_is_given_up(served, temporary):
-    async def stops():
+def test_a_body_that_stops_coming_is_given_up(served: TestClient, temporary: Path) -> None:
+    async def stops() -> AsyncIterator[Any]:
         yield b"RIFF"
         await asyncio.sleep(60)
 
@@ -105,7 +113,7 @@ def test_a_body_that_stops_coming_is_given_up(served, temporary):
     assert left_of(temporary) == []
 
 
-def test_unknown_routes_are_json_too(served):
+def test_unknown_routes_are_json_too(served: TestClient) -> None:
     assert (
         served.get("/v2").json() == {"error": "Not Found"} and served.get("/v2").status_code == 404
     )
@@ -130,7 +138,9 @@ def test_unknown_routes_are_json_too(served):
         ({"host": "localhost:8000"}, 200),
     ],
 )
-def test_foreign_pages_are_refused(served, headers, status):
+def test_foreign_pages_are_refused(
+    served: TestClient, headers: dict[str, Any], status: int
+) -> None:
     assert served.get("/v1/models", headers=headers).status_code == status
     assert "access-control-allow-origin" not in served.get("/v1/models", headers=headers).headers
     if status == 200:
@@ -145,7 +155,7 @@ def test_foreign_pages_are_refused(served, headers, status):
         assert refused.value.status_code == status
 
 
-def test_a_token_is_asked_for_where_there_is_one(model_dir, temporary):
+def test_a_token_is_asked_for_where_there_is_one(model_dir: Path, temporary: Path) -> None:
     with client(create_app({"small": model_dir}, token="pass wörd €")) as guarded:
         bearer = {"authorization": "Bearer pass wörd €".encode()}
         for path, open_to_all in [
@@ -176,7 +186,7 @@ def test_a_token_is_asked_for_where_there_is_one(model_dir, temporary):
         )  # its name is its owner's affair
 
 
-def test_head_is_answered_and_nothing_redirects_to_a_foreign_host(served):
+def test_head_is_answered_and_nothing_redirects_to_a_foreign_host(served: TestClient) -> None:
     for path in ("/", "/healthz", "/v1/models", "/metrics"):
         assert served.head(path).status_code == 200
     assert served.head("/v1/enhance").status_code == 405
@@ -184,7 +194,7 @@ def test_head_is_answered_and_nothing_redirects_to_a_foreign_host(served):
     assert answer.status_code == 404 and "location" not in answer.headers
 
 
-def test_every_answer_is_safe_in_a_browser(served):
+def test_every_answer_is_safe_in_a_browser(served: TestClient) -> None:
     for path in ("/", "/docs", "/healthz", "/nothing"):
         headers = served.get(path).headers
         policy = headers["content-security-policy"]
@@ -193,7 +203,7 @@ def test_every_answer_is_safe_in_a_browser(served):
     assert "unsafe" not in served.get("/").headers["content-security-policy"]
 
 
-def test_metrics_tell_what_was_done(model_dir, temporary):
+def test_metrics_tell_what_was_done(model_dir: Path, temporary: Path) -> None:
     with client(create_app({"small": model_dir})) as fresh:
         fresh.post("/v1/enhance", content=a_wav(seconds=1.5))
         fresh.post("/v1/enhance", content=b"x")
@@ -214,7 +224,7 @@ def test_metrics_tell_what_was_done(model_dir, temporary):
     assert len(factors) == 2 and all(0.0 < float(factor) < 10.0 for factor in factors)
 
 
-def test_private_files_of_a_killed_server_are_removed_by_the_next(temporary):
+def test_private_files_of_a_killed_server_are_removed_by_the_next(temporary: Path) -> None:
     code = (
         "import time; from gan_denoise.serve.uploads import PrivateFolder\n"
         "with PrivateFolder() as folder:\n"
@@ -233,7 +243,9 @@ def test_private_files_of_a_killed_server_are_removed_by_the_next(temporary):
         assert not folder.exists()
 
 
-def test_the_command_refuses_what_is_unsafe_or_wrong(model_dir, tmp_path, monkeypatch):
+def test_the_command_refuses_what_is_unsafe_or_wrong(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one_error_line(cli("serve", "--host", "0.0.0.0"), "--token")
     for token in ("", " ", "a\nb"):
         one_error_line(cli("serve", "--token", token), "--token")

@@ -9,13 +9,17 @@ import shutil
 import threading
 import tracemalloc
 import uuid
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import soundfile as sf
 from starlette.requests import Request
+from starlette.testclient import TestClient
 
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.serve import files, uploads
@@ -33,8 +37,15 @@ from small_models import SMALL, randomised, save
 )
 @pytest.mark.parametrize("as_form", [True, False])
 def test_a_file_comes_back_as_enhance_writes_it(
-    served, model_dir, tmp_path, name, rate, channels, query, as_form
-):
+    served: TestClient,
+    model_dir: Path,
+    tmp_path: Path,
+    name: str,
+    rate: int,
+    channels: int,
+    query: dict[str, Any],
+    as_form: bool,
+) -> None:
     source = wave_file(tmp_path / name, 1.0, rate, channels)
     if as_form:
         answer = served.post(
@@ -62,7 +73,9 @@ def test_a_file_comes_back_as_enhance_writes_it(
         assert answer.content == (tmp_path / f"expected{source.suffix}").read_bytes()
 
 
-def test_several_files_at_once_and_nothing_stays(served, temporary, tmp_path):
+def test_several_files_at_once_and_nothing_stays(
+    served: TestClient, temporary: Path, tmp_path: Path
+) -> None:
     content = wave_file(tmp_path / "a.wav", 2.0).read_bytes()
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: served.post("/v1/enhance", content=content), range(3)))
@@ -71,7 +84,9 @@ def test_several_files_at_once_and_nothing_stays(served, temporary, tmp_path):
     assert left_of(temporary) == []
 
 
-def test_more_files_than_allowed_are_refused_and_progress_is_told(served, tmp_path):
+def test_more_files_than_allowed_are_refused_and_progress_is_told(
+    served: TestClient, tmp_path: Path
+) -> None:
     content, key = (
         wave_file(tmp_path / "a.wav").read_bytes(),
         "00000000-0000-0000-0000-000000000001",
@@ -80,8 +95,8 @@ def test_more_files_than_allowed_are_refused_and_progress_is_told(served, tmp_pa
 
     release, refusals = asyncio.Event(), threading.Event()
 
-    async def scene():
-        async def slow():
+    async def scene() -> Any:
+        async def slow() -> AsyncIterator[Any]:
             yield content[:1000]
             await release.wait()
             yield content[1000:]
@@ -105,10 +120,10 @@ def test_more_files_than_allowed_are_refused_and_progress_is_told(served, tmp_pa
     assert served.get(told).status_code == 404
 
 
-def test_uploads_need_constant_memory(tmp_path):
+def test_uploads_need_constant_memory(tmp_path: Path) -> None:
     pieces, piece = 64, bytes(2**20)
 
-    async def receive():
+    async def receive() -> Any:
         nonlocal pieces
         pieces -= 1
         return {"type": "http.request", "body": piece, "more_body": pieces > 0}
@@ -122,7 +137,7 @@ def test_uploads_need_constant_memory(tmp_path):
     assert upload.size == 64 * 2**20 and peak < 8 * 2**20
 
 
-def test_files_are_worked_on_again_when_their_processes_died(served):
+def test_files_are_worked_on_again_when_their_processes_died(served: TestClient) -> None:
     expected = served.post("/v1/enhance", content=a_wav(seconds=0.5)).content
     for _ in range(2):
         kill(workers_of(psutil.Process()))
@@ -132,7 +147,7 @@ def test_files_are_worked_on_again_when_their_processes_died(served):
     assert re.search(r"worker_restarts [1-9]", text), text
 
 
-def test_a_file_whose_process_is_killed_is_worked_on_again(served):
+def test_a_file_whose_process_is_killed_is_worked_on_again(served: TestClient) -> None:
     key, content = uuid.uuid4(), a_wav(seconds=50.0)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(served.post, f"/v1/enhance?id={key}", content=content)
@@ -145,7 +160,7 @@ def test_a_file_whose_process_is_killed_is_worked_on_again(served):
         assert asked.result().status_code == 200
 
 
-def test_progress_can_be_asked_at_any_moment(tmp_path):
+def test_progress_can_be_asked_at_any_moment(tmp_path: Path) -> None:
     files.tell_progress(tmp_path, 0.0)
     with ThreadPoolExecutor(1) as pool:
         telling = pool.submit(
@@ -156,7 +171,7 @@ def test_progress_can_be_asked_at_any_moment(tmp_path):
     assert files.progress(tmp_path) == 1.0
 
 
-def test_health_tells_while_files_cannot_be_worked_on(served, temporary):
+def test_health_tells_while_files_cannot_be_worked_on(served: TestClient, temporary: Path) -> None:
     assert served.get("/healthz").status_code == 200
     assert "gan_denoise_files_ready 1.0" in served.get("/metrics").text
     home = next(temporary.glob("gan_denoise-serve-*"))
@@ -173,14 +188,16 @@ def test_health_tells_while_files_cannot_be_worked_on(served, temporary):
     assert served.post("/v1/enhance", content=a_wav()).status_code == 200
 
 
-def test_a_folder_that_was_cleaned_away_is_made_again(served, temporary):
+def test_a_folder_that_was_cleaned_away_is_made_again(served: TestClient, temporary: Path) -> None:
     for folder in temporary.glob("gan_denoise-serve-*"):
         shutil.rmtree(folder)
     assert served.post("/v1/enhance", content=a_wav()).status_code == 200
     assert left_of(temporary) == []
 
 
-def test_a_model_stays_what_it_was_when_its_folder_changes(served, model_dir, tmp_path):
+def test_a_model_stays_what_it_was_when_its_folder_changes(
+    served: TestClient, model_dir: Path, tmp_path: Path
+) -> None:
     """Its processes begin again, as after a file that somebody cancels."""
     content = a_wav(seconds=0.5)
     expected = served.post("/v1/enhance", content=content).content

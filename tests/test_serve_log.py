@@ -6,9 +6,13 @@ import json
 import logging
 import re
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from gan_denoise.serve import log
@@ -19,10 +23,10 @@ SECRET = 'Content-Disposition: form-data; name="file"; filename="/home/me/se cre
 
 
 @pytest.fixture
-def lines(capsys):
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     """Begins to log at a level; returns what gives the lines since."""
 
-    def begin(level):
+    def begin(level: Any) -> Any:
         log.begin(level)
         capsys.readouterr()
         return lambda: capsys.readouterr().err.splitlines()
@@ -42,7 +46,9 @@ def fields(line: str) -> dict[str, str]:
     return {"time": match[1], "level": match[2], **words}
 
 
-def test_a_refused_file_is_one_line_with_its_reason_and_remedy(served, lines):
+def test_a_refused_file_is_one_line_with_its_reason_and_remedy(
+    served: TestClient, lines: list[str]
+) -> None:
     told, key = lines("warning"), uuid.uuid4()
     answer = served.post(
         f"/v1/enhance?id={key}", content=form((SECRET, b"this is no audio")), headers=FORM
@@ -65,15 +71,20 @@ def test_a_refused_file_is_one_line_with_its_reason_and_remedy(served, lines):
     ],
 )
 def test_what_is_refused_elsewhere_is_logged_in_one_line_too(
-    served, lines, path, headers, status, words
-):
+    served: TestClient,
+    lines: list[str],
+    path: str,
+    headers: dict[str, Any],
+    status: int,
+    words: str,
+) -> None:
     told = lines("warning")
     served.get(path, headers=headers)
     (line,) = told()
     assert fields(line)["status"] == str(status) and words in fields(line)["reason"]
 
 
-def test_what_goes_well_is_logged_for_who_asks(served, lines):
+def test_what_goes_well_is_logged_for_who_asks(served: TestClient, lines: list[str]) -> None:
     told = lines("warning")
     served.post("/v1/enhance?name=x.wav", content=a_wav())
     assert told() == []
@@ -86,7 +97,7 @@ def test_what_goes_well_is_logged_for_who_asks(served, lines):
     assert second["route"] == "/healthz" and "reason" not in first
 
 
-def test_a_stream_is_one_line_when_it_ends(served, lines):
+def test_a_stream_is_one_line_when_it_ends(served: TestClient, lines: list[str]) -> None:
     told = lines("warning")
     with served.websocket_connect(f"{STREAM}?model=small") as socket:
         socket.receive_json()
@@ -102,7 +113,9 @@ def test_a_stream_is_one_line_when_it_ends(served, lines):
     assert refused["status"] == "422" and "cannot stream" in refused["reason"]
 
 
-def test_a_failure_inside_is_an_error_that_names_its_place(served, lines, monkeypatch):
+def test_a_failure_inside_is_an_error_that_names_its_place(
+    served: TestClient, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = lines("error")
     monkeypatch.setattr("gan_denoise.serve.app.Model", lambda **_: 1 / 0)
     assert served.get("/v1/models").status_code == 500
@@ -111,7 +124,9 @@ def test_a_failure_inside_is_an_error_that_names_its_place(served, lines, monkey
     assert "test_serve_log.py" in entries[0]["reason"] and entries[0]["remedy"]
 
 
-def test_addresses_are_named_for_who_asks(model_dir, temporary, lines):
+def test_addresses_are_named_for_who_asks(
+    model_dir: Path, temporary: Path, lines: list[str]
+) -> None:
     app = create_app({"small": model_dir}, limits=LIMITS, log_clients=True)
     with client(app) as opened:
         told = lines("info")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 import gan_denoise
@@ -17,12 +20,12 @@ from gan_denoise.serve import batching, busy
 from service_here import LIMITS, STREAM, talk
 
 
-def test_twenty_streams_equal_enhance_whatever_their_company():
+def test_twenty_streams_equal_enhance_whatever_their_company() -> None:
     """Different lengths, pieces of random sizes, a third cut off midway, one after the other and at
     once.
     """
 
-    async def talk(batch, number, wave):
+    async def talk(batch: Any, number: int, wave: np.ndarray) -> Any:
         draw, pieces, at = np.random.default_rng(number), [], 0
         stream = batching.LiveStream(batch, 16000)
         cut = number % 3 == 0
@@ -39,7 +42,7 @@ def test_twenty_streams_equal_enhance_whatever_their_company():
         finally:
             stream.close()
 
-    async def all_of_them():
+    async def all_of_them() -> Any:
         batch = batching.Batch(denoiser, 15)
         first = await asyncio.gather(*(talk(batch, number, waves[number]) for number in range(15)))
         assert len(batch._free) == 15  # seats are taken again by the next ones
@@ -59,8 +62,10 @@ def test_twenty_streams_equal_enhance_whatever_their_company():
         np.testing.assert_allclose(got, expected[: len(got)], rtol=0.0, atol=1e-5)
 
 
-def test_a_step_that_fails_is_told_to_those_who_wait(denoiser, monkeypatch):
-    async def scene():
+def test_a_step_that_fails_is_told_to_those_who_wait(
+    denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> Any:
         batch = batching.Batch(denoiser, 2)
         streams = [batching.LiveStream(batch, 16000) for _ in range(2)]
         hops = np.zeros(2 * batch.hop, dtype=np.float32)
@@ -74,7 +79,7 @@ def test_a_step_that_fails_is_told_to_those_who_wait(denoiser, monkeypatch):
     assert [len(samples) for samples in after] == [256, 256]
 
 
-def test_a_stream_over_the_websocket(served, denoiser):
+def test_a_stream_over_the_websocket(served: TestClient, denoiser: Denoiser) -> None:
     wave = speech_like(0, 1.0).astype(np.float32)
     expected = denoiser(wave, 16000)
     hello, content = talk(served, wave, "?format=f32le")
@@ -94,7 +99,7 @@ def test_a_stream_over_the_websocket(served, denoiser):
     np.testing.assert_allclose(np.frombuffer(content, "<i2") / 32768, expected, rtol=0.0, atol=3e-5)
 
 
-def test_a_strength_over_http(served, told_dir, tmp_path):
+def test_a_strength_over_http(served: TestClient, told_dir: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", speech_like(0), subtype="FLOAT")
     noisy, told = audio.read_mono(path)[0], Denoiser.load(told_dir)
     for query, strength in (({}, 0.5), ({"strength": 1.0}, 1.0)):
@@ -118,7 +123,7 @@ def test_a_strength_over_http(served, told_dir, tmp_path):
     assert takes == {"small": False, "whole": False, "told": True}
 
 
-def test_a_strength_over_the_websocket(served, told_dir):
+def test_a_strength_over_the_websocket(served: TestClient, told_dir: Path) -> None:
     wave, query = speech_like(0, 1.0).astype(np.float32), "?format=f32le&model=told"
     stage = Denoiser.load(told_dir).stream(strength="gentle")
     hello, content = talk(served, wave, f"{query}&strength=0")
@@ -141,7 +146,9 @@ def test_a_strength_over_the_websocket(served, told_dir):
 
 
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])
-def test_a_stream_at_another_rate_keeps_its_length_and_says_how_late_it_is(served, denoiser, rate):
+def test_a_stream_at_another_rate_keeps_its_length_and_says_how_late_it_is(
+    served: TestClient, denoiser: Denoiser, rate: int
+) -> None:
     wave = speech_like(0, 1.0, rate)[: rate - 7].astype(np.float32)
     hello, content = talk(served, wave, f"?format=f32le&sample_rate={rate}", size=4 * (rate // 50))
     got, stage = np.frombuffer(content, "<f4"), denoiser.stream(rate)
@@ -150,7 +157,7 @@ def test_a_stream_at_another_rate_keeps_its_length_and_says_how_late_it_is(serve
     np.testing.assert_allclose(got[: len(expected)], expected, rtol=0.0, atol=1e-4)
 
 
-def test_more_streams_than_allowed_are_refused_and_the_others_go_on(served):
+def test_more_streams_than_allowed_are_refused_and_the_others_go_on(served: TestClient) -> None:
     silence = bytes(640)
     sockets = [served.websocket_connect(STREAM) for _ in range(LIMITS.max_streams)]
     try:
@@ -170,7 +177,9 @@ def test_more_streams_than_allowed_are_refused_and_the_others_go_on(served):
     talk(served, np.zeros(100, "<i2"))
 
 
-def test_a_busy_server_takes_no_further_stream(served, monkeypatch):
+def test_a_busy_server_takes_no_further_stream(
+    served: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(busy, "_wanted_s", lambda: 10.0 * time.monotonic())  # ten cores' worth
     time.sleep(1.1)
     with pytest.raises(Exception) as refused, served.websocket_connect(STREAM):
@@ -182,10 +191,10 @@ def test_a_busy_server_takes_no_further_stream(served, monkeypatch):
     talk(served, np.zeros(100, "<i2"))
 
 
-def test_how_busy_a_loop_is():
+def test_how_busy_a_loop_is() -> None:
     """Whether it runs, or waits for a core that others have."""
 
-    async def scene():
+    async def scene() -> Any:
         watched = busy.Busy()
         async with watched.watching():
             ends = time.monotonic() + 1.1
@@ -200,7 +209,7 @@ def test_how_busy_a_loop_is():
     assert 0.6 < asyncio.run(scene()) < 1.1
 
 
-def test_an_idle_stream_ends_with_a_word(served):
+def test_an_idle_stream_ends_with_a_word(served: TestClient) -> None:
     with served.websocket_connect(STREAM) as socket:
         socket.receive_json()
         assert socket.receive_json() == {"error": "nothing moved for 1 s"}
@@ -219,7 +228,9 @@ def test_an_idle_stream_ends_with_a_word(served):
         ("?model=whole", 422),
     ],
 )
-def test_a_stream_that_cannot_be_is_refused_with_a_reason(served, query, status):
+def test_a_stream_that_cannot_be_is_refused_with_a_reason(
+    served: TestClient, query: str, status: int
+) -> None:
     with pytest.raises(Exception) as refused, served.websocket_connect(f"{STREAM}{query}"):
         pass
     assert refused.value.status_code == status and refused.value.json()["error"]
@@ -235,7 +246,7 @@ def test_a_stream_that_cannot_be_is_refused_with_a_reason(served, query, status)
         ('{"type": "end"}', 1003),
     ],
 )
-def test_a_broken_frame_ends_its_stream_alone(served, send, code):
+def test_a_broken_frame_ends_its_stream_alone(served: TestClient, send: Any, code: int) -> None:
     with (
         served.websocket_connect(f"{STREAM}?format=f32le") as other,
         served.websocket_connect(f"{STREAM}?format=f32le") as socket,

@@ -10,6 +10,8 @@ import shutil
 import signal
 import socket
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,13 +22,13 @@ from hypothesis import HealthCheck, given, settings
 import gan_denoise
 from conftest import ROOT, one_error_line, run, speech_like, write
 from gan_denoise import audio
-from service_process import frame, open_stream, serving
+from service_process import Service, frame, open_stream, serving
 
 README = (ROOT / "gan_denoise/serve/README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
-def test_the_readmes_curl_line(service, noisy, tmp_path):
+def test_the_readmes_curl_line(service: Service, noisy: Path, tmp_path: Path) -> None:
     (line,) = re.findall(r"^    (curl .*)$", README, re.MULTILINE)
     (tmp_path / "noisy.wav").write_bytes(noisy.read_bytes())
     result = run("bash", "-c", line.replace("http://127.0.0.1:8000", service.url), cwd=tmp_path)
@@ -37,7 +39,7 @@ def test_the_readmes_curl_line(service, noisy, tmp_path):
     np.testing.assert_allclose(enhanced, expected, atol=1.5 / 32768)  # a rounding, and threads
 
 
-def test_openapi_holds(service):
+def test_openapi_holds(service: Service) -> None:
     import schemathesis  # a second, of every process that collects tests
     from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -60,7 +62,7 @@ def test_openapi_holds(service):
             suppress_health_check=list(HealthCheck),
         )
         @given(operation.ok().as_strategy())
-        def holds(case):
+        def holds(case: Any) -> None:
             case.call_and_validate(excluded_checks=[positive_data_acceptance])  # bytes are no audio
 
         holds()
@@ -74,7 +76,7 @@ def readme_client(url: str) -> str:
     return code.replace("ws://127.0.0.1:8000", url.replace("http", "ws"))
 
 
-def test_the_readmes_client_works(service, noisy, tmp_path):
+def test_the_readmes_client_works(service: Service, noisy: Path, tmp_path: Path) -> None:
     (tmp_path / "noisy.wav").write_bytes(noisy.read_bytes())
     result = run("python", "-c", readme_client(service.url), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -100,7 +102,9 @@ BROKEN_FRAMES = {
 }
 
 
-def test_two_hundred_broken_frames_and_requests_leave_the_server_well(service, noisy):
+def test_two_hundred_broken_frames_and_requests_leave_the_server_well(
+    service: Service, noisy: Path
+) -> None:
     server, before = psutil.Process(service.process.pid), 0
     draw = np.random.default_rng(0)
     for number in range(200):
@@ -125,7 +129,7 @@ def test_two_hundred_broken_frames_and_requests_leave_the_server_well(service, n
         assert connection.recv(4096).startswith(b"HTTP/1.1 101")
 
 
-def test_memory_does_not_grow_with_the_file(service, tmp_path):
+def test_memory_does_not_grow_with_the_file(service: Service, tmp_path: Path) -> None:
     """A minute at 192 kHz in 32 bits, 46 MB, sent as it is read."""
     second = (0.01 * np.random.default_rng(0).standard_normal(192000)).astype(np.float32)
     with sf.SoundFile(tmp_path / "long.wav", "w", 192000, 1, "FLOAT") as file:
@@ -156,7 +160,7 @@ def test_memory_does_not_grow_with_the_file(service, tmp_path):
     assert peak - before < 32 * 2**20
 
 
-def test_it_ends_without_a_traceback_and_without_orphans(tmp_path):
+def test_it_ends_without_a_traceback_and_without_orphans(tmp_path: Path) -> None:
     """With a file under way, a stream, and a connection that says nothing, when the terminal is
     closed.
     """
@@ -182,7 +186,9 @@ def test_it_ends_without_a_traceback_and_without_orphans(tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "log"]
 
 
-def test_a_server_that_is_killed_leaves_no_orphans_and_one_that_cannot_store_says_so(tmp_path):
+def test_a_server_that_is_killed_leaves_no_orphans_and_one_that_cannot_store_says_so(
+    tmp_path: Path,
+) -> None:
     with serving(tmp_path) as running:
         family = psutil.Process(running.process.pid).children(recursive=True)
         running.process.kill()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from conftest import ROOT, local, needs_slurm, one_error_line, queued, run, wait_for
 
@@ -21,11 +22,11 @@ ON_THE_CLUSTER = ["--cmd", "slurm", "--nj", "2"]
 pytestmark = needs_slurm
 
 
-def recipe(*options, **others):
+def recipe(*options: Any, **others: Any) -> subprocess.CompletedProcess:
     return run("bash", RUN, *options, **others)
 
 
-def jobs(cluster) -> str:
+def jobs(cluster: dict[str, str]) -> str:
     """What is queued or runs, a line each."""
     return run("squeue", "--noheader", env=cluster).stdout
 
@@ -42,7 +43,9 @@ def outcome(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_jobs_do_what_one_machine_does(cluster, plain_corpus, tmp_path):
+def test_jobs_do_what_one_machine_does(
+    cluster: dict[str, str], plain_corpus: Path, tmp_path: Path
+) -> None:
     """Also where a training is queued again in its middle, by an administrator."""
     here, there = tmp_path / "here", tmp_path / "there"
     options = ["--corpus", plain_corpus, "--conditions", "", "--experiments", "l1"]
@@ -77,7 +80,9 @@ def test_jobs_do_what_one_machine_does(cluster, plain_corpus, tmp_path):
     assert all("scored" not in log.read_text() for log in logs[-3:])
 
 
-def test_one_that_fails_ends_all_with_its_line(cluster, prepared, tmp_path):
+def test_one_that_fails_ends_all_with_its_line(
+    cluster: dict[str, str], prepared: Path, tmp_path: Path
+) -> None:
     folders = ["--data", prepared, "--exp", tmp_path / "exp", "--experiments", "l1"]
     asked = ["--stage", 2, "--conditions", "", *folders, *ON_THE_CLUSTER]
     result = recipe(*asked, "--train-opts", f"{TINY} optimizer.lr=1e30", env=cluster)
@@ -92,7 +97,9 @@ def test_one_that_fails_ends_all_with_its_line(cluster, prepared, tmp_path):
     one_error_line(recipe(*asked, env=nowhere), "squeue finds no Slurm", "--cmd local")
 
 
-def test_a_cancelled_run_is_repeated(cluster, plain_corpus, tmp_path):
+def test_a_cancelled_run_is_repeated(
+    cluster: dict[str, str], plain_corpus: Path, tmp_path: Path
+) -> None:
     folders = ["--data", tmp_path / "data", "--exp", tmp_path / "exp"]
     asked = ["--stage", 0, "--stop-stage", 1, "--corpus", plain_corpus, "--conditions", "clean"]
     asked += [*folders, *ON_THE_CLUSTER]
@@ -111,7 +118,9 @@ def test_a_cancelled_run_is_repeated(cluster, plain_corpus, tmp_path):
     assert (tmp_path / "data/test_clean/noisy.scp").exists()
 
 
-def test_a_training_that_was_cancelled_does_not_come_back(cluster, prepared, tmp_path):
+def test_a_training_that_was_cancelled_does_not_come_back(
+    cluster: dict[str, str], prepared: Path, tmp_path: Path
+) -> None:
     command = ["bash", RUN, "--stage", 2, "--stop-stage", 2, "--conditions", "", "--data", prepared]
     command += ["--exp", tmp_path, "--experiments", "l1", *ON_THE_CLUSTER]
     command += ["--train-opts", f"{TINY} steps=100000"]
@@ -125,7 +134,9 @@ def test_a_training_that_was_cancelled_does_not_come_back(cluster, prepared, tmp
     assert "interrupted" in log.read_text()
 
 
-def test_two_runs_share_a_folder_of_results(cluster, prepared, tmp_path):
+def test_two_runs_share_a_folder_of_results(
+    cluster: dict[str, str], prepared: Path, tmp_path: Path
+) -> None:
     """Each waits for its own jobs, whose exit statuses the other does not touch."""
     folders = ["--data", prepared, "--exp", tmp_path, "--conditions", ""]
     asked = ["--stage", 2, "--stop-stage", 2, *folders, *ON_THE_CLUSTER, "--train-opts", TINY]
@@ -141,7 +152,7 @@ def test_two_runs_share_a_folder_of_results(cluster, prepared, tmp_path):
     assert (first.returncode, second.returncode) == (0, 0), said + second.stderr
 
 
-def test_a_part_is_every_nth_recording(prepared, tmp_path):
+def test_a_part_is_every_nth_recording(prepared: Path, tmp_path: Path) -> None:
     data = tmp_path / "data/test"
     shutil.copytree(prepared / "test", data, ignore=shutil.ignore_patterns("noisy*", "noise.yaml"))
     corrupt = partial(local, "corrupt", "--no-audit")

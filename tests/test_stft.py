@@ -9,7 +9,7 @@ from gan_denoise.stft import STFT, StreamingSTFT
 
 
 @pytest.mark.parametrize("length", [1, 100, 128, 129, 5000])
-def test_stft_inverts(length):
+def test_stft_inverts(length: int) -> None:
     stft = STFT(512, 128)
     wave = torch.randn(2, length, dtype=torch.float64)
     spectrum = stft(wave)
@@ -22,8 +22,8 @@ def test_stft_inverts(length):
     ("n_fft", "hop_length"), [(512, 256), (64, 16), (33, 11), (512, 384), (64, 20)]
 )
 def test_streaming_stft_is_the_dft_of_frames_and_inverts_piece_by_piece(
-    n_fft, hop_length, exported
-):
+    n_fft: int, hop_length: int, exported: bool
+) -> None:
     stft, window = StreamingSTFT(n_fft, hop_length), torch.hann_window(n_fft).sqrt()
     if exported:
         stft = stft.exported()
@@ -45,7 +45,9 @@ def test_streaming_stft_is_the_dft_of_frames_and_inverts_piece_by_piece(
 
 
 @pytest.mark.parametrize(("n_fft", "hop_length"), [(8, 4), (12, 3), (9, 3), (8, 6), (12, 5)])
-def test_derivatives_of_the_streaming_stft_are_those_of_its_matrices(n_fft, hop_length):
+def test_derivatives_of_the_streaming_stft_are_those_of_its_matrices(
+    n_fft: int, hop_length: int
+) -> None:
     stft = StreamingSTFT(n_fft, hop_length)
     hops = torch.randn(2, 5, hop_length, requires_grad=True)
     state = torch.randn(2, stft.overlap, hop_length)
@@ -60,7 +62,7 @@ def test_derivatives_of_the_streaming_stft_are_those_of_its_matrices(n_fft, hop_
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
 
 
-def test_stft_and_its_derivatives_are_torchs():
+def test_stft_and_its_derivatives_are_torchs() -> None:
     stft, window = STFT(16, 4), torch.hann_window(16).double()
     wave = torch.randn(2, 40, dtype=torch.float64, requires_grad=True)
     ours = torch.complex(*stft(wave).unbind(dim=1)).transpose(1, 2)

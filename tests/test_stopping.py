@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +20,7 @@ from training_runs import TRAIN
 
 
 @pytest.mark.parametrize("number", [*stopping.SIGNALS, stopping.FROM_A_WORKER])
-def test_every_signal_is_a_request_and_twice_at_once_is_one(number):
+def test_every_signal_is_a_request_and_twice_at_once_is_one(number: Any) -> None:
     handlers = {
         known: signal.getsignal(known) for known in (*stopping.SIGNALS, stopping.FROM_A_WORKER)
     }
@@ -47,7 +49,9 @@ def kill_the_launcher(process: psutil.Process) -> None:
 
 
 @pytest.mark.parametrize("strike", [to_the_group, to_a_data_worker, kill_the_launcher])
-def test_a_signal_to_any_process_saves_and_leaves(strike, prepared, tiny_experiment, tmp_path):
+def test_a_signal_to_any_process_saves_and_leaves(
+    strike: Any, prepared: Path, tiny_experiment: Path, tmp_path: Path
+) -> None:
     exp = tmp_path / "exp"
     launch = [sys.executable]
     if strike is kill_the_launcher:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from gan_denoise.live import live
 from small_models import SMALL, in_pieces, randomised, save, whole
 
 
-def test_a_stream_equals_the_whole():
+def test_a_stream_equals_the_whole() -> None:
     others = (randomised(SMALL[name], seed) for name in ("causal", "bands") for seed in range(2))
     for generator in (gan_denoise.load("live").generator, *others):
         draw = np.random.default_rng(0)
@@ -33,7 +35,7 @@ def test_a_stream_equals_the_whole():
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000, 192000])
-def test_a_stream_is_50_ms_behind_at_most_at_any_rate(identity, rate):
+def test_a_stream_is_50_ms_behind_at_most_at_any_rate(identity: Denoiser, rate: int) -> None:
     stream, time = identity.stream(rate), np.arange(rate // 2) / rate
     assert stream.latency_s == pytest.approx(0.032 if rate == 16000 else 0.042, abs=5e-4)
     wave = (0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)[:, None]
@@ -51,7 +53,7 @@ def test_a_stream_is_50_ms_behind_at_most_at_any_rate(identity, rate):
     np.testing.assert_allclose(streamed[middle], wave[middle], atol=1e-3)
 
 
-def test_two_streams_of_one_model_do_not_mix():
+def test_two_streams_of_one_model_do_not_mix() -> None:
     generator = randomised(SMALL["causal"])
     waves = [speech_like(i, 2.0).astype(np.float32)[:, None] for i in range(2)]
     streams = [streaming.Stream(generator, 1, 16000) for _ in waves]
@@ -65,7 +67,7 @@ def test_two_streams_of_one_model_do_not_mix():
 
 
 @pytest.mark.parametrize("length", [1, 255, 256, 257, 511, 513])
-def test_the_tail_of_a_short_stream_comes_out(length):
+def test_the_tail_of_a_short_stream_comes_out(length: int) -> None:
     generator, wave = randomised(SMALL["causal"]), speech_like(0).astype(np.float32)[:length, None]
     stream = streaming.Stream(generator, 1, 16000)
     streamed = np.concatenate([stream.push(wave), stream.flush()])
@@ -73,7 +75,7 @@ def test_the_tail_of_a_short_stream_comes_out(length):
     assert stream.flush().shape == (0, 1)
 
 
-def test_a_causal_generator_states_its_latency():
+def test_a_causal_generator_states_its_latency() -> None:
     boxed = gan_denoise.load("live").generator
     assert (
         boxed.latency <= 512
@@ -95,7 +97,7 @@ def test_a_causal_generator_states_its_latency():
         assert np.max(np.arange(1, 4001) - np.cumsum(said)) == generator.latency - 1
 
 
-def test_a_stream_refuses_nan_and_recovers():
+def test_a_stream_refuses_nan_and_recovers() -> None:
     generator, wave = randomised(SMALL["causal"]), speech_like(0).astype(np.float32)[:, None]
     stream = Denoiser(generator, 16000).stream()
     stream.push(wave[:1000])
@@ -105,13 +107,15 @@ def test_a_stream_refuses_nan_and_recovers():
     assert np.isfinite(streamed).all()
 
 
-def stream(model_dir, samples: bytes, *options) -> tuple[np.ndarray, subprocess.CompletedProcess]:
+def stream(
+    model_dir: Path, samples: bytes, *options: Any
+) -> tuple[np.ndarray, subprocess.CompletedProcess]:
     command = ["gan-denoise", "stream", "--model", str(model_dir), *map(str, options), "-", "-"]
     result = subprocess.run(command, input=samples, capture_output=True, timeout=120)
     return np.frombuffer(result.stdout, dtype="<i2"), result
 
 
-def stream_here(model_dir, samples: bytes, folder) -> tuple[np.ndarray, str]:
+def stream_here(model_dir: Path, samples: bytes, folder: Path) -> tuple[np.ndarray, str]:
     """The same in this process, from file to file: what came out, and what was told."""
     (folder / "in").write_bytes(samples)
     told: list[str] = []
@@ -121,7 +125,7 @@ def stream_here(model_dir, samples: bytes, folder) -> tuple[np.ndarray, str]:
     return np.frombuffer((folder / "out").read_bytes(), dtype="<i2"), "\n".join(told)
 
 
-def test_stream_from_pipe_to_pipe(model_dir, tmp_path):
+def test_stream_from_pipe_to_pipe(model_dir: Path, tmp_path: Path) -> None:
     samples = np.rint(speech_like(0, 2.0) * 32767).astype("<i2")
     streamed, result = stream(model_dir, samples.tobytes())
     assert result.returncode == 0, result.stderr
@@ -144,7 +148,7 @@ def test_stream_from_pipe_to_pipe(model_dir, tmp_path):
     assert len(nothing) == 0
 
 
-def test_stream_survives_a_closed_pipe(model_dir):
+def test_stream_survives_a_closed_pipe(model_dir: Path) -> None:
     command = (
         f"head -c 2000000 /dev/zero | gan-denoise stream --model {model_dir} - - | head -c 1000 |"
         " wc -c; echo ${PIPESTATUS[1]}"
@@ -154,7 +158,7 @@ def test_stream_survives_a_closed_pipe(model_dir):
     assert "real-time factor" in result.stderr
 
 
-def test_stream_wants_a_model_that_streams(tmp_path):
+def test_stream_wants_a_model_that_streams(tmp_path: Path) -> None:
     other = save(tmp_path / "model", SMALL["convnext"], randomised(SMALL["convnext"]))
     result = stream(other, bytes(1000))[1]
     assert (

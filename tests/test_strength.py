@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,17 +23,17 @@ TOLD |= {"loud": True, "high_pass_hz": 60.0, "entrance_hz": 70.0, "strength": Tr
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model that streams and is told a strength, with random weights."""
     return save(tmp_path_factory.mktemp("told") / "model", TOLD, randomised(TOLD))
 
 
 @pytest.fixture
-def wave():
+def wave() -> np.ndarray:
     return speech_like(0, 2.0).astype(np.float32)
 
 
-def test_names_are_numbers_and_the_middle_is_the_default(model_dir, wave):
+def test_names_are_numbers_and_the_middle_is_the_default(model_dir: Path, wave: np.ndarray) -> None:
     denoiser = Denoiser.load(model_dir)
     assert denoiser.takes_strength
     middle = denoiser(wave, 16000)
@@ -44,12 +46,12 @@ def test_names_are_numbers_and_the_middle_is_the_default(model_dir, wave):
 
 
 @pytest.mark.parametrize("strength", ["Strong", -0.1, 1.1, float("nan"), True, [0.5]])
-def test_what_is_no_strength_is_refused(model_dir, wave, strength):
+def test_what_is_no_strength_is_refused(model_dir: Path, wave: np.ndarray, strength: Any) -> None:
     with pytest.raises(InputError, match="strength: expected gentle, balanced, strong, or 0 to 1"):
         Denoiser.load(model_dir)(wave, 16000, strength=strength)
 
 
-def test_a_model_that_takes_none_says_so(wave):
+def test_a_model_that_takes_none_says_so(wave: np.ndarray) -> None:
     plain = Denoiser(generators.build(TOLD | {"strength": False}, sample_rate=16000), 16000)
     assert not plain.takes_strength and plain.stream().strength is None
     with pytest.raises(InputError, match="strength: this model takes none"):
@@ -58,7 +60,7 @@ def test_a_model_that_takes_none_says_so(wave):
         plain.stream().strength = 0.5
 
 
-def test_a_stream_at_a_strength_is_the_file_at_it(model_dir, wave):
+def test_a_stream_at_a_strength_is_the_file_at_it(model_dir: Path, wave: np.ndarray) -> None:
     denoiser = Denoiser.load(model_dir)
     live = denoiser.stream(strength="gentle")
     for _ in range(2):  # a flush does not forget it
@@ -67,19 +69,19 @@ def test_a_stream_at_a_strength_is_the_file_at_it(model_dir, wave):
         np.testing.assert_allclose(heard, expected, rtol=0.0, atol=1e-5)
 
 
-def test_a_strength_that_changes_makes_no_click(model_dir):
+def test_a_strength_that_changes_makes_no_click(model_dir: Path) -> None:
     """A tone turned up and down jumps no more from sample to sample than it does by itself."""
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(48000) / 16000).astype(np.float32)[:, None]
     denoiser = Denoiser.load(model_dir)
 
-    def heard(strengths):
+    def heard(strengths: Any) -> np.ndarray:
         live, pieces = denoiser.stream(), []
         for start, strength in zip(range(0, 48000, 4000), strengths, strict=True):
             live.strength = strength
             pieces.append(live.push(tone[start : start + 4000]))
         return np.concatenate([*pieces, live.flush()])[8000:, 0]
 
-    def roughness(samples):
+    def roughness(samples: Any) -> float:
         return np.abs(np.diff(samples, 2)).max()
 
     steady = max(roughness(heard([end] * 12)) for end in (0.0, 1.0))
@@ -88,7 +90,7 @@ def test_a_strength_that_changes_makes_no_click(model_dir):
     assert roughness(changing) < 1.2 * steady
 
 
-def test_the_graphs_have_it_too(model_dir, wave, tmp_path):
+def test_the_graphs_have_it_too(model_dir: Path, wave: np.ndarray, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     list(export.export(model_dir, tmp_path / "a.onnx"))  # which compares strengths with torch
     denoiser = Denoiser.load(model_dir)
@@ -99,7 +101,7 @@ def test_the_graphs_have_it_too(model_dir, wave, tmp_path):
         np.testing.assert_allclose(enhanced[0], expected, rtol=0.0, atol=1e-4)
 
 
-def test_what_works_window_by_window_has_a_graph_of_one(tmp_path):
+def test_what_works_window_by_window_has_a_graph_of_one(tmp_path: Path) -> None:
     options = {"name": "ahead", "channels": 4, "bands": 6, "width": 8, "blocks": 1, "heads": 2}
     options |= {"loud": True, "entrance_hz": 70.0, "strength": True, "shifts": 2}
     folder = save(tmp_path / "model", options, randomised(options))
@@ -107,7 +109,7 @@ def test_what_works_window_by_window_has_a_graph_of_one(tmp_path):
     assert "differs from torch by at most" in line and not (tmp_path / "a.stream.onnx").exists()
 
 
-def test_the_command_line(model_dir, wave, tmp_path):
+def test_the_command_line(model_dir: Path, wave: np.ndarray, tmp_path: Path) -> None:
     write(tmp_path / "a.wav", wave)
     for strength in ("strong", "0.25"):
         result = cli("enhance", "--overwrite", "--model", model_dir, "--strength", strength,
@@ -133,7 +135,7 @@ def test_the_command_line(model_dir, wave, tmp_path):
     assert len(outs[0]) == len(outs[1]) == len(pcm) and outs[0] != outs[1]
 
 
-def test_a_plain_model_on_the_command_line(tmp_path, wave):
+def test_a_plain_model_on_the_command_line(tmp_path: Path, wave: np.ndarray) -> None:
     options = TOLD | {"strength": False}
     folder = save(tmp_path / "plain", options, generators.build(options, sample_rate=16000))
     write(tmp_path / "a.wav", wave)
@@ -143,7 +145,7 @@ def test_a_plain_model_on_the_command_line(tmp_path, wave):
     assert not (tmp_path / "b.wav").exists()
 
 
-def test_new_parts_begin_by_changing_nothing(tmp_path, wave):
+def test_new_parts_begin_by_changing_nothing(tmp_path: Path, wave: np.ndarray) -> None:
     """A model is where one that takes a strength, is deeper, or looks ahead may start."""
     plain = TOLD | {"strength": False}
     torch.manual_seed(0)
@@ -163,7 +165,9 @@ def test_new_parts_begin_by_changing_nothing(tmp_path, wave):
         checkpoint.initialise(generators.build(wider, sample_rate=16000), folder, wider, 16000)
 
 
-def test_a_mean_lies_between_a_model_and_its_start(tmp_path, model_dir, wave):
+def test_a_mean_lies_between_a_model_and_its_start(
+    tmp_path: Path, model_dir: Path, wave: np.ndarray
+) -> None:
     plain = TOLD | {"strength": False}
     start = save(tmp_path / "start", plain, generators.build(plain, sample_rate=16000))
     mean_py = ROOT / "recipes/mean.py"
@@ -187,7 +191,7 @@ def test_a_mean_lies_between_a_model_and_its_start(tmp_path, model_dir, wave):
     assert config["mean"]["share"] == 0.5
 
 
-def test_make_box_says_what_is_missing(tmp_path):
+def test_make_box_says_what_is_missing(tmp_path: Path) -> None:
     script = ROOT / "recipes/make_box.sh"
     nowhere = {"RIR_DIR": str(tmp_path), "NOISE_DIR": str(tmp_path / "no")}
     one_error_line(
@@ -198,7 +202,7 @@ def test_make_box_says_what_is_missing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_harm_weighs_as_the_strength_says():
+def test_harm_weighs_as_the_strength_says() -> None:
     """Equal ratios from gentle to strong; 1 / 100 of the weight at the other end."""
     draw = torch.Generator().manual_seed(0)
     clean = 0.1 * torch.randn(2, 1, 8000, generator=draw)
@@ -217,7 +221,7 @@ def test_harm_weighs_as_the_strength_says():
             Losses({"harm": wrong})
 
 
-def test_losses_of_noise_alone_ask_for_silence():
+def test_losses_of_noise_alone_ask_for_silence() -> None:
     """They are finite, fall when the noise is lowered, and reach every sample."""
     noise = 0.1 * torch.randn(1, 1, 8000, generator=torch.Generator().manual_seed(0))
     silence = torch.zeros_like(noise)

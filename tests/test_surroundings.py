@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -23,7 +24,7 @@ from small_models import SMALL, save
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     save(folder / "model", SMALL["causal"], generators.build(SMALL["causal"], sample_rate=16000))
     for number in range(2):
@@ -31,7 +32,7 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def test_closed_streams_cost_no_result(place):
+def test_closed_streams_cost_no_result(place: Path) -> None:
     enhance, score = (
         f"gan-denoise enhance --model {place}/model {place}/in/0.wav",
         "gan-denoise score --metrics si_sdr",
@@ -49,14 +50,14 @@ def test_closed_streams_cost_no_result(place):
     assert (place / "open.csv").read_bytes() == (place / "closed.csv").read_bytes()
 
 
-def test_a_stream_without_its_ends_is_one_line(place):
+def test_a_stream_without_its_ends_is_one_line(place: Path) -> None:
     one_error_line(run("bash", "-c", "gan-denoise stream - - <&-"), "standard input is closed")
     one_error_line(
         run("bash", "-c", "gan-denoise stream - - </dev/null >&-"), "standard output is closed"
     )
 
 
-def test_a_full_disk_leaves_the_means_on_the_terminal(place):
+def test_a_full_disk_leaves_the_means_on_the_terminal(place: Path) -> None:
     """CSV and standard output apart: what can be told is told, then the error."""
     command = (
         f"gan-denoise score --metrics si_sdr --csv /proc/absent.csv {place}/in/0.wav"
@@ -73,7 +74,7 @@ def test_a_full_disk_leaves_the_means_on_the_terminal(place):
     one_error_line(result, "standard output: No space left on device")
 
 
-def test_any_locale(place, tmp_path):
+def test_any_locale(place: Path, tmp_path: Path) -> None:
     write(tmp_path / "in/日本語.wav", speech_like(0))
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     result = run(
@@ -87,7 +88,7 @@ def test_any_locale(place, tmp_path):
     one_error_line(result, "in/日本.wav: no such file")
 
 
-def test_names_that_are_not_utf8(place, tmp_path):
+def test_names_that_are_not_utf8(place: Path, tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff\xfe.wav")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_bytes((place / "in/0.wav").read_bytes())
@@ -98,7 +99,7 @@ def test_names_that_are_not_utf8(place, tmp_path):
     )
 
 
-def test_a_long_tmpdir(place, tmp_path):
+def test_a_long_tmpdir(place: Path, tmp_path: Path) -> None:
     """The path of the workers' socket may have about 100 bytes."""
     long = tmp_path / ("t" * 139)
     long.mkdir()
@@ -115,7 +116,7 @@ def test_a_long_tmpdir(place, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_is_one_line_and_leaves_nothing(place, tmp_path, number):
+def test_a_signal_is_one_line_and_leaves_nothing(place: Path, tmp_path: Path, number: Any) -> None:
     """During the work, by a worker process: what is half written goes with it."""
     write(tmp_path / "in/a.wav", np.tile(speech_like(0), 600))
     write(tmp_path / "in/b.wav", np.tile(speech_like(0), 600))
@@ -149,7 +150,7 @@ def _writers(pid: int, folder: Path) -> int:
     return count
 
 
-def test_a_signal_before_the_program_is_imported(tmp_path):
+def test_a_signal_before_the_program_is_imported(tmp_path: Path) -> None:
     """The first half second: no traceback."""
     starter = "import os, signal, sys; sys.modules['numpy'] = None\n"
     starter += "from gan_denoise.terminal import program\n"
@@ -165,7 +166,7 @@ def test_a_signal_before_the_program_is_imported(tmp_path):
         assert (result.returncode, result.stderr) == (status, f"{word}\n")
 
 
-def test_nothing_is_left_of_a_writer_that_was_killed(tmp_path):
+def test_nothing_is_left_of_a_writer_that_was_killed(tmp_path: Path) -> None:
     """The file has no name before it is whole."""
     program = "import os, signal, sys; from gan_denoise.files import writing\n"
     program += (
@@ -183,7 +184,9 @@ def test_nothing_is_left_of_a_writer_that_was_killed(tmp_path):
 
 
 @pytest.mark.parametrize("unnamed", [True, False])
-def test_a_file_appears_whole_under_the_longest_name(tmp_path, monkeypatch, unnamed):
+def test_a_file_appears_whole_under_the_longest_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+) -> None:
     if not unnamed:  # as on file systems that have no files without a name
         monkeypatch.setattr("gan_denoise.files._unnamed", lambda folder: None)
     path = tmp_path / ("n" * 251 + ".wav")
@@ -202,7 +205,7 @@ def _odd(item: int) -> int:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_no_exception_takes_the_other_items_along(jobs):
+def test_no_exception_takes_the_other_items_along(jobs: int) -> None:
     outcomes = {outcome.item: outcome for outcome in workers.each(_odd, [0, 1, 2], jobs=jobs)}
     assert outcomes[1].result == 1
     for item, name in ((0, "IndexError"), (2, "KeyError")):
@@ -211,7 +214,9 @@ def test_no_exception_takes_the_other_items_along(jobs):
         ].reason
 
 
-def test_what_cannot_be_said_is_no_error(monkeypatch, capsys):
+def test_what_cannot_be_said_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "stderr", open("/dev/full", "w"))  # noqa: SIM115
     say("lost")
     monkeypatch.setattr(sys, "stderr", None)
@@ -227,7 +232,7 @@ def test_what_cannot_be_said_is_no_error(monkeypatch, capsys):
     assert audio.SUFFIXES  # the library is at hand as before
 
 
-def test_a_program_works_with_its_own_clones_library_or_a_copy_of_that(tmp_path):
+def test_a_program_works_with_its_own_clones_library_or_a_copy_of_that(tmp_path: Path) -> None:
     library, program_ = tmp_path / "gan_denoise", tmp_path / "recipes/train.py"
     for path in (ROOT / "gan_denoise").rglob("*.py"):
         write_text(library / path.relative_to(ROOT / "gan_denoise"), path.read_text())
@@ -242,7 +247,7 @@ def test_a_program_works_with_its_own_clones_library_or_a_copy_of_that(tmp_path)
     assert run("python", program_, env={"PYTHONPATH": str(tmp_path)}).returncode == 0
 
 
-def test_without_its_environment_a_training_says_what_is_missing():
+def test_without_its_environment_a_training_says_what_is_missing() -> None:
     command = ["python", "-S", "-E", ROOT / "recipes/train.py"]
     one_error_line(run(*command), "torch is not here", "path.sh")
 

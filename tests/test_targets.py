@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.signal
@@ -29,14 +32,14 @@ def level_db(after: np.ndarray, before: np.ndarray) -> float:
     ("hz", "expected_db", "within_db"),
     [(30, -48.0, 1.0), (40, -28.4, 0.5), (60, -6.0, 0.2), (100, -0.14, 0.1), (1000, 0.0, 0.01)],
 )
-def test_the_high_pass_is_what_it_says(hz, expected_db, within_db):
+def test_the_high_pass_is_what_it_says(hz: int, expected_db: float, within_db: float) -> None:
     wave = tone(hz, 4.0)
     assert level_db(targets.high_pass(wave, RATE), wave) == pytest.approx(
         expected_db, abs=within_db
     )
 
 
-def test_the_high_pass_takes_an_offset_and_moves_nothing():
+def test_the_high_pass_takes_an_offset_and_moves_nothing() -> None:
     wave = speech_like(0, 2.0)
     expected = targets.high_pass(wave, RATE)
     np.testing.assert_allclose(targets.high_pass(wave + 0.1, RATE), expected, atol=1e-6)
@@ -47,7 +50,7 @@ def test_the_high_pass_takes_an_offset_and_moves_nothing():
         assert short.shape == (length,) and short.dtype == np.float32 and np.isfinite(short).all()
 
 
-def test_a_background_is_lowered_and_speech_is_kept():
+def test_a_background_is_lowered_and_speech_is_kept() -> None:
     draw = np.random.default_rng(0)
     speech = np.zeros(4 * RATE)
     for start in (0.5, 1.7, 2.9):  # words, with a faint breath after each
@@ -68,14 +71,14 @@ def test_a_background_is_lowered_and_speech_is_kept():
     assert targets.lower_background(hiss[:500], RATE, 15.0) is not None
 
 
-def test_pauses_are_measured_in_db():
+def test_pauses_are_measured_in_db() -> None:
     wave = np.concatenate([tone(300, 1.0), 0.01 * tone(300, 1.0)])
     assert targets.pause_depth_db(wave, RATE) == pytest.approx(40.0, abs=0.1)
     assert targets.pause_depth_db(wave[:100], RATE) == 0.0
 
 
 @pytest.mark.parametrize("name", channel.CODECS)
-def test_a_codec_comes_back_aligned(name):
+def test_a_codec_comes_back_aligned(name: Any) -> None:
     codec, wave = channel.Codec(name, RATE), speech_like(0, 2.0).astype(np.float32)
     coded = codec(wave, 0.0)
     assert coded.shape == wave.shape and coded.dtype == np.float32
@@ -84,7 +87,7 @@ def test_a_codec_comes_back_aligned(name):
     assert np.abs(codec(np.zeros(8000, np.float32), 1.0)).max() < 1e-9
 
 
-def test_mutes_are_digital_silence_and_noise_comes_and_goes():
+def test_mutes_are_digital_silence_and_noise_comes_and_goes() -> None:
     wave = speech_like(0, 2.0).astype(np.float32)
     muted = [channel.mutes(wave, RATE, np.random.default_rng(seed)) for seed in range(40)]
     assert all(set(np.unique(gains)) <= {0.0, 1.0} for gains in muted)
@@ -97,7 +100,7 @@ def test_mutes_are_digital_silence_and_noise_comes_and_goes():
     assert 10 < sum(own.min() == 0.0 for own in gains) < 40
 
 
-def test_score_can_leave_out_what_lies_below(tmp_path):
+def test_score_can_leave_out_what_lies_below(tmp_path: Path) -> None:
     """Clean speech with rumble of its own, and an output without it."""
     speech = targets.high_pass(speech_like(0, 2.0), RATE)
     rumble = 0.05 * tone(20)
@@ -113,7 +116,7 @@ def test_score_can_leave_out_what_lies_below(tmp_path):
     assert values[0] < 15.0 < 30.0 < values[1]
 
 
-def test_the_filter_before_the_network_takes_rumble_and_leaves_the_rest():
+def test_the_filter_before_the_network_takes_rumble_and_leaves_the_rest() -> None:
     """At the identity, which a generator starts at."""
     options = {"name": "bands", "channels": 4, "bands": 6, "width": 8, "blocks": 1, "heads": 2}
     speech = speech_like(0, 2.0)
@@ -131,7 +134,7 @@ def test_the_filter_before_the_network_takes_rumble_and_leaves_the_rest():
     assert level_db(through(speech, 70.0) - through(speech, 0.0), speech) < -20.0
 
 
-def test_files_are_the_mean_of_frames_in_several_places():
+def test_files_are_the_mean_of_frames_in_several_places() -> None:
     options = {"name": "ahead", "channels": 4, "bands": 6, "width": 8, "blocks": 1, "heads": 2}
     generator = randomised(options | {"shifts": 2})
     wave = torch.from_numpy(speech_like(0, 1.0)).float()[None, None]

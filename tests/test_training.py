@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_what_a_data_worker_meets_is_its_one_line(prepared, tiny_experiment, tmp_path):
+def test_what_a_data_worker_meets_is_its_one_line(
+    prepared: Path, tiny_experiment: Path, tmp_path: Path
+) -> None:
     """And ends the run: workers that outlived the error have kept the process for ever."""
     options = (tiny_experiment, "--data", prepared, "--exp", tmp_path / "exp", "workers=1")
     result = run("python", "-c", UNREADABLE, TRAIN, *options)
@@ -53,7 +56,13 @@ def test_what_a_data_worker_meets_is_its_one_line(prepared, tiny_experiment, tmp
     assert json.loads((tmp_path / "exp/status.json").read_text())["state"] == "failed"
 
 
-def test_a_run_knows_its_data_by_content(prepared, tiny_experiment, tmp_path, in_process, capsys):
+def test_a_run_knows_its_data_by_content(
+    prepared: Path,
+    tiny_experiment: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     data, exp = tmp_path / "data", tmp_path / "exp"
     path = next(iter(own_copy(prepared, data).values()))
     command = [tiny_experiment, "--data", data, "--exp", exp]
@@ -72,7 +81,9 @@ def test_a_run_knows_its_data_by_content(prepared, tiny_experiment, tmp_path, in
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_pairs_that_are_not_equally_long_are_refused(cached, prepared, tmp_path, monkeypatch):
+def test_pairs_that_are_not_equally_long_are_refused(
+    cached: bool, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not cached:
         monkeypatch.setattr("gan_denoise.segments._CACHE_BYTES", 0)
     utt_id, path = next(iter(own_copy(prepared, tmp_path / "data").items()))
@@ -96,7 +107,9 @@ def test_pairs_that_are_not_equally_long_are_refused(cached, prepared, tmp_path,
     assert f"{path}: {utt_id}: lasts" in refusal()
 
 
-def test_below_16_khz_the_narrow_band_decides_which_model_is_best(prepared, tmp_path):
+def test_below_16_khz_the_narrow_band_decides_which_model_is_best(
+    prepared: Path, tmp_path: Path
+) -> None:
     data = datadir.read(prepared / "dev", noisy=True)
     validations = {
         rate: Validation(data, tmp_path, count=1, examples=1, sample_rate=rate, jobs=1)
@@ -118,8 +131,8 @@ def test_below_16_khz_the_narrow_band_decides_which_model_is_best(prepared, tmp_
 
 
 def test_a_gan_trains_in_bf16_with_outputs_and_losses_in_float32(
-    prepared, tiny_gan, tmp_path, in_process
-):
+    prepared: Path, tiny_gan: Path, tmp_path: Path, in_process: Callable[..., None]
+) -> None:
     for precision in ("bf16", "float32"):
         in_process(
             tiny_gan, "--data", prepared, "--exp", tmp_path / precision, f"precision={precision}"
@@ -142,8 +155,12 @@ def test_a_gan_trains_in_bf16_with_outputs_and_losses_in_float32(
 
 
 def test_a_discriminator_that_is_not_finite_stops_the_run(
-    prepared, tiny_gan, tmp_path, in_process, capsys
-):
+    prepared: Path,
+    tiny_gan: Path,
+    tmp_path: Path,
+    in_process: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     changes = [
         "adversary.optimizer.lr=1e30",
         "adversary.optimizer.lr_final=1e30",
@@ -164,7 +181,9 @@ def test_a_discriminator_that_is_not_finite_stops_the_run(
     assert all(torch.isfinite(value).all() for value in discriminators.values())
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(prepared, tiny_experiment, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(
+    prepared: Path, tiny_experiment: Path, tmp_path: Path
+) -> None:
     exp = tmp_path / "exp"
     result = train(
         tiny_experiment,

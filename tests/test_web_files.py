@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
@@ -10,8 +13,11 @@ from browsing import lengthen, until
 from conftest import speech_like, write
 from gan_denoise import audio
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
-def test_a_file_is_enhanced_heard_and_saved(page, noisy, tmp_path):
+
+def test_a_file_is_enhanced_heard_and_saved(page: Page, noisy: Path, tmp_path: Path) -> None:
     page.set_input_files("#files", [str(noisy)])
     page.wait_for_selector(".ready:not([hidden])")
     assert page.text_content(".card h3") == "noisy.wav 2.0 s, 16000 Hz, mono, strength 0.5"
@@ -65,7 +71,7 @@ def test_a_file_is_enhanced_heard_and_saved(page, noisy, tmp_path):
     assert page.locator(".card.room").count() == 0
 
 
-def test_what_cannot_be_read_is_said_in_words(page):
+def test_what_cannot_be_read_is_said_in_words(page: Page) -> None:
     page.set_input_files(
         "#files", [{"name": "words.wav", "mimeType": "audio/wav", "buffer": b"hello"}]
     )
@@ -73,7 +79,7 @@ def test_what_cannot_be_read_is_said_in_words(page):
     assert page.text_content(".waits output").startswith("words.wav: cannot be decoded")
 
 
-def test_a_server_that_is_gone_is_said_in_words(page):
+def test_a_server_that_is_gone_is_said_in_words(page: Page) -> None:
     page.route("**/v1/enhance*", lambda route: route.abort("failed"))
     page.set_input_files("#files", [{"name": "a.wav", "mimeType": "audio/wav", "buffer": b"hello"}])
     page.wait_for_selector(".waits.problem")
@@ -84,13 +90,15 @@ def test_a_server_that_is_gone_is_said_in_words(page):
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory):
+def three(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Short recordings in files of three formats."""
     folder = tmp_path_factory.mktemp("three")
     return [str(write(folder / name, speech_like(0, 0.3))) for name in ("a.wav", "b.flac", "c.ogg")]
 
 
-def test_many_files_wait_their_turn_in_a_list_and_are_saved_at_once(page, three):
+def test_many_files_wait_their_turn_in_a_list_and_are_saved_at_once(
+    page: Page, three: list[str]
+) -> None:
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.evaluate(
@@ -120,10 +128,10 @@ def test_many_files_wait_their_turn_in_a_list_and_are_saved_at_once(page, three)
     assert page.locator(".card.room").count() == 0 and page.locator("#all").is_hidden()
 
 
-def test_a_busy_server_is_asked_again_when_it_said(page, three):
+def test_a_busy_server_is_asked_again_when_it_said(page: Page, three: list[str]) -> None:
     answers = iter([429, 503])
 
-    def busy(route):
+    def busy(route: Any) -> Any:
         status = next(answers, None)
         if status is None:
             return route.continue_()
@@ -134,7 +142,7 @@ def test_a_busy_server_is_asked_again_when_it_said(page, three):
     page.wait_for_selector(".ready:not([hidden])")
 
 
-def test_a_proxys_refusal_is_said_in_words_and_tried_again(page, three):
+def test_a_proxys_refusal_is_said_in_words_and_tried_again(page: Page, three: list[str]) -> None:
     page.route(
         "**/v1/enhance*", lambda route: route.fulfill(status=413, body="<html>Too large</html>")
     )
@@ -146,7 +154,7 @@ def test_a_proxys_refusal_is_said_in_words_and_tried_again(page, three):
     page.wait_for_selector(".ready:not([hidden])")
 
 
-def test_a_wrong_token_is_said(page):
+def test_a_wrong_token_is_said(page: Page) -> None:
     page.route("**/v1/models", lambda route: route.fulfill(status=401, json={"error": "wrong"}))
     page.reload()
     page.wait_for_selector("#gate:not([hidden])")
@@ -156,7 +164,7 @@ def test_a_wrong_token_is_said(page):
     until(page, "$('problem').textContent === 'The token is wrong.'")
 
 
-def test_the_files_of_a_dropped_folder_are_taken(page):
+def test_the_files_of_a_dropped_folder_are_taken(page: Page) -> None:
     names = page.evaluate(
         """async () => {
             const file = name => ({
@@ -175,7 +183,7 @@ def test_the_files_of_a_dropped_folder_are_taken(page):
     assert names == ["a.wav", "b.m4a"]
 
 
-def test_colours_are_known_to_browsers_of_2022(page):
+def test_colours_are_known_to_browsers_of_2022(page: Page) -> None:
     style = page.evaluate("document.querySelector('style').textContent")
     assert "light-dark(" not in style and "color-mix(" not in style
     for scheme, accent in (("light", "#b3400a"), ("dark", "#ff9b5e")):
@@ -184,7 +192,7 @@ def test_colours_are_known_to_browsers_of_2022(page):
         assert page.evaluate(own) == accent
 
 
-def test_a_file_may_come_before_the_models_are_known(page, noisy):
+def test_a_file_may_come_before_the_models_are_known(page: Page, noisy: Path) -> None:
     asked = []
     page.route("**/v1/models", lambda route: asked.append(route))  # answered when continued
     page.reload()
@@ -194,7 +202,7 @@ def test_a_file_may_come_before_the_models_are_known(page, noisy):
     until(page, "document.getElementById('model').options.length")
 
 
-def test_it_fits_a_phone_and_the_dark(page, noisy):
+def test_it_fits_a_phone_and_the_dark(page: Page, noisy: Path) -> None:
     page.set_input_files("#files", [str(noisy)])
     page.wait_for_selector(".ready:not([hidden])")
     page.set_viewport_size({"width": 390, "height": 844})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,10 @@ import pytest
 import gan_denoise
 from browsing import until
 from gan_denoise import audio
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 
 SLOW = """() => {
     const own = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -24,7 +30,7 @@ SLOW = """() => {
 
 
 @pytest.mark.parametrize("button", ["#record", "#speak"])
-def test_a_microphone_that_nobody_waits_for_any_more_is_let_go(page, button):
+def test_a_microphone_that_nobody_waits_for_any_more_is_let_go(page: Page, button: str) -> None:
     page.evaluate(SLOW)
     for _ in range(3):  # it starts, stops while the browser asks, starts again
         page.click(button)
@@ -46,7 +52,9 @@ def test_a_microphone_that_nobody_waits_for_any_more_is_let_go(page, button):
         ("OtherError", "(OtherError)"),
     ],
 )
-def test_why_there_is_no_microphone_is_said_by_the_errors_name(page, name, words):
+def test_why_there_is_no_microphone_is_said_by_the_errors_name(
+    page: Page, name: str, words: str
+) -> None:
     page.evaluate(
         f"""() => {{ navigator.mediaDevices.getUserMedia = async () => {{
             throw new DOMException("", "{name}");
@@ -58,7 +66,7 @@ def test_why_there_is_no_microphone_is_said_by_the_errors_name(page, name, words
         assert page.locator(button).get_attribute("data-state") == "idle"
 
 
-def test_an_unplugged_microphone_is_said_and_what_was_recorded_is_kept(page):
+def test_an_unplugged_microphone_is_said_and_what_was_recorded_is_kept(page: Page) -> None:
     page.click("#record")
     until(page, "parseFloat($('recorded').textContent) > 0.2")
     page.evaluate("recording.ear.stream.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
@@ -67,7 +75,7 @@ def test_an_unplugged_microphone_is_said_and_what_was_recorded_is_kept(page):
     page.wait_for_selector(".ready:not([hidden])")
 
 
-def test_another_model_ends_the_live_stream(page):
+def test_another_model_ends_the_live_stream(page: Page) -> None:
     page.click("#speak")
     until(page, "speaking.ear?.ready")
     page.evaluate("window.track = speaking.ear.stream.getAudioTracks()[0]")
@@ -76,7 +84,7 @@ def test_another_model_ends_the_live_stream(page):
     assert "another model" in page.text_content("#problem")
 
 
-def test_the_delay_counts_from_the_hello(page):
+def test_the_delay_counts_from_the_hello(page: Page) -> None:
     page.evaluate(
         """() => {
             const Own = WebSocket;
@@ -95,11 +103,11 @@ def test_the_delay_counts_from_the_hello(page):
     page.click("#speak")
 
 
-def frames_of(page) -> tuple[list[bytes], list[bytes]]:
+def frames_of(page: Page) -> tuple[list[bytes], list[bytes]]:
     """Lists that fill with the binary messages that the page's WebSocket sends and receives."""
     sent, received = [], []
 
-    def listen(socket):
+    def listen(socket: Any) -> None:
         socket.on("framesent", lambda content: sent.append(content))
         socket.on(
             "framereceived",
@@ -110,7 +118,7 @@ def frames_of(page) -> tuple[list[bytes], list[bytes]]:
     return sent, received
 
 
-def test_the_microphone_comes_back_denoised(page, noisy):
+def test_the_microphone_comes_back_denoised(page: Page, noisy: Path) -> None:
     sent, received = frames_of(page)
     page.click("#speak")
     page.wait_for_selector("#delay:not(:empty)")
@@ -139,7 +147,7 @@ def test_the_microphone_comes_back_denoised(page, noisy):
     assert np.max(correlation / energy) > 0.95
 
 
-def test_a_recording_is_made_and_enhanced(page):
+def test_a_recording_is_made_and_enhanced(page: Page) -> None:
     page.click("#record")
     page.wait_for_selector("#recording:not([hidden])")
     until(page, "parseFloat($('recorded').textContent) > 0.6 && $('recording').value > -60")
@@ -156,7 +164,7 @@ def test_a_recording_is_made_and_enhanced(page):
     )
 
 
-def test_a_microphone_that_is_denied_is_said_in_words(page):
+def test_a_microphone_that_is_denied_is_said_in_words(page: Page) -> None:
     page.context.clear_permissions()
     page.click("#speak")
     until(page, "!$('problem').hidden")

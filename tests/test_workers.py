@@ -25,7 +25,7 @@ def misbehave(item: str) -> str:
     return item.upper()
 
 
-def test_workers_may_die_or_hang_alone():
+def test_workers_may_die_or_hang_alone() -> None:
     outcomes = list(
         workers.each(misbehave, ["a", "die", "b", "hang", "c", "refuse"], jobs=2, timeout_s=5)
     )
@@ -40,7 +40,7 @@ def test_workers_may_die_or_hang_alone():
 
 
 @pytest.mark.parametrize("imported", [1, 2])
-def test_workers_import_the_program_only_where_they_need_it(imported, tmp_path):
+def test_workers_import_the_program_only_where_they_need_it(imported: int, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from gan_denoise import workers\n"
@@ -62,7 +62,7 @@ def test_workers_import_the_program_only_where_they_need_it(imported, tmp_path):
     assert run("python", "-c", program).returncode == 0
 
 
-def test_workers_find_modules_where_the_program_does(tmp_path):
+def test_workers_find_modules_where_the_program_does(tmp_path: Path) -> None:
     """Whatever lies in the working directory."""
     program, other = tmp_path / "program", tmp_path / "other"
     program.mkdir()
@@ -96,7 +96,9 @@ def server_killed_at_first(path: Path) -> str:
     return "done"
 
 
-def test_work_goes_on_when_the_server_of_the_workers_was_killed(tmp_path, monkeypatch):
+def test_work_goes_on_when_the_server_of_the_workers_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workers, "_PRELOADED", [])  # what the next server need not import
     paths = [tmp_path / str(number) for number in range(12)]
     for path in paths[1:]:
@@ -106,12 +108,12 @@ def test_work_goes_on_when_the_server_of_the_workers_was_killed(tmp_path, monkey
     assert [outcome.result for outcome in outcomes] == ["done"] * 12, outcomes
 
 
-def test_an_item_whose_worker_was_killed_from_outside_is_tried_again(tmp_path):
+def test_an_item_whose_worker_was_killed_from_outside_is_tried_again(tmp_path: Path) -> None:
     (outcome,) = workers.each(killed_at_first, [tmp_path / "here"], jobs=1, always_isolated=True)
     assert outcome.result == "done" and not outcome.reason
 
 
-def test_processes_start_though_their_servers_socket_was_cleaned_away():
+def test_processes_start_though_their_servers_socket_was_cleaned_away() -> None:
     code = (
         "import multiprocessing.util, os, shutil; from gan_denoise import workers\n"
         "for _ in range(2):\n"

@@ -11,8 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,18 +27,18 @@ from training import logbook, stopping
 TRAIN = ROOT / "recipes/train.py"
 
 
-def train(*arguments, **options) -> subprocess.CompletedProcess:
+def train(*arguments: Any, **options: Any) -> subprocess.CompletedProcess:
     return run("python", TRAIN, *arguments, **options)
 
 
 @pytest.fixture
-def in_process(monkeypatch):
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """train.py in this process, without its validation's scoring processes: raises SystemExit
     unless it succeeds.
     """
     import train as program
 
-    def call(*arguments) -> None:
+    def call(*arguments: Any) -> None:
         AcceleratorState._reset_state(reset_partial_state=True)
         monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
         handlers = {
@@ -58,7 +59,7 @@ def in_process(monkeypatch):
     return call
 
 
-def score_here(pairs, *, jobs: int, metrics: tuple[str, ...]):
+def score_here(pairs: Any, *, jobs: int, metrics: tuple[str, ...]) -> Iterator[Any]:
     for pair in pairs:
         clean, enhanced = (audio.read_mono(path)[0] for path in (pair.clean, pair.enhanced))
         value = round(si_sdr(Signals(clean, enhanced, None, 16000)), scoring.DECIMALS)
@@ -123,7 +124,7 @@ def dying(moment: str, count: int, call: Callable[[], None]) -> Callable[[], Non
             os.kill(os.getpid(), signal.SIGKILL)
 
     def saving(act: Callable) -> Callable:
-        def act_and_count(source, target, **options):
+        def act_and_count(source: Any, target: Any, **options: Any) -> None:
             refused = act is link and os.path.exists(target)  # what is there is replaced
             counts = str(target).endswith("checkpoint.pt") and not refused
             if counts and moment == "before":
@@ -134,7 +135,7 @@ def dying(moment: str, count: int, call: Callable[[], None]) -> Callable[[], Non
 
         return act_and_count
 
-    def measuring(*arguments, **values) -> None:
+    def measuring(*arguments: Any, **values: Any) -> None:
         counted()
         measure(*arguments, **values)
 
@@ -166,7 +167,7 @@ def assert_same(one: Path, other: Path) -> None:
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
 
 
-def assert_same_state(one, other, where: str = "") -> None:
+def assert_same_state(one: Any, other: Any, where: str = "") -> None:
     if isinstance(one, dict):
         assert one.keys() == other.keys(), where
         for name in one:
