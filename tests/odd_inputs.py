@@ -200,7 +200,11 @@ def everything() -> tuple[list[Case], dict[str, str | bytes]]:
         table += [
             Case((command,), ("required",), 2),
             Case((command, good), ("required",), 2),
-            Case((command, good, out, out), ("unrecognized",), 2),
+            *(
+                [Case((command, good, out, out), ("there are several inputs",), 1)]
+                if command == "enhance"
+                else [Case((command, good, out, out), ("unrecognized",), 2)]
+            ),
             Case((command, "--job", "2", good, out), ("--job",), 2),
             Case((command, "--jobs", "0", good, out), ("from 1",), 2),
             Case((command, "--jobs", "-1", good, out), ("from 1",), 2),
