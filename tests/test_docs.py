@@ -60,6 +60,7 @@ SHUNNED = {
     r"\bsimply\b|\bjust\b|\bobviously\b": "nothing",
     r"\bwhereof\b|\bthereof\b|\bwherein\b": "of which, in which",
     r"\b(\w+) \1\b": "the word once",
+    r"(?m:^(?-i:[A-Z]{3,})$)": "what the placeholder stands for",
 }
 
 
