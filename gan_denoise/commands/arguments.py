@@ -61,13 +61,16 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser, default: str) -> None:
     """--model, --strength and --device. default: the model's name."""
     parser.add_argument(
-        "--model", type=model, metavar="DIR", help=f"as exp/l1/model, or {PACKAGED} ({default})"
+        "--model",
+        type=model,
+        metavar="DIR",
+        help=f"directory like exp/l1/model, or {PACKAGED} ({default})",
     )
     parser.add_argument(
         "--strength",
         type=strength,
         metavar="S",
-        help="gentle: speech is spared; balanced (default); strong: no noise is; or 0 to 1",
+        help="gentle: spare the speech; balanced (default); strong: spare no noise; or 0 to 1",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
 
@@ -78,5 +81,5 @@ def add_limit(group) -> None:
         "--atten-lim",
         type=decibels,
         metavar="DB",
-        help="lower the noise by so many dB at most, by keeping some of the input",
+        help="lower the noise by at most so many dB, by mixing some of the input back in",
     )

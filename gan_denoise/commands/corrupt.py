@@ -21,13 +21,13 @@ def add(commands) -> None:
         "--noise",
         type=Path,
         metavar="FILE",
-        help="procedure, as egs/vctk/conf/noise.yaml (the default one)",
+        help="description of the noise, such as egs/vctk/conf/noise.yaml (the default)",
     )
     parser.add_argument(
         "--split",
         choices=SPLITS,
         default="test",
-        help="whose recordings a procedure with `mix` uses (test)",
+        help="whose recorded noise is taken, if FILE has `mix` (test)",
     )
     options.add_jobs(parser)
     each_file.add_options(parser)

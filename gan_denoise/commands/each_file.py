@@ -16,7 +16,9 @@ from gan_denoise.errors import InputError
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print which file would be written from which"
+        "--dry-run",
+        action="store_true",
+        help="write nothing; print which file would be written from which",
     )
 
 
@@ -26,7 +28,7 @@ def add_output(parser: argparse.ArgumentParser, kind: str, more: str = "") -> No
         "output",
         type=Path,
         metavar="OUT",
-        help=f"the same kind, {kind}; OUT.scp writes to the folder OUT{more}",
+        help=f"a file, folder or scp file as IN is, {kind}; OUT.scp writes to the folder OUT{more}",
     )
 
 

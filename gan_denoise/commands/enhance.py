@@ -26,7 +26,7 @@ def add(commands) -> None:
         type=options.share,
         default=1.0,
         metavar="0..1",
-        help="1: enhanced only (default), 0: input only",
+        help="1: the enhanced signal alone (default), 0: the input alone",
     )
     options.add_limit(kept)
     parser.add_argument(
@@ -34,8 +34,8 @@ def add(commands) -> None:
         choices=("drop", "keep"),
         default="drop",
         help=(
-            "what the model does not hear, above half its sample rate: drop it (default) or keep it"
-            " as it is"
+            "what to do with the band above half of the model's sample rate: drop it (default) or"
+            " keep it unchanged"
         ),
     )
     options.add_model(parser, "files")

@@ -11,13 +11,18 @@ from gan_denoise.terminal import say, tell
 
 def add(commands) -> None:
     parser = commands.add_parser(
-        "explain", allow_abbrev=False, help="where a model came from, and what no longer matches"
+        "explain",
+        allow_abbrev=False,
+        help="say where a model came from, and what no longer matches",
     )
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="train and dev (data beside the model's exp)"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of train and dev (data, beside the model's exp)",
     )
     parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="model directory, or files or live"
+        "model", type=Path, metavar="MODEL", help="model directory, or files or live of the package"
     )
     parser.set_defaults(run=run)
 

@@ -16,13 +16,13 @@ def add(commands) -> None:
         "model",
         type=Path,
         metavar="MODEL",
-        help="model directory; live is in the package",
+        help="model directory, or files or live of the package",
     )
     parser.add_argument(
         "output",
         type=Path,
         metavar="OUT.onnx",
-        help="whole signals; a model that streams has OUT.stream.onnx too",
+        help="graph of whole signals; a model that streams writes OUT.stream.onnx too",
     )
     parser.set_defaults(run=run)
 

@@ -42,7 +42,9 @@ def add(commands) -> None:
             " noise"
         ),
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per utterance")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write a table with one row per utterance"
+    )
     options.add_jobs(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the CSV file if it exists"

@@ -13,13 +13,13 @@ from gan_denoise.terminal import say
 
 def add(commands) -> None:
     parser = commands.add_parser(
-        "stream", allow_abbrev=False, help="denoise raw mono s16le live, between pipes"
+        "stream", allow_abbrev=False, help="denoise raw mono s16le audio live, between pipes"
     )
     parser.add_argument(
         "--sample-rate",
         type=options.positive,
         metavar="HZ",
-        help="of what comes in and goes out (the model's)",
+        help="sample rate of input and output (the model's)",
     )
     options.add_limit(parser)
     options.add_model(parser, "live")

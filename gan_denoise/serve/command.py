@@ -20,29 +20,31 @@ TOKEN_VARIABLE = "GAN_DENOISE_TOKEN"
 def add(commands) -> None:
     """Its parser, among those of the other commands."""
     parser = commands.add_parser(
-        "serve", allow_abbrev=False, help="a service, and a page to try it"
+        "serve", allow_abbrev=False, help="serve a web page, and HTTP for programs"
     )
     parser.set_defaults(run=run)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (127.0.0.1); others need --token"
     )
-    parser.add_argument("--port", type=_port, default=8000, help="(8000); 0: any free one")
+    parser.add_argument(
+        "--port", type=_port, default=8000, help="port to listen on (8000); 0: any free one"
+    )
     parser.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="a further name of this server, as a proxy before it has one; again for several",
+        help="another name of this server, such as its proxy's; may be repeated",
     )
     parser.add_argument(
-        "--token", metavar="TEXT", help=f"what clients must know (${TOKEN_VARIABLE})"
+        "--token", metavar="TEXT", help=f"what clients must send (${TOKEN_VARIABLE})"
     )
     parser.add_argument(
         "--model",
         type=_named,
         action="append",
         metavar="NAME=DIR",
-        help="again for several; the first is the default (boxed: the two of the package)",
+        help="model to serve; may be repeated, the first is the default (boxed: the package's two)",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     parser.add_argument(
