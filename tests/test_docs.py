@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 import pytest
 import yaml
+from setuptools._distutils.filelist import FileList
 
 from conftest import CONF, ROOT
 from gan_denoise.serve.limits import Limits
@@ -272,6 +273,15 @@ def test_split_files_can_be_read(path: Any) -> None:
     assert not set(split["dev"]) & set(split["test"])
     if path.stem == "split_vctk":
         assert {"p232", "p257"} <= set(split["test"])  # VoiceBank+DEMAND's test speakers
+
+
+def test_every_page_is_in_the_sdist() -> None:
+    sdist = FileList()
+    sdist.allfiles = [name_of(page) for page in PAGES]
+    for line in (ROOT / "MANIFEST.in").read_text().splitlines():
+        if line and not line.startswith("#"):
+            sdist.process_template_line(line)
+    assert set(sdist.files) | {"README.md"} == set(sdist.allfiles)  # setuptools adds README.md
 
 
 def test_examples_are_small_and_say_whose_they_are() -> None:
