@@ -28,13 +28,16 @@ class Writer:
     The container is that of the path's suffix; the subtype is that of the file which this one is
     made from or, where that container does not hold it, the nearest one; a coded one has at least
     the other's bit rate, or its own best. Tags are kept. What is beyond the full scale of an
-    integer subtype is clipped; `notes` tells what is not as it was. Raises InputError for a
-    container that cannot hold this rate and number of channels, OSError where it cannot be written.
+    integer subtype is clipped; `notes` tells what is not as it was.
+
+    subtype: another one, in libsndfile's words. Raises InputError for a container that cannot hold
+    this rate and number of channels, OSError where it cannot be written.
     """
 
-    def __init__(self, path: str | Path, like: Reader):
+    def __init__(self, path: str | Path, like: Reader, *, subtype: str | None = None):
         self._path, self._like, self._clipped = Path(path), like, 0
-        self._format, self._subtype = _kind(self._path, like)
+        self._format, self._subtype = _kind(self._path, like, subtype)
+        self._asked = subtype is not None
         self._bits = _BITS.get(self._subtype)
         self._lost: list[str] = []
 
@@ -86,7 +89,7 @@ class Writer:
                 f"{self._path}: the input holds {self._like.tracks} audio tracks, of which this is"
                 " the first"
             )
-        if self._subtype != self._like.subtype:
+        if self._subtype != self._like.subtype and not self._asked:
             notes.append(
                 f"{self._path}: written as {self._subtype}, since {self._format} is no place for"
                 f" {self._like.subtype}"
@@ -222,7 +225,7 @@ def container(suffix: str) -> str | None:
     return name if name in sf.available_formats() and name != "RAW" else None
 
 
-def _kind(path: Path, like: Reader) -> tuple[str, str]:
+def _kind(path: Path, like: Reader, asked: str | None) -> tuple[str, str]:
     """libsndfile's format and subtype for a path. Raises InputError for a suffix that it does not
     know.
     """
@@ -236,7 +239,7 @@ def _kind(path: Path, like: Reader) -> tuple[str, str]:
             f"name it {path.with_suffix('.wav').name}, or any of {', '.join(SUFFIXES)}",
         )
     opus = path.suffix.lower() == ".opus"
-    subtype = "OPUS" if opus else _nearest_subtype(kind, like.subtype)
+    subtype = asked or ("OPUS" if opus else _nearest_subtype(kind, like.subtype))
     if (
         kind in ("WAV", "WAVEX")
         and like.frames * like.channels * _BITS.get(subtype, 64) / 8 > _WAV_LIMIT

@@ -334,17 +334,18 @@ def enhance_file(
     mix: float = 1.0,
     high_band: str = "drop",
     strength: float | str | None = None,
+    subtype: str | None = None,
     watch: Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]] | None = None,
 ) -> list[str]:
     """Enhance one file into another of the same rate, length and channels, and of the same subtype
     where its container has it.
 
-    mix, high_band, strength: see `Denoiser.blocks`. watch: is given the blocks that are read and
-    their number, and passes them on. Returns what is to be known of the result, one line each:
-    another subtype, samples that were clipped at full scale. Raises InputError for bad input,
-    OSError where the target cannot be written.
+    mix, high_band, strength: see `Denoiser.blocks`. subtype: another one, in libsndfile's words, as
+    "PCM_24". watch: is given the blocks that are read and their number, and passes them on. Returns
+    what is to be known of the result, one line each: another subtype, samples that were clipped at
+    full scale. Raises InputError for bad input, OSError where the target cannot be written.
     """
-    with audio.Reader(source) as reader, Writer(target, like=reader) as writer:
+    with audio.Reader(source) as reader, Writer(target, like=reader, subtype=subtype) as writer:
         size = _block_frames(reader.channels)
         wave = reader.blocks(size)
         if watch:

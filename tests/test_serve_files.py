@@ -21,6 +21,7 @@ import soundfile as sf
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
+from conftest import wait_for
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.serve import files, uploads
 from service_here import a_wav, kill, left_of, post, talk, wave_file, workers_of
@@ -71,6 +72,23 @@ def test_a_file_comes_back_as_enhance_writes_it(
             Denoiser.load(folder), source, tmp_path / f"expected{source.suffix}", **options
         )
         assert answer.content == (tmp_path / f"expected{source.suffix}").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "format, kind, rate",
+    [("flac-24", ("FLAC", "PCM_24"), 16000), ("wav-float", ("WAV", "FLOAT"), 44100)],
+)
+def test_a_file_comes_back_in_the_format_that_is_asked_for(
+    served: TestClient, tmp_path: Path, format: str, kind: tuple[str, str], rate: int
+) -> None:
+    source = wave_file(tmp_path / "a.ogg", 0.3, rate)
+    query = {"format": format, "mix": 0, "name": "a.ogg"}
+    answer = served.post("/v1/enhance", params=query, content=source.read_bytes())
+    info = sf.info(io.BytesIO(answer.content))
+    assert (info.format, info.subtype) == kind and answer.headers["x-notes"] == ""
+    assert f"a_enhanced.{kind[0].lower()}" in answer.headers["content-disposition"]
+    answer = served.post("/v1/enhance", params={"format": "mp3"}, content=source.read_bytes())
+    assert answer.status_code == 422
 
 
 def test_several_files_at_once_and_nothing_stays(
@@ -172,7 +190,7 @@ def test_progress_can_be_asked_at_any_moment(tmp_path: Path) -> None:
 
 
 def test_health_tells_while_files_cannot_be_worked_on(served: TestClient, temporary: Path) -> None:
-    assert served.get("/healthz").status_code == 200
+    wait_for(lambda: served.get("/healthz").status_code == 200)  # after the tests that kill
     assert "gan_denoise_files_ready 1.0" in served.get("/metrics").text
     home = next(temporary.glob("gan_denoise-serve-*"))
     home.rename(temporary / "away")

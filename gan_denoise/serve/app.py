@@ -14,7 +14,13 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+)
 
 import gan_denoise
 from gan_denoise.errors import InputError
@@ -139,6 +145,10 @@ def _tell(app: FastAPI, state: State) -> None:
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
         return HTMLResponse(html, headers={"content-security-policy": page.policy(html)})
+
+    @app.get("/sample.flac", include_in_schema=False)
+    async def sample() -> Response:
+        return FileResponse(page.SAMPLE, media_type="audio/flac")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:

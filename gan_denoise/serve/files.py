@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import soundfile as sf
@@ -28,6 +28,14 @@ from gan_denoise.serve.uploads import Upload
 
 _NICENESS = 10  # live streams come first
 _PROGRESS = "progress"  # a file beside the upload
+Saved = Literal["wav-16", "wav-24", "wav-float", "flac-16", "flac-24"]
+_SAVED = {  # container and subtype, in libsndfile's words
+    "wav-16": ("WAV", "PCM_16"),
+    "wav-24": ("WAV", "PCM_24"),
+    "wav-float": ("WAV", "FLOAT"),
+    "flac-16": ("FLAC", "PCM_16"),
+    "flac-24": ("FLAC", "PCM_24"),
+}
 _TRIES = 3  # of a file whose process somebody ends
 _models: dict[str, Denoiser] = {}  # of a worker process
 
@@ -131,8 +139,15 @@ class Workers:
         self._pool.stop()
         self._pool.join()
 
-    async def enhance(self, upload: Upload, model: str, options: Mapping[str, Any]) -> Enhanced:
+    async def enhance(
+        self,
+        upload: Upload,
+        model: str,
+        options: Mapping[str, Any],
+        saved: Saved | None = None,
+    ) -> Enhanced:
         """Enhance a file, into another beside it. options: of gan_denoise.enhance.enhance_file.
+        saved: in which format, else as it came.
 
         Raises Refused: 413 too long, 415 no audio, 422 broken audio, 503 out of time or space, or
         its process is ended again and again.
@@ -142,7 +157,7 @@ class Workers:
         for _ in range(_TRIES):
             try:
                 await self.mend()
-                return await self._try(upload, model, options)
+                return await self._try([upload.path, model, dict(options), saved], upload.name)
             except (BrokenProcessPool, _Killed):
                 continue
         raise Refused(
@@ -155,8 +170,8 @@ class Workers:
             Retry_After="30",
         )
 
-    async def _try(self, upload: Upload, model: str, options: Mapping[str, Any]) -> Enhanced:
-        arguments = [upload.path, model, dict(options), self._limits.max_duration]
+    async def _try(self, work: list[Any], name: str) -> Enhanced:
+        arguments = [*work, self._limits.max_duration]
         try:
             future = self._pool.schedule(
                 _enhance, args=arguments, timeout=self._limits.max_request_time
@@ -168,21 +183,21 @@ class Workers:
             outcome = await asyncio.wrap_future(future)
         except TimeoutError as error:
             raise Refused(
-                503, InputError(upload.name, f"took longer than {self._limits.max_request_time} s")
+                503, InputError(name, f"took longer than {self._limits.max_request_time} s")
             ) from error
         except ProcessExpired as error:
             if workers.was_killed(error):
                 raise _Killed from error
             raise Refused(
                 422,
-                InputError(upload.name, "the process that read it died", "is the file damaged?"),
+                InputError(name, "the process that read it died", "is the file damaged?"),
             ) from error
         except OSError as error:
             raise Refused(503, f"the server cannot store the file ({error.strerror})") from error
         finally:
             self._running.discard(future)
         if isinstance(outcome, Problem):
-            raise outcome.of(upload.name)
+            raise outcome.of(name)
         return outcome
 
 
@@ -213,7 +228,11 @@ def _ready() -> None:
 
 
 def _enhance(
-    source: Path, model: str, options: dict[str, Any], max_duration_s: float
+    source: Path,
+    model: str,
+    options: dict[str, Any],
+    saved: Saved | None,
+    max_duration_s: float,
 ) -> Enhanced | Problem:
     started = time.monotonic()
     source.stat()  # an OSError, where the folder was cleaned away
@@ -222,6 +241,7 @@ def _enhance(
             sample_rate, channels, frames = reader.sample_rate, reader.channels, reader.frames
             # What libsndfile only reads, or FFmpeg alone (M4A, WebM), comes back as WAV
             kind = reader.format if reader.format in sf.available_formats() else "WAV"
+            kind, subtype = _SAVED.get(saved or "", (kind, None))
             target = source.with_name(f"enhanced.{kind.lower()}")
     except InputError as error:
         return Problem(415, error.at(source))
@@ -246,7 +266,9 @@ def _enhance(
             yield block
 
     try:
-        notes = enhance_file(_models[model], source, target, watch=watch, **options)
+        notes = enhance_file(
+            _models[model], source, target, subtype=subtype, watch=watch, **options
+        )
     except _TooLong:
         return too_long
     except InputError as error:

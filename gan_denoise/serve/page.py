@@ -10,6 +10,7 @@ from pathlib import Path
 from gan_denoise.serve.limits import Limits
 
 _WEB = Path(__file__).parent / "web"
+SAMPLE = _WEB / "sample.flac"
 PLAYER, STYLE = _WEB / "player.js", _WEB / "player.css"  # the recipe's results page has them too
 
 
@@ -42,6 +43,6 @@ def policy(page: str, *, files: str = "") -> str:
 
     return (
         f"default-src 'none'; script-src {allowed('script')} blob:; style-src {allowed('style')}; "
-        f"connect-src 'self'; img-src data: {files}; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
+        f"connect-src 'self'; media-src blob:; img-src data: {files}; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
     )

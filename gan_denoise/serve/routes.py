@@ -84,6 +84,9 @@ def enhance_files(app: FastAPI, state: State) -> None:
             Query(description="what becomes of the input above half the model's sample rate"),
         ] = "drop",
         strength: Annotated[float | None, Query(ge=0, le=1, description=_STRENGTH)] = None,
+        format: Annotated[
+            files.Saved | None, Query(description="of the answer; without one, as the file")
+        ] = None,
         model: Annotated[
             Name,  # type: ignore[valid-type]  # models are named when the server starts
             Query(description="as /v1/models has it"),
@@ -108,7 +111,7 @@ def enhance_files(app: FastAPI, state: State) -> None:
         with state.file(entry.id) as place:
             upload = await _receive(request, place, entry.file or "the file", state.limits)
             place.received, entry.file = True, upload.name
-            work = state.workers.enhance(upload, model, options)
+            work = state.workers.enhance(upload, model, options, format)
             enhanced = await _unless_gone(request, work)
             file = enhanced.path.open("rb")  # its folder goes now; what is open stays readable
         state.metrics.received("file", enhanced.audio_s)

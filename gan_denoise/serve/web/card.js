@@ -1,6 +1,6 @@
 // Files: sent, waited for, shown
-const LONGEST_S = 1200; // longer ones are saved, not played
 class Card {
+  static longest_s = 1200; // longer ones are not held in memory: heard, without pictures
   // open: shown as soon as it is done, as one of many is not
   constructor(file, open) {
     Object.assign(this, { file, open, share: 1, id: "", sent: false, failed: false });
@@ -23,6 +23,7 @@ class Card {
   }
   remove() {
     if (this.room?.sources) this.room.stop(0);
+    this.room?.close?.();
     this.removed = true;
     this.request?.abort();
     this.section.remove();
@@ -57,14 +58,11 @@ class Card {
   }
   // The seconds after which to ask again, or nothing
   send() {
-    const query = new URLSearchParams({
-      id: (this.id = uuid()),
-      name: this.file.name,
-      high_band: $("keep").checked ? "keep" : "drop",
-    });
+    this.settings = { name: this.file.name, high_band: $("keep").checked ? "keep" : "drop" };
     // Before it is known which there are, nobody has chosen one: the server takes its first
-    if ($("model").value) query.set("model", $("model").value);
-    if (!$("strengths").hidden) query.set("strength", (this.strength = $("strength").value));
+    if ($("model").value) this.settings.model = $("model").value;
+    if (!$("strengths").hidden) this.settings.strength = this.strength = $("strength").value;
+    const query = new URLSearchParams({ id: (this.id = uuid()), ...this.settings });
     this.wait("sending", 0);
     return new Promise((resolve, reject) => {
       const request = (this.request = new XMLHttpRequest());
@@ -103,8 +101,7 @@ class Card {
     for (const what of ["sample-rate", "channels", "frames"])
       this[what] = +request.getResponseHeader("x-" + what);
     this.notes = request.getResponseHeader("x-notes");
-    const named = request.getResponseHeader("content-disposition") ?? "";
-    this.suffix = named.match(/\.\w+$/)?.[0] ?? "";
+    this.suffix = suffixOf(request.getResponseHeader("content-disposition"));
   }
   async done() {
     const rate = this["sample-rate"],
@@ -125,37 +122,34 @@ class Card {
     this.find(".open").hidden = true;
     this.find(".waits").hidden = this.find(".mix label").hidden = false;
     this.wait("drawing");
+    const ready = this.find(".ready");
+    let room;
     try {
-      if (seconds > LONGEST_S) throw new Error("it is too long to be shown here");
-      const decode = async blob =>
-        new OfflineAudioContext(this.channels, 1, rate).decodeAudioData(await blob.arrayBuffer());
-      this.buffers = await Promise.all([this.file, this.enhanced].map(decode));
-    } catch (error) {
+      if (seconds > Card.longest_s) {
+        room = new LongRoom(ready, [this.file, this.enhanced]);
+        await room.load();
+        this.find(".view").hidden = true;
+        this.section.querySelectorAll(".picture, .times").forEach(part => (part.hidden = true));
+      } else {
+        const decode = async blob =>
+          new OfflineAudioContext(this.channels, 1, rate).decodeAudioData(await blob.arrayBuffer());
+        const buffers = await Promise.all([this.file, this.enhanced].map(decode));
+        room = new Room(ready, async () => buffers);
+        this.buffers = buffers;
+      }
+    } catch {
       this.find(".waits progress").hidden = this.find(".cancel").hidden = true;
-      this.find(".waits output").textContent =
-        error.name === "Error"
-          ? `Ready; ${error.message}.`
-          : "Ready; this browser cannot play its format.";
-      this.find(".mix label").hidden = true;
+      this.find(".waits output").textContent = "Ready; this browser cannot play its format.";
       this.find(".done").hidden = false;
       return;
     }
-    this.find(".waits").hidden = true;
-    this.find(".ready").hidden = this.find(".done").hidden = false;
-    const buffers = this.buffers,
-      card = this,
-      room = (this.room = this.section.room = new Room(this.find(".ready"), async () => buffers));
+    this.room = this.section.room = room;
+    const card = this;
     room.weight = system =>
       room.system === 1 ? [1 - card.share, card.share][system] : +(system === room.system);
-    let loudest;
-    this.section.querySelectorAll(".picture").forEach((picture, system) => {
-      const samples = mono(buffers[system]);
-      picture.querySelectorAll("canvas").forEach(canvas => {
-        canvas.width = PICTURE;
-      });
-      drawWave(picture.querySelector(".wave"), samples);
-      loudest = drawSpectrum(picture.querySelector(".spectrum"), samples, rate, loudest);
-    });
+    this.find(".waits").hidden = true;
+    ready.hidden = this.find(".done").hidden = false;
+    if (this.buffers) this.view = new View(this, room, this.buffers);
   }
   fail(message) {
     this.failed = true;
@@ -170,19 +164,51 @@ class Card {
     this.find(".mix output").textContent = Math.round(100 * share) + " %";
     this.room?.weigh();
   }
-  save() {
-    const untouched = !this.buffers || this.share === 1;
-    const blob = untouched
-      ? this.enhanced
-      : wav(mixed(...this.buffers, this.share), this["sample-rate"]);
-    const suffix = untouched ? this.suffix : ".wav";
+  // As it came, or as the server makes it again: mixed, and in another format
+  async save() {
+    const format = $("format").value,
+      button = this.find(".save");
+    let made = { blob: this.enhanced, suffix: this.suffix };
+    if (format || this.share !== 1) {
+      button.disabled = true;
+      button.textContent = "Making it";
+      try {
+        made = await this.make({ mix: this.share, ...(format && { format }) });
+      } catch (error) {
+        return complain(error.message);
+      } finally {
+        button.disabled = false;
+        button.textContent = "Save";
+      }
+    }
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = this.file.name.replace(/\.\w+$/, "") + "_enhanced" + suffix;
+    link.href = URL.createObjectURL(made.blob);
+    link.download = this.file.name.replace(/\.\w+$/, "") + "_enhanced" + made.suffix;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   }
+  async make(changes) {
+    const query = new URLSearchParams({ ...this.settings, ...changes });
+    const request = { method: "POST", body: this.file, headers: authorized() };
+    for (;;) {
+      let answer;
+      try {
+        answer = await fetch("/v1/enhance?" + query, request);
+      } catch {
+        throw new Error(GONE);
+      }
+      const later_s = +answer.headers.get("retry-after");
+      if (answer.ok)
+        return {
+          blob: await answer.blob(),
+          suffix: suffixOf(answer.headers.get("content-disposition")),
+        };
+      if (!(later_s > 0)) throw new Error(reason(answer.status, await answer.text()));
+      await pause(later_s);
+    }
+  }
 }
+const suffixOf = named => named?.match(/\.\w+$/)?.[0] ?? "";
 const take = files => {
   complain("");
   for (const file of files) new Card(file, files.length === 1);
@@ -200,3 +226,8 @@ for (const name of ["dragover", "dragleave", "drop"])
     $("drop").classList.toggle("over", name === "dragover");
     if (name === "drop") dropped(event.dataTransfer);
   });
+$("sample").addEventListener("click", async () => {
+  const answer = await fetch("/sample.flac").catch(() => null);
+  if (!answer?.ok) return complain(GONE);
+  take([new File([await answer.blob()], "sample.flac", { type: "audio/flac" })]);
+});

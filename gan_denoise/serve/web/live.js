@@ -98,6 +98,11 @@ $("strength").addEventListener("input", () => {
 $("denoise").addEventListener("change", () =>
   speaking.ear?.node?.port.postMessage({ denoise: $("denoise").checked }),
 );
+$("microphone").addEventListener("change", () => {
+  if (!speaking.ear) return; // a recording goes on with the one that it began with
+  speaking.stop();
+  speaking.start();
+});
 $("model").addEventListener("change", () => {
   speaking.stop("With another model the microphone must be started again.");
 });

@@ -86,6 +86,17 @@ Object.assign(UNHEARD, {
   OverconstrainedError: UNHEARD.NotFoundError,
   AbortError: UNHEARD.NotReadableError,
 });
+// Browsers name them to pages that may use one
+async function nameMicrophones() {
+  const chosen = $("microphone").value,
+    devices = await navigator.mediaDevices.enumerateDevices(),
+    named = devices.filter(({ kind, label }) => kind === "audioinput" && label);
+  const options = named.map(({ label, deviceId }) => new Option(label, deviceId));
+  $("microphone").replaceChildren(...options);
+  if (named.some(({ deviceId }) => deviceId === chosen)) $("microphone").value = chosen;
+  $("microphones").hidden = named.length < 2;
+}
+navigator.mediaDevices?.addEventListener("devicechange", nameMicrophones);
 class Ear {
   // lost: told why the microphone has ended by itself
   constructor(lost) {
@@ -102,11 +113,18 @@ class Ear {
       );
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({
-        audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+        audio: {
+          echoCancellation: false,
+          noiseSuppression: false,
+          autoGainControl: false,
+          ...($("microphone").value && { deviceId: { exact: $("microphone").value } }),
+        },
       });
     } catch (error) {
       throw new Error(UNHEARD[error.name] ?? `The microphone cannot be opened (${error.name}).`);
     }
+    this.stay();
+    await nameMicrophones();
     this.stay();
     const [track] = this.stream.getAudioTracks();
     track.onended = () => this.lost("The microphone is gone: it was unplugged, or taken away.");

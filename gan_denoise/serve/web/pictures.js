@@ -1,15 +1,18 @@
 // Pictures of sound, aligned: waveform and spectrogram
 const PICTURE = 720, // pixels across
   FLOOR_DB = 80; // below the loudest is black
-function drawWave(canvas, samples) {
+// first, last: of the samples that are drawn
+function drawWave(canvas, samples, first = 0, last = samples.length) {
   const height = (canvas.height = 96),
     pen = canvas.getContext("2d"),
-    step = samples.length / PICTURE;
+    step = (last - first) / PICTURE;
   pen.fillStyle = "#808080"; // seen on white and on black
   for (let x = 0; x < PICTURE; x++) {
     let low = 0,
       high = 0;
-    for (let at = Math.floor(x * step); at < (x + 1) * step && at < samples.length; at++) {
+    const begin = Math.floor(first + x * step),
+      end = Math.min(last, Math.max(begin + 1, first + (x + 1) * step));
+    for (let at = begin; at < end; at++) {
       low = Math.min(low, samples[at]);
       high = Math.max(high, samples[at]);
     }
@@ -32,7 +35,7 @@ const MAGMA = [
   [254, 194, 135],
   [252, 253, 191],
 ];
-function drawSpectrum(canvas, samples, rate, loudest) {
+function drawSpectrum(canvas, samples, rate, loudest, first = 0, last = samples.length) {
   // 32 ms Hann, 0 to half the rate; returns the power of its loudest bin
   const size = 2 ** Math.round(Math.log2(0.032 * rate)),
     bins = size / 2,
@@ -45,7 +48,7 @@ function drawSpectrum(canvas, samples, rate, loudest) {
   const image = pen.createImageData(PICTURE, height),
     columns = [];
   for (let x = 0; x < PICTURE; x++) {
-    const middle = Math.round(((x + 0.5) / PICTURE) * samples.length) - size / 2,
+    const middle = Math.round(first + ((x + 0.5) / PICTURE) * (last - first)) - size / 2,
       real = new Float64Array(size),
       imaginary = new Float64Array(size);
     for (let n = 0; n < size; n++) real[n] = window[n] * (samples[middle + n] ?? 0);
@@ -106,4 +109,25 @@ function fft(real, imaginary) {
         imaginary[even] += im;
       }
     }
+}
+// Round numbers from low to high, about `count` of them
+function ticks(low, high, count) {
+  const rough = (high - low) / count,
+    unit = 10 ** Math.floor(Math.log10(rough)),
+    step = unit * [1, 2, 5, 10].find(times => times * unit >= rough);
+  const first = Math.ceil(low / step - 1e-9);
+  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, n) =>
+    +((first + n) * step).toPrecision(9),
+  );
+}
+// label(value) at its share of an axis. side: of the style that places it
+function drawAxis(axis, low, high, count, side, label) {
+  axis.replaceChildren(
+    ...ticks(low, high, count).map(value => {
+      const mark = document.createElement("em");
+      mark.textContent = label(value);
+      mark.style[side] = (100 * (value - low)) / (high - low) + "%";
+      return mark;
+    }),
+  );
 }

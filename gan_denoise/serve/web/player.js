@@ -13,12 +13,14 @@ class Room {
     this.output = section.querySelector("output");
     this.system = 1;
     this.offset = 0;
+    this.view = { from: 0, to: 1 }; // shares of the sound that the pictures show
+    this.loops = false; // through what is in view
     this.play.addEventListener("click", () => this.toggle());
     this.buttons.forEach((button, system) =>
       button.addEventListener("click", event => {
         this.choose(system);
         if (event.detail && event.target.matches("img, canvas"))
-          this.seek(event.offsetX / event.target.clientWidth);
+          this.seek(this.inView(event.offsetX / event.target.clientWidth));
       }),
     );
     this.slider.addEventListener("input", () => this.seek(this.slider.value / 1000));
@@ -46,7 +48,12 @@ class Room {
     if (this.sources) return this.stop(this.position());
     await this.load();
     playing?.stop(playing.position());
-    this.start(this.offset >= this.duration - 0.05 ? 0 : this.offset);
+    const { from, to } = this.loops ? this.view : { from: 0, to: 1 };
+    const [first, last] = [from * this.duration, to * this.duration - 0.05];
+    this.start(this.offset >= last || this.offset < first ? first : this.offset);
+  }
+  inView(share) {
+    return this.view.from + share * (this.view.to - this.view.from);
   }
   start(offset) {
     const at = context.currentTime + 0.03;
@@ -95,12 +102,22 @@ class Room {
   show() {
     const position = this.position(),
       share = this.duration ? position / this.duration : 0;
-    for (const button of this.buttons) button.querySelector("i").style.left = 100 * share + "%";
+    const { from, to } = this.view;
+    for (const button of this.buttons) {
+      const line = button.querySelector("i");
+      line.style.left = (100 * (share - from)) / (to - from) + "%";
+      line.hidden = share < from || share > to;
+    }
     this.slider.value = 1000 * share;
     this.output.textContent = Math.max(0, position).toFixed(1) + " s";
   }
   draw() {
     if (!this.sources) return;
+    const { from, to } = this.view;
+    if (this.loops && this.position() >= to * this.duration) {
+      this.stop(from * this.duration);
+      return this.start(this.offset);
+    }
     if (this.position() >= this.duration) return this.stop(0);
     this.show();
     requestAnimationFrame(() => this.draw());

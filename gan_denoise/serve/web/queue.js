@@ -54,7 +54,7 @@ setInterval(() => queue.look(), LOOKS_MS);
 const dashed = id => id.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 $("saveall").addEventListener("click", async () => {
   for (const card of [...queue.cards].filter(card => card.enhanced)) {
-    card.save();
+    await card.save();
     await pause(0.3); // browsers lose some of those that come at once
   }
 });

@@ -1,4 +1,4 @@
-// Samples: mixed down, mixed, written as WAV
+// Samples: mixed down, written as WAV
 function clock(seconds) {
   const minutes = Math.floor(seconds / 60),
     rest = seconds - 60 * minutes;
@@ -13,14 +13,6 @@ function mono(buffer) {
       sum[at] += value;
     });
   return sum.map(value => value / buffer.numberOfChannels);
-}
-function mixed(before, after, share) {
-  return [...Array(after.numberOfChannels).keys()].map(channel => {
-    const noisy = before.getChannelData(channel);
-    return after
-      .getChannelData(channel)
-      .map((value, at) => share * value + (1 - share) * (noisy[at] ?? 0));
-  });
 }
 function wav(channels, rate) {
   // PCM 16
