@@ -1,7 +1,7 @@
 """gan_denoise: waveform speech denoisers, trained with or without an adversary.
 
 The library knows no corpus and prints nothing. `load` is the one name that most callers need;
-everything else is imported from the module that has the subject (`gan_denoise.noise`,
+everything else is imported from the module that has the subject (`gan_denoise.corruption.noise`,
 `gan_denoise.metrics`, ...).
 """
 

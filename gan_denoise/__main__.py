@@ -2,7 +2,7 @@
 imported, which takes a while.
 """
 
-from gan_denoise.terminal import program
+from gan_denoise.system.terminal import program
 
 
 @program

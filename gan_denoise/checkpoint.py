@@ -22,8 +22,8 @@ from torch import nn
 from gan_denoise import generators
 from gan_denoise.contract import Generator
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
-from gan_denoise.provenance import content_digest
+from gan_denoise.provenance.inputs import content_digest
+from gan_denoise.system.files import write_atomically
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from gan_denoise import __version__
 from gan_denoise.commands import corrupt, enhance, explain, export, score, stream
 from gan_denoise.errors import InputError
 from gan_denoise.serve import command as serve
-from gan_denoise.terminal import tell
+from gan_denoise.system.terminal import tell
 
 COMMANDS = (corrupt, enhance, stream, serve, export, explain, score)
 SHELLS = ("bash", "zsh", "tcsh")

@@ -18,7 +18,7 @@ import numpy as np
 
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
+from gan_denoise.system.files import write_atomically
 
 SPLITS = ("train", "dev", "test")
 

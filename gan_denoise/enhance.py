@@ -16,14 +16,14 @@ import safetensors.torch
 import torch
 
 from gan_denoise import audio, generators
-from gan_denoise.arrays import as_columns, as_rate, check_channels
+from gan_denoise.audio.encoding import Writer
 from gan_denoise.checkpoint import load_model, weights_of
 from gan_denoise.contract import BALANCED, Generator, Steps, streams, takes_strength
-from gan_denoise.encoding import Writer
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.graph import Beside
-from gan_denoise.resampling import Resampler, behind_s
-from gan_denoise.streaming import (
+from gan_denoise.signal.arrays import as_columns, as_rate, check_channels
+from gan_denoise.signal.resampling import Resampler, behind_s
+from gan_denoise.signal.streaming import (
     Chain,
     Live,
     Mixed,
@@ -266,7 +266,7 @@ class Denoiser:
     ) -> Live:
         """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest;
         `strength` may be set meanwhile, `latency_s` is how far it is behind. See
-        gan_denoise/streaming.py.
+        gan_denoise/signal/streaming.py.
 
         sample_rate: Hz of what comes in and goes out (the model's). mix, strength: as of `blocks`.
         Raises InputError for a model that does not stream, and for other values of these.

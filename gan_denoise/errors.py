@@ -44,7 +44,7 @@ class InputError(ValueError):
 
 class BeginAgain(Exception):
     """Another process has just written where this one would: what was read before may be no longer
-    so. gan_denoise.terminal.program begins the program again.
+    so. gan_denoise.system.terminal.program begins the program again.
     """
 
 

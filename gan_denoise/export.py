@@ -24,10 +24,10 @@ import gan_denoise
 from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import Generator, StreamingGenerator, streams, takes_strength
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
 from gan_denoise.generators import ahead
 from gan_denoise.graph import identity, session
-from gan_denoise.stft import STFT, StreamingSTFT
+from gan_denoise.signal.stft import STFT, StreamingSTFT
+from gan_denoise.system.files import write_atomically
 
 _STRENGTH = "strength"  # an input of both graphs; that of whole signals has a default
 _TORCH = (2, 13)  # the oldest whose exporter was tried; that of 2.6 fails

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gan_denoise.contract import StreamingGenerator
 from gan_denoise.errors import InputError
-from gan_denoise.provenance import file_digest
+from gan_denoise.provenance.inputs import file_digest
 
 NAME = "model.stream.onnx"  # as `gan-denoise export MODEL MODEL/model.onnx` names it
 _RUNTIME = (1, 18)  # the oldest onnxruntime of the extra onnx

@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise import alignment, audio, workers
+from gan_denoise import audio
+from gan_denoise.corruption.targets import high_pass, pause_depth_db
 from gan_denoise.datadir import DataDir, read_table
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
 from gan_denoise.metrics import ALL, METRICS, Signals, Unscorable, with_companions
-from gan_denoise.provenance import file_digests, made_from
-from gan_denoise.targets import high_pass, pause_depth_db
+from gan_denoise.provenance.inputs import file_digests, made_from
+from gan_denoise.signal import alignment
+from gan_denoise.system import workers
+from gan_denoise.system.files import write_atomically
 
 # utt_id, metric -> its value or None, metric_reason -> why it has none
 Row = dict[str, Any]
@@ -36,7 +38,7 @@ _DIED_IN_PESQ = "PESQ does so with more than 50 utterances in a file: score shor
 class Pair:
     """The files of one utterance; without a clean or an enhanced one every metric is empty, with
     that reason. high_pass: whether clean speech is meant without what lies below 60 Hz
-    (gan_denoise/targets.py). text: what is said, where that is known.
+    (gan_denoise/corruption/targets.py). text: what is said, where that is known.
     """
 
     utt_id: str

@@ -44,17 +44,18 @@ from benchmarks.variants import (
     unfold_channels_last,
     unfuse,
 )
-from gan_denoise import datadir, generators, terminal
+from gan_denoise import datadir, generators
 from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import streams
 from gan_denoise.enhance import BOXED, Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.export import export
 from gan_denoise.graph import session
-from gan_denoise.origin import machine
-from gan_denoise.stft import STFT
-from gan_denoise.streaming import Stream
-from gan_denoise.terminal import program
+from gan_denoise.provenance.origin import machine
+from gan_denoise.signal.stft import STFT
+from gan_denoise.signal.streaming import Stream
+from gan_denoise.system import terminal
+from gan_denoise.system.terminal import program
 from training.experiment import read_experiment
 
 ROOT = Path(__file__).resolve().parents[1]

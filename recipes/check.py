@@ -16,10 +16,10 @@ from pathlib import Path
 from checking import recordings
 from checking.plots import batch_by_heart, learning_rates
 from checking.rehearsal import ByHeart, RangeTest, by_heart, range_test
-from gan_denoise import terminal
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
-from gan_denoise.terminal import program, say, tell
+from gan_denoise.system import terminal
+from gan_denoise.system.files import write_atomically
+from gan_denoise.system.terminal import program, say, tell
 from reporting.plain import as_text, figure, page, table
 from training.corpus import Corpus
 from training.draws import Draws

@@ -26,11 +26,11 @@ import numpy as np
 import psutil
 import soundfile as sf
 
-from gan_denoise import terminal
 from gan_denoise.enhance import BOXED
 from gan_denoise.errors import InputError
-from gan_denoise.origin import machine
-from gan_denoise.terminal import program
+from gan_denoise.provenance.origin import machine
+from gan_denoise.system import terminal
+from gan_denoise.system.terminal import program
 
 SAMPLE_RATE, START_S = 16000, 60.0
 FRAME_BYTES = {126: struct.Struct("!H"), 127: struct.Struct("!Q")}

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import torch
 
-from gan_denoise import checkpoint, generators, overlap, terminal
+from gan_denoise import checkpoint, generators
 from gan_denoise.errors import InputError
-from gan_denoise.provenance import file_digest
-from gan_denoise.terminal import program, say
+from gan_denoise.provenance import overlap
+from gan_denoise.provenance.inputs import file_digest
+from gan_denoise.system import terminal
+from gan_denoise.system.terminal import program, say
 
 
 @program

@@ -17,10 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gan_denoise import terminal
+from gan_denoise.corruption.noise import Procedure
 from gan_denoise.errors import InputError
-from gan_denoise.noise import Procedure
-from gan_denoise.terminal import program
+from gan_denoise.system import terminal
+from gan_denoise.system.terminal import program
 from reporting.experiments import read_notes
 from training.experiment import (
     Experiment,

@@ -24,14 +24,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from gan_denoise import code, datadir, origin, scoring, terminal
+from gan_denoise import datadir, scoring
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
-from gan_denoise.owner import owning
-from gan_denoise.provenance import FORMAT, file_digest
+from gan_denoise.provenance import code, origin
+from gan_denoise.provenance.inputs import FORMAT, file_digest
 from gan_denoise.scoring import read_csv
-from gan_denoise.terminal import program, say
+from gan_denoise.system import terminal
+from gan_denoise.system.files import write_atomically
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import program, say
 from reporting import tables
 from reporting.experiments import describe
 from reporting.formats import FORMATS

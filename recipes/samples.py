@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gan_denoise import audio, scoring, terminal
+from gan_denoise import audio, scoring
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
-from gan_denoise.ids import utt_id_below
-from gan_denoise.terminal import program, progress, say
+from gan_denoise.system import terminal
+from gan_denoise.system.files import write_atomically
+from gan_denoise.system.ids import utt_id_below
+from gan_denoise.system.terminal import program, progress, say
 from reporting.listening import REFERENCE, SCORES, Utterance, in_words, render_listening
 
 

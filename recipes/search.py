@@ -27,11 +27,11 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from gan_denoise import terminal
 from gan_denoise.config import dump_yaml
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
-from gan_denoise.terminal import program, say
+from gan_denoise.system import terminal
+from gan_denoise.system.files import write_atomically
+from gan_denoise.system.terminal import program, say
 from searching import cluster
 from searching import trial as trials
 from searching.sampler import NumberedSampler

@@ -36,12 +36,14 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from gan_denoise import checkpoint, code, origin, terminal
+from gan_denoise import checkpoint
 from gan_denoise.contract import takes_strength
 from gan_denoise.errors import InputError
 from gan_denoise.losses import weighted_sum
-from gan_denoise.owner import owning
-from gan_denoise.terminal import program, say
+from gan_denoise.provenance import code, origin
+from gan_denoise.system import terminal
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import program, say
 from training import lineage, trackers
 from training.corpus import Corpus
 from training.draws import Draws

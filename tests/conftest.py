@@ -23,11 +23,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from gan_denoise import code, scoring
+from gan_denoise import scoring
 from gan_denoise.config import dump_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.metrics import METRICS
-from gan_denoise.provenance import FORMAT, file_digest
+from gan_denoise.provenance import code
+from gan_denoise.provenance.inputs import FORMAT, file_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / "egs/vctk/local"
@@ -37,7 +38,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Hundreds of programs start here: what they import is compiled once
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-atexit.register(gc.freeze)  # as gan_denoise.terminal does
+atexit.register(gc.freeze)  # as gan_denoise.system.terminal does
 gc.set_threshold(100_000, 50, 50)  # looking through all that torch holds takes longer than it frees
 scoring.preload()  # whichever test starts the first worker
 

@@ -142,7 +142,7 @@ def metric(place: Place, draw: random.Random) -> str:
 
 def generator(place: Place, draw: random.Random) -> str:
     old = "self.stft.inverse(masked("
-    change_code(place, "gan_denoise/spectral.py", old, old.replace("masked", "1.1 * masked"))
+    change_code(place, "gan_denoise/signal/spectral.py", old, old.replace("masked", "1.1 * masked"))
     return "code of the generator changed"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import cli, one_error_line, speech_like, write
-from gan_denoise import alignment
+from gan_denoise.signal import alignment
 
 RATE = 16000
 

@@ -14,7 +14,7 @@ import soundfile as sf
 from conftest import speech_like, write
 from gan_denoise import audio
 from gan_denoise.errors import InputError, os_error_line
-from gan_denoise.files import write_atomically
+from gan_denoise.system.files import write_atomically
 
 
 def test_pcm16_is_kept_exactly_and_nothing_clips(tmp_path: Path) -> None:

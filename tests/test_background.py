@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from conftest import CONF, speech_like
-from gan_denoise import synthetic
-from gan_denoise.conditions import Conditions, fresh_noise
+from gan_denoise.corruption import synthetic
+from gan_denoise.corruption.conditions import Conditions, fresh_noise
+from gan_denoise.corruption.noise import Procedure, default
+from gan_denoise.corruption.scene_settings import check_fresh_noise
 from gan_denoise.errors import InputError
-from gan_denoise.noise import Procedure, default
-from gan_denoise.scene_settings import check_fresh_noise
 
 
 def rms(wave: np.ndarray) -> float:

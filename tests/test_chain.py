@@ -14,11 +14,12 @@ import yaml
 
 import report
 from conftest import here, local, one_error_line, run
-from gan_denoise import checkpoint, code, datadir, generators, metrics, overlap
+from gan_denoise import checkpoint, datadir, generators, metrics
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest
-from gan_denoise.provenance import data_digest
+from gan_denoise.provenance import code, overlap
+from gan_denoise.provenance.inputs import data_digest
 from gan_denoise.scoring import read_csv
+from gan_denoise.system.files import digest
 from reporting.statistics import Run
 from test_corpora import voicebank
 from test_report import about, results, shifted, write_results  # noqa: F401

@@ -190,7 +190,7 @@ def test_every_command_has_help_in_whole_words():
 
 
 def test_what_an_installed_package_cannot_compare_is_no_difference(monkeypatch, tmp_path):
-    monkeypatch.setattr("gan_denoise.origin.ROOT", tmp_path)
+    monkeypatch.setattr("gan_denoise.provenance.origin.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in ("boxed", "live", "files"):
         result = cli("explain", name)

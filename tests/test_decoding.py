@@ -17,7 +17,8 @@ import scipy.signal
 import soundfile as sf
 
 from conftest import cli, one_error_line, speech_like, write
-from gan_denoise import audio, headers
+from gan_denoise import audio
+from gan_denoise.audio import headers
 from gan_denoise.errors import InputError
 
 RATE = 16000

@@ -44,7 +44,7 @@ def test_dvc_runs_what_has_changed_and_nothing_else(tmp_path: Path) -> None:
         "egs/vctk/corpus/ann_1.wav": "said",
         "egs/vctk/local/corrupt.py": "",
         "recipes/train.py": "",
-        "gan_denoise/noise.py": "",
+        "gan_denoise/corruption/noise.py": "",
         "requirements.lock": "pesq==0.0.4\n",
     }
     for name, text in texts.items():
@@ -66,7 +66,7 @@ def test_dvc_runs_what_has_changed_and_nothing_else(tmp_path: Path) -> None:
     for option in {word for command in commands for word in re.findall(r"--[a-z-]+", command)}:
         assert option in run("bash", ROOT / "egs/vctk/run.sh", "--help").stdout
     assert repro() == []
-    for changed in ("egs/vctk/corpus/ann_1.wav", "gan_denoise/noise.py"):
+    for changed in ("egs/vctk/corpus/ann_1.wav", "gan_denoise/corruption/noise.py"):
         with (tmp_path / changed).open("a") as file:
             file.write("# anew\n")
         assert repro() == commands, changed

@@ -17,11 +17,13 @@ import pytest
 import soundfile as sf
 
 from conftest import cli, one_error_line, run, speech_like, write
-from gan_denoise import audio, encoding, files
+from gan_denoise import audio
+from gan_denoise.audio import encoding
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.errors import InputError
-from gan_denoise.files import writing
-from gan_denoise.terminal import Terminated, terminate
+from gan_denoise.system import files
+from gan_denoise.system.files import writing
+from gan_denoise.system.terminal import Terminated, terminate
 from small_models import SMALL, randomised, save
 
 

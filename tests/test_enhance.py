@@ -13,9 +13,10 @@ import soundfile as sf
 
 import gan_denoise
 from conftest import cli, one_error_line, speech_like, write
-from gan_denoise import audio, streaming
+from gan_denoise import audio
 from gan_denoise.enhance import BOXED, Denoiser, enhance_file
 from gan_denoise.errors import InputError
+from gan_denoise.signal import streaming
 from small_models import SMALL, randomised, whole
 
 

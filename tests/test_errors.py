@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gan_denoise import audio, workers
+from gan_denoise import audio
 from gan_denoise.errors import InputError, input_error
+from gan_denoise.system import workers
 
 
 @pytest.mark.parametrize(

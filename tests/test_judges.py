@@ -16,8 +16,9 @@ import pytest
 
 import gan_denoise
 from conftest import cli, one_error_line, run, speech_like, write
-from gan_denoise import code, metrics, scoring
+from gan_denoise import metrics, scoring
 from gan_denoise.metrics import Signals, distill_mos, speaker_ge2e, wer
+from gan_denoise.provenance import code
 from gan_denoise.scoring import Pair
 
 
@@ -38,7 +39,7 @@ def test_a_new_metric_is_one_file(tmp_path: Path) -> None:
     wave = write(tmp_path / "a.wav", 0.5 * np.ones(4000), subtype="FLOAT")
     program = (
         f"import sys; from pathlib import Path; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from gan_denoise import code, metrics, scoring\n"
+        "from gan_denoise import metrics, scoring\nfrom gan_denoise.provenance import code\n"
         'assert "peak" not in metrics.METRICS and code.of_scores() != code.of_scores(["peak"])\n'
         f"wave = Path({str(wave)!r})\n"
         'print(scoring._score_group((scoring.Pair("a", wave, wave), ("peak",))))\n'

@@ -10,6 +10,7 @@ import torch
 from auraloss.freq import MultiResolutionSTFTLoss
 
 from conftest import speech_like
+from gan_denoise.corruption import noise
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, names, weighted_sum
 from small_models import waves
@@ -86,6 +87,9 @@ def test_names_that_moved_still_work_and_say_where_they_are() -> None:
         from gan_denoise.losses import AdversarialLosses
     with pytest.warns(DeprecationWarning, match="gan_denoise.losses.pmsqe"):
         from gan_denoise.pmsqe import PerceptualDisturbance
+    with pytest.warns(DeprecationWarning, match="gan_denoise.corruption.noise"):
+        from gan_denoise.noise import Procedure
+    assert Procedure is noise.Procedure
     assert AdversarialLosses({"lsgan": 1.0}).kind == "lsgan"
     assert float(PerceptualDisturbance()(*waves(8000).expand(3, 2, 1, 8000))) < 1e-3
 

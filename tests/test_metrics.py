@@ -9,8 +9,8 @@ import pytest
 from scipy.linalg import solve_toeplitz
 
 from conftest import speech_like
-from gan_denoise import metrics, quality, speakers
-from gan_denoise.metrics import Signals
+from gan_denoise import metrics
+from gan_denoise.metrics import Signals, quality, speakers
 
 
 def signals(enhanced: Any, clean: Any = None, noisy: Any = None) -> Signals:

@@ -13,12 +13,14 @@ import torch
 import yaml
 
 from conftest import CONF, ROOT, cli, local, one_error_line, run, speech_like, write
-from gan_denoise import audio, noise, numpy_stft
+from gan_denoise import audio
 from gan_denoise.config import dump_yaml
+from gan_denoise.corruption import noise
+from gan_denoise.corruption.noise import Procedure
 from gan_denoise.errors import InputError
-from gan_denoise.ids import utt_id_below
-from gan_denoise.noise import Procedure
 from gan_denoise.scoring import read_csv
+from gan_denoise.signal import numpy_stft
+from gan_denoise.system.ids import utt_id_below
 
 HANN = numpy_stft.cosine_window("hann", 1024)
 STFT = {"n_fft": 1024, "hop_length": 256, "window": "hann"}

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from gan_denoise.errors import InputError
-from gan_denoise.owner import owning
+from gan_denoise.system.owner import owning
 
-HOLD = "import sys, time; from pathlib import Path; from gan_denoise.owner import owning\n"
+HOLD = "import sys, time; from pathlib import Path; from gan_denoise.system.owner import owning\n"
 HOLD += "with owning(*map(Path, sys.argv[1:])): print('mine', flush=True); time.sleep(60)"
 
 
@@ -87,8 +87,8 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
 
 def test_a_program_that_had_to_wait_reads_again_what_it_had_read(tmp_path: Path) -> None:
     """A short step beside another run's."""
-    program = "import sys; from pathlib import Path; from gan_denoise.owner import owning\n"
-    program += "from gan_denoise.terminal import program\n"
+    program = "import sys; from pathlib import Path; from gan_denoise.system.owner import owning\n"
+    program += "from gan_denoise.system.terminal import program\n"
     program += "@program\ndef main():\n    known = (place / 'known').read_text()\n"
     program += "    with owning(place):\n        print(known)\nplace = Path(sys.argv[1])\nmain()"
     (tmp_path / "known").write_text("old")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from conftest import CONF, local, one_error_line, speech_like, write
-from gan_denoise import scoring, workers
+from gan_denoise import scoring
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.errors import InputError
+from gan_denoise.system import workers
 from report import report
 from reporting import legend, tables
 from reporting.bootstrap import estimate

@@ -14,10 +14,10 @@ import torch
 
 from conftest import CONF, ROOT, experiment_file, speech_like, write
 from gan_denoise import datadir
+from gan_denoise.corruption.noise import Procedure, default
+from gan_denoise.corruption.scenes import Scenes
+from gan_denoise.corruption.segments import Segments
 from gan_denoise.errors import InputError
-from gan_denoise.noise import Procedure, default
-from gan_denoise.scenes import Scenes
-from gan_denoise.segments import Segments
 from training.experiment import read_experiment
 
 PLAIN = {

@@ -149,7 +149,7 @@ def test_a_study_is_of_its_data_code_and_whole_experiment(
     (data / "dev/noisy.scp").write_text("".join(f"{name} {file}\n" for name, file in pairs))
     with pytest.raises(InputError, match=r"b: .* something else \(data\)"):
         ask("b")
-    monkeypatch.setattr("gan_denoise.code.of_training", lambda experiment: "other")
+    monkeypatch.setattr("gan_denoise.provenance.code.of_training", lambda experiment: "other")
     with pytest.raises(InputError, match=r"b: .* something else \(data, code\)"):
         ask("b")
 

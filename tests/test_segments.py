@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from gan_denoise import audio, datadir
+from gan_denoise.corruption.noise import Procedure
+from gan_denoise.corruption.segments import Batches, Segments
 from gan_denoise.errors import InputError
-from gan_denoise.noise import Procedure
-from gan_denoise.segments import Batches, Segments
 
 
 def segments(prepared: Path, **changes: Any) -> Segments:
@@ -38,7 +38,7 @@ def test_segments_are_a_function_of_seed_and_position(
         any(other[i]["utt_id"] != wanted[i]["utt_id"] for i in range(count)) for other in others
     )
     # A corpus too large for memory reads the same
-    monkeypatch.setattr("gan_denoise.segments._CACHE_BYTES", 0)
+    monkeypatch.setattr("gan_denoise.corruption.segments._CACHE_BYTES", 0)
     assert torch.equal(segments(prepared)[7]["clean"], wanted[7]["clean"])
 
 

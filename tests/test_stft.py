@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gan_denoise.stft import STFT, StreamingSTFT
+from gan_denoise.signal.stft import STFT, StreamingSTFT
 
 
 @pytest.mark.parametrize("length", [1, 100, 128, 129, 5000])

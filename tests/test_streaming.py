@@ -11,10 +11,11 @@ import pytest
 
 import gan_denoise
 from conftest import run, speech_like
-from gan_denoise import generators, streaming
+from gan_denoise import generators
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.live import live
+from gan_denoise.signal import streaming
 from small_models import SMALL, in_pieces, randomised, save, whole
 
 

@@ -15,7 +15,7 @@ from gan_denoise import audio, checkpoint, export, generators
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses, weighted_sum
-from gan_denoise.provenance import file_digest
+from gan_denoise.provenance.inputs import file_digest
 from small_models import randomised, save
 
 TOLD = {"name": "bands", "channels": 8, "bands": 6, "width": 8, "blocks": 1, "heads": 2}

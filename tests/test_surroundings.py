@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 from conftest import ROOT, one_error_line, run, speech_like, wait_for, write
-from gan_denoise import audio, generators, workers
-from gan_denoise.files import writing
-from gan_denoise.terminal import Terminated, program, say
+from gan_denoise import audio, generators
+from gan_denoise.system import workers
+from gan_denoise.system.files import writing
+from gan_denoise.system.terminal import Terminated, program, say
 from small_models import SMALL, save
 
 
@@ -153,7 +154,7 @@ def _writers(pid: int, folder: Path) -> int:
 def test_a_signal_before_the_program_is_imported(tmp_path: Path) -> None:
     """The first half second: no traceback."""
     starter = "import os, signal, sys; sys.modules['numpy'] = None\n"
-    starter += "from gan_denoise.terminal import program\n"
+    starter += "from gan_denoise.system.terminal import program\n"
     starter += (
         "@program\ndef main():\n    os.kill(os.getpid(), signal.{})\n    import time;"
         " time.sleep(9)\nmain()"
@@ -168,7 +169,7 @@ def test_a_signal_before_the_program_is_imported(tmp_path: Path) -> None:
 
 def test_nothing_is_left_of_a_writer_that_was_killed(tmp_path: Path) -> None:
     """The file has no name before it is whole."""
-    program = "import os, signal, sys; from gan_denoise.files import writing\n"
+    program = "import os, signal, sys; from gan_denoise.system.files import writing\n"
     program += (
         "with writing(sys.argv[1]) as file:\n    file.write(b'half'); file.flush();"
         " os.kill(os.getpid(), signal.SIGKILL)"
@@ -188,7 +189,7 @@ def test_a_file_appears_whole_under_the_longest_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
 ) -> None:
     if not unnamed:  # as on file systems that have no files without a name
-        monkeypatch.setattr("gan_denoise.files._unnamed", lambda folder: None)
+        monkeypatch.setattr("gan_denoise.system.files._unnamed", lambda folder: None)
     path = tmp_path / ("n" * 251 + ".wav")
     for content in (b"first", b"second"):
         with writing(path) as file:
@@ -237,10 +238,11 @@ def test_a_program_works_with_its_own_clones_library_or_a_copy_of_that(tmp_path:
     for path in (ROOT / "gan_denoise").rglob("*.py"):
         write_text(library / path.relative_to(ROOT / "gan_denoise"), path.read_text())
     write_text(
-        program_, "from gan_denoise.terminal import program\nmain = program(lambda: 0)\nmain()"
+        program_,
+        "from gan_denoise.system.terminal import program\nmain = program(lambda: 0)\nmain()",
     )
     assert run("python", program_).returncode == 0  # as with an installed copy
-    with (library / "mix.py").open("a") as file:
+    with (library / "corruption/mix.py").open("a") as file:
         file.write("# another clone's\n")
     places = str(library), str(ROOT / "gan_denoise"), f"PYTHONPATH={tmp_path}"
     one_error_line(run("python", program_), *places)

@@ -11,7 +11,8 @@ import scipy.signal
 import torch
 
 from conftest import cli, speech_like, write
-from gan_denoise import channel, generators, targets
+from gan_denoise import generators
+from gan_denoise.corruption import channel, targets
 from gan_denoise.metrics import Signals, si_sdr
 from small_models import randomised
 

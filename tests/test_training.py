@@ -13,8 +13,8 @@ import torch
 
 from conftest import one_error_line, run
 from gan_denoise import audio, checkpoint, datadir, generators
+from gan_denoise.corruption.segments import Segments
 from gan_denoise.errors import InputError
-from gan_denoise.segments import Segments
 from training.validation import Validation
 from training_runs import TRAIN, train, weights
 
@@ -38,7 +38,7 @@ import os, runpy, sys
 sys.path.insert(0, os.path.dirname(sys.argv[1]))
 sys.argv.pop(0)
 from gan_denoise.errors import InputError
-from gan_denoise.segments import Segments
+from gan_denoise.corruption.segments import Segments
 def unreadable(self, position):
     raise InputError("rec.wav: cannot be read any more")
 Segments.__getitem__ = unreadable  # inherited by the forked worker
@@ -85,7 +85,7 @@ def test_pairs_that_are_not_equally_long_are_refused(
     cached: bool, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not cached:
-        monkeypatch.setattr("gan_denoise.segments._CACHE_BYTES", 0)
+        monkeypatch.setattr("gan_denoise.corruption.segments._CACHE_BYTES", 0)
     utt_id, path = next(iter(own_copy(prepared, tmp_path / "data").items()))
     wave, rate = audio.read_mono(path)
 

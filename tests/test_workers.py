@@ -11,8 +11,8 @@ import pytest
 
 import gan_denoise
 from conftest import run
-from gan_denoise import workers
 from gan_denoise.errors import InputError
+from gan_denoise.system import workers
 
 
 def misbehave(item: str) -> str:
@@ -43,7 +43,7 @@ def test_workers_may_die_or_hang_alone() -> None:
 def test_workers_import_the_program_only_where_they_need_it(imported: int, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from gan_denoise import workers\n"
+        "from gan_denoise.system import workers\n"
         'print("imported", flush=True)\n'
         'if __name__ == "__main__":\n'
         f"    options = dict(always_isolated=True, imports_program={imported == 2})\n"
@@ -53,10 +53,11 @@ def test_workers_import_the_program_only_where_they_need_it(imported: int, tmp_p
     result = run("python", script)
     assert result.stdout == imported * "imported\n" + f"DONE {script}\n", result.stderr
     program = (
-        "import __main__, multiprocessing.forkserver, gan_denoise.workers\n"
-        "with gan_denoise.workers._program_hidden(): pass\n"
+        "import __main__, multiprocessing.forkserver, gan_denoise.system.workers\n"
+        "with gan_denoise.system.workers._program_hidden(): pass\n"
         "assert not hasattr(__main__, '__file__')\n"
-        "assert not list(gan_denoise.workers.each(len, [], jobs=2))\n"  # for which none is started
+        # no process is started for no work
+        "assert not list(gan_denoise.system.workers.each(len, [], jobs=2))\n"
         "assert multiprocessing.forkserver._forkserver._forkserver_pid is None"
     )
     assert run("python", "-c", program).returncode == 0
@@ -72,7 +73,7 @@ def test_workers_find_modules_where_the_program_does(tmp_path: Path) -> None:
         "import gan_denoise\ndef where(item): return __file__, gan_denoise.__file__\n"
     )
     (program / "script.py").write_text(
-        "import tool\nfrom gan_denoise import workers\n"
+        "import tool\nfrom gan_denoise.system import workers\n"
         'if __name__ == "__main__":\n'
         "    print(*next(workers.each(tool.where, [0], jobs=1, always_isolated=True)).value())\n"
     )
@@ -115,7 +116,7 @@ def test_an_item_whose_worker_was_killed_from_outside_is_tried_again(tmp_path: P
 
 def test_processes_start_though_their_servers_socket_was_cleaned_away() -> None:
     code = (
-        "import multiprocessing.util, os, shutil; from gan_denoise import workers\n"
+        "import multiprocessing.util, os, shutil; from gan_denoise.system import workers\n"
         "for _ in range(2):\n"
         "    process = workers.forkserver(imports_program=False).Process(target=os.getpid)\n"
         "    process.start(); process.join(); print(process.exitcode)\n"

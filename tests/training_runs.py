@@ -20,8 +20,9 @@ import torch
 from accelerate.state import AcceleratorState
 
 from conftest import ROOT, run
-from gan_denoise import audio, checkpoint, scoring, workers
+from gan_denoise import audio, checkpoint, scoring
 from gan_denoise.metrics import Signals, si_sdr
+from gan_denoise.system import workers
 from training import logbook, stopping
 
 TRAIN = ROOT / "recipes/train.py"

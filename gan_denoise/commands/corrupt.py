@@ -9,8 +9,8 @@ from pathlib import Path
 from gan_denoise.commands import arguments as options
 from gan_denoise.commands import each_file, report
 from gan_denoise.commands.files import Task, tasks
+from gan_denoise.corruption.noise import corrupt_file, load_once
 from gan_denoise.datadir import SPLITS
-from gan_denoise.noise import corrupt_file, load_once
 
 
 def add(commands) -> None:

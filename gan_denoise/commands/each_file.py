@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gan_denoise import workers
 from gan_denoise.commands.files import FILES, Task, lists_files
 from gan_denoise.commands.report import Report
 from gan_denoise.datadir import write_table
 from gan_denoise.errors import InputError
+from gan_denoise.system import workers
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

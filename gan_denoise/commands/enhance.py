@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_denoise import workers
 from gan_denoise.commands import arguments as options
 from gan_denoise.commands import each_file, pipes, report
 from gan_denoise.commands.files import FILES, Task, tasks
 from gan_denoise.errors import InputError
+from gan_denoise.system import workers
 
 
 def add(commands) -> None:

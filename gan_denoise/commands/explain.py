@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from gan_denoise.commands.arguments import model_folder
-from gan_denoise.terminal import say, tell
+from gan_denoise.system.terminal import say, tell
 
 
 def add(commands) -> None:
@@ -28,7 +28,7 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from gan_denoise import origin
+    from gan_denoise.provenance import origin
 
     tree = origin.explain(model_folder(arguments.model), arguments.data)
     tell(*origin.render(tree))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from gan_denoise.commands.arguments import model_folder
-from gan_denoise.terminal import say
+from gan_denoise.system.terminal import say
 
 
 def add(commands) -> None:

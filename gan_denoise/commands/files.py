@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gan_denoise import audio
+from gan_denoise.audio.encoding import container
 from gan_denoise.datadir import read_scp
-from gan_denoise.encoding import container
 from gan_denoise.errors import InputError
-from gan_denoise.ids import utt_id_below, utt_id_of_file
+from gan_denoise.system.ids import utt_id_below, utt_id_of_file
 
 FILES = "a file, a folder (mirrored), or an scp file"
 _NAMED = 5  # of files that are left out

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from gan_denoise import terminal
 from gan_denoise.commands.files import Task
 from gan_denoise.errors import InputError
+from gan_denoise.system import terminal
 
 Item = TypeVar("Item")
 

@@ -15,7 +15,7 @@ from gan_denoise.commands import report
 from gan_denoise.commands.files import FILES, Note, files_of, lists_files
 from gan_denoise.errors import InputError
 from gan_denoise.metrics import ALL, METRICS, with_companions
-from gan_denoise.terminal import fail, tell
+from gan_denoise.system.terminal import fail, tell
 
 if TYPE_CHECKING:
     from gan_denoise.scoring import Pair, Row

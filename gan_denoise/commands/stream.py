@@ -8,7 +8,7 @@ import sys
 from gan_denoise.commands import arguments as options
 from gan_denoise.commands.enhance import denoiser
 from gan_denoise.errors import InputError
-from gan_denoise.terminal import say
+from gan_denoise.system.terminal import say
 
 
 def add(commands) -> None:

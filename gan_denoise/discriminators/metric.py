@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from gan_denoise import contract
-from gan_denoise.stft import STFT
+from gan_denoise.signal.stft import STFT
 
 
 class UnitNorm(nn.Module):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from gan_denoise import contract
-from gan_denoise.stft import STFT
+from gan_denoise.signal.stft import STFT
 
 
 class Discriminator(contract.Discriminator):

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from gan_denoise import contract
 from gan_denoise.contract import State
-from gan_denoise.spectral import loud_level, recent_level, start_at_the_identity
-from gan_denoise.stft import StreamingSTFT, successive
+from gan_denoise.signal.spectral import loud_level, recent_level, start_at_the_identity
+from gan_denoise.signal.stft import StreamingSTFT, successive
 
 _EXPONENT = 0.3  # of the compression
 _STRIDE = 4  # bins from one fine band to the next, each of which sees twice as many

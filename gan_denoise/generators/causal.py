@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 from gan_denoise import contract
 from gan_denoise.contract import State
-from gan_denoise.spectral import (
+from gan_denoise.signal.spectral import (
     compressed,
     drop_channels,
     masked,
     recent_level,
     start_at_the_identity,
 )
-from gan_denoise.stft import StreamingSTFT
+from gan_denoise.signal.stft import StreamingSTFT
 
 
 class Generator(contract.StreamingGenerator):

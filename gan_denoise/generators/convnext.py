@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise.attention import WindowedAttention
-from gan_denoise.spectral import SpectralGenerator, drop_channels
+from gan_denoise.signal.spectral import SpectralGenerator, drop_channels
 
 
 class Generator(SpectralGenerator):

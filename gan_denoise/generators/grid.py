@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise import contract
-from gan_denoise.spectral import drop_channels, local_level, start_at_the_identity
-from gan_denoise.stft import STFT
+from gan_denoise.signal.spectral import drop_channels, local_level, start_at_the_identity
+from gan_denoise.signal.stft import STFT
 
 _EXPONENT = 0.3  # of the compression of the network's input
 

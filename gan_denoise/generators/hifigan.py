@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from gan_denoise.spectral import SpectralGenerator, drop_channels
+from gan_denoise.signal.spectral import SpectralGenerator, drop_channels
 
 
 class Generator(SpectralGenerator):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_denoise import contract
 from gan_denoise.losses import reference_power
-from gan_denoise.stft import STFT
+from gan_denoise.signal.stft import STFT
 
 
 class Loss(contract.Loss):

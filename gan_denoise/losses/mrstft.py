@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise import contract
-from gan_denoise.stft import transform
+from gan_denoise.signal.stft import transform
 
 _EPSILON = 1e-8
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_denoise import contract
-from gan_denoise.stft import STFT
+from gan_denoise.signal.stft import STFT
 
 # The figures are those of ITU-T P.862 (02/2001), section 10.2, and of its reference code at 16 kHz.
 # Powers are on its scale, on which every signal has a mean square of 1e7 between 325 and 3250 Hz.

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
-# By name, so that a digest of the code that scores rest on has these files (gan_denoise/code.py)
+# By name, so that a digest of the code that scores rest on has these files (provenance/code.py)
 from gan_denoise.metrics.distortion import sdr, si_sdr, wsdr
 from gan_denoise.metrics.intelligibility import estoi, stoi
 from gan_denoise.metrics.perceived import composite, pesq_nb, pesq_wb

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from gan_denoise import quality
+from gan_denoise.metrics import quality
 from gan_denoise.metrics.signals import Metric, Signals, Unscorable
 
 LIMIT_DB = 100.0  # of SI-SDR and SDR, both ways

@@ -6,7 +6,8 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from gan_denoise import audio, quality
+from gan_denoise import audio
+from gan_denoise.metrics import quality
 from gan_denoise.metrics.signals import Metric, Signals, Unscorable
 
 
@@ -57,9 +58,7 @@ def _composite(signals: Signals) -> tuple[float, float, float]:
 
 
 def composite(signals: Signals, *, rating: int) -> float:
-    """CSIG, CBAK or COVL (0, 1, 2): see gan_denoise/quality.py; rates above 16 kHz are resampled to
-    it.
-    """
+    """CSIG, CBAK or COVL (0, 1, 2): see quality.py; rates above 16 kHz are resampled to it."""
     return _composite(signals)[rating]
 
 

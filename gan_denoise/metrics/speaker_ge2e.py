@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gan_denoise import audio, speakers
+from gan_denoise import audio
+from gan_denoise.metrics import speakers
 from gan_denoise.metrics.signals import Metric, Signals, Unscorable
 
 _RATE = 16000

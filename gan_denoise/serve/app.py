@@ -28,7 +28,7 @@ from gan_denoise.serve import live, log, page, routes
 from gan_denoise.serve.guard import Guard
 from gan_denoise.serve.limits import Limits, Refused
 from gan_denoise.serve.state import State
-from gan_denoise.workers import unexpected
+from gan_denoise.system.workers import unexpected
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _DOCS_FILES = "/docs/static"

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
-from gan_denoise.resampling import Resampler
-from gan_denoise.streaming import Chain
+from gan_denoise.signal.resampling import Resampler
+from gan_denoise.signal.streaming import Chain
 
 GATHER_S = 0.004  # that a step waits for company: for ten it costs little more than for one
 _AT_ONCE = (

@@ -21,7 +21,7 @@ from typing import Any
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from gan_denoise.serve.limits import Limits
-from gan_denoise.terminal import say
+from gan_denoise.system.terminal import say
 
 _SHARE, _BURST_S = 0.1, 0.02  # of the loop's time for one client: in the long run, and at once
 _PIECE = 2**10, 2**14  # bytes handed on at once: of what takes long, and of what is quickly done

@@ -18,13 +18,14 @@ import soundfile as sf
 import torch
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from gan_denoise import audio, workers
+from gan_denoise import audio
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.errors import InputError
-from gan_denoise.family import follow_the_parent
-from gan_denoise.files import write_atomically
 from gan_denoise.serve.limits import SAMPLE_RATES_HZ, Limits, Refused
 from gan_denoise.serve.uploads import Upload
+from gan_denoise.system import workers
+from gan_denoise.system.family import follow_the_parent
+from gan_denoise.system.files import write_atomically
 
 _NICENESS = 10  # live streams come first
 _PROGRESS = "progress"  # a file beside the upload

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from gan_denoise.errors import InputError
-from gan_denoise.terminal import say
+from gan_denoise.system.terminal import say
 
 Level = Literal["error", "warning", "info"]
 LEVELS: tuple[Level, ...] = get_args(Level)

@@ -15,7 +15,7 @@ import uvicorn
 from gan_denoise.serve.connections import Connections
 from gan_denoise.serve.guard import Guard
 from gan_denoise.serve.live import LARGEST_MESSAGE
-from gan_denoise.terminal import say
+from gan_denoise.system.terminal import say
 
 _GRACE_S = 5  # for requests that are at work when the server is asked to end
 _FAREWELL_S = 5  # for the answers of those that are not done by then

@@ -20,7 +20,7 @@ from gan_denoise.serve.busy import Busy
 from gan_denoise.serve.files import Workers
 from gan_denoise.serve.limits import LATER, Limits, Refused
 from gan_denoise.serve.metrics import Metrics
-from gan_denoise.terminal import say
+from gan_denoise.system.terminal import say
 
 _LOOKS_EVERY_S = 1.0
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_denoise import audio, workers
-from gan_denoise.alignment import Match, judge, match
+from gan_denoise import audio
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.provenance import file_digest
-from gan_denoise.terminal import progress
+from gan_denoise.provenance.inputs import file_digest
+from gan_denoise.signal.alignment import Match, judge, match
+from gan_denoise.system import workers
+from gan_denoise.system.terminal import progress
 
 _FRAME_S = 0.025
 _PAUSE_DB = 40.0  # below the loudest frames: a pause

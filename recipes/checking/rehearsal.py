@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_denoise import generators
 from gan_denoise.losses import Losses, weighted_sum
-from gan_denoise.terminal import progress
+from gan_denoise.system.terminal import progress
 from training.experiment import Experiment
 from training.optimizer import build_optimizer
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gan_denoise import datadir, scoring
 from gan_denoise.metrics import METRICS, lead_metric
-from gan_denoise.terminal import progress, say
+from gan_denoise.system.terminal import progress, say
 
 UTTERANCES = 50  # per split
 WIPED_OUT_STOI = 0.6

@@ -15,9 +15,9 @@ from gan_denoise import datadir
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import SPLITS, DataDir, c_sorted
 from gan_denoise.errors import InputError, nearest
-from gan_denoise.files import write_atomically
-from gan_denoise.provenance import Provenance
-from gan_denoise.terminal import clock, say
+from gan_denoise.provenance.inputs import Provenance
+from gan_denoise.system.files import write_atomically
+from gan_denoise.system.terminal import clock, say
 from kaldi import corpora
 from kaldi.conversion import OF_STAGE_1
 from kaldi.notices import refuse_leaks

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_denoise import alignment, audio, datadir, scoring
+from gan_denoise import audio, datadir, scoring
 from gan_denoise.datadir import DataDir, write_table
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest
-from gan_denoise.provenance import Provenance, file_digests
-from gan_denoise.terminal import clock, say
+from gan_denoise.provenance.inputs import Provenance, file_digests
+from gan_denoise.signal import alignment
+from gan_denoise.system.files import digest
+from gan_denoise.system.terminal import clock, say
 from kaldi.corpora.listing import Recording
 from kaldi.options import WHOLE, Part
 from kaldi.stage import outcomes
@@ -39,7 +40,7 @@ class Recordings:
     made from.
 
     A line's `more`: as_it_is, converted or unusable; samples; a digest of these; of a noisy file
-    its lag, gain and likeness to the clean one (gan_denoise/alignment.py). rates: how many
+    its lag, gain and likeness to the clean one (gan_denoise/signal/alignment.py). rates: how many
     recordings had another rate than this one, by it.
     """
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from gan_denoise import audio, datadir
 from gan_denoise.config import dump_yaml
+from gan_denoise.corruption.noise import corrupt_file, load_once
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest, write_atomically
-from gan_denoise.noise import corrupt_file, load_once
-from gan_denoise.provenance import split_of
-from gan_denoise.terminal import say
+from gan_denoise.provenance.inputs import split_of
+from gan_denoise.system.files import digest, write_atomically
+from gan_denoise.system.terminal import say
 from kaldi.options import Part
 from kaldi.stage import Making, Piece, list_files, make
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import soundfile as sf
 
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
-from gan_denoise.terminal import say
+from gan_denoise.system.files import write_atomically
+from gan_denoise.system.terminal import say
 from kaldi.corpora.listing import Listing, Recording
 
 # Speeds of one 2.3 GHz core relative to real time, the last one at 16 kHz

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gan_denoise import audio
-from gan_denoise.numpy_stft import istft, stft
+from gan_denoise.signal.numpy_stft import istft, stft
 from kaldi.stage import Piece
 
 WINDOW_S, HOPS_PER_WINDOW = 0.032, 4

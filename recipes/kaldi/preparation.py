@@ -14,10 +14,10 @@ from typing import Any
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import SPLITS, c_sorted
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
-from gan_denoise.owner import owning
-from gan_denoise.provenance import FORMAT
-from gan_denoise.terminal import say
+from gan_denoise.provenance.inputs import FORMAT
+from gan_denoise.system.files import write_atomically
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import say
 from kaldi import corpora
 from kaldi.conversion import Recordings
 from kaldi.corpora.listing import Listing, Recording

@@ -10,15 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gan_denoise import code, datadir, origin, scoring
+from gan_denoise import datadir, scoring
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest, write_atomically
 from gan_denoise.metrics import OPTIONAL, lead_metric, metrics_at, with_companions
-from gan_denoise.owner import owning
-from gan_denoise.provenance import FORMAT, file_digest
-from gan_denoise.terminal import progress, say
+from gan_denoise.provenance import code, origin
+from gan_denoise.provenance.inputs import FORMAT, file_digest
+from gan_denoise.system.files import digest, write_atomically
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import progress, say
 from kaldi.options import Part
 
 CONDITION_METRICS = ("estoi", "si_sdr")  # and PESQ

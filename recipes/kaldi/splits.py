@@ -9,7 +9,7 @@ from pathlib import Path
 from gan_denoise.config import check_keys, read_yaml
 from gan_denoise.datadir import SPLITS, c_sorted
 from gan_denoise.errors import InputError, nearest
-from gan_denoise.ids import one_form
+from gan_denoise.system.ids import one_form
 from kaldi.corpora.listing import Listing, Recording
 
 CONF = Path(__file__).resolve().parents[2] / "egs/vctk/conf"

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gan_denoise import datadir, workers
+from gan_denoise import datadir
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.provenance import Provenance, file_digests, made_from
-from gan_denoise.terminal import progress
-from gan_denoise.workers import Outcome
+from gan_denoise.provenance.inputs import Provenance, file_digests, made_from
+from gan_denoise.system import workers
+from gan_denoise.system.terminal import progress
+from gan_denoise.system.workers import Outcome
 from kaldi.options import Part
 
 

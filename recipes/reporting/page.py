@@ -19,8 +19,8 @@ from PIL import Image
 from gan_denoise import audio
 from gan_denoise.datadir import DataDir, read_scp
 from gan_denoise.errors import InputError
-from gan_denoise.numpy_stft import spectrogram_db
 from gan_denoise.serve.page import PLAYER, STYLE
+from gan_denoise.signal.numpy_stft import spectrogram_db
 from reporting import legend, plots, tables
 from reporting.formats import Cells
 from reporting.statistics import SI_SDR, Run

@@ -20,9 +20,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 
-from gan_denoise import audio, speakers
-from gan_denoise.files import write_atomically
-from gan_denoise.metrics import ALL
+from gan_denoise import audio
+from gan_denoise.metrics import ALL, speakers
+from gan_denoise.system.files import write_atomically
 
 if TYPE_CHECKING:
     from reporting.statistics import Run

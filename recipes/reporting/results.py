@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gan_denoise.terminal import clock
+from gan_denoise.system.terminal import clock
 from reporting import legend, tables
 from reporting.formats import Cells, markdown
 from reporting.reading import place

@@ -11,7 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from gan_denoise.files import digest
+from gan_denoise.system.files import digest
 
 _RANDOM = 8  # trials before it begins to learn from them
 

@@ -13,7 +13,7 @@ import yaml
 
 from gan_denoise.config import check_keys, check_number, merge, parse_overrides, read_yaml
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest
+from gan_denoise.system.files import digest
 
 Choice = optuna.distributions.CategoricalDistribution
 Whole = optuna.distributions.IntDistribution

@@ -15,9 +15,9 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from gan_denoise import code
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest
+from gan_denoise.provenance import code
+from gan_denoise.system.files import digest
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 PROCEDURES = Path(__file__).resolve().parents[2] / "egs/vctk/conf"

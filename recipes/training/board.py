@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from gan_denoise.terminal import say
+from gan_denoise.system.terminal import say
 
 # tensorboard's thread, which passes its errors on, and would print their traceback as well
 _WRITER = "_AsyncWriterThread"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise import datadir
-from gan_denoise.conditions import Corruption, build_scenes, fresh_noise
+from gan_denoise.corruption.conditions import Corruption, build_scenes, fresh_noise
+from gan_denoise.corruption.scenes import Scenes
 from gan_denoise.datadir import DataDir
-from gan_denoise.scenes import Scenes
 from training.experiment import Experiment
 
 

@@ -25,9 +25,10 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.func import functional_call
 
-from gan_denoise import scoring, workers
+from gan_denoise import scoring
 from gan_denoise.contract import Maps
 from gan_denoise.discriminators import Bank
+from gan_denoise.system import workers
 from training.experiment import AdversarySettings, MetricSettings
 from training.judge import Judged, judge
 from training.optimizer import build_optimizer, set_learning_rate

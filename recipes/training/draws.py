@@ -11,8 +11,8 @@ from functools import partial
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from gan_denoise.corruption.segments import Batches, Segments
 from gan_denoise.errors import InputError
-from gan_denoise.segments import Batches, Segments
 from training.corpus import Corpus
 from training.experiment import Experiment
 from training.schedule import Schedule

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
+from gan_denoise.corruption.scene_settings import check_fresh_noise, check_scenes
 from gan_denoise.errors import InputError
-from gan_denoise.scene_settings import check_fresh_noise, check_scenes
 
 
 class From(NamedTuple):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gan_denoise import code, datadir, overlap
-from gan_denoise.terminal import say
+from gan_denoise import datadir
+from gan_denoise.provenance import code, overlap
+from gan_denoise.system.terminal import say
 from training.corpus import Corpus
 from training.experiment import Experiment
 from training.resume import Standing
@@ -33,7 +34,7 @@ def by_code(
 
 
 def people(experiment: Experiment, corpus: Corpus) -> str:
-    """The speakers that the run's models have been trained on (gan_denoise/overlap.py).
+    """The speakers that the run's models have been trained on (gan_denoise/provenance/overlap.py).
 
     Warns where a model that the run starts or learns from was trained on dev or test.
     """

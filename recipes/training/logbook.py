@@ -14,10 +14,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gan_denoise import checkpoint, origin, overlap
+from gan_denoise import checkpoint
 from gan_denoise.contract import Generator
-from gan_denoise.files import write_atomically
-from gan_denoise.terminal import clock, say
+from gan_denoise.provenance import origin, overlap
+from gan_denoise.system.files import write_atomically
+from gan_denoise.system.terminal import clock, say
 from training import trackers
 from training.board import Board
 from training.schedule import Schedule
@@ -80,8 +81,8 @@ class Logbook:
     """The records of one run in `exp`, continued from update `first`.
 
     Later entries of an interrupted run are cut off. config goes into every saved model, and people
-    (gan_denoise/overlap.py) beside it. spent_s: training time before `first`. history: the log of
-    the warm start that the run has taken from another run.
+    (gan_denoise/provenance/overlap.py) beside it. spent_s: training time before `first`. history:
+    the log of the warm start that the run has taken from another run.
     """
 
     def __init__(

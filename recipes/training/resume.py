@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from gan_denoise import checkpoint, code
+from gan_denoise import checkpoint
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest
-from gan_denoise.owner import owning
-from gan_denoise.provenance import FORMAT, data_digest, file_digest
+from gan_denoise.provenance import code
+from gan_denoise.provenance.inputs import FORMAT, data_digest, file_digest
+from gan_denoise.system.files import digest
+from gan_denoise.system.owner import owning
 from training.corpus import Corpus
 from training.experiment import PHASES, Experiment, check_same_run
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
-from gan_denoise.terminal import say
+from gan_denoise.system.files import write_atomically
+from gan_denoise.system.terminal import say
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

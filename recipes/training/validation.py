@@ -12,8 +12,8 @@ from gan_denoise.contract import Generator
 from gan_denoise.datadir import DataDir
 from gan_denoise.enhance import Denoiser
 from gan_denoise.metrics import lead_metric
-from gan_denoise.numpy_stft import spectrogram_db
-from gan_denoise.terminal import say
+from gan_denoise.signal.numpy_stft import spectrogram_db
+from gan_denoise.system.terminal import say
 from training.board import Board
 
 

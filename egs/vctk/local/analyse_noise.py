@@ -18,10 +18,11 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, gmres
 
 import recipe_path  # noqa: F401
-from gan_denoise import audio, datadir, scoring, terminal, workers
+from gan_denoise import audio, datadir, scoring
+from gan_denoise.corruption.noise import Procedure
 from gan_denoise.metrics import Signals, si_sdr
-from gan_denoise.noise import Procedure
-from gan_denoise.terminal import program, progress
+from gan_denoise.system import terminal, workers
+from gan_denoise.system.terminal import program, progress
 from kaldi.options import positive
 from kaldi.oracles import oracle
 

@@ -9,7 +9,7 @@ through (conditions.py), before and after. Prints Markdown.
 MODEL: a model directory, `live` or `files`; with --command, a name for another denoiser, which is
 run on every file: WAV in, WAV of the same length out. NOISE, ROOMS: folders of recordings (WAV or
 FLAC) of noise and of room responses. A clean recording is one without what lies below 60 Hz
-(gan_denoise/targets.py).
+(gan_denoise/corruption/targets.py).
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ import numpy as np
 
 import recipe_path  # noqa: F401
 from conditions import CONDITIONS, Scene, alone
-from gan_denoise import audio, datadir, rooms, terminal, workers
+from gan_denoise import audio, datadir
 from gan_denoise.config import read_yaml
+from gan_denoise.corruption import rooms
+from gan_denoise.corruption.targets import high_pass
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.metrics import METRICS, Signals, Unscorable
-from gan_denoise.targets import high_pass
-from gan_denoise.terminal import program, progress
+from gan_denoise.system import terminal, workers
+from gan_denoise.system.terminal import program, progress
 from kaldi.options import positive
 
 if TYPE_CHECKING:

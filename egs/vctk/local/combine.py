@@ -14,10 +14,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import recipe_path  # noqa: F401
-from gan_denoise import terminal
 from gan_denoise.datadir import SPLITS
-from gan_denoise.owner import owning
-from gan_denoise.terminal import program
+from gan_denoise.system import terminal
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import program
 from kaldi.combination import combine, names_of, splits_of
 from kaldi.options import positive, sharing
 from kaldi.preparation import Request, check, prepare

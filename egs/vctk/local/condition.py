@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gan_denoise import datadir, terminal
+from gan_denoise import datadir
 from gan_denoise.config import dump_yaml
 from gan_denoise.datadir import DataDir
-from gan_denoise.files import digest, write_atomically
-from gan_denoise.owner import owning
-from gan_denoise.terminal import program
+from gan_denoise.system import terminal
+from gan_denoise.system.files import digest, write_atomically
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import program
 
 TABLES = ("wav.scp", "utt2spk", "spk2utt", "utt2dur", "text")
 OF_ANOTHER_TEST = ("noisy.scp", "audit.csv")  # what an earlier list of recordings has left

@@ -15,9 +15,10 @@ import numpy as np
 import scipy.ndimage
 import scipy.signal
 
-from gan_denoise import noise, numpy_stft
-from gan_denoise.channel import Codec
-from gan_denoise.synthetic import KINDS
+from gan_denoise.corruption import noise
+from gan_denoise.corruption.channel import Codec
+from gan_denoise.corruption.synthetic import KINDS
+from gan_denoise.signal import numpy_stft
 
 
 @dataclass(frozen=True)

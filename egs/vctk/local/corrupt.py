@@ -13,11 +13,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import recipe_path  # noqa: F401
-from gan_denoise import datadir, scoring, terminal
+from gan_denoise import datadir, scoring
+from gan_denoise.corruption.noise import load_once
 from gan_denoise.errors import InputError
-from gan_denoise.noise import load_once
-from gan_denoise.owner import owning
-from gan_denoise.terminal import program, say
+from gan_denoise.system import terminal
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import program, say
 from kaldi.audit import audit
 from kaldi.noisy import brings_noise, corrupt, noise_of
 from kaldi.options import sharing

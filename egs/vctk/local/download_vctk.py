@@ -20,11 +20,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gan_denoise import terminal
 from gan_denoise.audio import torchaudio
 from gan_denoise.errors import InputError
-from gan_denoise.owner import owning
-from gan_denoise.terminal import program, say
+from gan_denoise.system import terminal
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import program, say
 
 NEEDED_BYTES = 24e9  # the archive and its content
 _BLOCK = 2**20

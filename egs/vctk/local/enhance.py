@@ -15,9 +15,11 @@ from functools import partial
 from pathlib import Path
 
 import recipe_path  # noqa: F401
-from gan_denoise import datadir, origin, overlap, terminal, workers
-from gan_denoise.owner import owning
-from gan_denoise.terminal import program, say
+from gan_denoise import datadir
+from gan_denoise.provenance import origin, overlap
+from gan_denoise.system import terminal, workers
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import program, say
 from kaldi.enhanced import enhance_one
 from kaldi.options import Part, sharing
 from kaldi.stage import Making, list_files, make

@@ -13,11 +13,12 @@ import matplotlib
 import numpy as np
 import soundfile as sf
 
-from gan_denoise import audio, datadir, terminal
+from gan_denoise import audio, datadir
 from gan_denoise.errors import InputError
-from gan_denoise.files import write_atomically
-from gan_denoise.numpy_stft import spectrogram_db
-from gan_denoise.terminal import program
+from gan_denoise.signal.numpy_stft import spectrogram_db
+from gan_denoise.system import terminal
+from gan_denoise.system.files import write_atomically
+from gan_denoise.system.terminal import program
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402

@@ -12,11 +12,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import recipe_path  # noqa: F401
-from gan_denoise import audio, datadir, ids, terminal
+from gan_denoise import audio, datadir
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.owner import owning
-from gan_denoise.terminal import program, say
+from gan_denoise.system import ids, terminal
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import program, say
 from kaldi.stage import list_files
 from training.experiment import check_name
 

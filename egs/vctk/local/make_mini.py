@@ -28,11 +28,12 @@ import numpy as np
 import soundfile as sf
 
 import recipe_path  # noqa: F401
-from gan_denoise import audio, terminal, workers
+from gan_denoise import audio
 from gan_denoise.datadir import read_table
 from gan_denoise.errors import InputError
-from gan_denoise.owner import owning
-from gan_denoise.terminal import program, progress, say
+from gan_denoise.system import terminal, workers
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import program, progress, say
 from kaldi.corpora import MINI
 from kaldi.options import positive
 

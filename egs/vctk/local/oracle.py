@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 
 import recipe_path  # noqa: F401
-from gan_denoise import datadir, terminal
-from gan_denoise.owner import owning
-from gan_denoise.terminal import program
+from gan_denoise import datadir
+from gan_denoise.system import terminal
+from gan_denoise.system.owner import owning
+from gan_denoise.system.terminal import program
 from kaldi.options import Part, sharing
 from kaldi.oracles import HOPS_PER_WINDOW, KINDS, WINDOW_S, write_one
 from kaldi.stage import Making, list_files, make

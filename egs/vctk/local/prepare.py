@@ -16,8 +16,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import recipe_path  # noqa: F401
-from gan_denoise import terminal
-from gan_denoise.terminal import program
+from gan_denoise.system import terminal
+from gan_denoise.system.terminal import program
 from kaldi.options import positive, sharing
 from kaldi.preparation import Request, check, prepare
 from kaldi.splits import read_split

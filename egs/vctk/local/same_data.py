@@ -13,11 +13,12 @@ import json
 from pathlib import Path
 
 import recipe_path  # noqa: F401
-from gan_denoise import datadir, terminal
+from gan_denoise import datadir
 from gan_denoise.datadir import SPLITS
 from gan_denoise.errors import InputError
-from gan_denoise.provenance import data_digest
-from gan_denoise.terminal import program
+from gan_denoise.provenance.inputs import data_digest
+from gan_denoise.system import terminal
+from gan_denoise.system.terminal import program
 from kaldi.options import positive
 
 

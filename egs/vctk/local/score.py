@@ -16,9 +16,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import recipe_path  # noqa: F401
-from gan_denoise import datadir, origin, terminal
+from gan_denoise import datadir
 from gan_denoise.metrics import OPTIONAL
-from gan_denoise.terminal import program
+from gan_denoise.provenance import origin
+from gan_denoise.system import terminal
+from gan_denoise.system.terminal import program
 from kaldi.options import sharing
 from kaldi.scores import System, further_metrics, score
 

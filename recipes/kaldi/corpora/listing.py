@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gan_denoise import audio
-from gan_denoise.ids import one_form
+from gan_denoise.system.ids import one_form
 
 
 @dataclass(frozen=True)

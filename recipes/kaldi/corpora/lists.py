@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gan_denoise import datadir
 from gan_denoise.errors import InputError
-from gan_denoise.ids import utt_id_of_file
+from gan_denoise.system.ids import utt_id_of_file
 from kaldi.corpora.listing import Listing, Recording, split_named, those_there
 
 _COLUMNS = ("clean", "noisy", "utt_id", "speaker", "split", "text")

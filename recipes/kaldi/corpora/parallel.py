@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gan_denoise import audio
-from gan_denoise.ids import one_form, utt_id_in_folder, utt_id_of_file
+from gan_denoise.system.ids import one_form, utt_id_in_folder, utt_id_of_file
 from kaldi.corpora.listing import Lack, Listing, Recording, split_named
 
 _FILEID = re.compile(r"fileid_(\d+)$")

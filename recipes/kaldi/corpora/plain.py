@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gan_denoise import audio
 from gan_denoise.errors import InputError
-from gan_denoise.ids import one_form, utt_id_in_folder
+from gan_denoise.system.ids import one_form, utt_id_in_folder
 from kaldi.corpora.listing import Lack, Listing, Recording
 from kaldi.corpora.vctk import VERSIONS
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gan_denoise import audio
-from gan_denoise.ids import utt_id_in_folder, utt_id_of_file
+from gan_denoise.system.ids import utt_id_in_folder, utt_id_of_file
 from kaldi.corpora.listing import Lack, Listing, Recording
 
 VERSIONS = (

@@ -4,9 +4,9 @@ An excerpt of clean speech may be played faster or slower and through another fi
 the target too. Then the excerpt is corrupted: by noise (several sources at once, each through its
 own filter, at an SNR drawn from a range), by the data's fixed procedure, by both or by nothing; or
 the noise stands alone. A visit may take place in a room, of which the target keeps the early
-reflections, and the recording may have passed a channel (gan_denoise/channel.py). What the target
-keeps of a clean recording is explained in gan_denoise/targets.py. `Segments` asks for one scene a
-visit; an experiment's `scenes:` describes them.
+reflections, and the recording may have passed a channel (channel.py). What the target keeps of a
+clean recording is explained in targets.py. `Segments` asks for one scene a visit; an experiment's
+`scenes:` describes them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import soxr
 
-from gan_denoise import audio, channel, targets
+from gan_denoise import audio
+from gan_denoise.corruption import channel, targets
+from gan_denoise.corruption.noise import Procedure
+from gan_denoise.corruption.rooms import Room, measured, simulate
+from gan_denoise.corruption.scene_settings import SHARES, check_scenes
+from gan_denoise.corruption.synthetic import SAMPLE_RATE, synthesise
+from gan_denoise.corruption.whisper import whispered
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest
-from gan_denoise.noise import Procedure
-from gan_denoise.rooms import Room, measured, simulate
-from gan_denoise.scene_settings import SHARES, check_scenes
-from gan_denoise.synthetic import SAMPLE_RATE, synthesise
-from gan_denoise.whisper import whispered
+from gan_denoise.system.files import digest
 
 _OCTAVES = 5  # that a filter spans, 250 Hz to 8 kHz: a knot each
 _QUIET = 1e-9  # mean square below which a source is inaudible
@@ -67,9 +68,9 @@ class Scenes:
     channel has passed.
 
     The rest may be left out. rooms: {share: of the visits, count: of rooms, folder: of measured
-    responses, which come as often as the simulated ones, and the settings of gan_denoise/rooms.py:
+    responses, which come as often as the simulated ones, and the settings of rooms.py:
     rt60_s, distance_m, early_ms}. target: {high_pass_hz:, background_db:, quiet_first: visits of
-    the quieter half of the recordings} (gan_denoise/targets.py). rumble: {share: of the visits,
+    the quieter half of the recordings} (targets.py). rumble: {share: of the visits,
     snr_db:}. Shares of the visits: whisper (the speech has no voice), changes (the noise starts,
     stops and jumps), mutes, offset (DC), codec.
     """

@@ -19,8 +19,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gan_denoise.datadir import DataDir
-from gan_denoise.files import write_atomically
-from gan_denoise.provenance import file_digests
+from gan_denoise.provenance.inputs import file_digests
+from gan_denoise.system.files import write_atomically
 
 NAME = "trained_on.txt"
 _DIGITS = 12

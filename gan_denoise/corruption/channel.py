@@ -13,7 +13,7 @@ import scipy  # its parts are imported where they are first used
 import soundfile as sf
 
 from gan_denoise.errors import InputError
-from gan_denoise.files import undisturbed
+from gan_denoise.system.files import undisturbed
 
 # By soundfile's names of format and subtype
 CODECS: dict[str, dict[str, Any]] = {

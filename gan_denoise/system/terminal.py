@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from gan_denoise.errors import BeginAgain, InputError, os_error_line
-from gan_denoise.family import follow_the_launcher
-from gan_denoise.place import check_place
+from gan_denoise.system.family import follow_the_launcher
+from gan_denoise.system.place import check_place
 
 Item = TypeVar("Item")
 _LINE_EVERY_S = 20.0

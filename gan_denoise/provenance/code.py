@@ -15,16 +15,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gan_denoise.files import digest
+from gan_denoise.system.files import digest
 
-ROOT = Path(__file__).resolve().parents[1]  # where `gan_denoise` lies, and recipes/ in a checkout
+ROOT = Path(__file__).resolve().parents[2]  # where `gan_denoise` lies, and recipes/ in a checkout
 # Package or program -> the folder it lies in
 _PLACES = {"gan_denoise": ROOT, "training": ROOT / "recipes", "train": ROOT / "recipes"}
-_PLUMBING = {"gan_denoise", "training"} | {
-    f"gan_denoise.{name}"
-    for name in ("code", "datadir", "errors", "files", "ids", "origin", "owner", "provenance")
+_PLUMBING = {"gan_denoise", "training", "gan_denoise.provenance", "gan_denoise.system"}
+_PLUMBING |= {"gan_denoise.datadir", "gan_denoise.errors"}
+_PLUMBING |= {f"gan_denoise.provenance.{name}" for name in ("code", "inputs", "origin")}
+_PLUMBING |= {
+    f"gan_denoise.system.{name}" for name in ("files", "ids", "owner", "terminal", "workers")
 }
-_PLUMBING |= {"gan_denoise.terminal", "gan_denoise.workers"}
 _PLUMBING |= {f"training.{name}" for name in ("board", "launch", "logbook", "stopping", "trackers")}
 _JUDGES = ("training.critic", "training.judge", "training.validation")  # which few trainings heed
 _METRICS = ("pesq", "pystoi", "mir_eval")

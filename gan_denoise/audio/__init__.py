@@ -16,10 +16,10 @@ import numpy as np
 import soundfile as sf
 import soxr
 
-from gan_denoise.arrays import MAX_CHANNELS
-from gan_denoise.decoding import open_decoder
+from gan_denoise.audio.decoding import open_decoder
 from gan_denoise.errors import InputError
-from gan_denoise.files import undisturbed, write_atomically
+from gan_denoise.signal.arrays import MAX_CHANNELS
+from gan_denoise.system.files import undisturbed, write_atomically
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 # All by which recordings are known; anything else that holds audio is read when it is named

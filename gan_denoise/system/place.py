@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gan_denoise.errors import InputError
 
-_IMPORTED = Path(__file__).resolve().parent
+_IMPORTED = Path(__file__).resolve().parents[1]
 
 
 def check_place(program: Path) -> None:

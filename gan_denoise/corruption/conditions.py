@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from gan_denoise.files import digest
-from gan_denoise.noise import Procedure
-from gan_denoise.scenes import Scenes
+from gan_denoise.corruption.noise import Procedure
+from gan_denoise.corruption.scenes import Scenes
+from gan_denoise.system.files import digest
 
 
 class Corruption(Protocol):

@@ -15,10 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile as sf
 
-from gan_denoise import tags
-from gan_denoise.audio import SUFFIXES, Reader
+from gan_denoise.audio import SUFFIXES, Reader, tags
 from gan_denoise.errors import InputError
-from gan_denoise.files import undisturbed, writing
+from gan_denoise.system.files import undisturbed, writing
 
 
 class Writer:

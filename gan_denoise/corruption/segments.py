@@ -14,11 +14,11 @@ import soundfile as sf
 import torch
 from torch.utils.data import Dataset
 
-from gan_denoise.conditions import Corruption
 from gan_denoise.contract import BALANCED
+from gan_denoise.corruption.conditions import Corruption
+from gan_denoise.corruption.scenes import Scenes, Speech
 from gan_denoise.datadir import DataDir, check_duration
 from gan_denoise.errors import InputError
-from gan_denoise.scenes import Scenes, Speech
 
 # A corpus whose decoded pairs fit is kept in memory; a larger one is read segment by segment
 _CACHE_BYTES = 2**30

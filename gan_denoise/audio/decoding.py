@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 import soundfile as sf
 
-from gan_denoise import headers
-from gan_denoise.arrays import to_float
+from gan_denoise.audio import headers
+from gan_denoise.audio.headers import Promise
 from gan_denoise.errors import InputError
-from gan_denoise.headers import Promise
+from gan_denoise.signal.arrays import to_float
 
 # None that opens other files, as playlists do
 _DEMUXERS = "aac,ac3,aiff,amr,ape,asf,au,caf,eac3,flac,matroska,mov,mp3,ogg,tta,w64,wav,wv"

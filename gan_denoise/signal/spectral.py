@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise.contract import Generator
-from gan_denoise.stft import STFT
+from gan_denoise.signal.stft import STFT
 
 _LOUDER = 1.5  # ratio of the level of loud frames to that of all, in the median of noisy speech
 

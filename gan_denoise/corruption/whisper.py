@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import scipy  # its parts are imported where they are first used
 
-from gan_denoise.numpy_stft import istft, stft
+from gan_denoise.signal.numpy_stft import istft, stft
 
 _WINDOW_S, _HOP_S = 0.032, 0.008
 _SMOOTH_HZ = 120.0  # standard deviation: wider than a voice's harmonics, narrower than its formants

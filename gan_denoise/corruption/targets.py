@@ -2,7 +2,7 @@
 
 A clean recording is not silent between words, and has rumble below the voice. A model that has to
 keep both also learns to keep similar noise elsewhere. So the target of a training segment
-(gan_denoise/scenes.py) is the recording through `high_pass`, with its background lowered by
+(scenes.py) is the recording through `high_pass`, with its background lowered by
 `lower_background`; `gan-denoise score --high-pass` filters the clean side of a comparison in the
 same way.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import scipy  # its parts are imported where they are first used: signal takes 0.7 s
 
-from gan_denoise.numpy_stft import istft, stft
+from gan_denoise.signal.numpy_stft import istft, stft
 
 HIGH_PASS_HZ = 60.0  # the lowest voices speak at some 75 Hz
 _ORDER = 4  # of a Butterworth filter, applied both ways: -6 dB at its edge, -28 dB at 2/3 of it

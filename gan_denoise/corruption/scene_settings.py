@@ -1,6 +1,6 @@
 """What an experiment's `scenes:` and `fresh_noise:` may say.
 
-gan_denoise/scenes.py and gan_denoise/conditions.py act on them.
+gan_denoise/corruption/scenes.py and gan_denoise/corruption/conditions.py act on them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gan_denoise.config import check_interval, check_keys, check_number
+from gan_denoise.corruption.rooms import LONGEST_S
+from gan_denoise.corruption.synthetic import check_kind
 from gan_denoise.errors import InputError, nearest
-from gan_denoise.rooms import LONGEST_S
-from gan_denoise.synthetic import check_kind
 
 SHARES = ("noise", "procedure", "both", "clean", "alone")
 # The highest value of each numeric setting; 0 switches the effect off

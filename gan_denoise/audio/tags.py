@@ -8,8 +8,8 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gan_denoise.audio.headers import chunks
 from gan_denoise.errors import InputError
-from gan_denoise.headers import chunks
 
 # Of the samples themselves, or of nothing; `levl` draws them as they were
 _OWN = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"levl", b"JUNK", b"junk", b"FLLR", b"PAD "}

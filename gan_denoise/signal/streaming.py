@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from gan_denoise.arrays import as_float32
 from gan_denoise.contract import Generator, Steps
 from gan_denoise.errors import InputError
+from gan_denoise.signal.arrays import as_float32
 
 _STEP_S, _CHUNK_S = 8.0, 30.0  # handed to the network at once: to a streaming one, to any other
 

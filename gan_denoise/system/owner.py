@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from gan_denoise.errors import BeginAgain, InputError
-from gan_denoise.terminal import say
+from gan_denoise.system.terminal import say
 
 LOCK = ".lock"
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)

@@ -19,14 +19,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gan_denoise import __version__, code, datadir
+from gan_denoise import __version__, datadir
 from gan_denoise.config import load_experiment, read_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest
-from gan_denoise.provenance import Provenance, data_digest, file_digest, file_digests
+from gan_denoise.provenance import code
+from gan_denoise.provenance.inputs import Provenance, data_digest, file_digest, file_digests
+from gan_denoise.system.files import digest
 
-ROOT = Path(__file__).resolve().parents[1]  # the repository, where there is one
+ROOT = Path(__file__).resolve().parents[2]  # the repository, where there is one
 _SOURCES = ("gan_denoise", "recipes", "egs/vctk/local")
 _ENOUGH = 6  # differing settings, in a line
 

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 
 from gan_denoise.datadir import SPLITS, DataDir, c_sorted, read_noise
 from gan_denoise.errors import InputError
-from gan_denoise.files import digest, write_atomically
+from gan_denoise.system.files import digest, write_atomically
 
 FORMAT = 1  # of what the recipe writes: another one, and everything is made anew
 _DIGITS = 16

@@ -11,9 +11,9 @@ import numpy as np
 
 from gan_denoise import audio
 from gan_denoise.config import check_interval, check_keys, check_number
+from gan_denoise.corruption.synthetic import SAMPLE_RATE, check_kind, synthesise
 from gan_denoise.datadir import SPLITS
 from gan_denoise.errors import InputError
-from gan_denoise.synthetic import SAMPLE_RATE, check_kind, synthesise
 
 
 class BackgroundNoise:

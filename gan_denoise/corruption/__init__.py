@@ -1,0 +1,1 @@
+"""How clean speech becomes noisy: the fixed procedure, recorded noise, and scenes for training."""

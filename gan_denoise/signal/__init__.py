@@ -1,0 +1,1 @@
+"""Samples and spectra: STFTs, streams that take a signal piece by piece, resampling, alignment."""
