@@ -24,7 +24,13 @@ def main() -> int:
 def parser() -> argparse.ArgumentParser:
     """Of all commands; `run` of what it gives does the one that was asked for."""
     program = argparse.ArgumentParser(
-        prog="gan-denoise", allow_abbrev=False, description="Corrupt, enhance and score speech."
+        prog="gan-denoise",
+        allow_abbrev=False,
+        description="Remove noise from speech, add noise to speech, and score denoisers.",
+        epilog=(
+            "COMMAND --help lists the options of a command. The exit status is 0 if everything was"
+            " done, 1 if something failed, 2 for wrong usage."
+        ),
     )
     program.add_argument("--version", action="version", version=f"gan-denoise {__version__}")
     program.add_argument(

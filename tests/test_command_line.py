@@ -185,8 +185,12 @@ def test_every_command_has_help_in_whole_words():
     names = {"corrupt", "enhance", "explain", "export", "score", "serve", "stream"}
     assert isinstance(commands, dict) and set(commands) == names
     for name in names:
+        assert commands[name].description.endswith("."), name
         for option in commands[name]._actions:
-            assert option.help, f"{name} {option.dest}"
+            assert option.help and " " in option.help, f"{name} {option.dest}"
+            shown = getattr(option, "default", None)
+            if isinstance(shown, int | float) and not isinstance(shown, bool):
+                assert f"(default {shown:g})" in option.help, f"{name} {option.dest}"
 
 
 def test_what_an_installed_package_cannot_compare_is_no_difference(monkeypatch, tmp_path):

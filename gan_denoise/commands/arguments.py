@@ -6,7 +6,9 @@ import argparse
 import math
 from pathlib import Path
 
-PACKAGED = "files or live, which are in the package"
+MODEL = "a model directory, such as exp/l1/model, or a packaged model: files or live"
+DEVICE = "device that the model runs on: cpu (default), cuda, cuda:1 or mps"
+QUIET = "print only failures"
 
 
 def positive(text: str) -> int:
@@ -54,7 +56,7 @@ def model_folder(model: Path) -> Path:
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--jobs", type=positive, default=1, metavar="N", help="number of processes (1)"
+        "--jobs", type=positive, default=1, metavar="N", help="number of processes (default 1)"
     )
 
 
@@ -64,15 +66,18 @@ def add_model(parser: argparse.ArgumentParser, default: str) -> None:
         "--model",
         type=model,
         metavar="DIR",
-        help=f"directory like exp/l1/model, or {PACKAGED} ({default})",
+        help=f"{MODEL} (default {default})",
     )
     parser.add_argument(
         "--strength",
         type=strength,
         metavar="S",
-        help="gentle: spare the speech; balanced (default); strong: spare no noise; or 0 to 1",
+        help=(
+            "how much noise to remove: gentle (0), balanced (0.5, default), strong (1), or a number"
+            " between"
+        ),
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help=DEVICE)
 
 
 def add_limit(group) -> None:
@@ -81,5 +86,5 @@ def add_limit(group) -> None:
         "--atten-lim",
         type=decibels,
         metavar="DB",
-        help="lower the noise by at most so many dB, by mixing some of the input back in",
+        help="reduce the noise by at most DB decibels: some of the input is mixed back in",
     )

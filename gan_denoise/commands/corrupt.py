@@ -15,25 +15,35 @@ from gan_denoise.datadir import SPLITS
 
 def add(commands) -> None:
     parser = commands.add_parser(
-        "corrupt", allow_abbrev=False, help="apply the fixed noising procedure"
+        "corrupt",
+        allow_abbrev=False,
+        help="add the noise of the experiments to clean speech",
+        description=(
+            "Add the noise of the experiments to clean speech. A recording gets the same noise"
+            " whenever and wherever it is corrupted. The output is WAV. Output files that exist are"
+            " kept and counted as skipped. If IN is one file and OUT exists, that is an error."
+        ),
     )
     parser.add_argument(
         "--noise",
         type=Path,
         metavar="FILE",
-        help="description of the noise, such as egs/vctk/conf/noise.yaml (the default)",
+        help="a YAML file that describes the noise (default egs/vctk/conf/noise.yaml)",
     )
     parser.add_argument(
         "--split",
         choices=SPLITS,
         default="test",
-        help="whose recorded noise is taken, if FILE has `mix` (test)",
+        help=(
+            "the split whose noise recordings are mixed in, if FILE has `mix`: train, dev or test"
+            " (default test)"
+        ),
     )
     options.add_jobs(parser)
     each_file.add_options(parser)
     report.add_options(parser, what="file")
     each_file.add_input(parser)
-    each_file.add_output(parser, "WAV files")
+    each_file.add_output(parser, "written as WAV")
     parser.set_defaults(run=run)
 
 

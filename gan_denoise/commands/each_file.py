@@ -14,11 +14,15 @@ from gan_denoise.system import workers
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace existing output files (default: keep and skip them)",
+    )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="write nothing; print which file would be written from which",
+        help="write nothing; print the pairs of input and output",
     )
 
 
@@ -28,7 +32,10 @@ def add_output(parser: argparse.ArgumentParser, kind: str, more: str = "") -> No
         "output",
         type=Path,
         metavar="OUT",
-        help=f"a file, folder or scp file as IN is, {kind}; OUT.scp writes to the folder OUT{more}",
+        help=(
+            f"a folder, or a file for a file, or an scp file for an scp file; {kind}. OUT.scp lists"
+            f" the files that are written to the folder OUT{more}"
+        ),
     )
 
 

@@ -19,14 +19,23 @@ from gan_denoise.system import workers
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("enhance", allow_abbrev=False, help="denoise with a trained model")
+    parser = commands.add_parser(
+        "enhance",
+        allow_abbrev=False,
+        help="remove noise from a file, a folder, or the files of a list",
+        description=(
+            "Remove noise from a file, a folder, or the files of a list. The output has the length,"
+            " sample rate and channels of the input. Output files that exist are kept and counted"
+            " as skipped. If IN is one file and OUT exists, that is an error."
+        ),
+    )
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument(
         "--mix",
         type=options.share,
         default=1.0,
-        metavar="0..1",
-        help="1: the enhanced signal alone (default), 0: the input alone",
+        metavar="SHARE",
+        help="share of the enhanced signal in the output; the rest is the input (default 1)",
     )
     options.add_limit(kept)
     parser.add_argument(
@@ -34,8 +43,8 @@ def add(commands) -> None:
         choices=("drop", "keep"),
         default="drop",
         help=(
-            "what to do with the band above half of the model's sample rate: drop it (default) or"
-            " keep it unchanged"
+            "what to do with frequencies above half of the model's sample rate: drop (default) or"
+            " keep them unchanged"
         ),
     )
     options.add_model(parser, "files")
@@ -47,9 +56,11 @@ def add(commands) -> None:
         type=Path,
         nargs="+",
         metavar="IN",
-        help=f"{FILES}; - reads standard input; with several, OUT is a folder",
+        help=f"{FILES}; - reads WAV from standard input; for several IN, OUT is a folder",
     )
-    each_file.add_output(parser, "in the same format", "; - writes WAV to standard output")
+    each_file.add_output(
+        parser, "written in the format of the input", "; - writes WAV to standard output"
+    )
     parser.set_defaults(run=run)
 
 

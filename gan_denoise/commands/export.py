@@ -5,24 +5,34 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gan_denoise.commands.arguments import model_folder
+from gan_denoise.commands.arguments import MODEL, model_folder
 from gan_denoise.system.terminal import say
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("export", allow_abbrev=False, help="write a model as ONNX")
-    parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
+    parser = commands.add_parser(
+        "export",
+        allow_abbrev=False,
+        help="write a model as ONNX",
+        description=(
+            "Write a model as ONNX, and check that onnxruntime computes the same as torch. A file"
+            " that exists is an error unless --overwrite is given."
+        ),
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace existing output files (default: refuse)"
+    )
     parser.add_argument(
         "model",
         type=Path,
         metavar="MODEL",
-        help="model directory, or files or live of the package",
+        help=MODEL,
     )
     parser.add_argument(
         "output",
         type=Path,
         metavar="OUT.onnx",
-        help="graph of whole signals; a model that streams writes OUT.stream.onnx too",
+        help="the file for the graph of whole signals; a live model gets OUT.stream.onnx too",
     )
     parser.set_defaults(run=run)
 

@@ -13,7 +13,7 @@ from gan_denoise.datadir import read_scp
 from gan_denoise.errors import InputError
 from gan_denoise.system.ids import utt_id_below, utt_id_of_file
 
-FILES = "a file, a folder (mirrored), or an scp file"
+FILES = "a file, a folder (with its subfolders), or an scp file (lines of a name and a path)"
 _NAMED = 5  # of files that are left out
 Note = Callable[[str], None]
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from gan_denoise.commands.arguments import QUIET
 from gan_denoise.commands.files import Task
 from gan_denoise.errors import InputError
 from gan_denoise.system import terminal
@@ -18,13 +19,11 @@ Item = TypeVar("Item")
 
 def add_options(parser: argparse.ArgumentParser, *, what: str) -> None:
     """what: of which there is a JSON object a line."""
-    parser.add_argument(
-        "-q", "--quiet", action="store_true", help="say what fails, and nothing else"
-    )
+    parser.add_argument("-q", "--quiet", action="store_true", help=QUIET)
     parser.add_argument(
         "--json",
         action="store_true",
-        help=f"on standard output, a JSON object a line for each {what}; no words",
+        help=f"print one JSON object per {what} instead of text",
     )
 
 

@@ -14,7 +14,7 @@ from gan_denoise.commands import arguments as options
 from gan_denoise.commands import report
 from gan_denoise.commands.files import FILES, Note, files_of, lists_files
 from gan_denoise.errors import InputError
-from gan_denoise.metrics import ALL, METRICS, with_companions
+from gan_denoise.metrics import ALL, METRICS, OPTIONAL, with_companions
 from gan_denoise.system.terminal import fail, tell
 
 if TYPE_CHECKING:
@@ -23,35 +23,58 @@ if TYPE_CHECKING:
 
 def add(commands) -> None:
     parser = commands.add_parser(
-        "score", allow_abbrev=False, help="score enhanced speech against clean speech"
+        "score",
+        allow_abbrev=False,
+        help="score the output of any denoiser against clean speech",
+        description=(
+            "Score the output of any denoiser against clean speech, in pairs of the same name, and"
+            " print the mean of each metric. The exit status is 1 if a metric could not be computed"
+            " for an utterance. A CSV file that exists is an error unless --overwrite is given."
+        ),
     )
     parser.add_argument(
-        "--noisy", type=Path, help=f"the input of the denoiser, needed for wsdr: {FILES}"
+        "--noisy",
+        type=Path,
+        metavar="NOISY",
+        help=f"the input of the denoiser, which the metric wsdr needs: {FILES}",
     )
     parser.add_argument(
         "--metrics",
         type=_metrics,
         metavar="NAMES",
-        help=f"with commas, of {', '.join(ALL)} ({', '.join(METRICS)})",
+        help=(
+            f"names of metrics, separated by commas (default {','.join(METRICS)}; also available:"
+            f" {', '.join(OPTIONAL)})"
+        ),
     )
     parser.add_argument(
         "--high-pass",
         action="store_true",
         help=(
-            "compare with CLEAN without what lies below 60 Hz, which the package's models take for"
+            "remove what lies below 60 Hz from CLEAN first, since the packaged models take it for"
             " noise"
         ),
     )
     parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write a table with one row per utterance"
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="write a CSV file with one row for each utterance",
     )
     options.add_jobs(parser)
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace the CSV file if it exists"
+        "--overwrite",
+        action="store_true",
+        help="replace an existing CSV file (default: refuse)",
     )
     report.add_options(parser, what="utterance")
-    parser.add_argument("clean", type=Path, metavar="CLEAN", help=FILES)
-    parser.add_argument("enhanced", type=Path, metavar="ENHANCED", help="the same utt_ids")
+    parser.add_argument("clean", type=Path, metavar="CLEAN", help=f"the clean speech: {FILES}")
+    parser.add_argument(
+        "enhanced",
+        type=Path,
+        metavar="ENHANCED",
+        help="the output of the denoiser, as CLEAN is: files with the same names",
+    )
     parser.set_defaults(run=run)
 
 

@@ -13,19 +13,25 @@ from gan_denoise.system.terminal import say
 
 def add(commands) -> None:
     parser = commands.add_parser(
-        "stream", allow_abbrev=False, help="denoise raw mono s16le audio live, between pipes"
+        "stream",
+        allow_abbrev=False,
+        help="remove noise live from raw samples between two pipes",
+        description=(
+            "Remove noise live from raw samples between two pipes. The samples are mono, signed, 16"
+            " bits, little-endian (s16le). The output is later than the input: 32 ms at 16 kHz."
+        ),
     )
     parser.add_argument(
         "--sample-rate",
         type=options.positive,
         metavar="HZ",
-        help="sample rate of input and output (the model's)",
+        help="sample rate of input and output (default: the model's, 16000 for live)",
     )
     options.add_limit(parser)
     options.add_model(parser, "live")
-    parser.add_argument("-q", "--quiet", action="store_true", help="say what fails, nothing else")
+    parser.add_argument("-q", "--quiet", action="store_true", help=options.QUIET)
     for name in ("input", "output"):
-        parser.add_argument(name, choices=("-",), help="standard input and output")
+        parser.add_argument(name, choices=("-",), help=f"standard {name}, always -")
     parser.set_defaults(run=run)
 
 

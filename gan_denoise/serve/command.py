@@ -9,7 +9,7 @@ import os
 import socket
 from pathlib import Path
 
-from gan_denoise.commands.arguments import positive
+from gan_denoise.commands.arguments import DEVICE, positive
 from gan_denoise.errors import InputError
 from gan_denoise.serve import log
 from gan_denoise.serve.limits import Limits
@@ -20,44 +20,71 @@ TOKEN_VARIABLE = "GAN_DENOISE_TOKEN"
 def add(commands) -> None:
     """Its parser, among those of the other commands."""
     parser = commands.add_parser(
-        "serve", allow_abbrev=False, help="serve a web page, and HTTP for programs"
+        "serve",
+        allow_abbrev=False,
+        help="serve a web page, and an HTTP interface for programs",
+        description=(
+            "Serve a web page, and an HTTP and WebSocket interface for programs, until Ctrl-C."
+        ),
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (127.0.0.1); others need --token"
+        "--host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="address to listen on (default 127.0.0.1); any but this machine's own needs --token",
     )
     parser.add_argument(
-        "--port", type=_port, default=8000, help="port to listen on (8000); 0: any free one"
+        "--port",
+        type=_port,
+        default=8000,
+        metavar="PORT",
+        help="port to listen on (default 8000); 0 takes any free one",
     )
     parser.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="another name of this server, such as its proxy's; may be repeated",
+        help="another host name that requests may ask for, such as the proxy's; may be repeated",
     )
     parser.add_argument(
-        "--token", metavar="TEXT", help=f"what clients must send (${TOKEN_VARIABLE})"
+        "--token",
+        metavar="TEXT",
+        help=(
+            f"secret text that clients must send (default: the variable {TOKEN_VARIABLE}, else"
+            " none)"
+        ),
     )
     parser.add_argument(
         "--model",
         type=_named,
         action="append",
         metavar="NAME=DIR",
-        help="model to serve; may be repeated, the first is the default (boxed: the package's two)",
+        help=(
+            "a model directory to serve under a name; may be repeated, and the first is what"
+            " clients get by default (default: boxed, both packaged models)"
+        ),
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help=DEVICE)
     parser.add_argument(
-        "--jobs", type=positive, default=1, metavar="N", help="processes that work on files (1)"
+        "--jobs",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="number of processes that work on files (default 1)",
     )
     parser.add_argument(
         "--log-level",
         choices=log.LEVELS,
         default="warning",
-        help="info: a line for each request; warning (default): for those refused or failed",
+        help=(
+            "which requests get a line in the log: info, all of them; warning (default), those"
+            " that were refused or failed"
+        ),
     )
     parser.add_argument(
-        "--log-clients", action="store_true", help="name the address of each client in the log"
+        "--log-clients", action="store_true", help="write the address of each client into the log"
     )
     for limit in dataclasses.fields(Limits):
         parser.add_argument(
@@ -65,7 +92,7 @@ def add(commands) -> None:
             type=positive,
             default=limit.default,
             metavar="N",
-            help=f"{limit.metadata['help']} ({limit.default})",
+            help=f"{limit.metadata['help']} (default {limit.default})",
         )
 
 

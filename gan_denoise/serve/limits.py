@@ -17,18 +17,22 @@ def _limit(default: float, what: str):
 class Limits:
     """Each is an option of `gan-denoise serve`, with the help text that stands here."""
 
-    max_upload_mb: int = _limit(1024, "largest file, in MiB")
-    max_duration: int = _limit(14400, "longest file, in seconds, all of its channels together")
-    max_streams: int = _limit(48, "live streams at once; more are refused")
-    max_load: int = _limit(
-        85, "percent of its time that the server may be busy; then no new stream"
+    max_upload_mb: int = _limit(1024, "size of the largest file, in MiB")
+    max_duration: int = _limit(
+        14400, "length of the longest file, in seconds, all channels added up"
     )
-    max_connections: int = _limit(256, "connections at once; those that ask nothing make room")
-    max_files: int = _limit(8, "files at once, being sent, waiting or worked on; more are refused")
-    idle_timeout: int = _limit(30, "seconds that a client may neither send nor take anything")
+    max_streams: int = _limit(48, "number of live streams at once; more are refused")
+    max_load: int = _limit(
+        85, "percent of its time that the server may be busy before it refuses a new stream"
+    )
+    max_connections: int = _limit(256, "number of connections at once; idle ones are closed first")
+    max_files: int = _limit(
+        8, "number of files arriving, waiting or worked on at once; more are refused"
+    )
+    idle_timeout: int = _limit(30, "seconds in which a client may neither send nor receive")
     max_head_time: int = _limit(10, "seconds from a connection to its first whole request")
     max_request_time: int = _limit(
-        1800, "seconds that a file may take to come, and again to be worked on once it is its turn"
+        1800, "seconds that a file may take to arrive, and again to be worked on"
     )
     max_stream_time: int = _limit(14400, "seconds that a live stream may last")
 
