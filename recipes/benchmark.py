@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""How fast it is on this machine, as ratios against a reference of the same run.
+"""Measure speed on this machine, as ratios against a reference that is measured in the same run.
 
 benchmark.py corrupt [--seconds N]
-    stage 1: speed against real time on one core, two jobs against one
+    the speed of stage 1 against real time on one core, and of two jobs against one
 benchmark.py enhance [--model DIR]
-    every generator, or one, on one thread: real-time factor, against one FFT pass of the same audio
+    the real-time factor of every generator, or of one model, on one thread, against one FFT pass of
+    the same audio
 benchmark.py stream [--model DIR]
-    a streaming model (the one in the package) chunk by chunk on one thread, its graph in
-    onnxruntime, the library's live stream, and torch, each against products of matrices
+    a live model hop by hop on one thread: its graph in onnxruntime, the whole live stream of the
+    library, and torch, each against products of matrices
 benchmark.py quality [--data DIR] [--experiment FILE]
-    CPU minutes, validations included, until an experiment has a dev PESQ-WB of 2.40: the one that
-    is quickest with the generator and losses of l1_mrstft (l1_mrstft_muon), or another
+    CPU minutes, validations included, until a training reaches a PESQ-WB of 2.40 on dev
 benchmark.py gan [--experiment FILE]
-    an update of the GAN phase against the textbook's, each saving by itself, and what was tried
-
-Tests must not depend on these figures.
+    an update of the GAN phase against the textbook's, each saving by itself, and rejected variants
 """
+
+# Tests must not depend on these figures.
 
 from __future__ import annotations
 
@@ -67,27 +67,59 @@ PRODUCTS, SIZE = 20, 64  # products of square matrices, the reference of `stream
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("what", choices=("corrupt", "enhance", "stream", "gan", "quality"))
     parser.add_argument(
-        "--seconds", type=float, default=3600.0, help="amount of audio for `corrupt` (3600)"
+        "what",
+        choices=("corrupt", "enhance", "stream", "gan", "quality"),
+        help="what to measure, as above",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=3600.0,
+        metavar="S",
+        help="seconds of audio for `corrupt` (default 3600)",
     )
     parser.add_argument(
         "--model",
         type=Path,
-        help="for `enhance` (every generator as it is by default) and `stream`",
+        metavar="DIR",
+        help=(
+            "model directory for `enhance` (default: every generator, untrained) and `stream`"
+            " (default: the packaged model live)"
+        ),
     )
     parser.add_argument(
-        "--experiment", type=Path, help="for `gan` (gan.yaml) and `quality` (l1_mrstft_muon.yaml)"
+        "--experiment",
+        type=Path,
+        metavar="FILE",
+        help=(
+            "experiment file for `gan` (default gan.yaml) and `quality` (default"
+            " l1_mrstft_muon.yaml)"
+        ),
     )
     parser.add_argument(
-        "--data", type=Path, default=ROOT / "egs/vctk/data", help="for `quality` (egs/vctk/data)"
+        "--data",
+        type=Path,
+        default=ROOT / "egs/vctk/data",
+        metavar="DIR",
+        help="folder of train and dev for `quality` (default egs/vctk/data)",
     )
-    parser.add_argument("--goal", type=float, default=2.4, help="PESQ-WB, for `quality` (2.4)")
     parser.add_argument(
-        "--updates", type=positive, default=8, help="measured of each variant, for `gan` (8)"
+        "--goal",
+        type=float,
+        default=2.4,
+        metavar="PESQ",
+        help="PESQ-WB on dev at which `quality` stops (default 2.4)",
     )
     parser.add_argument(
-        "--compile", action="store_true", help="for `gan`: try torch.compile as well (minutes)"
+        "--updates",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="number of updates of each variant for `gan` (default 8)",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="measure torch.compile too, for `gan`; takes minutes"
     )
     arguments = parser.parse_args()
     print(machine())

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Before a long training: what the data are like, whether the generator can learn one batch by
-heart, and which learning rate suits it.
+"""Check before a long training what the data are like, whether the generator can overfit one batch,
+and which learning rate suits it.
 
     python recipes/check.py [recipes/experiments/gan.yaml] [--data DIR] [--out DIR] [key=value ...]
 
-A minute or two on two cores; the adversary is left out. Writes DIR/check.html. Exit status 1 where
-the batch is not learnt: the training would fail as well.
+It takes a minute or two on two cores and leaves out the adversary. It writes DIR/check.html. The
+exit status is 1 if the batch is not learnt, since the training would fail as well.
 """
 
 from __future__ import annotations
@@ -36,10 +36,32 @@ SHARE = 0.6  # of the noisy batch's own loss
 @program
 def main() -> int:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--data", type=Path, default=ROOT / "egs/vctk/data")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="(egs/vctk/exp/check_NAME)")
-    parser.add_argument("--updates", type=int, default=UPDATES, help=f"of each test ({UPDATES})")
-    parser.add_argument("settings", nargs="*", metavar="EXPERIMENT.yaml | key=value")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=ROOT / "egs/vctk/data",
+        metavar="DIR",
+        help="folder that holds train and dev (default egs/vctk/data)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for check.html (default egs/vctk/exp/check_NAME)",
+    )
+    parser.add_argument(
+        "--updates",
+        type=int,
+        default=UPDATES,
+        metavar="N",
+        help=f"number of updates in each of the two short trainings (default {UPDATES})",
+    )
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="EXPERIMENT.yaml | key=value",
+        help="experiment file (default recipes/experiments/gan.yaml) and changes to its settings",
+    )
     arguments = parser.parse_intermixed_args()
     paths, overrides = sorted_out(arguments.settings)
     if len(paths) > 1:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How many live streams `gan-denoise serve` bears: streams against a piece's time to its answer.
+"""Measure how many live streams `gan-denoise serve` can answer in time on one core.
 
 load.py [--streams 1,10,20,40] [--seconds 60] [--piece-ms 20] [--model DIR]
 
-Starts the service on a free port of 127.0.0.1 and on one core, itself runs on another where there
-is one, and sends noise in real time. Stops by itself. For each number of streams it prints
-percentiles of the time from when a piece was due to its whole answer, the server's share of its
-core, and how many streams it refused.
+It starts the service on one core, at a free port of 127.0.0.1, and sends noise in real time from
+another core if there is one. For each number of streams it prints percentiles of the time from when
+a piece was due to its whole answer, the server's share of its core, and how many streams the server
+refused. Then it ends by itself.
 """
 
 from __future__ import annotations
@@ -43,17 +43,43 @@ def main() -> None:
         "--streams",
         default="1,10,20,30,40,50,60",
         metavar="N,N",
-        help="at once, one after the other",
-    )
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each (60)")
-    parser.add_argument(
-        "--piece-ms", type=float, default=20.0, help="sent at once by each stream (20)"
+        help="numbers of streams to try (default 1,10,20,30,40,50,60)",
     )
     parser.add_argument(
-        "--max-streams", type=int, default=1000, help="the server's limit (1000: it refuses none)"
+        "--seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="seconds for each number of streams (default 60)",
     )
-    parser.add_argument("--max-load", type=int, default=999, help="likewise (999)")
-    parser.add_argument("--model", type=Path, default=BOXED["live"], help="the one in the package")
+    parser.add_argument(
+        "--piece-ms",
+        type=float,
+        default=20.0,
+        metavar="MS",
+        help="length of a piece that a stream sends, in milliseconds (default 20)",
+    )
+    parser.add_argument(
+        "--max-streams",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="--max-streams of the server (default 1000, so that it refuses none)",
+    )
+    parser.add_argument(
+        "--max-load",
+        type=int,
+        default=999,
+        metavar="N",
+        help="--max-load of the server (default 999, so that it refuses none)",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=BOXED["live"],
+        metavar="DIR",
+        help="a model directory (default: the packaged model live)",
+    )
     arguments = parser.parse_args()
     print(f"{machine()}; load average {os.getloadavg()[0]:.1f} at the start", flush=True)
     server = ["gan-denoise", "serve", "--port", "0", "--model", f"model={arguments.model}"]

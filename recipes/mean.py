@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The mean of a model and the one that it started from.
+"""Average the weights of a model and of the one that it started from.
 
     mean.py [--share S] MODEL START OUT
 
@@ -26,9 +26,15 @@ from gan_denoise.system.terminal import program, say
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--share", type=float, default=0.5, help="of MODEL, 0 to 1 (0.5)")
-    for name in ("model", "start", "out"):
-        parser.add_argument(name, type=Path, metavar=name.upper())
+    parser.add_argument(
+        "--share", type=float, default=0.5, metavar="S", help="share of MODEL, 0 to 1 (default 0.5)"
+    )
+    for name, what in (
+        ("model", "directory of the model that was trained further"),
+        ("start", "directory of the model that it started from"),
+        ("out", "directory to write; it may not hold a model"),
+    ):
+        parser.add_argument(name, type=Path, metavar=name.upper(), help=what)
     arguments = parser.parse_args()
     share = arguments.share
     if not 0.0 <= share <= 1.0:

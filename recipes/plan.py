@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Before run.sh begins: what train.py would refuse after hours is refused now.
+"""Check all trainings of a run before its first stage, so that no mistake is found hours later.
 
     plan.py [--run SEED FOLDER EXPERIMENT.yaml ...] [--noise FILE ...] [--sample-rate HZ] [--build]
             [--side-by-side] [key=value ...]
 
-Every run is read as train.py will read it, with its seed and the settings of all: without torch, in
-well under a second. --build: its models are built as well, which takes a few seconds. A teacher, or
-a model to start from, may be one that an earlier run of these makes, unless all train side by side.
+run.sh calls it. It reads every training as train.py will read it, with its seed and the settings of
+all, in under a second. A teacher, or a model to start from, may be one that an earlier of these
+trainings makes, unless they train side by side.
 """
 
 from __future__ import annotations
@@ -55,13 +55,34 @@ def main() -> None:
         action="append",
         default=[],
         metavar=("SEED", "FOLDER", "EXPERIMENT"),
-        help="once for each training",
+        help="seed, folder and experiment file of a training; once for each training",
     )
-    parser.add_argument("--noise", type=Path, action="append", default=[], metavar="FILE")
-    parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="(16000)")
-    parser.add_argument("--build", action="store_true")
-    parser.add_argument("--side-by-side", action="store_true")
-    parser.add_argument("settings", nargs="*", metavar="key=value")
+    parser.add_argument(
+        "--noise",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file that describes noise, to be checked; may be repeated",
+    )
+    parser.add_argument(
+        "--sample-rate",
+        type=int,
+        default=16000,
+        metavar="HZ",
+        help="sample rate of the data (default 16000)",
+    )
+    parser.add_argument(
+        "--build", action="store_true", help="build the models as well, which takes a few seconds"
+    )
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="the trainings run at the same time, so none can use the model of another",
+    )
+    parser.add_argument(
+        "settings", nargs="*", metavar="key=value", help="changes to the settings of all trainings"
+    )
     arguments = parser.parse_args()
     paths, settings = sorted_out(arguments.settings)
     if paths:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stage 5: what came out, as a table (RESULTS.md) and as a page to listen to (report.html).
+"""Make the tables (RESULTS.md) and a page with plots and players (report.html): stage 5.
 
     report.py --data DATA --command "..." EXP       EXP/RESULTS.md and report.html from its scores
               [--format md|csv|latex]               how its tables are printed
@@ -50,10 +50,17 @@ from training import trackers
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--command", default="")
     parser.add_argument(
-        "--format", choices=FORMATS, default="md", help="of the tables on the terminal (md)"
+        "--data", type=Path, metavar="DIR", help="folder of the data that EXP was trained on"
+    )
+    parser.add_argument(
+        "--command", default="", metavar="TEXT", help="command to print above the tables"
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="md",
+        help="format of the tables on the terminal (default md)",
     )
     parser.add_argument(
         "--experiment",
@@ -61,21 +68,38 @@ def main() -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="an experiment of EXP that does not lie in recipes/experiments; again for each",
+        help="experiment file of EXP that is not in recipes/experiments; may be repeated",
     )
     parser.add_argument(
-        "--which", choices=origin.WHICH, default="last", help="of each run's two models (last)"
+        "--which",
+        choices=origin.WHICH,
+        default="last",
+        help="the model of each run that was tested (default last)",
     )
     parser.add_argument(
-        "--figures", choices=FIGURES, help="the page's plots as files in EXP/figures, too"
+        "--figures", choices=FIGURES, help="write the page's plots as files to EXP/figures as well"
     )
     parser.add_argument(
-        "--listening-test", type=int, metavar="N", help="make a page for it instead of the report"
+        "--listening-test",
+        type=int,
+        metavar="N",
+        help="make a page to rank N utterances blind, and no report",
     )
-    parser.add_argument("--publish", type=Path, metavar="FOLDER")
-    parser.add_argument("--note", default="", help="what this run shows, for --publish")
-    parser.add_argument("--collect", action="store_true")
-    parser.add_argument("folder", type=Path, metavar="EXP")
+    parser.add_argument(
+        "--publish",
+        type=Path,
+        metavar="FOLDER",
+        help="folder in egs/vctk/results to copy scores to",
+    )
+    parser.add_argument(
+        "--note", default="", metavar="TEXT", help="what this run shows, for --publish"
+    )
+    parser.add_argument(
+        "--collect", action="store_true", help="print RESULTS.md for a folder of published scores"
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="EXP", help="folder of the experiments that stage 4 scored"
+    )
     arguments = parser.parse_args()
     if arguments.collect:
         print(collect(arguments.folder), end="")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A page to hear systems side by side and to rank them blind: one HTML file that opens offline.
+"""Make a page to hear systems side by side or rank them blind: one HTML file that opens offline.
 
     samples.py [--title TEXT] [--note FILE] [--blind] [--jobs N] PAGE.html CONDITION...
 
 A CONDITION is a folder that holds `clean/`, `noisy/` and a folder for each system, with files of
-the same names; its own name is the condition's. A further system only needs another folder. What is
-in `clean/` is what the page has.
+the same names. The page names the condition as its folder, and plays the recordings that `clean/`
+has. To add a system, add a folder.
 """
 
 from __future__ import annotations
@@ -24,12 +24,31 @@ from reporting.listening import REFERENCE, SCORES, Utterance, in_words, render_l
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--title", default="Samples")
-    parser.add_argument("--note", type=Path, metavar="FILE", help="text below: whose recordings")
-    parser.add_argument("--blind", action="store_true", help="open with the systems under letters")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("page", type=Path, metavar="PAGE.html")
-    parser.add_argument("conditions", type=Path, nargs="+", metavar="CONDITION")
+    parser.add_argument(
+        "--title", default="Samples", metavar="TEXT", help="heading of the page (default Samples)"
+    )
+    parser.add_argument(
+        "--note",
+        type=Path,
+        metavar="FILE",
+        help="text for the end of the page, such as whose recordings it plays",
+    )
+    parser.add_argument(
+        "--blind",
+        action="store_true",
+        help="open the page with letters instead of the systems' names",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="number of processes (default 1)"
+    )
+    parser.add_argument("page", type=Path, metavar="PAGE.html", help="file to write")
+    parser.add_argument(
+        "conditions",
+        type=Path,
+        nargs="+",
+        metavar="CONDITION",
+        help="folder of recordings, as above",
+    )
     arguments = parser.parse_args()
     utterances = [
         utterance

@@ -4,14 +4,14 @@
     python recipes/search.py SPACE.yaml [--data DIR] [--out DIR] [--workers N] [--storage URL]
                                         [--cmd local|slurm] [--slurm KEY=VALUE,...]
 
-recipes/searches/ has questions to start from. A trial is train.py in a process and a directory of
-its own; it reports PESQ at every validation, and is stopped where it lies below the median of the
-others. Test data are never read. The same command again goes on, with the trials of a worker that
-was killed first. Any number of workers share a study: on this machine by a file, DIR/study.db; on
-others, which see DIR and DATA, by the database at URL (postgresql://..., mysql://...). With --cmd
-slurm they are an array job.
+recipes/searches/ has files to start from. A trial is a training by train.py in a process and a
+folder of its own. It reports PESQ at every validation and is stopped if it lies below the median of
+the other trials. Test data are never read. The same command again continues the search, and begins
+with the trials of workers that were killed. Workers on one machine share the file DIR/study.db.
+Workers on several machines share DIR, the data, and the database at URL. With --cmd slurm the
+workers are an array job.
 
-It leaves in DIR: best.yaml, an experiment; trials.csv; search.html, with pictures.
+It writes to DIR: best.yaml, an experiment; trials.csv; search.html, a page with plots.
 """
 
 from __future__ import annotations
@@ -48,16 +48,41 @@ _FAILURES = 3  # in a row, from the start, are no bad luck
 @program
 def main() -> int:
     parser = terminal.parser(__doc__)
-    parser.add_argument("space", type=Path, metavar="SPACE.yaml")
     parser.add_argument(
-        "--data", type=Path, default=ROOT / "egs/vctk/data", help="folder with train and dev"
+        "space", type=Path, metavar="SPACE.yaml", help="file with the settings that are searched"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="egs/vctk/exp/search_NAME")
-    parser.add_argument("--workers", type=int, default=1, help="trials at a time (1)")
-    parser.add_argument("--storage", metavar="URL", help="of a database (a file in DIR)")
-    parser.add_argument("--cmd", choices=("local", "slurm"), default="local", help="(local)")
     parser.add_argument(
-        "--slurm", default="", metavar="KEY=VALUE,...", help="what sbatch shall know of a worker"
+        "--data",
+        type=Path,
+        default=ROOT / "egs/vctk/data",
+        metavar="DATA",
+        help="folder that holds train and dev (default egs/vctk/data)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the results (default egs/vctk/exp/search_NAME)",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="number of trials at a time (default 1)"
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="database that workers share, postgresql://... or mysql://... (default: DIR/study.db)",
+    )
+    parser.add_argument(
+        "--cmd",
+        choices=("local", "slurm"),
+        default="local",
+        help="where workers run: on this machine (local, default) or as Slurm jobs",
+    )
+    parser.add_argument(
+        "--slurm",
+        default="",
+        metavar="KEY=VALUE,...",
+        help="options of sbatch for a worker, such as partition=gpu,gpus=1",
     )
     arguments = parser.parse_args()
     if arguments.workers < 1:

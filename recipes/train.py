@@ -4,10 +4,12 @@
     accelerate launch recipes/train.py [recipes/experiments/gan.yaml] [--data DIR] [--exp DIR]
                                        [key=value ...]
 
-The same command again resumes. SIGTERM or Ctrl-C saves and leaves with exit status 75. `init=DIR`
-starts from the weights of a model directory (fine-tuning). Read it from top to bottom: the setup,
-the loop, an update, the small print.
+The same command again resumes. SIGTERM or Ctrl-C saves the state and ends with exit status 75.
+After a kill without warning the training resumes at its last checkpoint (`checkpoint_every`).
+`init=DIR` starts from the weights of a model directory (fine-tuning).
 """
+
+# Read it from top to bottom: the setup, the loop, an update, the small print.
 
 from __future__ import annotations
 
@@ -78,20 +80,32 @@ def main() -> int:
         "--data",
         type=Path,
         default=ROOT / "egs/vctk/data",
-        help="folder with train and dev (egs/vctk/data)",
+        metavar="DIR",
+        help="folder that holds train and dev (default egs/vctk/data)",
     )
-    parser.add_argument("--exp", type=Path, help="where the run is kept (egs/vctk/exp/NAME)")
+    parser.add_argument(
+        "--exp",
+        type=Path,
+        metavar="DIR",
+        help="folder for the model, checkpoint and logs (default egs/vctk/exp/NAME)",
+    )
     parser.add_argument(
         "--warm-starts",
         type=Path,
         metavar="DIR",
-        help="where runs that agree so far share their warm start (nowhere)",
+        help=(
+            "folder in which trainings whose settings agree share the updates before the adversary"
+            " enters (default: none)"
+        ),
     )
     parser.add_argument(
         "settings",
         nargs="*",
         metavar="EXPERIMENT.yaml | key=value",
-        help="e.g. optimizer.lr=1e-3 seed=1",
+        help=(
+            "experiment file (default recipes/experiments/gan.yaml) and changes to its settings,"
+            " such as optimizer.lr=1e-3 seed=1"
+        ),
     )
     arguments = parser.parse_intermixed_args()
     paths, overrides = sorted_out(arguments.settings)
