@@ -10,20 +10,20 @@
 #   --noise FILE                the fixed procedure                                       (egs/vctk/conf/noise.yaml)
 #   --split FILE                YAML with lists of speakers: dev: [...], test: [...]                     (by a rule)
 #   --subset N                  at most N recordings per speaker                                               (all)
-#   --sample-rate HZ                                                                                         (16000)
+#   --sample-rate HZ            sample rate of the data; other recordings are resampled                      (16000)
 #   --experiments "l1 gan ..."  files in recipes/experiments, or anywhere: my/own.yaml
 #                                                                      ("l1 gan"; with mini "l1 l1_mrstft gan")
 #   --seeds "0 1 ..."                                                                                            (0)
-#   --conditions "clean ..."    further tests: clean (input that needs nothing) and NAME of conf/noise_NAME.yaml,
+#   --conditions "clean ..."    further tests: clean (no noise is added) and each NAME of conf/noise_NAME.yaml,
 #                               for the first seed; "" for none     ("clean zero scale add heavy mixed"; with mini
 #                               "", and fewer updates, so that its first table takes minutes)
 #   --metrics "wer ..."         judges beside the metrics of every table: dnsmos_ovrl, distill_mos, wer, speaker_ge2e
 #                               and others that `gan-denoise score --help` names                              (none)
 #   --which last|best           the weights that are tested: the last, or the best on dev                      (last)
-#   --external "NAME=DIR ..."   enhanced files of other systems, to be scored and compared as ours             (none)
+#   --external "NAME=DIR ..."   folders of files that other systems enhanced, to be scored and compared        (none)
 #   --train-opts "k=v ..."      changes to the experiments, e.g. "precision=bf16 optimizer.lr=1e-3"
 #   --nj N                      processes for stages 0, 1, 3 and 4                                       (all cores)
-#   --ngpu N                    GPUs to train on; 0: one process on whatever there is                            (0)
+#   --ngpu N                    number of GPUs to train on; 0: one process, on a GPU if there is one             (0)
 #   --cmd local|slurm           where stages run; slurm: as jobs, --nj tasks for each of 0, 1, 3, 4           (local)
 #   --slurm "key=value,..."     sbatch's options, e.g. "partition=gpu,time=8:00:00,gpus=4,nodes=2"
 #
