@@ -21,6 +21,7 @@ from gan_denoise.checkpoint import load_model, weights_of
 from gan_denoise.contract import BALANCED, Generator, Steps, streams, takes_strength
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.graph import Beside
+from gan_denoise.packaged import model_folder
 from gan_denoise.signal.arrays import as_columns, as_rate, check_channels
 from gan_denoise.signal.resampling import Resampler, behind_s
 from gan_denoise.signal.streaming import (
@@ -33,8 +34,6 @@ from gan_denoise.signal.streaming import (
     Windows,
 )
 
-# The models that come with the package; boxed/CARD.md says what they can do
-BOXED = {name: Path(__file__).parent / "boxed" / name for name in ("files", "live")}
 STRENGTHS = {"gentle": 0.0, "balanced": BALANCED, "strong": 1.0}
 HighBand = Literal["drop", "keep"]
 HIGH_BAND: tuple[HighBand, ...] = get_args(HighBand)
@@ -69,9 +68,9 @@ class Denoiser:
 
     @classmethod
     def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:
-        """Load a model directory, or a model of the package by its name: "files" or "live", None
-        for both, each where it is at home. Raises InputError when it is none, or when there is no
-        such device.
+        """Load a model directory, or a model of the package by its name, such as "live"; None for
+        "files" and "live", each where it is at home. Raises InputError when it is none, or when
+        there is no such device.
         """
         if model_dir is not None and not str(model_dir):
             raise InputError(
@@ -305,13 +304,6 @@ def mix_for_limit(limit_db: float) -> float:
     stays.
     """
     return 1.0 - 10.0 ** (-limit_db / 20.0)
-
-
-def model_folder(model: str | Path) -> Path:
-    """The folder of a model of the package, by its name, or a model directory; one that has such a
-    name is ./files or ./live.
-    """
-    return BOXED.get(str(model), Path(model))
 
 
 def _block_frames(channels: int) -> int:

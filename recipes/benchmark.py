@@ -47,10 +47,11 @@ from benchmarks.variants import (
 from gan_denoise import datadir, generators
 from gan_denoise.checkpoint import load_model
 from gan_denoise.contract import streams
-from gan_denoise.enhance import BOXED, Denoiser
+from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.export import export
 from gan_denoise.graph import session
+from gan_denoise.packaged import BOXED
 from gan_denoise.provenance.origin import machine
 from gan_denoise.signal.stft import STFT
 from gan_denoise.signal.streaming import Stream

@@ -26,8 +26,8 @@ import numpy as np
 import psutil
 import soundfile as sf
 
-from gan_denoise.enhance import BOXED
 from gan_denoise.errors import InputError
+from gan_denoise.packaged import BOXED
 from gan_denoise.provenance.origin import machine
 from gan_denoise.system import terminal
 from gan_denoise.system.terminal import program

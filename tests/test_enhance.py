@@ -14,8 +14,9 @@ import soundfile as sf
 import gan_denoise
 from conftest import cli, one_error_line, speech_like, write
 from gan_denoise import audio
-from gan_denoise.enhance import BOXED, Denoiser, enhance_file
+from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.errors import InputError
+from gan_denoise.packaged import BOXED
 from gan_denoise.signal import streaming
 from small_models import SMALL, randomised, whole
 

@@ -18,8 +18,9 @@ import gan_denoise
 from conftest import ROOT, cli, one_error_line, run, speech_like, write
 from gan_denoise import audio, export, graph
 from gan_denoise.checkpoint import load_model, save_model
-from gan_denoise.enhance import BOXED, Denoiser
+from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
+from gan_denoise.packaged import BOXED
 from gan_denoise.signal import streaming
 from small_models import SMALL, in_pieces, randomised, save, whole
 

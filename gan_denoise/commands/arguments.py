@@ -6,7 +6,11 @@ import argparse
 import math
 from pathlib import Path
 
-MODEL = "a model directory, such as exp/l1/model, or a packaged model: files or live"
+from gan_denoise import packaged
+
+MODEL = (
+    f"a model directory, such as exp/l1/model, or a packaged model: {', '.join(packaged.MODELS)}"
+)
 DEVICE = "device that the model runs on: cpu (default), cuda, cuda:1 or mps"
 QUIET = "print only failures"
 
@@ -42,16 +46,14 @@ def strength(text: str) -> float | str:
         ) from error
 
 
-def model(text: str) -> Path | None:
+def model(text: str) -> str | None:
     """`boxed` was the package's model before there were two: both, each where it is at home."""
-    return None if text == "boxed" else Path(text)
+    return None if text == "boxed" else text
 
 
-def model_folder(model: Path) -> Path:
+def model_folder(model: str) -> Path:
     """Of a model directory or a name; `boxed` is live, since it was a streaming one."""
-    from gan_denoise.enhance import model_folder
-
-    return model_folder("live" if str(model) == "boxed" else model)
+    return packaged.model_folder("live" if model == "boxed" else model)
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:

@@ -115,7 +115,7 @@ def _work_through(due: list[Task], arguments: argparse.Namespace, told: report.R
 def _enhance(
     task: Task,
     *,
-    model: Path | None,
+    model: str | None,
     device: str,
     one_thread: bool,
     mix: float,
@@ -141,7 +141,7 @@ def _enhance(
 
 
 @functools.cache
-def denoiser(model: Path | None, device: str, one_thread: bool):
+def denoiser(model: str | None, device: str, one_thread: bool):
     """The model, loaded once in each process."""
     import torch  # by those who need it: the other commands start without
 

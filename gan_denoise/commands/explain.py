@@ -33,7 +33,7 @@ def add(commands) -> None:
         metavar="DIR",
         help="the folder of the training data (default: the folder data beside the model's exp)",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL)
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.set_defaults(run=run)
 
 

@@ -24,7 +24,6 @@ def add(commands) -> None:
     )
     parser.add_argument(
         "model",
-        type=Path,
         metavar="MODEL",
         help=MODEL,
     )

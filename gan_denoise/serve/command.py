@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gan_denoise.commands.arguments import DEVICE, positive
 from gan_denoise.errors import InputError
+from gan_denoise.packaged import MODELS
 from gan_denoise.serve import log
 from gan_denoise.serve.limits import Limits
 
@@ -62,8 +63,9 @@ def add(commands) -> None:
         action="append",
         metavar="NAME=DIR",
         help=(
-            "a model directory to serve under a name; may be repeated, and the first is what"
-            " clients get by default (default: boxed, both packaged models)"
+            "a model directory to serve under a name, or the name of a packaged model; may be"
+            " repeated, and the first is what clients get by default (default: boxed, files and"
+            " live)"
         ),
     )
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help=DEVICE)
@@ -176,6 +178,8 @@ def _loopback(host: str) -> bool:
 
 def _named(text: str) -> tuple[str, Path]:
     name, equals, folder = text.partition("=")
+    if text in MODELS:
+        return text, MODELS[text]
     if (
         not equals
         or not folder
@@ -183,7 +187,8 @@ def _named(text: str) -> tuple[str, Path]:
         or not all(letter.isalnum() or letter in "._-" for letter in name)
     ):
         raise argparse.ArgumentTypeError(
-            f"expected NAME=DIR, NAME of letters, digits, '.', '_', '-', found {text!r}"
+            "expected NAME=DIR, NAME of letters, digits, '.', '_', '-', or a model of the package"
+            f" ({', '.join(MODELS)}), found {text!r}"
         )
     return name, Path(folder)
 
