@@ -166,6 +166,52 @@ def test_noise_depends_on_seed_and_utt_id_only() -> None:
     assert len(prints) == 3
 
 
+# Fingerprints at 16 kHz of before `sample_rate` was a key, which data directories carry
+AT_16_KHZ = {
+    "noise": "1bb822251b96",
+    "noise_heavy": "5ee9232cab4c",
+    "noise_mixed": "9a26684baecf",
+    "noise_public": "de2b08f61d65",
+}
+
+
+@pytest.mark.parametrize("name", AT_16_KHZ)
+def test_a_procedure_lasts_as_long_at_every_rate(name: str) -> None:
+    procedure = Procedure.load(CONF / f"{name}.yaml")
+    assert procedure.fingerprint(16000) == AT_16_KHZ[name]
+    lengths = {rate: procedure.at(rate)["stft"] for rate in (8000, 16000, 44100, 48000)}
+    assert all("sample_rate" not in stft for stft in lengths.values())
+    sizes = {rate: (stft["n_fft"], stft["hop_length"]) for rate, stft in lengths.items()}
+    n_fft, hop_length = sizes[16000]
+    if name == "noise_public":  # which states no rate, and so samples at every rate
+        assert set(sizes.values()) == {(n_fft, hop_length)}
+        return
+    assert sizes[48000] == (3 * n_fft, 3 * hop_length)
+    assert sizes[8000] == (n_fft // 2, hop_length // 2)
+    for size, at_16_khz in zip(sizes[44100], sizes[16000], strict=True):
+        assert size / 44100 == pytest.approx(at_16_khz / 16000, rel=1e-3)
+    # What a data directory keeps says the same in samples at its own rate
+    kept = Procedure(procedure.at(48000))
+    assert kept.fingerprint(48000) == procedure.fingerprint(48000) != AT_16_KHZ[name]
+
+
+def test_a_procedure_does_the_same_to_a_voice_at_48_khz() -> None:
+    """The STFT lasts as long, and so a magnitude that `set` gives is as loud."""
+    for kind, options in (("zero", {}), ("scale", {"factor": 3.0}), ("set", {"magnitude": 0.02})):
+        procedure = Procedure(
+            {
+                **noise.DEFAULT,
+                "manipulations": [{kind: {"share": 0.5, "band_hz": [0, 4e3]} | options}],
+            }
+        )
+        damage = []
+        for rate in (16000, 48000):
+            clean = speech_like(0, 1.0, rate)
+            change = procedure.apply(clean, "a", rate) - clean
+            damage.append(np.linalg.norm(change) / np.linalg.norm(clean))
+        assert damage[1] == pytest.approx(damage[0], rel=0.1)
+
+
 @pytest.mark.parametrize("length", [1, 2, 100, 255, 256, 257, 1023])
 def test_short_files(length: int) -> None:
     noisy = noise.default().apply(speech_like(0)[2000 : 2000 + length], "a", 16000)

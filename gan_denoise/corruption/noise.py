@@ -25,6 +25,7 @@ from gan_denoise.config import check_interval, check_keys, check_number, read_ya
 from gan_denoise.corruption.mix import BackgroundNoise
 from gan_denoise.datadir import check_duration
 from gan_denoise.errors import InputError
+from gan_denoise.signal.arrays import HIGHEST_RATE, LOWEST_RATE
 from gan_denoise.signal.numpy_stft import (
     WINDOWS,
     Inverse,
@@ -33,11 +34,12 @@ from gan_denoise.signal.numpy_stft import (
     pairwise_sum,
     stft,
 )
+from gan_denoise.signal.rates import samples_at
 from gan_denoise.system.files import digest
 
 DEFAULT = {
     "seed": 0,
-    "stft": {"n_fft": 1024, "hop_length": 256, "window": "hann"},
+    "stft": {"n_fft": 1024, "hop_length": 256, "window": "hann", "sample_rate": 16000},
     "manipulations": [
         {"zero": {"share": 0.2}},
         {"scale": {"share": 0.1, "factor": 3.0}},
@@ -61,7 +63,6 @@ class Procedure:
     def __init__(self, parameters: Mapping, *, source: str = "noise", folder: str | Path = "."):
         self.parameters = copy.deepcopy(dict(parameters))
         self._check(source)
-        self._window = cosine_window(self._stft["window"], self._stft["n_fft"])
         mix = self.parameters.get("mix")
         self._mix = (
             BackgroundNoise(mix, source=f"{source}: mix", folder=Path(folder)) if mix else None
@@ -92,9 +93,28 @@ class Procedure:
             )
         return procedure
 
+    def at(self, sample_rate: int) -> dict:
+        """The parameters at a rate: those of an STFT in samples at that rate.
+
+        An STFT with a `sample_rate` lasts as long at every rate. Its magnitudes grow with the
+        window, and so does the one that `set` gives.
+        """
+        parameters = copy.deepcopy(self.parameters)
+        settings = parameters["stft"]
+        n_fft, base = settings["n_fft"], settings.pop("sample_rate", sample_rate)
+        settings["n_fft"] = samples_at(n_fft, sample_rate, multiple=2, base=base)
+        hop_length = samples_at(settings["hop_length"], sample_rate, base=base)
+        settings["hop_length"] = min(
+            hop_length, _longest_hop(settings["window"], settings["n_fft"])
+        )
+        for manipulation in parameters["manipulations"]:
+            if "set" in manipulation and settings["n_fft"] != n_fft:
+                manipulation["set"]["magnitude"] *= settings["n_fft"] / n_fft
+        return parameters
+
     def fingerprint(self, sample_rate: int) -> str:
-        """12 hexadecimal digits of the parameters, the recorded noise's samples and the rate."""
-        identity = {**self.parameters, "sample_rate": sample_rate}
+        """12 hexadecimal digits of the rate, the parameters there, and the recorded noise."""
+        identity = {**self.at(sample_rate), "sample_rate": sample_rate}
         if self._mix:
             identity["mix"] = self._mix.identity()
         return digest(identity)
@@ -129,21 +149,18 @@ class Procedure:
         The result is the same to the bit as for all frames at once, and memory is that of the
         signals, not of their STFT.
         """
-        hop_length, n_fft, seed = (
-            self._stft["hop_length"],
-            self._stft["n_fft"],
-            self.parameters["seed"],
-        )
+        parameters = self.at(sample_rate)
+        seed, settings = parameters["seed"], parameters["stft"]
+        hop_length, n_fft = settings["hop_length"], settings["n_fft"]
+        window = cosine_window(settings["window"], n_fft)
         count, bins = frame_count(len(clean), hop_length), n_fft // 2 + 1
-        steps = [
-            next(iter(manipulation.items())) for manipulation in self.parameters["manipulations"]
-        ]
+        steps = [next(iter(manipulation.items())) for manipulation in parameters["manipulations"]]
         ranked = any("quantile" in options for _, options in steps)  # among all bins
         at_once = count if ranked else max(1, _BINS_AT_ONCE // bins)
         starts = range(0, count, at_once)
 
         def spectrum_from(start: int) -> np.ndarray:
-            return stft(clean, self._window, hop_length, start, min(count, start + at_once))
+            return stft(clean, window, hop_length, start, min(count, start + at_once))
 
         if len(starts) == 1:  # as for most utterances: one STFT serves both passes
             spectrum_from = functools.cache(spectrum_from)
@@ -156,7 +173,7 @@ class Procedure:
             _Draws(seed, utt_id, position, skip=count * bins) for position in range(len(steps))
         ]
         frequency_hz = np.arange(bins) * sample_rate / n_fft
-        inverse = Inverse(self._window, hop_length, len(clean))
+        inverse = Inverse(window, hop_length, len(clean))
         for start in starts:
             spectrum = spectrum_from(start)
             # Quantiles rank the bins as they were before any manipulation
@@ -172,10 +189,6 @@ class Procedure:
             inverse.push(spectrum)
         return inverse.signal()
 
-    @property
-    def _stft(self) -> dict:
-        return self.parameters["stft"]
-
     def _check(self, source: str) -> None:
         parameters = self.parameters
         check_keys(parameters, ("seed", "stft", "manipulations", "mix"), source)
@@ -184,7 +197,7 @@ class Procedure:
                 raise InputError(f'{source}: "{key}" is missing')
         check_number(parameters["seed"], f"{source}: seed", whole=True)
         settings = parameters["stft"]
-        check_keys(settings, ("n_fft", "hop_length", "window"), f"{source}: stft")
+        check_keys(settings, ("n_fft", "hop_length", "window", "sample_rate"), f"{source}: stft")
         n_fft, hop_length, window = (settings.get(key) for key in ("n_fft", "hop_length", "window"))
         if not isinstance(window, str) or window not in WINDOWS:
             raise InputError(
@@ -196,9 +209,16 @@ class Procedure:
             raise InputError(
                 f"{source}: stft: n_fft: expected an even number of samples, found {n_fft}"
             )
-        # With a longer hop some samples have (almost) no weight in any frame
-        limit = n_fft if window == "rectangular" else n_fft // 2
-        check_number(hop_length, f"{source}: stft: hop_length", low=1, high=limit, whole=True)
+        longest = _longest_hop(window, n_fft)
+        check_number(hop_length, f"{source}: stft: hop_length", low=1, high=longest, whole=True)
+        if "sample_rate" in settings:
+            check_number(
+                settings["sample_rate"],
+                f"{source}: stft: sample_rate",
+                low=LOWEST_RATE,
+                high=HIGHEST_RATE,
+                whole=True,
+            )
         if not isinstance(parameters["manipulations"], list):
             raise InputError(
                 f"{source}: manipulations: expected a list, such as [zero: {{share: 0.2}}]"
@@ -256,6 +276,11 @@ class _Draws:
         raw = self._bits.random_raw(int(np.prod(shape)))
         raw >>= np.uint64(11)
         return (raw * 2.0**-53).reshape(shape)
+
+
+def _longest_hop(window: str, n_fft: int) -> int:
+    """With a longer hop some samples have (almost) no weight in any frame."""
+    return n_fft if window == "rectangular" else n_fft // 2
 
 
 def _power(spectrum: np.ndarray) -> np.ndarray:

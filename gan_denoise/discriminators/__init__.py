@@ -1,8 +1,8 @@
 """Discriminators: one file each, found by its name, used together as one bank.
 
 `discriminators/foo.py` holds one class `Discriminator`, a contract.Discriminator. Its constructor
-takes `in_channels` (1, or 2 where the discriminator also gets the noisy signal) and its sizes as
-keywords with defaults.
+takes `in_channels` (1, or 2 where the discriminator also gets the noisy signal), `sample_rate` in Hz
+where it needs that, and its sizes as keywords with defaults.
 """
 
 from __future__ import annotations
@@ -28,12 +28,20 @@ def names() -> list[str]:
 class Bank(nn.Module):
     """All discriminators of an experiment.
 
-    members: name -> sizes. conditional: whether they get (noisy, x) instead of x alone. A member's
-    first weights are a function of (seed, name), so an ablation that removes one leaves the others
+    members: name -> sizes. conditional: whether they get (noisy, x) instead of x alone. sample_rate:
+    Hz; sizes in samples are those at 16 kHz, and last about as long at every rate. A member's first
+    weights are a function of (seed, name), so an ablation that removes one leaves the others
     as they were. Raises InputError for unknown names and sizes, and for an empty bank.
     """
 
-    def __init__(self, members: Mapping[str, Mapping], *, conditional: bool, seed: int):
+    def __init__(
+        self,
+        members: Mapping[str, Mapping],
+        *,
+        conditional: bool,
+        seed: int,
+        sample_rate: int = 16000,
+    ):
         super().__init__()
         check_keys(members, names(), "discriminators")
         if not members:
@@ -53,6 +61,7 @@ class Bank(nn.Module):
                     sizes,
                     self._probe,
                     in_channels=1 + conditional,
+                    sample_rate=sample_rate,
                 )
                 self.members[name].apply(keep_variance)
 

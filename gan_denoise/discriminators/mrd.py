@@ -13,24 +13,30 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from gan_denoise import contract
+from gan_denoise.signal.rates import samples_at
 from gan_denoise.signal.stft import STFT
 
 
 class Discriminator(contract.Discriminator):
     """(B, C, T) -> one list of maps per resolution.
 
-    n_ffts: samples, with hops of a quarter. channels: of every layer (the paper's 32). Deviations:
+    n_ffts: samples at 16 kHz, with hops of a quarter; at another rate they last as long. channels: of every layer (the paper's 32). Deviations:
     the paper's input is magnitudes; here it is the real and the imaginary part after compression
-    with exponent 0.3, so that phase and quiet bins count; the sizes are for 16 kHz; strides go
+    with exponent 0.3, so that phase and quiet bins count; the sizes are for speech at 16 kHz; strides go
     along frequency; the leaky ReLUs have the slope of the other discriminators.
     """
 
     def __init__(
-        self, in_channels: int = 1, n_ffts: Sequence[int] = (256, 512, 1024), channels: int = 32
+        self,
+        in_channels: int = 1,
+        n_ffts: Sequence[int] = (256, 512, 1024),
+        channels: int = 32,
+        sample_rate: int = 16000,
     ):
         super().__init__()
+        lengths = [samples_at(n_fft, sample_rate, multiple=4) for n_fft in n_ffts]
         self.stacks = nn.ModuleList(
-            ResolutionStack(in_channels, n_fft, channels) for n_fft in n_ffts
+            ResolutionStack(in_channels, n_fft, channels) for n_fft in lengths
         )
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:

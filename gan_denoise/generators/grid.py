@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise import contract
+from gan_denoise.signal.rates import samples_at
 from gan_denoise.signal.spectral import drop_channels, local_level, start_at_the_identity
 from gan_denoise.signal.stft import STFT
 
@@ -26,7 +27,8 @@ _EXPONENT = 0.3  # of the compression of the network's input
 class Generator(contract.Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    sample_rate: Hz. n_fft, hop_length: of the STFT, in samples. width: channels of a strip, a
+    sample_rate: Hz. n_fft, hop_length: of the STFT, in samples at 16 kHz; at another rate both last
+    as long. width: channels of a strip, a
     multiple of 4. blocks: of convolution and exchange; the three frames that block i sees lie 2^(i
     mod dilations) apart. reach: bins and frames each side that the filter of an output bin holds.
     level_ms: each side, over which the local level is taken. dropout: share of the hidden channels
@@ -48,6 +50,8 @@ class Generator(contract.Generator):
         super().__init__()
         if width % 4:  # a block exchanges a quarter of the channels
             raise ValueError(f"width must be a multiple of 4, found {width}")
+        hop_length = samples_at(hop_length, sample_rate)
+        n_fft = samples_at(n_fft, sample_rate, multiple=2)
         self.stft = STFT(n_fft, hop_length)
         self.strip, self.reach = n_fft // hop_length, reach
         self.strips = -(-self.stft.bins // self.strip)

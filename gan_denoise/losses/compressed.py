@@ -11,25 +11,32 @@ from torch import Tensor
 
 from gan_denoise import contract
 from gan_denoise.losses import reference_power
+from gan_denoise.signal.rates import samples_at
 from gan_denoise.signal.stft import STFT
 
 
 class Loss(contract.Loss):
-    """0 for equal signals."""
+    """0 for equal signals.
 
+    The windows last 32 ms at every rate. Bins are divided by the window's length relative to that at
+    16 kHz, so that the same sound gives the same bins, whatever the rate.
+    """
+
+    N_FFT = 512  # samples at 16 kHz, with hops of a quarter
     EXPONENT, COMPLEX_SHARE = 0.3, 0.3
     FLOOR = 1e-4  # power of a bin below which compression stops; the mean power is some 200
 
-    def __init__(self):
+    def __init__(self, sample_rate: int = 16000):
         super().__init__()
-        self.stft = STFT(512, 128)
+        n_fft = samples_at(self.N_FFT, sample_rate, multiple=4)
+        self.stft, self.longer = STFT(n_fft, n_fft // 4), n_fft / self.N_FFT
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
         return self.errors(enhanced, clean=clean, noisy=noisy)[0].mean()
 
     def errors(self, *waves: Tensor, clean: Tensor, noisy: Tensor) -> list[Tensor]:
         """The errors of each of the waves (B, 1, T), bin by bin: (B, N, F)."""
-        scale = 1.0 / (reference_power(clean, noisy).sqrt() + 1e-4)
+        scale = 1.0 / self.longer / (reference_power(clean, noisy).sqrt() + 1e-4)
         (target, target_parts), *pairs = (
             self._compress((wave * scale).flatten(0, 1)) for wave in (clean, *waves)
         )

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from gan_denoise import contract
 from gan_denoise.audio import torchaudio
 from gan_denoise.losses import reference_power
+from gan_denoise.signal.rates import samples_at
 
 _FLOOR = 1e-5  # lowest magnitude, as in HiFi-GAN
 
@@ -23,7 +24,9 @@ _FLOOR = 1e-5  # lowest magnitude, as in HiFi-GAN
 class Loss(contract.Loss):
     """0 for equal signals; the mean over resolutions of the mean absolute difference of logarithms.
 
-    windows: samples, with hops of a quarter. bands: mel bands for each window.
+    windows: samples at 16 kHz, with hops of a quarter; at another rate they last as long, and bins
+    are divided by how many times longer they are. bands: mel bands for each window, from 0 Hz to
+    half the rate.
     """
 
     def __init__(
@@ -35,6 +38,8 @@ class Loss(contract.Loss):
         super().__init__()
         if len(windows) != len(bands):
             raise ValueError(f"there are {len(windows)} windows, and bands for {len(bands)}")
+        lengths = [samples_at(window, sample_rate) for window in windows]
+        self.longer = [length / window for length, window in zip(lengths, windows, strict=True)]
         torchaudio()
         from torchaudio.transforms import MelSpectrogram
 
@@ -49,14 +54,14 @@ class Loss(contract.Loss):
                 mel_scale="slaney",
                 pad_mode="constant",
             )
-            for window, count in zip(windows, bands, strict=True)
+            for window, count in zip(lengths, bands, strict=True)
         )
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
         scale = 1.0 / (reference_power(clean, noisy).sqrt() + 1e-4)
         pair = (torch.cat([enhanced, clean]) * torch.cat([scale, scale])).flatten(0, 1)
         distances = []
-        for spectrum in self.spectra:
-            judged, target = spectrum(pair).clamp_min(_FLOOR).log().chunk(2)
+        for spectrum, longer in zip(self.spectra, self.longer, strict=True):
+            judged, target = (spectrum(pair) / longer).clamp_min(_FLOOR).log().chunk(2)
             distances.append(F.l1_loss(judged, target))
         return torch.stack(distances).mean()

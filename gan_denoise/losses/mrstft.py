@@ -4,7 +4,8 @@ The losses are those of Yamamoto et al. 2020, eqs. 4 to 6. auraloss's spectral c
 replaced: it is one ratio for the whole batch, in which loud items hide quiet ones, which differs
 from one process to two, and which has no bound when the target is silent. Here it is the mean of
 ratios per item. A floor of FLOOR_DB below full scale is under every magnitude, and the phase, which
-has no weight, is not computed (a sixth of the time).
+has no weight, is not computed (a sixth of the time). The resolutions are windows of 32, 64 and 128 ms
+at every rate.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_denoise import contract
+from gan_denoise.signal.rates import samples_at
 from gan_denoise.signal.stft import transform
 
 _EPSILON = 1e-8
@@ -25,12 +27,16 @@ class Loss(contract.Loss):
     """0 for equal signals; the mean over the resolutions of the two terms, which weigh alike."""
 
     FLOOR_DB = -80.0  # relative to a signal whose RMS is 1
-    LONGEST = 2048  # longest window, in samples; a shorter signal is followed by zeros
+    WINDOWS = (512, 1024, 2048)  # samples at 16 kHz, with hops of a quarter
 
-    def __init__(self):
+    def __init__(self, sample_rate: int = 16000):
         super().__init__()
+        windows = [samples_at(window, sample_rate, multiple=4) for window in self.WINDOWS]
+        self.longest = windows[-1]  # a shorter signal is followed by zeros
         self.resolutions = MultiResolutionSTFTLoss(
-            fft_sizes=[512, 1024, 2048], hop_sizes=[128, 256, 512], win_lengths=[512, 1024, 2048]
+            fft_sizes=windows,
+            hop_sizes=[window // 4 for window in windows],
+            win_lengths=windows,
         )
         for resolution in self.resolutions.stft_losses:
             window = resolution.window
@@ -43,7 +49,7 @@ class Loss(contract.Loss):
             resolution.stft = partial(_magnitude, resolution)
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-        missing = max(0, self.LONGEST - clean.shape[-1])
+        missing = max(0, self.longest - clean.shape[-1])
         return self.resolutions(F.pad(enhanced, (0, missing)), F.pad(clean, (0, missing)))
 
 

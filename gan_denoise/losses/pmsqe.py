@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_denoise import contract
+from gan_denoise.signal.rates import BASE_HZ, samples_at
 from gan_denoise.signal.stft import STFT
 
 # The figures are those of ITU-T P.862 (02/2001), section 10.2, and of its reference code at 16 kHz.
@@ -33,18 +34,25 @@ _SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309  # weights in the MOS
 
 
 class Loss(contract.Loss):
-    """Mean disturbance of signals at 16 kHz: 0 for equal ones, else about 4.5 less the raw PESQ."""
+    """Mean disturbance below 8 kHz: 0 for equal signals, else about 4.5 less the raw PESQ.
 
-    BANDS = 49
+    The windows last 32 ms at every rate. A rate below 16 kHz is refused.
+    """
+
+    BANDS, N_FFT, HIGHEST_HZ = 49, 512, 8000  # N_FFT: samples at 16 kHz
     to_bark: Tensor
     threshold: Tensor
     exponent: Tensor
     speech: Tensor
 
-    def __init__(self):
+    def __init__(self, sample_rate: int = 16000):
         super().__init__()
-        self.stft = STFT(512, 256)
-        hz = torch.linspace(0.0, 8000.0, self.stft.bins)
+        if sample_rate < BASE_HZ:
+            raise ValueError(f"needs at least {BASE_HZ} Hz, this is {sample_rate} Hz")
+        n_fft = samples_at(self.N_FFT, sample_rate, multiple=2)
+        self.stft, self.longer = STFT(n_fft, n_fft // 2), n_fft / self.N_FFT
+        self.bins = self.HIGHEST_HZ * n_fft // sample_rate + 1
+        hz = torch.linspace(0.0, (self.bins - 1) * sample_rate / n_fft, self.bins)
         bark = 26.81 * hz / (1960.0 + hz) - 0.53
         edges = torch.linspace(float(bark[1]), float(bark[-1]) + 1e-4, self.BANDS + 1)
         # A bin counts for the bands that its width overlaps
@@ -101,11 +109,12 @@ class Loss(contract.Loss):
 
     def _bands(self, wave: Tensor) -> Tensor:
         """(B, 1, T) -> powers (B, N, bands), after level alignment."""
-        power = self.stft(wave.flatten(0, 1)).square().sum(dim=1)
+        power = self.stft(wave.flatten(0, 1))[..., : self.bins].square().sum(dim=1)
         energy = self.stft.window.square().sum()
         level = 2.0 * power[..., self.speech].sum(dim=-1).mean(dim=-1) / (self.stft.n_fft * energy)
         scale = _TARGET_POWER / level.clamp_min(1e-12)
-        return _POWER_SCALE * scale[:, None, None] * (power @ self.to_bark)
+        scale = _POWER_SCALE / self.longer**2 * scale
+        return scale[:, None, None] * (power @ self.to_bark)
 
     def _audible(self, bands: Tensor) -> Tensor:
         """(B, N, bands) -> (B, N, 1): the power above the threshold of hearing."""

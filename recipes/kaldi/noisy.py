@@ -48,7 +48,7 @@ def noise_of(folder: Path, data: DataDir, noise: Path) -> dict[str, Any]:
     return {
         "fingerprint": fingerprint,
         "sample_rate": sample_rate,
-        "procedure": procedure.parameters,
+        "procedure": procedure.at(sample_rate),
         "folder": str(noise.resolve().parent),  # where relative paths of its `mix` begin
     }
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from gan_denoise.adversarial import AdversarialLosses
 from gan_denoise.contract import Maps
 from gan_denoise.discriminators import Bank
+from gan_denoise.signal.rates import BASE_HZ
 from training.experiment import AdversarySettings
 from training.optimizer import build_optimizer, set_learning_rate
 from training.schedule import random_number
@@ -43,7 +44,14 @@ class Adversary:
         self._seed, self._updates = seed, updates
         self._length = round(settings.segment_s * sample_rate)
         self.losses = AdversarialLosses(settings.losses)
-        bank = Bank(settings.discriminators, conditional=settings.conditional, seed=seed).to(dtype)
+        # The same filter in Hz at every rate
+        self._emphasis = settings.pre_emphasis ** (BASE_HZ / sample_rate)
+        bank = Bank(
+            settings.discriminators,
+            conditional=settings.conditional,
+            seed=seed,
+            sample_rate=sample_rate,
+        ).to(dtype)
         self.bank, self.optimizer = accelerator.prepare(
             bank, build_optimizer(bank, settings.optimizer)
         )
@@ -63,11 +71,11 @@ class Adversary:
         return [wave[..., start : start + length] / level for wave in whitened]
 
     def _emphasise(self, wave: Tensor) -> Tensor:
-        """Pre-emphasis: y[t] = x[t] - pre_emphasis x[t - 1].
+        """Pre-emphasis: y[t] = x[t] - pre_emphasis x[t - 1] at 16 kHz, as strong at every rate.
 
         High frequencies are quiet in speech, and discriminators would overlook them.
         """
-        return wave - self.settings.pre_emphasis * F.pad(wave, (1, 0))[..., :-1]
+        return wave - self._emphasis * F.pad(wave, (1, 0))[..., :-1]
 
     def learn(self, number: int, real: Tensor, fake: Tensor, noisy: Tensor) -> dict[str, Tensor]:
         """Update number 1, 2, ... of the discriminators, in place.

@@ -70,7 +70,8 @@ class Critic:
         self._sample_rate, self._jobs = sample_rate, jobs
         self._pool: ProcessPool | None = None
         self.weights = {"metric": settings.weight}
-        bank = Bank(settings.discriminators, conditional=True, seed=seed).to(dtype)
+        members = settings.discriminators
+        bank = Bank(members, conditional=True, seed=seed, sample_rate=sample_rate).to(dtype)
         self.bank, self.optimizer = accelerator.prepare(
             bank, build_optimizer(bank, adversary.optimizer)
         )

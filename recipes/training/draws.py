@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from gan_denoise.corruption.segments import Batches, Segments
 from gan_denoise.errors import InputError
+from gan_denoise.signal.rates import samples_at
 from training.corpus import Corpus
 from training.experiment import Experiment
 from training.schedule import Schedule
@@ -86,7 +87,7 @@ class Draws:
             draws=draws,
             fresh_noise=self._corpus.fresh_noise,
             scenes=self._corpus.scenes,
-            cut=self._experiment.cut,
+            cut=samples_at(self._experiment.cut, self._corpus.sample_rate),
         )
         return DataLoader(
             _Answers(segments),
