@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import types
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 from torch import nn
@@ -21,13 +21,13 @@ from gan_denoise.errors import InputError, nearest
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def names(package: ModuleType) -> list[str]:
+def names(package: types.ModuleType) -> list[str]:
     """The names of all modules of a package."""
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
 def build(
-    package: ModuleType,
+    package: types.ModuleType,
     kind: str,
     name: Any,
     sizes: Mapping[str, Any],
@@ -73,6 +73,8 @@ def _check_size(value: Any, kind: Any, where: str, *, low: int) -> None:
 
     low: the least value of an int. Raises InputError.
     """
+    if isinstance(kind, types.UnionType):  # with None, for a default that depends on the rate
+        kind = get_args(kind)[0]
     if kind == Sequence[int]:
         if not isinstance(value, list) or not value:
             raise InputError(f"{where}: expected a list of whole numbers, found {value!r}")

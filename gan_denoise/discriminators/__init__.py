@@ -1,8 +1,8 @@
 """Discriminators: one file each, found by its name, used together as one bank.
 
 `discriminators/foo.py` holds one class `Discriminator`, a contract.Discriminator. Its constructor
-takes `in_channels` (1, or 2 where the discriminator also gets the noisy signal), `sample_rate` in Hz
-where it needs that, and its sizes as keywords with defaults.
+takes `in_channels` (1, or 2 where the discriminator also gets the noisy signal), `sample_rate` in
+Hz where it needs that, and its sizes as keywords with defaults.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def names() -> list[str]:
 class Bank(nn.Module):
     """All discriminators of an experiment.
 
-    members: name -> sizes. conditional: whether they get (noisy, x) instead of x alone. sample_rate:
-    Hz; sizes in samples are those at 16 kHz, and last about as long at every rate. A member's first
-    weights are a function of (seed, name), so an ablation that removes one leaves the others
-    as they were. Raises InputError for unknown names and sizes, and for an empty bank.
+    members: name -> sizes. conditional: whether they get (noisy, x) instead of x alone.
+    sample_rate: Hz, on which the members' default sizes in samples depend. A member's first weights
+    are a function of (seed, name), so an ablation that removes one leaves the others as they were.
+    Raises InputError for unknown names and sizes, and for an empty bank.
     """
 
     def __init__(

@@ -45,12 +45,12 @@ def steady(layer: nn.Module) -> nn.Module:
 class Discriminator(contract.Discriminator):
     """(B, C, T) -> one list of maps (B, C', F', N'), the score (B, 1) last.
 
-    n_fft: samples at 16 kHz, with hops of half as many; at another rate it lasts as long. channels: of the first layer, twice as many in each
-    further one. Deviations from the papers: magnitudes are compressed with exponent 0.3, so that
-    the noise left between words counts; there is no normalisation across the map, which would hide
-    the level of that noise; only the mean over time is taken, so that the dense layers can tell the
-    bands apart, as PESQ does. All layers but the last are `steady`: without that PESQ falls
-    (egs/vctk/NOTES.md).
+    n_fft: samples, with hops of half as many (32 ms). channels: of the first layer, twice as many
+    in each further one. Deviations from the papers: magnitudes are compressed with exponent 0.3, so
+    that the noise left between words counts; there is no normalisation across the map, which would
+    hide the level of that noise; only the mean over time is taken, so that the dense layers can
+    tell the bands apart, as PESQ does. All layers but the last are `steady`: without that PESQ
+    falls (egs/vctk/NOTES.md).
     """
 
     LAYERS = 4  # each halves both axes
@@ -58,12 +58,12 @@ class Discriminator(contract.Discriminator):
     def __init__(
         self,
         in_channels: int = 2,
-        n_fft: int = 512,
+        n_fft: int | None = None,
         channels: int = 16,
         sample_rate: int = 16000,
     ):
         super().__init__()
-        n_fft = samples_at(n_fft, sample_rate, multiple=2)
+        n_fft = n_fft or samples_at(512, sample_rate, multiple=2)
         self.stft = STFT(n_fft, n_fft // 2)
         widths = [in_channels, *(channels << layer for layer in range(self.LAYERS))]
         self.convolutions = nn.ModuleList(

@@ -12,24 +12,26 @@ from torch.nn.utils.parametrizations import weight_norm
 from gan_denoise import contract
 from gan_denoise.signal.rates import whole_ratio
 
+PERIODS = (2, 3, 5, 7, 11)  # samples at 16 kHz
+
 
 class Discriminator(contract.Discriminator):
     """(B, C, T) -> one list of maps per period.
 
-    periods: samples at 16 kHz; each sub-discriminator sees every p-th sample, and every 3 p-th at
-    44.1 and 48 kHz (a whole ratio, so that no two periods become one). channels: of the first layer
+    periods: samples; each sub-discriminator sees every p-th sample. By default they are the paper's
+    2, 3, 5, 7 and 11, and 3 times as many at 44.1 and 48 kHz. channels: of the first layer
     (the paper's 32), then 4, 16, 32 and 32 times as many.
     """
 
     def __init__(
         self,
         in_channels: int = 1,
-        periods: Sequence[int] = (2, 3, 5, 7, 11),
+        periods: Sequence[int] | None = None,
         channels: int = 32,
         sample_rate: int = 16000,
     ):
         super().__init__()
-        self.periods = [whole_ratio(sample_rate) * period for period in periods]
+        self.periods = list(periods or (whole_ratio(sample_rate) * p for p in PERIODS))
         self.stacks = nn.ModuleList(PeriodStack(in_channels, channels) for _ in self.periods)
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:

@@ -16,27 +16,30 @@ from gan_denoise import contract
 from gan_denoise.signal.rates import samples_at
 from gan_denoise.signal.stft import STFT
 
+N_FFTS = (256, 512, 1024)  # samples at 16 kHz
+
 
 class Discriminator(contract.Discriminator):
     """(B, C, T) -> one list of maps per resolution.
 
-    n_ffts: samples at 16 kHz, with hops of a quarter; at another rate they last as long. channels: of every layer (the paper's 32). Deviations:
-    the paper's input is magnitudes; here it is the real and the imaginary part after compression
-    with exponent 0.3, so that phase and quiet bins count; the sizes are for speech at 16 kHz; strides go
-    along frequency; the leaky ReLUs have the slope of the other discriminators.
+    n_ffts: samples, with hops of a quarter (16, 32 and 64 ms). channels: of every layer (the
+    paper's 32). Deviations: the paper's input is magnitudes; here it is the real and the imaginary
+    part after compression with exponent 0.3, so that phase and quiet bins count; the windows are
+    for speech at 16 kHz; strides go along frequency; the leaky ReLUs have the slope of the other
+    discriminators.
     """
 
     def __init__(
         self,
         in_channels: int = 1,
-        n_ffts: Sequence[int] = (256, 512, 1024),
+        n_ffts: Sequence[int] | None = None,
         channels: int = 32,
         sample_rate: int = 16000,
     ):
         super().__init__()
-        lengths = [samples_at(n_fft, sample_rate, multiple=4) for n_fft in n_ffts]
+        n_ffts = n_ffts or [samples_at(n_fft, sample_rate, multiple=4) for n_fft in N_FFTS]
         self.stacks = nn.ModuleList(
-            ResolutionStack(in_channels, n_fft, channels) for n_fft in lengths
+            ResolutionStack(in_channels, n_fft, channels) for n_fft in n_ffts
         )
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:

@@ -17,11 +17,12 @@ class Discriminator(contract.Discriminator):
     """(B, C, T) -> one list of maps per scale.
 
     The scales are the wave itself, the wave averaged to half the rate, to a quarter, and so on. At
-    44.1 and 48 kHz the first layer of each is three times as long, with a stride of 3, so that the
-    further layers see about as much time as at 16 kHz. channels: of the first layer (the paper's 128), a multiple of groups; the widest layers have 8
-    times as many. groups: of the grouped convolutions (the paper's 16). Deviation: weight
-    normalisation at every scale. The paper's first scale has spectral normalisation, whose power
-    iteration moves with every pass, so that a joint pass would differ from two.
+    44.1 and 48 kHz the first layer of each is 3 times as long and has a stride of 3, so that all
+    layers see as much time as at 16 kHz. channels: of the first layer (the paper's 128), a multiple
+    of groups; the widest layers have 8 times as many. groups: of the grouped convolutions (the
+    paper's 16). Deviation: weight normalisation at every scale. The paper's first scale has
+    spectral normalisation, whose power iteration moves with every pass, so that a joint pass would
+    differ from two.
     """
 
     def __init__(

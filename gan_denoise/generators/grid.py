@@ -27,19 +27,18 @@ _EXPONENT = 0.3  # of the compression of the network's input
 class Generator(contract.Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    sample_rate: Hz. n_fft, hop_length: of the STFT, in samples at 16 kHz; at another rate both last
-    as long. width: channels of a strip, a
-    multiple of 4. blocks: of convolution and exchange; the three frames that block i sees lie 2^(i
-    mod dilations) apart. reach: bins and frames each side that the filter of an output bin holds.
-    level_ms: each side, over which the local level is taken. dropout: share of the hidden channels
-    that training drops.
+    sample_rate: Hz. n_fft, hop_length: of the STFT, in samples (64 and 16 ms). width: channels of a
+    strip, a multiple of 4. blocks: of convolution and exchange; the three frames that block i sees
+    lie 2^(i mod dilations) apart. reach: bins and frames each side that the filter of an output bin
+    holds. level_ms: each side, over which the local level is taken. dropout: share of the hidden
+    channels that training drops.
     """
 
     def __init__(
         self,
         sample_rate: int = 16000,
-        n_fft: int = 1024,
-        hop_length: int = 256,
+        n_fft: int | None = None,
+        hop_length: int | None = None,
         width: int = 48,
         blocks: int = 6,
         dilations: int = 3,
@@ -50,8 +49,8 @@ class Generator(contract.Generator):
         super().__init__()
         if width % 4:  # a block exchanges a quarter of the channels
             raise ValueError(f"width must be a multiple of 4, found {width}")
-        hop_length = samples_at(hop_length, sample_rate)
-        n_fft = samples_at(n_fft, sample_rate, multiple=2)
+        n_fft = n_fft or samples_at(1024, sample_rate, multiple=4)
+        hop_length = hop_length or samples_at(256, sample_rate)
         self.stft = STFT(n_fft, hop_length)
         self.strip, self.reach = n_fft // hop_length, reach
         self.strips = -(-self.stft.bins // self.strip)

@@ -24,12 +24,12 @@ PAPER = (16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 1024)
 class Generator(contract.Generator):
     """(B, 1, T) noisy -> (B, 1, T) enhanced.
 
-    sample_rate: Hz. channels: of each encoder layer; the decoder mirrors them. kernel_size: odd, in
-    samples at every rate (the paper's 31 are for 16 kHz: at 48 kHz a kernel of 93 and one more layer
-    see as much time). stride: of every layer. latent: standard deviation of the noise beside the code in
-    training (0: no such input; the paper's 1). level_ms: each side, over which the local level is
-    taken. attention_heads: of a self-attention on the code (0: none), with attention_reach steps
-    each side, as in SASEGAN (Phan et al. 2021), which attends over the whole window.
+    sample_rate: Hz. channels: of each encoder layer; the decoder mirrors them. kernel_size:
+    samples, odd (the paper's are for 16 kHz; at a higher rate they last less long). stride: of
+    every layer. latent: standard deviation of the noise beside the code in training (0: no such
+    input; the paper's 1). level_ms: each side, over which the local level is taken.
+    attention_heads: of a self-attention on the code (0: none), with attention_reach steps each
+    side, as in SASEGAN (Phan et al. 2021), which attends over the whole window.
     """
 
     def __init__(

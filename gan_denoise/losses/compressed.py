@@ -18,8 +18,8 @@ from gan_denoise.signal.stft import STFT
 class Loss(contract.Loss):
     """0 for equal signals.
 
-    The windows last 32 ms at every rate. Bins are divided by the window's length relative to that at
-    16 kHz, so that the same sound gives the same bins, whatever the rate.
+    The windows last 32 ms at every rate. Bins are divided by the ratio of the window's length to
+    that at 16 kHz, so that the same sound gives the same bins.
     """
 
     N_FFT = 512  # samples at 16 kHz, with hops of a quarter

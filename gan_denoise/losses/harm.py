@@ -24,7 +24,7 @@ class Loss(compressed.Loss):
 
     TILE = 4, 16  # frames of 8 ms, bins of 31 Hz
 
-    def __init__(self, sample_rate: int = 16000, gentle: float = 0.0, strong: float = 0.0):
+    def __init__(self, gentle: float = 0.0, strong: float = 0.0, sample_rate: int = 16000):
         super().__init__(sample_rate)
         if (gentle > 0.0) != (strong > 0.0):
             raise ValueError(f"gentle {gentle:g} and strong {strong:g} must both be above 0")

@@ -24,22 +24,26 @@ _FLOOR = 1e-5  # lowest magnitude, as in HiFi-GAN
 class Loss(contract.Loss):
     """0 for equal signals; the mean over resolutions of the mean absolute difference of logarithms.
 
-    windows: samples at 16 kHz, with hops of a quarter; at another rate they last as long, and bins
-    are divided by how many times longer they are. bands: mel bands for each window, from 0 Hz to
-    half the rate.
+    windows: samples, with hops of a quarter (2 to 128 ms, which are 32 to 2048 samples at 16 kHz).
+    bands: mel bands for each window, from 0 Hz to half the rate. Where the windows last as long as
+    those at 16 kHz, bins are divided by the ratio of their lengths, so that the same sound gives
+    the same bins.
     """
+
+    WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)  # samples at 16 kHz
 
     def __init__(
         self,
         sample_rate: int = 16000,
-        windows: Sequence[int] = (32, 64, 128, 256, 512, 1024, 2048),
+        windows: Sequence[int] | None = None,
         bands: Sequence[int] = (5, 10, 20, 40, 80, 160, 320),
     ):
         super().__init__()
+        at_16_khz = windows or self.WINDOWS
+        windows = windows or [samples_at(window, sample_rate) for window in self.WINDOWS]
         if len(windows) != len(bands):
             raise ValueError(f"there are {len(windows)} windows, and bands for {len(bands)}")
-        lengths = [samples_at(window, sample_rate) for window in windows]
-        self.longer = [length / window for length, window in zip(lengths, windows, strict=True)]
+        self.longer = [own / base for own, base in zip(windows, at_16_khz, strict=True)]
         torchaudio()
         from torchaudio.transforms import MelSpectrogram
 
@@ -54,7 +58,7 @@ class Loss(contract.Loss):
                 mel_scale="slaney",
                 pad_mode="constant",
             )
-            for window, count in zip(lengths, bands, strict=True)
+            for window, count in zip(windows, bands, strict=True)
         )
 
     def forward(self, enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:

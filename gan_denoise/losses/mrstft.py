@@ -4,8 +4,8 @@ The losses are those of Yamamoto et al. 2020, eqs. 4 to 6. auraloss's spectral c
 replaced: it is one ratio for the whole batch, in which loud items hide quiet ones, which differs
 from one process to two, and which has no bound when the target is silent. Here it is the mean of
 ratios per item. A floor of FLOOR_DB below full scale is under every magnitude, and the phase, which
-has no weight, is not computed (a sixth of the time). The resolutions are windows of 32, 64 and 128 ms
-at every rate.
+has no weight, is not computed (a sixth of the time). The windows last 32, 64 and 128 ms at every
+rate.
 """
 
 from __future__ import annotations

@@ -1,0 +1,123 @@
+"""What is right at 48 kHz as at 16 kHz: sizes in samples last as long at every rate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import speech_like
+from gan_denoise import audio, generators
+from gan_denoise.discriminators import Bank
+from gan_denoise.errors import InputError
+from gan_denoise.losses import Losses
+from gan_denoise.signal.rates import samples_at, whole_ratio
+
+RATES = (16000, 44100, 48000)
+
+
+def test_samples_last_as_long() -> None:
+    assert [samples_at(512, rate) for rate in (8000, *RATES)] == [256, 512, 1411, 1536]
+    assert samples_at(255, 16000, multiple=4) == 255  # as it was written
+    assert samples_at(512, 44100, multiple=4) == 1412 and samples_at(1, 1000, multiple=2) == 2
+    assert [whole_ratio(rate) for rate in (8000, *RATES)] == [1, 1, 3, 3]
+
+
+def test_windows_of_the_losses_last_as_long() -> None:
+    def windows(rate: int) -> dict[str, list[int]]:
+        built = Losses({"mrstft": 1.0, "compressed": 1.0, "mel": 1.0, "pmsqe": 1.0}, rate).functions
+        return {
+            "mrstft": [each.fft_size for each in built["mrstft"].resolutions.stft_losses],
+            "hops": [each.hop_size for each in built["mrstft"].resolutions.stft_losses],
+            "mel": [each.n_fft for each in built["mel"].spectra],
+            "others": [built[name].stft.n_fft for name in ("compressed", "pmsqe")],
+            "other hops": [built[name].stft.hop_length for name in ("compressed", "pmsqe")],
+        }
+
+    at_16 = {
+        "mrstft": [512, 1024, 2048],
+        "hops": [128, 256, 512],
+        "mel": [32, 64, 128, 256, 512, 1024, 2048],
+        "others": [512, 512],
+        "other hops": [128, 256],
+    }
+    assert windows(16000) == at_16
+    assert windows(48000) == {name: [3 * size for size in sizes] for name, sizes in at_16.items()}
+    for name, sizes in windows(44100).items():
+        assert np.divide(sizes, 44100) == pytest.approx(np.divide(at_16[name], 16000), rel=5e-3)
+
+
+@pytest.mark.parametrize("name", ["compressed", "harm", "pmsqe", "mrstft"])
+def test_a_voice_at_48_khz_has_the_loss_that_it_has_at_16(name: str) -> None:
+    """What lies below 8 kHz; of a mean over bins, those above 8 kHz take two thirds."""
+    clean = speech_like(0, 1.5)
+    noise = 0.02 * np.random.default_rng(0).standard_normal((2, len(clean)))
+    found = {}
+    for rate in (16000, 44100, 48000):
+        waves = (clean + noise[0], clean, clean + noise[1] / 4)
+        tensors = [
+            torch.from_numpy(audio.resample(wave, 16000, rate).astype(np.float32))[None, None]
+            for wave in waves
+        ]
+        loss = Losses({name: 1.0}, rate)
+        found[rate] = float(loss(*tensors)[name])
+        if name in ("compressed", "harm"):  # nothing is there
+            found[rate] *= rate / 16000
+    if name == "mrstft":  # the logarithm hears the resampler's edge, at 80 dB below the voice
+        assert all(found[16000] / 4 < found[rate] < found[16000] for rate in RATES[1:])
+    else:
+        assert found[48000] == pytest.approx(found[16000], rel=0.05)
+        assert found[44100] == pytest.approx(found[16000], rel=0.05)
+
+
+def test_pmsqe_needs_8_khz_of_sound() -> None:
+    with pytest.raises(InputError, match="pmsqe: needs at least 16000 Hz, this is 8000 Hz"):
+        Losses({"pmsqe": 1.0}, 8000)
+
+
+def test_discriminators_see_as_much_time() -> None:
+    names = ("mpd", "msd", "mrd", "metric")
+
+    def maps_of(rate: int) -> list[list[torch.Tensor]]:
+        sizes = {"channels": 4}
+        members = {name: sizes | ({"groups": 4} if name == "msd" else {}) for name in names}
+        bank = Bank(members, conditional=False, seed=0, sample_rate=rate)
+        wave = torch.randn(1, 1, rate // 4, generator=torch.Generator().manual_seed(0))
+        if rate == 48000:
+            mpd, msd, mrd, metric = bank.members.values()
+            assert mpd.periods == [6, 9, 15, 21, 33]
+            first = msd.stacks[0].convolutions[0]
+            assert first.kernel_size == (45,) and first.stride == (3,)
+            assert [stack.stft.n_fft for stack in mrd.stacks] == [768, 1536, 3072]
+            assert metric.stft.n_fft == 1536
+        return bank(wave, wave)
+
+    at_16, at_48 = maps_of(16000), maps_of(48000)
+    for own, other in zip(at_16, at_48, strict=True):
+        assert len(own) == len(other)
+    # As many steps in time at both rates: columns of mpd, and scales of msd
+    assert [maps[-1].shape[-1] for maps in at_16[:8]] == [maps[-1].shape[-1] for maps in at_48[:8]]
+    assert [maps[-1].shape[2] for maps in at_16[8:11]] == [
+        maps[-1].shape[2] for maps in at_48[8:11]
+    ]
+
+
+def test_sizes_that_an_experiment_states_are_samples_at_its_rate() -> None:
+    bank = Bank({"mpd": {"periods": [2, 3]}}, conditional=False, seed=0, sample_rate=48000)
+    assert bank.members["mpd"].periods == [2, 3]
+    with pytest.raises(InputError, match="expected a list of whole numbers, found 3"):
+        Bank({"mpd": {"periods": 3}}, conditional=False, seed=0)
+    grid = generators.build({"name": "grid", "n_fft": 512, "hop_length": 128}, sample_rate=48000)
+    assert (grid.stft.n_fft, grid.stft.hop_length) == (512, 128)
+    with pytest.raises(InputError, match="n_fft: expected a whole number"):
+        generators.build({"name": "grid", "n_fft": "long"}, sample_rate=16000)
+
+
+def test_windows_of_generators_last_as_long() -> None:
+    for name in ("convnext", "hifigan", "causal", "grid", "bands"):
+        windows = {}
+        for rate in RATES:
+            stft = generators.build({"name": name}, sample_rate=rate).stft
+            windows[rate] = (stft.n_fft / rate, stft.hop_length / rate)
+        assert windows[48000] == pytest.approx(windows[16000])
+        assert windows[44100] == pytest.approx(windows[16000], rel=5e-3)
