@@ -213,6 +213,23 @@ def test_judges_that_were_asked_for_are_columns(results: Path) -> None:
     assert run.shown[-1] == "wer" and dict(legend.columns([run]))["WER"].endswith("lower is better")
 
 
+def test_who_wins_by_which_judge(results: Path) -> None:
+    """In one metric gan wins, in one it loses, in one it ties; on another test it has no WER."""
+    assert len(tables.judges(Run.read(results))) == 1  # none was asked
+    (results / "loud").mkdir()
+    for name, by, wer in (("noisy", 0.0, 0.5), ("oracle_mag", 2.0, 0.1), ("l1", 0.5, 0.2)):
+        write_results(results, name, name, 0, shifted(by), wer=wer)
+        write_results(results / "loud", name, name, 0, shifted(by))
+    for place in (results, results / "loud"):
+        write_results(place, "gan", "gan", 0, shifted(0.6), wer=0.3)
+    heading, test, loud = tables.judges(Run.read(results))
+    assert heading == ["difference", "on", "PESQ-WB", "ESTOI", "SI-SDR dB", "WER"]
+    assert test[:3] == ["gan - l1", "test", "wins +0.100 [+0.100, +0.100]"]
+    assert test[3].startswith("ties +0.000") and test[5].startswith("loses +0.100")
+    assert loud[:3] == ["gan - l1", "loud", test[2]] and loud[5] == "-"
+    assert "Who wins by which judge" in section(Run.read(results))
+
+
 def test_p_is_corrected_for_the_number_of_pairs(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,7 @@ _MEANING |= {
     "dnsmos_ovrl": "overall quality from 1 to 5, as DNSMOS predicts what listeners say",
     "dnsmos_p808": "quality from 1 to 5, as DNSMOS predicts listeners in a P.808 test",
 }
-_LOWER = ("wsdr", "lsd", "wer")  # is better
+LOWER = ("wsdr", "lsd", "wer")  # is better
 
 
 def systems(runs: Iterable[Run]) -> list[tuple[str, str]]:
@@ -55,7 +55,7 @@ def columns(runs: Iterable[Run]) -> list[tuple[str, str]]:
     shown = dict.fromkeys(metric for run in runs for metric in run.shown)
     rows = []
     for metric in shown:
-        better = "lower" if metric in _LOWER else "higher"
+        better = "lower" if metric in LOWER else "higher"
         rows.append(
             (ALL[metric].heading, f"{_MEANING.get(metric, 'a metric')}; {better} is better")
         )

@@ -44,6 +44,12 @@ def section(run: Run) -> str:
             further,
             *_folded(tables.condition_headlines(run), tables.condition_differences(run)),
         ]
+    if len(judged := tables.judges(run)) > 1:
+        lines.append(
+            f"Who wins by which judge: a tie has p (Holm) of {tables.SURE} or more, corrected for"
+            " the number of all cells, or an interval that holds 0:\n"
+        )
+        lines.append(markdown(judged))
     for name, own in run.by_corpus().items():
         lines.append(f"### {name}\n\n{markdown(tables.systems(own))}")
         lines += _folded(tables.headlines(own), tables.differences(own))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ SI_SDR = "si_sdr"
 # Fewer tell nothing about other speakers (resampling one speaker finds no other), nor about other
 # sentences (ten: below it the percentiles of a bootstrap are those of its few values)
 LEAST_SPEAKERS, LEAST_UTTERANCES = 2, 10
+Pair = TypeVar("Pair", bound=tuple[str, ...])
 
 
 @dataclass(frozen=True)
@@ -243,11 +245,11 @@ class Run:
             return "tie"
         return "better" if found.mean > 0 else "worse"
 
-    def p_value(self, name: str, other: str) -> float | None:
-        """Wilcoxon's signed-rank test over utterances, two-sided: a description, since utterances
-        of a speaker are alike.
+    def p_value(self, name: str, other: str, metric: str = "") -> float | None:
+        """Wilcoxon's signed-rank test over utterances, two-sided, in PESQ unless another metric is
+        named: a description, since utterances of a speaker are alike.
         """
-        found = self._paired(name, other, self.lead)
+        found = self._paired(name, other, metric or self.lead)
         if not _enough(found):
             return None
         from scipy.stats import wilcoxon  # half a second, which reading scores need not spend
@@ -258,14 +260,8 @@ class Run:
 
     @cached_property
     def corrected(self) -> dict[tuple[str, str], float]:
-        """The p values of all pairs, corrected for their number (Holm 1979)."""
-        known = {pair: self.p_value(*pair) for pair in self.differences()}
-        ranked = sorted((value, pair) for pair, value in known.items() if value is not None)
-        corrected, largest = {}, 0.0
-        for place, (value, pair) in enumerate(ranked):
-            largest = max(largest, min(1.0, (len(ranked) - place) * value))
-            corrected[pair] = largest
-        return corrected
+        """The p values of all pairs, corrected for their number."""
+        return holm({pair: self.p_value(*pair) for pair in self.differences()})
 
     def gains(self) -> dict[str, dict[str, float | None]]:
         """system -> speaker, or third of the input's SI-SDR -> mean gain over noisy in PESQ, over
@@ -303,6 +299,16 @@ class Run:
         if noisy is None or oracle is None or own is None or oracle == noisy:
             return None
         return (own - noisy) / (oracle - noisy)
+
+
+def holm(p_values: Mapping[Pair, float | None]) -> dict[Pair, float]:
+    """p values corrected for their number (Holm 1979); those that are None have none."""
+    ranked = sorted((value, pair) for pair, value in p_values.items() if value is not None)
+    corrected, largest = {}, 0.0
+    for place, (value, pair) in enumerate(ranked):
+        largest = max(largest, min(1.0, (len(ranked) - place) * value))
+        corrected[pair] = largest
+    return corrected
 
 
 def _values(rows: Iterable[dict], metric: str) -> dict[tuple[str, str], float]:

@@ -5,11 +5,16 @@ the page in HTML.
 from __future__ import annotations
 
 from gan_denoise.datadir import DataDir
-from gan_denoise.metrics import ALL
+from gan_denoise.metrics import ALL, OPTIONAL
+from reporting.bootstrap import Estimate
 from reporting.formats import Cells
+from reporting.legend import LOWER
 from reporting.reading import REFERENCES, place
-from reporting.statistics import Run
+from reporting.statistics import Run, holm
 
+# Of metrics that say much the same, one
+JUDGES = ("pesq_wb", "pesq_nb", "estoi", "si_sdr", "speaker_similarity", *OPTIONAL)
+SURE = 0.05  # of a corrected p value, and the interval does not hold 0
 CORRECTED = "p (Holm)"
 _NAMED = 5  # utterances without a value, of each system
 
@@ -77,9 +82,12 @@ def headlines(run: Run) -> Cells:
 
 def interval(run: Run, name: str, other: str, metric: str) -> str:
     """A difference with its interval."""
-    found, places = run.difference(name, other, metric), ALL[metric].decimals
-    if found is None:
-        return "-"
+    found = run.difference(name, other, metric)
+    return "-" if found is None else _of(found, metric)
+
+
+def _of(found: Estimate, metric: str) -> str:
+    places = ALL[metric].decimals
     return f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
 
 
@@ -136,6 +144,43 @@ def condition_headlines(run: Run) -> Cells:
         for pair, _, value, reading, _, corrected in differences(own, (run.lead,))[1:]:
             cells.append([pair, name, value, reading, corrected])
     return cells
+
+
+def judges(run: Run) -> Cells:
+    """Who wins by which judge, on each test: every pair in every judge, p values corrected for the
+    number of all these cells; a heading alone where no judge was asked beside the usual metrics.
+    """
+    tests = {"test": run, **run.conditions}
+    shown = [metric for metric in JUDGES if metric in run.shown]
+    cells = [["difference", "on", *(ALL[metric].heading for metric in shown)]]
+    if not set(shown) & OPTIONAL.keys():
+        return cells
+    places = [(*pair, test) for pair in run.differences() for test in tests]
+    corrected = holm(
+        {
+            (name, other, test, metric): tests[test].p_value(name, other, metric)
+            for name, other, test in places
+            if {name, other} <= tests[test].systems.keys()
+            for metric in shown
+        }
+    )
+    for name, other, test in places:
+        row = []
+        for metric in shown:
+            p = corrected.get((name, other, test, metric))
+            row.append("-" if p is None else _judged(tests[test], name, other, metric, p))
+        if set(row) != {"-"}:
+            cells.append([f"{name} - {other}", test, *row])
+    return cells
+
+
+def _judged(run: Run, name: str, other: str, metric: str, p: float) -> str:
+    found = run.difference(name, other, metric)
+    if found is None:
+        return "-"
+    sure = p < SURE and not found.low <= 0.0 <= found.high
+    better = (found.mean > 0) != (metric in LOWER)
+    return f"{'ties' if not sure else 'wins' if better else 'loses'} {_of(found, metric)}"
 
 
 def gains(run: Run) -> Cells:
