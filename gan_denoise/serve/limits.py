@@ -23,7 +23,7 @@ class Limits:
     )
     max_streams: int = _limit(48, "number of live streams at once; more are refused")
     max_load: int = _limit(
-        85, "percent of its time that the server may be busy before it refuses a new stream"
+        85, "largest percentage of its time that the server is busy; above it no new stream"
     )
     max_connections: int = _limit(256, "number of connections at once; idle ones are closed first")
     max_files: int = _limit(
@@ -32,7 +32,7 @@ class Limits:
     idle_timeout: int = _limit(30, "seconds in which a client may neither send nor receive")
     max_head_time: int = _limit(10, "seconds from a connection to its first whole request")
     max_request_time: int = _limit(
-        1800, "seconds that a file may take to arrive, and again to be worked on"
+        1800, "seconds that a file may take to arrive; the work on it may take as many again"
     )
     max_stream_time: int = _limit(14400, "seconds that a live stream may last")
 
