@@ -129,16 +129,16 @@ def test_the_verdict_credits_each_difference_with_what_it_is(results: Path) -> N
     """Not the adversary with what the STFT loss does."""
     write_results(results, "l1_mrstft", "l1_mrstft", 0, shifted(0.55))
     alone = (
-        "In PESQ-WB gan is better than l1_mrstft, which differs from it by the adversary alone:"
-        " +0.050 [+0.050, +0.050], and +0.00 [+0.00, +0.00] dB in SI-SDR."
+        "gan is better than l1_mrstft in PESQ-WB: +0.050 [+0.050, +0.050], and +0.00 [+0.00, +0.00]"
+        " dB in SI-SDR. The two differ by the adversary alone."
     )
     both = (
-        "In PESQ-WB gan is better than l1, which differs from it by the adversary and the mrstft"
-        " loss: +0.100 [+0.100, +0.100], and +0.00 [+0.00, +0.00] dB in SI-SDR."
+        "gan is better than l1 in PESQ-WB: +0.100 [+0.100, +0.100], and +0.00 [+0.00, +0.00] dB in"
+        " SI-SDR. The two differ by the adversary and the mrstft loss."
     )
     assert verdict(Run.read(results)).endswith(f"{alone} {both}")
     (results / "l1_mrstft.csv").unlink()
-    unknown = "Which of these parts does it, these systems do not tell."
+    unknown = "These systems do not tell which of these parts matters."
     assert verdict(Run.read(results)).endswith(f"{both} {unknown}")
     (results / "l1.csv").unlink()
     assert "adversary" not in verdict(Run.read(results))
@@ -167,9 +167,9 @@ def test_a_new_experiment_is_one_file(
     (results / "about.yaml").write_text(dump_yaml(record))
     run = Run.read(results)
     assert run.differences() == [("gan", "l1"), ("mine", "gan"), ("old", "gan"), ("old", "l1")]
-    assert "In PESQ-WB old is better than gan, which differs from it by the adversary alone" in (
-        verdict(run)
-    )
+    sentences = verdict(run).split(". ")
+    assert "The two differ by the adversary alone" in sentences
+    assert any(sentence.startswith("old is better than gan in PESQ-WB: ") for sentence in sentences)
     assert tables.comparisons(run) == [
         "old is compared with gan, l1: old.yaml has no compare_with, so it is compared with its"
         " base and the baseline."

@@ -43,15 +43,16 @@ def _compared(run: Run, subject: str) -> list[str]:
             continue
         parts = differs.get(other, [])
         alone |= len(parts) == 1
-        by = f", which differs from it by {_listed(parts)}" if parts else ""
         how = f"{reading} than" if reading != "tie" else "level with"
         lead = ALL[run.lead].heading
         numbers = tables.interval(run, name, other, run.lead)
         if run.difference(name, other, SI_SDR):
             numbers += f", and {tables.interval(run, name, other, SI_SDR)} dB in SI-SDR"
-        sentences.append(f"In {lead} {subject} is {how} {other}{by}: {numbers}.")
+        sentences.append(f"{subject} is {how} {other} in {lead}: {numbers}.")
+        if parts:
+            sentences.append(f"The two differ by {_listed(parts)}.")
     if sentences and not alone and any(len(parts) > 1 for parts in differs.values()):
-        sentences.append("Which of these parts does it, these systems do not tell.")
+        sentences.append("These systems do not tell which of these parts matters.")
     return sentences
 
 
