@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from conftest import speech_like
-from gan_denoise import audio, generators
+from gan_denoise import audio, generators, metrics
 from gan_denoise.discriminators import Bank
 from gan_denoise.errors import InputError
 from gan_denoise.losses import Losses
+from gan_denoise.metrics import Signals, high_band
 from gan_denoise.signal.rates import samples_at, whole_ratio
 
 RATES = (16000, 44100, 48000)
@@ -121,3 +122,61 @@ def test_windows_of_generators_last_as_long() -> None:
             windows[rate] = (stft.n_fft / rate, stft.hop_length / rate)
         assert windows[48000] == pytest.approx(windows[16000])
         assert windows[44100] == pytest.approx(windows[16000], rel=5e-3)
+
+
+def band_pair(seed: int = 0, rate: int = 48000) -> tuple[np.ndarray, np.ndarray]:
+    """White noise of a second below and above 8 kHz."""
+    whole = np.random.default_rng(seed).standard_normal(rate) / 10
+    high = high_band.above(whole, rate)
+    return whole - high, high
+
+
+def test_metrics_of_the_high_band_know_their_values() -> None:
+    low, high = band_pair()
+
+    def value(name: str, enhanced: np.ndarray) -> float:
+        return metrics.ALL[name].function(Signals(low + high, enhanced, None, 48000))
+
+    assert value("lsd_high", low + high) == 0.0 and value("si_sdr_high", low + high) == 100.0
+    # A gain of the high band is that distance, but for what leaks over the border
+    quieter = low + high / 2
+    assert value("lsd_high", quieter) == pytest.approx(6.02, abs=0.02)
+    assert value("si_sdr_high", quieter) == pytest.approx(100.0)
+    # What is below does not count
+    assert value("lsd_high", low / 2 + high) < 0.2 < 2.0 < value("lsd", low / 2 + high)
+    assert value("si_sdr_high", low / 2 + high) == pytest.approx(100.0)
+    # Tones: 12 kHz is speech, 15 kHz at a tenth is noise, 3 kHz is not heard
+    time = np.arange(48000) / 48000
+    tones = {hz: np.sin(2 * np.pi * hz * time) for hz in (3000, 12000, 15000)}
+    pair = Signals(tones[12000], tones[12000] + tones[15000] / 10 + tones[3000], None, 48000)
+    assert metrics.ALL["si_sdr_high"].function(pair) == pytest.approx(20.0, abs=1e-6)
+    assert metrics.si_sdr(pair) == pytest.approx(-0.043, abs=1e-3)
+
+
+def test_metrics_of_the_high_band_have_reasons_where_there_is_none() -> None:
+    low, high = band_pair()
+    for name in ("lsd_high", "si_sdr_high"):
+        with pytest.raises(metrics.Unscorable, match="no band above 8000 Hz at 16000 Hz"):
+            metrics.ALL[name].function(Signals(low, low, None, 16000))
+    for pair, which in (((low, low + high), "clean"), ((low + high, low), "enhanced")):
+        with pytest.raises(metrics.Unscorable, match=f"the {which} signal holds nothing above"):
+            metrics.ALL["si_sdr_high"].function(Signals(*pair, None, 48000))
+
+
+def test_tables_have_the_high_band_at_44_1_and_48_khz_alone() -> None:
+    for rate in (16000, 22050, 32000):
+        assert metrics.metrics_at(rate) == tuple(metrics.METRICS)
+    for rate in (44100, 48000):
+        assert metrics.metrics_at(rate) == (*metrics.METRICS, "lsd_high", "si_sdr_high")
+
+
+def test_metrics_of_16_khz_hear_at_48_what_they_hear_at_16() -> None:
+    clean = speech_like(0, 2.0)
+    enhanced = clean + 0.01 * np.random.default_rng(0).standard_normal(len(clean))
+    at_48 = [audio.resample(wave, 16000, 48000) for wave in (clean, enhanced)]
+    hiss = 0.05 * high_band.above(np.random.default_rng(1).standard_normal(96000), 48000, 8500.0)
+    for name in ("pesq_wb", "stoi", "estoi", "csig", "speaker_similarity"):
+        measure = metrics.ALL[name].function
+        expected = measure(Signals(clean, enhanced, None, 16000))
+        found = measure(Signals(at_48[0], at_48[1] + hiss, None, 48000))
+        assert found == pytest.approx(expected, abs=0.02), name

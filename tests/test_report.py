@@ -324,6 +324,21 @@ def test_at_8_khz_the_narrow_band_leads(tmp_path: Path) -> None:
     assert verdict(run).startswith("gan takes PESQ-NB from 2.00 to 2.60 (30 % of the gap")
 
 
+def test_at_48_khz_tables_have_what_lies_above_8_khz(results: Path) -> None:
+    assert not {"lsd_high", "si_sdr_high"} & set(Run.read(results).shown)
+    for path in results.glob("*.csv"):
+        rows = scoring.read_csv(path)
+        scoring.write_csv(path, [row | {"lsd_high": 6.5, "si_sdr_high": -1.25} for row in rows])
+    run = Run.read(results)
+    assert run.shown[-2:] == ("lsd_high", "si_sdr_high")
+    heading, noisy, *_ = tables.systems(run)
+    assert noisy[heading.index("LSD > 8 kHz dB")] == "6.50"
+    assert noisy[heading.index("SI-SDR > 8 kHz dB")] == "-1.25"
+    meanings = dict(legend.columns([run]))
+    assert meanings["LSD > 8 kHz dB"].endswith("lower is better")
+    assert meanings["SI-SDR > 8 kHz dB"].endswith("higher is better")
+
+
 def test_a_metric_that_a_system_lacks_is_no_tie(results: Path) -> None:
     write_results(results, "gan", "gan", 0, dict.fromkeys(UTTERANCES))
     (results / "gan_seed1.csv").unlink()

@@ -2,6 +2,8 @@
 
 A metric that cannot be computed raises Unscorable with the reason, and is never replaced. Those
 that `METRICS` below does not name are computed on demand alone: a new one is a new file.
+Metrics that are made for 16 kHz (PESQ, STOI, the composite ratings, those of voices and words, and
+networks) get signals of a higher rate resampled to it by soxr in its quality VHQ (audio.resample).
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ _ALWAYS = (
     *("csig", "cbak", "covl", "speaker_similarity"),
 )
 WIDE_BAND_HZ = 16000  # wide-band PESQ is defined at this rate
+FULL_BAND_HZ = 44100  # from this rate on, tables have what lies above 8 kHz as well
+_FULL_BAND = ("lsd_high", "si_sdr_high")
 
 MODULES: dict[str, str] = {}  # of every metric
 ALL: dict[str, Metric] = {}
@@ -66,5 +70,6 @@ def lead_metric(sample_rate: int) -> str:
 
 
 def metrics_at(sample_rate: int) -> tuple[str, ...]:
-    """The names in METRICS that exist at a rate."""
-    return tuple(name for name in METRICS if name != "pesq_wb" or sample_rate >= WIDE_BAND_HZ)
+    """The metrics of every table at a rate."""
+    names = (name for name in METRICS if name != "pesq_wb" or sample_rate >= WIDE_BAND_HZ)
+    return (*names, *(_FULL_BAND if sample_rate >= FULL_BAND_HZ else ()))

@@ -54,8 +54,8 @@ def wsdr(signals: Signals) -> float:
 
 
 def sdr(signals: Signals) -> float:
-    """BSSEval's SDR in dB with a filter of 512 taps (Vincent et al. 2006) by the package mir_eval,
-    within +-100 dB.
+    """BSSEval's SDR in dB with a filter of 512 taps at every rate (Vincent et al. 2006) by the
+    package mir_eval, within +-100 dB.
     """
     from mir_eval.separation import bss_eval_sources
 

@@ -11,6 +11,8 @@ frames left out of LLR and WSS, LLR not limited inside the composite, and at 16 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -147,12 +149,14 @@ def composite(
     return float(csig), float(cbak), float(covl)
 
 
-def log_spectral_distance(clean: np.ndarray, enhanced: np.ndarray, sample_rate: int) -> float:
+def log_spectral_distance(
+    clean: np.ndarray, enhanced: np.ndarray, sample_rate: int, lowest_hz: float = 0.0
+) -> float:
     """LSD in dB (Gray and Markel 1976): per frame the RMS difference of the two log power spectra,
     then the mean.
 
     Periodic Hann window of 32 ms, every 8 ms, centred. Powers are at least 100 dB below the clean
-    signal's loudest bin.
+    signal's loudest bin. lowest_hz: bins below it do not count.
     """
     length, hop = round(0.032 * sample_rate), round(0.008 * sample_rate)
     window = 0.5 * (1.0 - np.cos(2.0 * np.pi * np.arange(length) / length))
@@ -162,7 +166,8 @@ def log_spectral_distance(clean: np.ndarray, enhanced: np.ndarray, sample_rate: 
         for wave in padded
     ]
     floor = 1e-10 * powers[0].max()
-    levels = [10.0 * np.log10(np.maximum(power, floor)) for power in powers]
+    first = math.ceil(lowest_hz * length / sample_rate)
+    levels = [10.0 * np.log10(np.maximum(power, floor))[:, first:] for power in powers]
     return float(np.sqrt(np.square(levels[0] - levels[1]).mean(axis=1)).mean())
 
 

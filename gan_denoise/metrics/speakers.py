@@ -11,20 +11,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from gan_denoise import audio
+
 _BANDS, _COEFFICIENTS = 40, 20
 _RANGE_DB = 30.0  # frames further below the loudest one count as pauses
 _SHORTEST = 20  # frames
+_HIGHEST_RATE = 16000
 
 
 def embedding(wave: np.ndarray, sample_rate: int) -> np.ndarray | None:
     """(T,) -> (40,): mean and standard deviation of 20 liftered MFCCs (without the level) over the
     active frames.
 
-    25 ms Hamming windows every 10 ms, 40 mel bands from 60 Hz to 7.6 kHz or 0.475 of the rate. None
-    under 0.2 s of activity.
+    25 ms Hamming windows every 10 ms, 40 mel bands from 60 Hz to 7.6 kHz or 0.475 of the rate.
+    Rates above 16 kHz are resampled to it. None under 0.2 s of activity.
     """
     from scipy.fft import dct  # as long to import as all that most programs need of this package
 
+    if sample_rate > _HIGHEST_RATE:  # pre-emphasis and activity would be others
+        wave, sample_rate = audio.resample(wave, sample_rate, _HIGHEST_RATE), _HIGHEST_RATE
     length, hop = round(0.025 * sample_rate), round(0.01 * sample_rate)
     if len(wave) < length:
         return None

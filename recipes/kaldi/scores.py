@@ -55,9 +55,9 @@ class System:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        if self.condition:
-            return (lead_metric(self.noise["sample_rate"]), *CONDITION_METRICS, *self.further)
-        return (*metrics_at(self.noise["sample_rate"]), *self.further)
+        rate = self.noise["sample_rate"]
+        usual = (lead_metric(rate), *CONDITION_METRICS) if self.condition else metrics_at(rate)
+        return tuple(dict.fromkeys((*usual, *self.further)))
 
     @cached_property
     def about(self) -> dict[str, Any]:

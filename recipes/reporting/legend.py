@@ -36,9 +36,11 @@ _MEANING |= {
     "dnsmos_sig": "quality of the speech from 1 to 5, as DNSMOS predicts what listeners say",
     "dnsmos_bak": "absence of noise from 1 to 5, as DNSMOS predicts what listeners say",
     "dnsmos_ovrl": "overall quality from 1 to 5, as DNSMOS predicts what listeners say",
+    "lsd_high": "the distance of the two spectra above 8 kHz, 0 where they are equal",
+    "si_sdr_high": "SI-SDR of what lies above 8 kHz alone",
     "dnsmos_p808": "quality from 1 to 5, as DNSMOS predicts listeners in a P.808 test",
 }
-LOWER = ("wsdr", "lsd", "wer")  # is better
+LOWER = ("wsdr", "lsd", "lsd_high", "wer")  # is better
 
 
 def systems(runs: Iterable[Run]) -> list[tuple[str, str]]:
