@@ -73,6 +73,7 @@ def render_page(run: Run, data: DataDir, exp: Path) -> str:
             for title, svg in pictures.items()
         ),
         scores=table("scores", tables.utterances(run, data)),
+        highest=f"{run.about['corpus']['sample_rate'] / 2000:g}",
         room=room,
         audio=json.dumps(audio_data).replace("</", "<\\/"),
         style=STYLE.read_text(encoding="utf-8"),
