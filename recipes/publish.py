@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trained models become models of the package: small, described, and found by their names.
+"""Make trained models part of the package: small, described, and found by their names.
 
     publish.py MODEL... OUT
 
@@ -30,8 +30,8 @@ LEAST_SNR_DB = 40.0  # of the rounded model's output against the model's
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL")
-    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="model directory")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write, as above")
     arguments = parser.parse_args()
     for model in arguments.models:
         name, snr_db = publish(model, arguments.out)

@@ -6,6 +6,7 @@ few, and a word of ours is explained where a page first uses it.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import html
 import re
@@ -18,6 +19,7 @@ import yaml
 from setuptools._distutils.filelist import FileList
 
 from conftest import CONF, ROOT
+from gan_denoise.cli import parser
 from gan_denoise.serve.limits import Limits
 from kaldi.splits import read_split
 from report import collect
@@ -265,6 +267,24 @@ def test_every_option_of_run_sh_is_explained() -> None:
     rows = table_below("egs/vctk/README.md", "## Options")
     explained = {word.strip("`, -") for row in rows for word in row.split()}
     assert explained == set(options[1].split())
+
+
+def test_every_option_of_a_program_has_a_help_text() -> None:
+    folders = (ROOT / "recipes", ROOT / "egs/vctk/local", ROOT / "gan_denoise")
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "add_argument":
+                named = {word.arg: ast.unparse(word.value) for word in call.keywords}
+                assert named.get("action") == "'version'" or named.get("help"), (
+                    f"{path}:{call.lineno}"
+                )
+
+
+def test_the_librarys_page_has_the_first_line_of_every_commands_help() -> None:
+    page = (ROOT / "gan_denoise/README.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^    gan-denoise (\w+) .*?  +(.*)$", page, re.MULTILINE))
+    (commands,) = (one for one in parser()._actions if one.dest == "command")
+    assert listed == {one.dest: one.help for one in commands._choices_actions}
 
 
 def test_every_extra_is_explained() -> None:

@@ -53,11 +53,13 @@ def part(text: str) -> Part:
 
 def sharing(parser: argparse.ArgumentParser) -> None:
     """Add the options of a stage whose recordings can be shared: `--jobs`, `--part`."""
-    parser.add_argument("--jobs", type=positive, default=1, help="processes (1)")
+    parser.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="number of processes (default 1)"
+    )
     parser.add_argument(
         "--part",
         type=part,
         default=WHOLE,
         metavar="K/N",
-        help="every N-th recording, from the K-th",
+        help="only every N-th recording, from the K-th on (default: all)",
     )

@@ -35,9 +35,17 @@ METRICS = ("pesq_wb", "si_sdr")
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--utterances", type=positive, default=24)
-    parser.add_argument("--jobs", type=positive, default=1)
-    parser.add_argument("data", type=Path, metavar="DATADIR")
+    parser.add_argument(
+        "--utterances",
+        type=positive,
+        default=24,
+        metavar="N",
+        help="number of recordings to measure (default 24)",
+    )
+    parser.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="number of processes (default 1)"
+    )
+    parser.add_argument("data", type=Path, metavar="DATADIR", help="data directory of clean speech")
     arguments = parser.parse_args()
     data = datadir.read(arguments.data)
     files = [(utt_id, data.wav[utt_id]) for utt_id in data.spread(arguments.utterances)]

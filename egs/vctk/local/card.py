@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The tables of a model's card: test utterances in everything that people's recordings have been
-through (conditions.py), before and after. Prints Markdown.
+"""Print the tables of a model's card in Markdown: scores before and after, in many conditions.
+
+conditions.py has the conditions, such as noises, rooms, channels and levels.
 
     card.py [--jobs N] [--utterances N] [--strength S] [--conditions NAMES]
             MODEL DATADIR NOISE ROOMS
@@ -60,15 +61,37 @@ class Case(NamedTuple):
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--jobs", type=positive, default=1)
-    parser.add_argument("--utterances", type=positive, default=24, help="of a condition (24)")
-    parser.add_argument("--strength", type=float, help="0 to 1 (that of the model)")
-    parser.add_argument("--command", metavar="CMD", help="of another denoiser, with {in} and {out}")
     parser.add_argument(
-        "--conditions", metavar="NAMES", help=f"with semicolons, of {'; '.join(names())} (all)"
+        "--jobs", type=positive, default=1, metavar="N", help="number of processes (default 1)"
     )
-    for name in ("model", "data", "noise", "rooms"):
-        parser.add_argument(name, type=Path, metavar=name.upper())
+    parser.add_argument(
+        "--utterances",
+        type=positive,
+        default=24,
+        metavar="N",
+        help="number of utterances in each condition (default 24)",
+    )
+    parser.add_argument(
+        "--strength",
+        type=float,
+        metavar="S",
+        help="strength of the model, 0 to 1 (default: its own, 0.5)",
+    )
+    parser.add_argument(
+        "--command", metavar="CMD", help="command of another denoiser, with {in} and {out}"
+    )
+    parser.add_argument(
+        "--conditions",
+        metavar="NAMES",
+        help=f"names of conditions, separated by semicolons (default: {'; '.join(names())})",
+    )
+    for name, what in (
+        ("model", "model directory or packaged model; with --command, a name"),
+        ("data", "data directory of test speech"),
+        ("noise", "folder of noise recordings"),
+        ("rooms", "folder of room responses"),
+    ):
+        parser.add_argument(name, type=Path, metavar=name.upper(), help=what)
     arguments = parser.parse_args()
     chosen = (
         [name.strip() for name in arguments.conditions.split(";")]

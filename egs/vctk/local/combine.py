@@ -27,19 +27,40 @@ from kaldi.splits import read_split
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--corpus", type=Path, action="append", required=True)
-    parser.add_argument("--split", type=Path)
-    parser.add_argument("--subset", type=positive)
-    parser.add_argument("--sample-rate", type=positive)
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="a corpus; once for each",
+    )
+    parser.add_argument(
+        "--split", type=Path, metavar="FILE", help="YAML file with the speakers of dev and test"
+    )
+    parser.add_argument(
+        "--subset",
+        type=positive,
+        metavar="N",
+        help="most recordings of each speaker (default: all)",
+    )
+    parser.add_argument(
+        "--sample-rate", type=positive, metavar="HZ", help="sample rate of the data"
+    )
     sharing(parser)
     parser.add_argument(
         "--equal-names",
         choices=("one", "apart"),
         default="one",
-        help="speakers of one name in two corpora are one person, or two (one)",
+        help=(
+            "whether speakers of the same name in two corpora are one person (one, default) or two"
+            " (apart)"
+        ),
     )
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument(
+        "--check", action="store_true", help="only check that DATA was made from what is named here"
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder to write")
     arguments = parser.parse_args()
     data, part = arguments.data, arguments.part
     corpora = names_of(arguments.corpus, data)

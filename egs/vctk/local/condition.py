@@ -27,8 +27,10 @@ OF_ANOTHER_TEST = ("noisy.scp", "audit.csv")  # what an earlier list of recordin
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder that holds test")
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="condition: clean, or NAME of conf/noise_NAME.yaml"
+    )
     arguments = parser.parse_args()
     source = arguments.data / "test"
     data = datadir.read(source)

@@ -29,12 +29,25 @@ DEFAULT = Path(__file__).resolve().parents[1] / "conf/noise.yaml"
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--noise", type=Path, help="procedure (conf/noise.yaml)")
-    sharing(parser)
-    parser.add_argument("--check", action="store_true", help="only check that it is this noise")
-    parser.add_argument("--no-audit", action="store_true")
     parser.add_argument(
-        "datadirs", type=Path, nargs="*", metavar="DATADIR", help="none: only check the procedure"
+        "--noise",
+        type=Path,
+        metavar="FILE",
+        help="file that describes the noise (default conf/noise.yaml)",
+    )
+    sharing(parser)
+    parser.add_argument(
+        "--check", action="store_true", help="only check that the data have this noise"
+    )
+    parser.add_argument(
+        "--no-audit", action="store_true", help="leave out audit.csv, the scores of the noisy files"
+    )
+    parser.add_argument(
+        "datadirs",
+        type=Path,
+        nargs="*",
+        metavar="DATADIR",
+        help="data directory; without any, only FILE is checked",
     )
     arguments = parser.parse_args()
     noise, jobs, part = arguments.noise or DEFAULT, arguments.jobs, arguments.part

@@ -33,9 +33,11 @@ _BLOCK = 2**20
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--url", help="another mirror")
-    parser.add_argument("--checksum", help="its MD5 (32 digits) or SHA-256 (64 digits)")
-    parser.add_argument("dir", type=Path)
+    parser.add_argument(
+        "--url", metavar="URL", help="address of the archive (default: torchaudio's)"
+    )
+    parser.add_argument("--checksum", metavar="HEX", help="MD5 or SHA-256 of the archive at URL")
+    parser.add_argument("dir", type=Path, metavar="DIR", help="folder to make")
     arguments = parser.parse_args()
     folder = arguments.dir
     if (folder / "wav48_silence_trimmed").is_dir():

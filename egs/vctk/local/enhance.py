@@ -29,8 +29,14 @@ from kaldi.stage import Making, list_files, make
 def main() -> None:
     parser = terminal.parser(__doc__)
     sharing(parser)
-    parser.add_argument("model", type=Path, metavar="MODEL")
-    parser.add_argument("places", type=Path, nargs="+", metavar="DATADIR OUT")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model directory")
+    parser.add_argument(
+        "places",
+        type=Path,
+        nargs="+",
+        metavar="DATADIR OUT",
+        help="data directory, and the folder for its enhanced files",
+    )
     arguments = parser.parse_args()
     if len(arguments.places) % 2:
         parser.error("every DATADIR needs an OUT behind it")

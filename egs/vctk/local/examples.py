@@ -27,9 +27,9 @@ from matplotlib import pyplot  # noqa: E402
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("data", type=Path, metavar="DATADIR")
-    parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("utt_ids", nargs="+", metavar="UTT_ID")
+    parser.add_argument("data", type=Path, metavar="DATADIR", help="data directory")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument("utt_ids", nargs="+", metavar="UTT_ID", help="utterance to show")
     arguments = parser.parse_args()
     data = datadir.read(arguments.data, noisy=True)
     figure, axes = pyplot.subplots(

@@ -25,9 +25,11 @@ from training.experiment import check_name
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("data", type=Path, metavar="DATADIR")
-    parser.add_argument("exp", type=Path, metavar="EXP")
-    parser.add_argument("systems", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("data", type=Path, metavar="DATADIR", help="data directory of the test")
+    parser.add_argument("exp", type=Path, metavar="EXP", help="folder of the experiments")
+    parser.add_argument(
+        "systems", nargs="+", metavar="NAME=FOLDER", help="a system, and its enhanced files"
+    )
     arguments = parser.parse_args()
     data = datadir.read(arguments.data, noisy=True)
     for words in arguments.systems:

@@ -154,16 +154,20 @@ def main() -> None:
         "--voices",
         type=positive,
         default=len(VOICES),
-        help=f"number of speakers, at most {len(VOICES)}",
+        metavar="N",
+        help=f"number of speakers, at most {len(VOICES)} (default {len(VOICES)})",
     )
     parser.add_argument(
         "--sentences",
         type=positive,
         default=SHARED + MAX_OWN,
-        help="per speaker, the shared ones included",
+        metavar="N",
+        help=f"number of sentences of each speaker (default {SHARED + MAX_OWN})",
     )
-    parser.add_argument("--jobs", type=positive, default=1)
-    parser.add_argument("dir", type=Path)
+    parser.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="number of processes (default 1)"
+    )
+    parser.add_argument("dir", type=Path, metavar="DIR", help="folder to make")
     arguments = parser.parse_args()
     if arguments.dir.is_dir():
         say(f"mini corpus: {arguments.dir} is there")

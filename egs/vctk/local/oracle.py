@@ -28,7 +28,13 @@ from kaldi.stage import Making, list_files, make
 def main() -> None:
     parser = terminal.parser(__doc__)
     sharing(parser)
-    parser.add_argument("places", type=Path, nargs="+", metavar="DATADIR MAGNITUDE MASK")
+    parser.add_argument(
+        "places",
+        type=Path,
+        nargs="+",
+        metavar="DATADIR MAGNITUDE MASK",
+        help="data directory, and the folders for its two oracles",
+    )
     arguments = parser.parse_args()
     if len(arguments.places) % 3:
         parser.error("every DATADIR needs a MAGNITUDE and a MASK behind it")

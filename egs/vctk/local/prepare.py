@@ -26,21 +26,27 @@ from kaldi.splits import read_split
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="the corpus")
     parser.add_argument(
         "--split",
         type=Path,
-        help="YAML: dev: [speakers], test: [speakers]; the others are in train",
+        metavar="FILE",
+        help="YAML file with the speakers of dev and test; the others are train (default: a rule)",
     )
     parser.add_argument(
-        "--subset", type=positive, help="use at most this many recordings per speaker"
+        "--subset",
+        type=positive,
+        metavar="N",
+        help="most recordings of each speaker (default: all)",
     )
-    parser.add_argument("--sample-rate", type=positive)
+    parser.add_argument(
+        "--sample-rate", type=positive, metavar="HZ", help="sample rate of the data"
+    )
     sharing(parser)
     parser.add_argument(
         "--check", action="store_true", help="only check that DATA was made from what is named here"
     )
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder to write")
     arguments = parser.parse_args()
     split = read_split(arguments.split) if arguments.split else None
     request = Request(arguments.corpus, arguments.sample_rate, arguments.subset, split)

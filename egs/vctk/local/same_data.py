@@ -25,9 +25,13 @@ from kaldi.options import positive
 @program
 def main() -> None:
     parser = terminal.parser(__doc__)
-    parser.add_argument("--jobs", type=positive, default=1)
-    parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("exp", type=Path, metavar="EXP")
+    parser.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="number of processes (default 1)"
+    )
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="folder that holds train, dev and test"
+    )
+    parser.add_argument("exp", type=Path, metavar="EXP", help="folder of the experiments")
     arguments = parser.parse_args()
     data = arguments.data
     splits = {name: datadir.read(data / name, noisy=True) for name in SPLITS}

@@ -36,13 +36,18 @@ def main() -> int:
         type=further_metrics,
         default=(),
         metavar="NAMES",
-        help=f"beside those of every table, with commas, of {', '.join(OPTIONAL)}",
+        help=f"further metrics, separated by commas (default none), of {', '.join(OPTIONAL)}",
     )
     parser.add_argument(
-        "--which", choices=origin.WHICH, default="last", help="of each run's two models (last)"
+        "--which",
+        choices=origin.WHICH,
+        default="last",
+        help="the model of each run that is tested (default last)",
     )
-    parser.add_argument("data", type=Path, metavar="DATADIR")
-    parser.add_argument("exps", type=Path, nargs="+", metavar="EXPDIR")
+    parser.add_argument("data", type=Path, metavar="DATADIR", help="data directory of the test")
+    parser.add_argument(
+        "exps", type=Path, nargs="+", metavar="EXPDIR", help="folder of a system to be scored"
+    )
     parser.add_argument(
         "--then",
         type=Path,
@@ -50,7 +55,7 @@ def main() -> int:
         action="append",
         default=[],
         metavar=("DATADIR", "EXPDIR"),
-        help="another test set, and what to score on it",
+        help="another data directory, and the systems to score on it",
     )
     arguments = parser.parse_args()
     if any(len(places) < 2 for places in arguments.then):
