@@ -21,22 +21,29 @@ from gan_denoise.checkpoint import load_model, weights_of
 from gan_denoise.contract import BALANCED, Generator, Steps, streams, takes_strength
 from gan_denoise.errors import InputError, nearest
 from gan_denoise.graph import Beside
-from gan_denoise.packaged import model_folder
+from gan_denoise.high_band import HighBand, Network
+from gan_denoise.packaged import BOXED, HIGH, model_folder
+from gan_denoise.signal.around import Around, Ends, Resampled
 from gan_denoise.signal.arrays import as_columns, as_rate, check_channels
+from gan_denoise.signal.linked import Linked
 from gan_denoise.signal.resampling import Resampler, behind_s
 from gan_denoise.signal.streaming import (
-    Chain,
     Live,
     Mixed,
     Stage,
     Stream,
     Windowed,
     Windows,
+    Wire,
 )
 
 STRENGTHS = {"gentle": 0.0, "balanced": BALANCED, "strong": 1.0}
-HighBand = Literal["drop", "keep"]
-HIGH_BAND: tuple[HighBand, ...] = get_args(HighBand)
+# What becomes of the band above half of the model's sample rate
+Above = Literal["model", "drop", "keep"]
+ABOVE: tuple[Above, ...] = get_args(Above)
+# Whether several channels get the same mask, or each its own
+Stereo = Literal["linked", "separate"]
+STEREO: tuple[Stereo, ...] = get_args(Stereo)
 _BLOCK_SAMPLES = 2**17  # of all channels, read from a file at once
 
 # A forked child has none of its parent's threads, and OpenMP would wait for them for ever
@@ -48,7 +55,8 @@ class Denoiser:
     enhanced wave.
 
     beside: a graph of the generator for live use, on the CPU. live: another model, which is the
-    one that streams. options: what the generator was built from, for `packed`.
+    one that streams. high: what lowers noise above the model's band. options: what the generator
+    was built from, for `packed`.
     """
 
     def __init__(
@@ -59,11 +67,12 @@ class Denoiser:
         device: str | torch.device = "cpu",
         beside: Beside | None = None,
         live: Denoiser | None = None,
+        high: Network | None = None,
         options: Mapping[str, Any] | None = None,
     ):
         self.generator = generator.to(device=device, dtype=torch.float32).eval()
         self.sample_rate, self._beside = sample_rate, beside
-        self._other, self._options = live, options
+        self._other, self._high, self._options = live, high, options
         self._live: Steps | None = None
 
     @classmethod
@@ -92,6 +101,7 @@ class Denoiser:
                 device=device,
                 beside=beside,
                 live=live,
+                high=Network.load(HIGH) if folder in BOXED.values() else None,
                 options=config["generator"],
             )
             if not on_cpu:  # some only show when they work
@@ -102,22 +112,28 @@ class Denoiser:
             ) from error
         return denoiser
 
-    def packed(self) -> tuple[Mapping[str, Any], int, bytes]:
+    def packed(self) -> tuple[Mapping[str, Any], int, bytes, Network | None]:
         """A loaded model for another process, whatever has become of its directory: what `unpack`
         takes.
         """
         assert self._options is not None  # of what `load` gives
-        return self._options, self.sample_rate, weights_of(self.generator)
+        return self._options, self.sample_rate, weights_of(self.generator), self._high
 
     @classmethod
     def unpack(
-        cls, options: Mapping[str, Any], sample_rate: int, weights: bytes, *, device: str = "cpu"
+        cls,
+        options: Mapping[str, Any],
+        sample_rate: int,
+        weights: bytes,
+        high: Network | None,
+        *,
+        device: str = "cpu",
     ) -> Denoiser:
         """The denoiser that was `packed`, for files."""
         generator = generators.build(options, sample_rate=sample_rate)
         generator.load_state_dict(safetensors.torch.load(weights))
         generator.requires_grad_(False)  # as in `load`
-        return cls(generator, sample_rate, device=device, options=options)
+        return cls(generator, sample_rate, device=device, high=high, options=options)
 
     def __call__(
         self,
@@ -125,21 +141,22 @@ class Denoiser:
         sample_rate: int,
         *,
         mix: float = 1.0,
-        high_band: str = "drop",
+        high_band: str | None = None,
         strength: float | str | None = None,
+        stereo: str = "linked",
     ) -> np.ndarray:
         """(T,) or (T, channels) samples at `sample_rate` Hz -> float32 of the same shape, aligned
         and as loud, full scale 1.0.
 
         wave: an array or tensor of floats, or of integers, which are divided by their full scale.
-        Channels are enhanced one by one. mix, high_band, strength: see `blocks`. Raises InputError
-        for shapes, types, rates and values that are none of these, for an empty or non-finite wave,
-        and for a model that makes one.
+        mix, high_band, strength, stereo: see `blocks`. Raises InputError for shapes, types, rates
+        and values that are none of these, for an empty or non-finite wave, and for a model that
+        makes one.
         """
         columns = as_columns(wave)
         size = _block_frames(columns.shape[1])
         pieces = (columns[start : start + size] for start in range(0, len(columns), size))
-        options: Any = {"mix": mix, "high_band": high_band, "strength": strength}
+        options: Any = {"mix": mix, "high_band": high_band, "strength": strength, "stereo": stereo}
         enhanced = list(self.blocks(pieces, sample_rate, columns.shape[1], **options))
         return np.concatenate(enhanced).reshape(np.shape(wave))
 
@@ -150,25 +167,26 @@ class Denoiser:
         channels: int,
         *,
         mix: float = 1.0,
-        high_band: str = "drop",
+        high_band: str | None = None,
         strength: float | str | None = None,
+        stereo: str = "linked",
     ) -> Iterator[np.ndarray]:
         """Pieces of a signal, (n, channels) float32 each -> pieces of the enhanced signal, as many
         samples in all.
 
         mix: 1 enhanced only, 0 input only. high_band: what becomes of the input above half the
-        model's sample rate, which the model does not hear: "drop", or "keep" as it is. strength:
-        from 0 or "gentle", which spares the speech, over "balanced", which is meant by None, to 1
-        or "strong", which spares no noise. Raises InputError for other values of these, for a
+        model's sample rate, which the model does not hear: "model" lowers its noise with the
+        packaged models, "drop" removes it, "keep" leaves it as it is; None is "model" where that is
+        possible, else "drop". strength: from 0 or "gentle", which spares the speech, over
+        "balanced", which is meant by None, to 1 or "strong", which spares no noise. stereo:
+        "linked" gives all channels the same mask, so that what is panned stays in its place,
+        "separate" enhances them one by one. Raises InputError for other values of these, for a
         strength where the model takes none, and for a model whose output is not finite.
         """
         sample_rate = as_rate(sample_rate)
         check_mix(mix)
-        if high_band not in HIGH_BAND:
-            raise InputError(
-                "high_band", f"unknown value {high_band!r}{nearest(str(high_band), HIGH_BAND)}"
-            )
-        told = self.as_strength(strength)
+        _check_word("stereo", stereo, STEREO)
+        above, told = self._above(high_band, sample_rate), self.as_strength(strength)
         network: Stage = (
             Stream(self.generator, channels, self.sample_rate, told)
             if streams(self.generator)
@@ -176,25 +194,55 @@ class Denoiser:
             if hasattr(self.generator, "one_window")
             else Windowed(self.generator, channels, self.sample_rate, told)
         )
-        wire, down, up = (
-            partial(Resampler, *rates, channels)
-            for rates in (
-                (sample_rate, sample_rate),
-                (sample_rate, self.sample_rate),
-                (self.sample_rate, sample_rate),
-            )
-        )
+        if channels > 1 and stereo == "linked":
+            network = Linked(network, self.sample_rate, channels)
+        wire = partial(Resampler, sample_rate, sample_rate, channels)
+        enhanced = Around(self._ends(above, sample_rate, channels, told), network)
         # From the input to the output, in several ways
-        paths: list[tuple[float, Stage]] = [
-            (mix, Chain(down(), network, up())),
-            (1.0 - mix, wire()),
-        ]
-        if high_band == "keep" and sample_rate > self.sample_rate:
-            paths += [(mix, wire()), (-mix, Chain(down(), up()))]
+        paths: list[tuple[float, Stage]] = [(mix, enhanced), (1.0 - mix, wire())]
+        if above == "keep":
+            unheard = Around(self._ends("drop", sample_rate, channels, told), Wire(channels))
+            paths += [(mix, wire()), (-mix, unheard)]
         mixed = Mixed(*paths)
         for piece in wave:
             yield _finite(mixed.push(piece))
         yield _finite(mixed.flush())
+
+    def _above(self, high_band: str | None, sample_rate: int) -> Above | None:
+        """What becomes of the band above the model's; None where the signal has none.
+
+        Raises InputError.
+        """
+        _check_word("high_band", high_band, (*ABOVE, None))
+        if high_band == "model" and self._high is None:
+            raise InputError(
+                "high_band",
+                "this model has nothing that works above its band",
+                'leave it out, or say "drop" or "keep"',
+            )
+        if sample_rate <= self.sample_rate:
+            return None
+        default: Above = "model" if self._high else "drop"
+        return next((word for word in ABOVE if word == high_band), default)
+
+    def ends(
+        self, sample_rate: int, channels: int, strength: float | None, high_band: str | None = None
+    ) -> Ends:
+        """What stands around the model in live use."""
+        above = self._above(high_band, sample_rate)
+        return self._ends(above, sample_rate, channels, strength, quality="HQ")
+
+    def _ends(
+        self,
+        above: Above | None,
+        sample_rate: int,
+        channels: int,
+        strength: float | None,
+        **quality: str,
+    ) -> Ends:
+        if above == "model" and self._high is not None and strength is not None:
+            return HighBand(self._high, sample_rate, channels, strength=strength, **quality)
+        return Resampled(sample_rate, self.sample_rate, channels, **quality)
 
     @property
     def takes_strength(self) -> bool:
@@ -261,14 +309,16 @@ class Denoiser:
         channels: int = 1,
         *,
         mix: float = 1.0,
+        high_band: str | None = None,
         strength: float | str | None = None,
     ) -> Live:
         """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest;
         `strength` may be set meanwhile, `latency_s` is how far it is behind. See
         gan_denoise/signal/streaming.py.
 
-        sample_rate: Hz of what comes in and goes out (the model's). mix, strength: as of `blocks`.
-        Raises InputError for a model that does not stream, and for other values of these.
+        sample_rate: Hz of what comes in and goes out (the model's). mix, high_band, strength: as of
+        `blocks`, but for "keep". Channels are enhanced one by one. Raises InputError for a model
+        that does not stream, and for other values of these.
         """
         generator, own = self.live_generator, self.at_home_live
         told = own.as_strength(strength)
@@ -278,17 +328,23 @@ class Denoiser:
             self.sample_rate if sample_rate is None else as_rate(sample_rate),
             self.sample_rate,
         )
-        down, up = (
-            Resampler(*rates, channels, quality="HQ")
-            for rates in ((outside, inside), (inside, outside))
-        )
+        if high_band == "keep":
+            raise InputError("high_band", "a live stream keeps none", 'say "model" or "drop"')
         stream = Stream(generator, channels, inside, told)
         waits_s = behind_s(outside, inside) + behind_s(inside, outside)
         latency_s = generator.latency / inside + waits_s
-        enhanced: Stage = Chain(down, stream, up)
+        ends = own.ends(outside, channels, told, high_band)
+        enhanced: Stage = Around(ends, stream)
         if mix < 1.0:
             enhanced = Mixed((mix, enhanced), (1.0 - mix, Resampler(outside, outside, channels)))
-        return Live(enhanced, channels, stream, own.as_strength, latency_s)
+        return Live(enhanced, channels, [stream, ends], own.as_strength, latency_s)
+
+
+def _check_word(name: str, word: str | None, words: tuple[str | None, ...]) -> None:
+    """Raises InputError for a word that is none of these."""
+    if word not in words:
+        near = nearest(str(word), [other for other in words if other])
+        raise InputError(name, f"unknown value {word!r}{near}")
 
 
 def check_mix(mix: Any) -> None:
@@ -324,25 +380,27 @@ def enhance_file(
     target: Path,
     *,
     mix: float = 1.0,
-    high_band: str = "drop",
+    high_band: str | None = None,
     strength: float | str | None = None,
+    stereo: str = "linked",
     subtype: str | None = None,
     watch: Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]] | None = None,
 ) -> list[str]:
     """Enhance one file into another of the same rate, length and channels, and of the same subtype
     where its container has it.
 
-    mix, high_band, strength: see `Denoiser.blocks`. subtype: another one, in libsndfile's words, as
-    "PCM_24". watch: is given the blocks that are read and their number, and passes them on. Returns
-    what is to be known of the result, one line each: another subtype, samples that were clipped at
-    full scale. Raises InputError for bad input, OSError where the target cannot be written.
+    mix, high_band, strength, stereo: see `Denoiser.blocks`. subtype: another one, in libsndfile's
+    words, as "PCM_24". watch: is given the blocks that are read and their number, and passes them
+    on. Returns what is to be known of the result, one line each: another subtype, samples that were
+    clipped at full scale. Raises InputError for bad input, OSError where the target cannot be
+    written.
     """
     with audio.Reader(source) as reader, Writer(target, like=reader, subtype=subtype) as writer:
         size = _block_frames(reader.channels)
         wave = reader.blocks(size)
         if watch:
             wave = watch(wave, -(-reader.frames // size))
-        options: Any = {"mix": mix, "high_band": high_band, "strength": strength}
+        options: Any = {"mix": mix, "high_band": high_band, "strength": strength, "stereo": stereo}
         for samples in denoiser.blocks(wave, reader.sample_rate, reader.channels, **options):
             writer.write(samples)
     return writer.notes

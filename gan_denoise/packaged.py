@@ -9,6 +9,7 @@ from gan_denoise.errors import InputError, nearest
 _HERE = Path(__file__).parent
 # For use; boxed/CARD.md says what they can do
 BOXED = {name: _HERE / "boxed" / name for name in ("files", "live")}
+HIGH = _HERE / "boxed/high/model.safetensors"  # what both do above 8 kHz (high_band.py)
 # For research: what RESULTS.md has rows of; published/README.md
 PUBLISHED = {
     path.parent.name: path.parent for path in sorted(_HERE.glob("published/*/config.json"))

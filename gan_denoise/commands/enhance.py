@@ -40,11 +40,20 @@ def add(commands) -> None:
     options.add_limit(kept)
     parser.add_argument(
         "--high-band",
-        choices=("drop", "keep"),
-        default="drop",
+        choices=("model", "drop", "keep"),
         help=(
-            "what to do with frequencies above half of the model's sample rate: drop (default) or"
-            " keep them unchanged"
+            "what to do with frequencies above half of the model's sample rate: lower their noise"
+            " as well (model, default of the packaged models), drop them (drop, default of others),"
+            " or keep them unchanged (keep)"
+        ),
+    )
+    parser.add_argument(
+        "--stereo",
+        choices=("linked", "separate"),
+        default="linked",
+        help=(
+            "how to enhance several channels: with one mask, which keeps every sound in its place"
+            " (linked, default), or each by itself (separate)"
         ),
     )
     options.add_model(parser, "files")
@@ -107,6 +116,7 @@ def _work_through(due: list[Task], arguments: argparse.Namespace, told: report.R
         mix=mix,
         high_band=arguments.high_band,
         strength=arguments.strength,
+        stereo=arguments.stereo,
         told=told,
     )
     each_file.work_through(due, work, told, jobs=jobs)
@@ -119,8 +129,9 @@ def _enhance(
     device: str,
     one_thread: bool,
     mix: float,
-    high_band: str,
+    high_band: str | None,
     strength: float | str | None,
+    stereo: str,
     told: report.Report,
 ) -> list[str]:
     from gan_denoise.enhance import enhance_file
@@ -136,6 +147,7 @@ def _enhance(
         mix=mix,
         high_band=high_band,
         strength=strength,
+        stereo=stereo,
         watch=watch if task.alone else None,
     )
 

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
-from gan_denoise.signal.resampling import Resampler
-from gan_denoise.signal.streaming import Chain
+from gan_denoise.signal.around import Around
 
 GATHER_S = 0.004  # that a step waits for company: for ten it costs little more than for one
 _AT_ONCE = (
@@ -146,8 +145,8 @@ class LiveStream:
 
     def __init__(self, batch: Batch, sample_rate: int):
         self._batch, inside = batch, batch.denoiser.sample_rate
-        self._down = Resampler(sample_rate, inside, 1, quality="HQ")
-        self._up = Resampler(inside, sample_rate, 1, quality="HQ")
+        model = batch.denoiser.at_home_live
+        self._ends = model.ends(sample_rate, 1, model.as_strength(None))
         self._rates = sample_rate, inside
         self._waiting = np.zeros(0, dtype=np.float32)
         self._latency = batch.generator.latency
@@ -165,12 +164,13 @@ class LiveStream:
         value = self._batch.denoiser.at_home_live.as_strength(strength)
         if self._seat is not None and value is not None:
             self._batch.tell(self._seat, value)
+            self._ends.strength = value
 
     def close(self) -> None:
         if self._seat is not None:
             self._batch.leave_seat(self._seat)
             self._seat = None
-            del self._down, self._up  # or soxr complains of those whose owner is collected late
+            del self._ends  # or soxr complains of resamplers whose owner is collected late
 
     async def push(self, samples: np.ndarray) -> np.ndarray:
         """(n,) -> (m,) float32.
@@ -182,18 +182,18 @@ class LiveStream:
                 "the stream holds NaN or infinite samples", remedy="silence them before"
             )
         self._received += len(samples)
-        inside = self._down.push(samples[:, None])[:, 0]
-        return self._finish(self._up.push((await self._enhance(inside))[:, None])[:, 0])
+        below = self._ends.inward(samples[:, None])
+        kept = await self._enhance(below[:, 0])
+        return self._finish(self._ends.outward(below, kept[:, None])[:, 0])
 
     async def flush(self) -> np.ndarray:
         """The rest. Nothing can be pushed any more."""
-        rest = self._down.flush()[:, 0]
-        received = self._inside + len(rest)
+        below = self._ends.last_inward()
+        received = self._inside + len(below)
         silence = np.zeros(self._latency + self._batch.hop, dtype=np.float32)
-        enhanced = await self._enhance(np.concatenate([rest, silence]))
-        enhanced = enhanced[: len(enhanced) - max(0, self._inside_emitted - received)]
-        last = [self._up.push(enhanced[:, None]), self._up.flush()]
-        return self._finish(np.concatenate(last)[:, 0], pad=True)
+        kept = await self._enhance(np.concatenate([below[:, 0], silence]))
+        kept = kept[: len(kept) - max(0, self._inside_emitted - received)]
+        return self._finish(self._ends.last_outward(below, kept[:, None])[:, 0], pad=True)
 
     async def _enhance(self, samples: np.ndarray) -> np.ndarray:
         """At the model's rate; whole hops of what is there."""
@@ -250,12 +250,9 @@ def latency(denoiser: Denoiser, sample_rate: int) -> int:
     generator, inside = denoiser.live_generator, denoiser.sample_rate
     if sample_rate == inside:
         return generator.latency
-    down, up = (
-        Resampler(*rates, 1, quality="HQ")
-        for rates in ((sample_rate, inside), (inside, sample_rate))
-    )
-    hop = generator.hop_length
-    chain = Chain(down, Delay(hop, generator.latency), up)
+    hop, model = generator.hop_length, denoiser.at_home_live
+    ends = model.ends(sample_rate, 1, model.as_strength(None))
+    chain = Around(ends, Delay(hop, generator.latency))
     piece = np.zeros((max(1, hop * sample_rate // inside), 1), dtype=np.float32)
     behind = most = 0
     for _ in range(2 * inside // hop):  # two seconds

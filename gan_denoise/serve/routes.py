@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
-from gan_denoise.enhance import Denoiser, HighBand
+from gan_denoise.enhance import Above, Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.serve import files, live, log, uploads
 from gan_denoise.serve.connections import Share, connection_of
@@ -80,9 +80,12 @@ def enhance_files(app: FastAPI, state: State) -> None:
             float, Query(ge=0, le=1, description="1: enhanced only, 0: input only")
         ] = 1.0,
         high_band: Annotated[
-            HighBand,
-            Query(description="what becomes of the input above half the model's sample rate"),
-        ] = "drop",
+            Above | None,
+            Query(
+                description="what becomes of the input above half the model's sample rate: model,"
+                " where it can lower noise there, else drop; or keep"
+            ),
+        ] = None,
         strength: Annotated[float | None, Query(ge=0, le=1, description=_STRENGTH)] = None,
         format: Annotated[
             files.Saved | None, Query(description="of the answer; without one, as the file")

@@ -16,6 +16,7 @@ _REACH_S, _STOP_DB = 0.004, 70.0
 # Usual rates have 640 phases at most; others, and those where it would damp much, are soxr's
 _MOST_PHASES, _LOWEST_HZ = 1000, 6000
 _AT_ONCE = 2**12  # outputs of it
+_FEW = 12  # of a ratio's two numbers, their product: up to it each phase is a convolution
 
 
 class Resampler:
@@ -88,17 +89,41 @@ class ShortFilter:
             silence = np.zeros((2 * reach // up + 1, samples.shape[1]), dtype=np.float32)
             self._held = np.concatenate([self._held, silence])
             ready = -(-self._received * up // down)
+        work = self._by_phase if up * down <= _FEW else self._by_output
         pieces = [samples[:0]]
         for start in range(self._made, ready, _AT_ONCE):
-            outputs = np.arange(start, min(ready, start + _AT_ONCE))
-            begins = -((reach - outputs * down) // up)  # the first input of each
-            phases = self._phases[begins * up - (outputs * down - reach)]
-            windows = sliding_window_view(self._held, phases.shape[1], axis=0)
-            pieces.append((windows[begins - self._first] @ phases[:, :, None])[:, :, 0])
+            pieces.append(work(start, min(ready, start + _AT_ONCE)))
         self._made = ready
         needed = -((reach - ready * down) // up)
         self._held, self._first = self._held[needed - self._first :].copy(), needed
         return np.concatenate(pieces)
+
+    def _begins(self, outputs):
+        """The first input of outputs."""
+        return -((self._reach - outputs * self._down) // self._up)
+
+    def _by_output(self, start: int, end: int) -> np.ndarray:
+        """The outputs from `start` to before `end`, each by the taps of its phase."""
+        outputs = np.arange(start, end)
+        begins = self._begins(outputs)
+        phases = self._phases[begins * self._up - (outputs * self._down - self._reach)]
+        windows = sliding_window_view(self._held, phases.shape[1], axis=0)
+        return (windows[begins - self._first] @ phases[:, :, None])[:, :, 0]
+
+    def _by_phase(self, start: int, end: int) -> np.ndarray:
+        """The same, phase by phase, for ratios of few phases: a tenth of the time."""
+        up, down, held = self._up, self._down, np.ascontiguousarray(self._held.T)
+        out = np.zeros((end - start, len(held)), dtype=np.float32)
+        for first in range(start, min(end, start + up)):
+            begin, count = self._begins(first), -(-(end - first) // up)
+            taps = self._phases[begin * up - (first * down - self._reach)]
+            begin -= self._first
+            for part in range(down):
+                few = taps[part::down]
+                for channel, samples in enumerate(held):
+                    inputs = samples[begin + part :: down][: count + len(few) - 1]
+                    out[first - start :: up, channel] += np.correlate(inputs, few, "valid")
+        return out
 
 
 @functools.cache

@@ -8,7 +8,7 @@ channels) float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,36 +29,44 @@ class Stage(Protocol):
     def flush(self) -> np.ndarray: ...
 
 
+class Told(Protocol):
+    """A stage that is told how much to do."""
+
+    strength: float | None
+
+
 class Live:
     """A stage as a caller outside uses it: its input is checked, and as many samples come out as
     went in.
 
-    network: the stage's own, whose strength may be set. as_strength: what makes a number of one.
-    latency_s: what comes out is behind what went in by so much at most, resampling included.
+    told: its parts, whose strength may be set. as_strength: what makes a number of one. latency_s:
+    what comes out is behind what went in by so much at most, resampling included.
     """
 
     def __init__(
         self,
         stage: Stage,
         channels: int,
-        network: Stream,
+        told: Sequence[Told],
         as_strength: Callable[[Any], float | None],
         latency_s: float,
     ):
         self.latency_s = latency_s
         self._stage, self._channels, self._received, self._emitted = stage, channels, 0, 0
-        self._network, self._as_strength = network, as_strength
+        self._told, self._as_strength = told, as_strength
 
     @property
     def strength(self) -> float | None:
         """0 to 1; None where the model takes none. Set, it holds from the next hop on. Raises
         InputError for what is none.
         """
-        return self._network.strength
+        return self._told[0].strength
 
     @strength.setter
     def strength(self, strength: float | str) -> None:
-        self._network.strength = self._as_strength(strength)
+        number = self._as_strength(strength)
+        for part in self._told:
+            part.strength = number
 
     def push(self, samples) -> np.ndarray:
         """(n, channels), n >= 0, of any type of samples -> (m, channels) float32: what is finished
@@ -276,6 +284,19 @@ class Chain:
             rest = stage.flush()
             pieces.append(Chain(*self._stages[position + 1 :]).push(rest))
         return np.concatenate(pieces)
+
+
+class Wire:
+    """A stage that changes nothing."""
+
+    def __init__(self, channels: int):
+        self._channels = channels
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        return samples
+
+    def flush(self) -> np.ndarray:
+        return np.zeros((0, self._channels), dtype=np.float32)
 
 
 class Mixed:

@@ -58,7 +58,8 @@ class Card {
   }
   // The seconds after which to ask again, or nothing
   send() {
-    this.settings = { name: this.file.name, high_band: $("keep").checked ? "keep" : "drop" };
+    this.settings = { name: this.file.name };
+    if ($("keep").checked) this.settings.high_band = "keep";
     // Before it is known which there are, nobody has chosen one: the server takes its first
     if ($("model").value) this.settings.model = $("model").value;
     if (!$("strengths").hidden) this.settings.strength = this.strength = $("strength").value;
