@@ -17,7 +17,7 @@ import pytest
 import gan_denoise
 from conftest import cli, one_error_line, run, speech_like, write
 from gan_denoise import metrics, scoring
-from gan_denoise.metrics import Signals, distill_mos, speaker_ge2e, wer
+from gan_denoise.metrics import Signals, distill_mos, speaker_ge2e, visqol, wer
 from gan_denoise.provenance import code
 from gan_denoise.scoring import Pair
 
@@ -61,6 +61,7 @@ def test_a_digest_has_the_judges_that_scored_and_no_others() -> None:
         ("distill_mos", "distillmos", "judges"),
         ("wer", "pocketsphinx", "judges"),
         ("speaker_ge2e", "resemblyzer", "judges"),
+        ("visqol", "visqol", "judges"),
         ("dnsmos_ovrl", "speechmos", "dnsmos"),
     ],
 )
@@ -138,6 +139,30 @@ def test_distill_mos_gets_16_khz_and_says_nothing_of_its_own(
         distill_mos.distill_mos(signals(np.zeros(61 * 16000)))
     assert capsys.readouterr().out == ""
     distill_mos._model.cache_clear()
+
+
+def test_visqol_gets_48_khz_and_the_clean_recording_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Api:
+        def create(self, mode: str) -> None:
+            assert mode == "audio"
+
+        def measure_from_arrays(self, clean: Any, enhanced: Any, rate: int) -> Any:
+            assert len(clean) == len(enhanced) == rate == 48000
+            return types.SimpleNamespace(moslqo=np.abs(clean).max() / np.abs(enhanced).max())
+
+    monkeypatch.setitem(sys.modules, "visqol", types.SimpleNamespace(VisqolApi=Api))
+    visqol._model.cache_clear()
+    wave = speech_like(0, 1.0)
+    assert visqol.visqol(signals(wave / 4, wave)) == pytest.approx(4.0)
+    visqol._model.cache_clear()
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("visqol"), reason="not installed: visqol-python")
+def test_visqol_hears_noise() -> None:
+    clean = speech_like(0, 1.0)
+    noise = np.random.default_rng(0).standard_normal(len(clean)) / 30
+    found = [visqol.visqol(signals(wave, clean)) for wave in (clean, clean + noise)]
+    assert found[0] > 4.5 > 4.0 > found[1] > 1.0
 
 
 def installed(*names: str) -> Any:

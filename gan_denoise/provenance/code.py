@@ -29,6 +29,7 @@ _PLUMBING |= {
 _PLUMBING |= {f"training.{name}" for name in ("board", "launch", "logbook", "stopping", "trackers")}
 _JUDGES = ("training.critic", "training.judge", "training.validation")  # which few trainings heed
 _METRICS = ("pesq", "pystoi", "mir_eval")
+_DISTRIBUTIONS = {"visqol": "visqol-python"}  # of packages that are imported by another name
 
 
 def of_scores(metrics: Iterable[str] = ()) -> str:
@@ -62,7 +63,7 @@ def of_training(experiment: Mapping[str, Any], *, warm_start: bool = False) -> s
 
 def _version(package: str) -> str | None:
     try:
-        return importlib.metadata.version(package)
+        return importlib.metadata.version(_DISTRIBUTIONS.get(package, package))
     except importlib.metadata.PackageNotFoundError:  # who scores nothing need not have it
         return None
 

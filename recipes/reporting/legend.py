@@ -31,6 +31,7 @@ _MEANING = {
 }
 _MEANING |= {
     "distill_mos": "quality from 1 to 5, as Distill-MOS predicts what listeners say",
+    "visqol": "quality from 1 to 4.7 up to 24 kHz, as ViSQOL predicts what listeners say",
     "wer": "word errors of a recogniser, as a share of the words that were said",
     "speaker_ge2e": "how alike the voices are to a network that tells speakers apart, up to 1",
     "dnsmos_sig": "quality of the speech from 1 to 5, as DNSMOS predicts what listeners say",
