@@ -14,8 +14,9 @@ import torch
 
 import gan_denoise
 import publish
-from conftest import ROOT, cli, here, one_error_line, speech_like, write
+from conftest import ROOT, cli, here, local, one_error_line, speech_like, write
 from gan_denoise import checkpoint, packaged
+from gan_denoise.packaged import PUBLISHED
 from small_models import SMALL, randomised
 
 CARD = ROOT / "gan_denoise/published/README.md"
@@ -82,3 +83,43 @@ def test_a_name_that_is_no_model_has_the_nearest_one(
     trained(tmp_path / "files")  # a folder with such a name has a path
     assert "seed" in cli("explain", "files").stdout.split("\n")[0]
     assert "small" in cli("explain", "./files").stdout.split("\n")[0]
+
+
+def rows() -> dict[str, dict[str, str]]:
+    """The card's table: name -> heading -> cell."""
+    lines = [
+        line.strip("|").split("|") for line in CARD.read_text().splitlines() if line[:1] == "|"
+    ]
+    heading, *body = ([cell.strip(" `") for cell in line] for line in lines)
+    return {row[0]: dict(zip(heading, row, strict=True)) for row in body if row[0] in PUBLISHED}
+
+
+def test_the_published_models_are_small_and_described() -> None:
+    assert rows().keys() == PUBLISHED.keys()
+    sizes = [path.stat().st_size for folder in PUBLISHED.values() for path in folder.iterdir()]
+    assert sum(sizes) <= 16e6
+    for name, folder in PUBLISHED.items():
+        config = json.loads((folder / "config.json").read_text())
+        assert config["name"] == name and config["licence"] == "MIT"
+        assert config["step"] == config["experiment"]["steps"]
+        assert "✓ weights" in cli("explain", name).stdout
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `mini`, ten recordings, and `noisy`, as the card's commands make them."""
+    folder = tmp_path_factory.mktemp("published")
+    assert local("make_mini", "--voices", 2, "--sentences", 5, folder / "mini").returncode == 0
+    assert cli("corrupt", folder / "mini", folder / "noisy").returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_models_figure_is_reproduced(name: str, mini: Path, tmp_path: Path) -> None:
+    """By the card's commands, on another machine within 0.02 PESQ."""
+    result = cli("enhance", "--model", name, mini / "noisy", tmp_path)
+    assert result.returncode == 0, result.stderr
+    result = cli("score", "--metrics", "pesq_wb", mini / "mini", tmp_path)
+    found = re.search(r"pesq_wb +(\d\.\d+) +10 of 10", result.stdout)
+    assert found, result.stderr
+    assert float(found[1]) == pytest.approx(float(rows()[name]["mini"]), abs=0.02)
