@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gan_denoise
-from conftest import cli, speech_like, write
+from conftest import ROOT, cli, one_error_line, run, speech_like, write
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.high_band import BANDS, FEATURES, HighBand, Network, band_filters
@@ -188,3 +188,22 @@ def test_the_options_of_the_command_line(tmp_path: Path) -> None:
         cli("enhance", "--model", "live", *options, source, tmp_path / f"{name}.wav")
     linked, separate = ((tmp_path / f"{name}.wav").read_bytes() for name in ("linked", "separate"))
     assert linked != separate
+
+
+def test_the_card_above_8_khz(tmp_path: Path) -> None:
+    """Its tables are whole, and name who was left out of the training."""
+    for place, wave in (
+        ("speech/p228/a.wav", speech_like(0, 0.7, 48000) + hiss(0.7, 48000)),
+        ("speech/p225/b.wav", np.zeros(100)),  # of the training
+        ("noise/train_1.wav", hiss(0.7, 48000, 4)),
+    ):
+        write(tmp_path / place, wave, 48000)
+    card = (ROOT / "egs/vctk/local/card_wide.py", "--mixtures", 5)
+    result = run("python", *card, tmp_path / "speech", tmp_path / "noise")
+    tables = result.stdout.split("\n\n")
+    assert result.returncode == 0, result.stderr
+    assert [table.count("\n| ") for table in tables[1::2]] == [5, 2, 6]
+    noisy, drop = (row.split("|")[2].split("/") for row in tables[1].splitlines()[2:4])
+    assert float(noisy[0]) < float(drop[0]) and float(noisy[1]) > float(drop[1])
+    result = run("python", *card, tmp_path / "speech", tmp_path / "speech")
+    one_error_line(result, "no recordings of this split")
