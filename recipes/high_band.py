@@ -47,8 +47,8 @@ WIDTH = 32  # units of the network's layers
 BATCH, STEPS, WARM_UP, LEARNING_RATE = 32, 3000, 100, 4e-3
 EXPONENT = 0.3  # of magnitudes, by which errors are judged
 # How much worse it is to take speech than to leave noise, at a strength of 0 and of 1
-GENTLE, STRONG = 6.0, 0.6
-QUIET_DB = 15.0  # by how much the recording's background is lowered in the target
+GENTLE, STRONG = 24.0, 2.0
+QUIET_DB = 6.0  # by how much the recording's background is lowered in the target
 
 
 class Item(NamedTuple):
