@@ -12,7 +12,8 @@ import pytest
 
 import report
 import samples
-from conftest import here, one_error_line, run, speech_like, write
+from conftest import ROOT, here, one_error_line, run, speech_like, write
+from gan_denoise.packaged import PUBLISHED
 from test_page import browser, lengthen, page_file  # noqa: F401
 
 if TYPE_CHECKING:
@@ -166,3 +167,21 @@ def test_what_is_no_set_of_samples_is_one_line(folders: Path, tmp_path: Path) ->
     write(tmp_path / "default/noisy/u0.wav", speech_like(0)[:-1])
     one_error_line(here(samples.main, *make), "u0.wav: has 15999 samples", "align them first")
     assert not page.exists()
+
+
+def test_the_committed_page_has_what_the_package_has(browser: Browser) -> None:  # noqa: F811
+    """The models for use and the trained ones, on the same utterances, from the disk."""
+    page, errors = browser.new_page(), []
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((ROOT / "egs/vctk/examples/index.html").as_uri())
+    systems = page.evaluate("rooms.map(room => room.systems.map(system => system.name).join())")
+    assert len(systems) == 24 and len(set(systems)) == 1
+    names = systems[0].split(",")
+    assert names[:2] == ["clean", "noisy"] and {"box", "box live"} < set(names)
+    assert set(names) - {"clean", "noisy", "box", "box live"} == set(PUBLISHED)
+    room = "document.querySelector('.room').room"
+    page.locator(".room .play").first.click()
+    page.wait_for_function(f"{room}.sources && {room}.position() > 0.1")
+    page.close()
+    assert errors == []
