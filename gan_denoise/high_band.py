@@ -50,7 +50,8 @@ def band_powers(hops: np.ndarray, sample_rate: int, edges_hz: tuple[int, ...]) -
     """Hops (hops, samples, channels) -> mean squares (hops, bands), the mean of the channels."""
     window, inside = _spectral_bands(hops.shape[1], sample_rate, edges_hz)
     spectrum = np.fft.rfft(hops * window, axis=1)
-    return (spectrum.real**2 + spectrum.imag**2).mean(axis=2) @ inside
+    power = spectrum.real**2 + spectrum.imag**2
+    return (power[:, :, 0] if power.shape[2] == 1 else power.mean(axis=2)) @ inside
 
 
 @functools.cache
@@ -121,7 +122,8 @@ class Network:
         states = np.empty((len(seen), self.width), dtype=np.float32)
         for index, now in enumerate(given):
             before = recurrent @ state + bias
-            reset, update = np.split(_sigmoid((now + before)[: 2 * self.width]), 2)
+            gates = _sigmoid(now[: 2 * self.width] + before[: 2 * self.width])
+            reset, update = gates[: self.width], gates[self.width :]
             new = np.tanh(now[2 * self.width :] + reset * before[2 * self.width :])
             state = states[index] = new + update * (state - new)
         return _sigmoid(states @ weights["leave.weight"].T + weights["leave.bias"]), state
@@ -172,6 +174,7 @@ class HighBand:
         self._rate, self._channels = sample_rate, channels
         self._size = round(sample_rate * HOP / RATE)  # of a hop, but for a sample
         self._lead = round(sample_rate * LEAD_S)
+        self._ramp = np.arange(self._size + 1, dtype=np.float32) / np.float32(self._size)
         self._filters = band_filters(sample_rate)
         self._start()
 
@@ -238,20 +241,23 @@ class HighBand:
         """Work on the hops before `ready`."""
         if ready == self._hop:
             return
-        reach, lead = self._filters.shape[1] // 2, self._lead
         starts = [self._hop_start(hop) for hop in range(self._hop, ready + 1)]
-        above = [self._above.at(start - lead, start - lead + self._size) for start in starts]
-        powers = Powers(
-            band_powers(np.stack(above), self._rate, ABOVE_HZ),
-            band_powers(self._below.hops(self._hop, ready + 1), RATE, BELOW_HZ),
-            band_powers(self._kept.hops(self._hop, ready), RATE, BELOW_HZ),
+        reach, lead = self._filters.shape[1] // 2, self._lead
+        first = starts[0] - max(reach, lead)
+        above = self._above.at(first, starts[-1] + max(reach, self._size - lead))
+        places = np.subtract(starts, first)
+        blocks = above[(places - lead)[:, None] + np.arange(self._size)]
+        both = np.concatenate(
+            [self._below.hops(self._hop, ready + 1), self._kept.hops(self._hop, ready)]
         )
+        below = band_powers(both, RATE, BELOW_HZ)
+        count = len(starts)
+        powers = Powers(band_powers(blocks, self._rate, ABOVE_HZ), below[:count], below[count:])
         assert self.strength is not None  # a model that takes none has no band above it
         seen, self._level = features(powers, self.strength, self._level)
         gains, self._state = self._network(seen, self._state)
-        for begin, end, after in zip(starts[:-1], starts[1:], gains, strict=True):
-            wave = self._above.at(begin - reach, end + reach)
-            self._gained.add(self._filtered(wave, after))
+        for begin, end, after in zip(places[:-1], places[1:], gains, strict=True):
+            self._gained.add(self._filtered(above[begin - reach : end + reach], after))
             self._gains = after
         self._hop = ready
         self._above.forget(starts[-1] - max(reach, lead))
@@ -260,14 +266,14 @@ class HighBand:
 
     def _filtered(self, wave: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """A hop with the reach of a filter each side -> the hop, gains moving to `gains`."""
-        still, change = self._gains @ self._filters, (gains - self._gains) @ self._filters
-        size = len(wave) - len(still) + 1
-        ramp = np.linspace(0.0, 1.0, size, endpoint=False, dtype=np.float32)
-        channels = [
-            np.convolve(channel, still, "valid") + ramp * np.convolve(channel, change, "valid")
-            for channel in np.ascontiguousarray(wave.T)
-        ]
-        return np.stack(channels, axis=1)
+        still, change = np.stack([self._gains, gains - self._gains]) @ self._filters
+        ramp = self._ramp[: len(wave) - len(still) + 1]
+        out = np.empty((len(ramp), self._channels), dtype=np.float32)
+        for index, channel in enumerate(np.ascontiguousarray(wave.T)):
+            out[:, index] = np.convolve(channel, change, "valid")
+            out[:, index] *= ramp
+            out[:, index] += np.convolve(channel, still, "valid")
+        return out
 
     def _finished(self, end: int) -> np.ndarray:
         """The output until `end`."""

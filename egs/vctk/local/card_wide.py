@@ -2,14 +2,17 @@
 """The tables of a card above 8 kHz: speech at 48 kHz in noise that no training heard, the band from
 8 to 20 kHz before and after. Prints Markdown.
 
-    card_wide.py [--split dev] [--mixtures N] [--command "NAME=PROGRAM {in} {out}"] SPEECH NOISE
+    card_wide.py [--split dev] [--mixtures N] [--command "NAME=PROGRAM {in} {out}"]
+                 [--picture FILE.png] SPEECH NOISE
 
 SPEECH, NOISE: folders as recipes/high_band.py has them, whose speakers and kinds are those that it
-leaves out. --command adds another denoiser, which is run on every file: WAV in, WAV out.
+leaves out. --command adds another denoiser, which is run on every file: WAV in, WAV out. --picture
+draws spectrograms of four mixtures and makes no tables.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -23,7 +26,9 @@ from gan_denoise import audio
 from gan_denoise.errors import InputError
 from gan_denoise.metrics import ALL, Signals
 from gan_denoise.metrics.high_band import above
+from gan_denoise.signal.numpy_stft import spectrogram_db
 from gan_denoise.system import terminal
+from gan_denoise.system.files import write_atomically
 from gan_denoise.system.terminal import program, progress
 from high_band import DEV, RATE, TEST
 from kaldi.options import positive
@@ -58,6 +63,7 @@ def main() -> None:
     parser.add_argument(
         "--command", metavar="NAME=CMD", help="another denoiser, with {in} and {out}"
     )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw spectrograms into a PNG")
     for name in ("speech", "noise"):
         help_text = f"folder of {name} at {RATE} Hz"
         parser.add_argument(name, type=Path, metavar=name.upper(), help=help_text)
@@ -76,6 +82,9 @@ def main() -> None:
         system = System(Path(name), command)
         systems[name] = lambda wave: system(wave, RATE)
     mixtures = [_mixture(speech, noise, number) for number in range(arguments.mixtures)]
+    if arguments.picture:
+        _draw(arguments.picture, systems, mixtures[1:5])
+        return
     print(f"{arguments.mixtures} mixtures, LSD dB / SI-SDR dB of 8 to 20 kHz, by SNR:\n")
     _print(["system", *(f"{snr} dB" for snr in SNRS_DB)], _by_snr(systems, mixtures))
     print("\nNoise alone, lowered by dB from 8 to 20 kHz, at strengths of 0, 0.5 and 1:\n")
@@ -109,7 +118,8 @@ def _mixture(speech: list[np.ndarray], noise: list[np.ndarray], number: int) -> 
 def _scores(clean: np.ndarray, enhanced: np.ndarray) -> list[float]:
     """At twice HIGHEST_HZ, where the band ends."""
     rate = 2 * HIGHEST_HZ
-    signals = Signals(*(audio.resample(wave, RATE, rate) for wave in (clean, enhanced)), None, rate)
+    speech, output = (audio.resample(wave, RATE, rate) for wave in (clean, enhanced))
+    signals = Signals(speech, output, None, rate)
     return [ALL[name].function(signals) for name in SHOWN]
 
 
@@ -167,6 +177,35 @@ def _change_db(clean: np.ndarray, enhanced: np.ndarray, centre_hz: float) -> flo
         powers.append(np.mean(hops**2, axis=1))
     loud = powers[0] >= np.quantile(powers[0], 0.8)
     return float(10.0 * np.log10(powers[1][loud].sum() / powers[0][loud].sum()))
+
+
+def _draw(path: Path, systems: dict[str, Denoise], mixtures: list[Mixture]) -> None:
+    """Rows of mixtures, columns of what becomes of them."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    columns = {
+        "noisy": systems["noisy"],
+        "up to 8 kHz (drop)": systems["files, drop"],
+        "files": systems["files"],
+    }
+    size = (9.0, 1.7 * len(mixtures))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(mixtures), len(columns) + 1, sharex="row", sharey=True)
+    for row, mixture in zip(grid, mixtures, strict=True):
+        waves = {name: denoise(mixture.clean + mixture.noise) for name, denoise in columns.items()}
+        for place, (name, wave) in zip(row, {**waves, "clean": mixture.clean}.items(), strict=True):
+            levels = spectrogram_db(wave[: 3 * RATE], RATE)
+            extent = (0.0, len(wave[: 3 * RATE]) / RATE, 0.0, RATE / 2000)
+            shown = {"origin": "lower", "aspect": "auto", "cmap": "magma", "extent": extent}
+            place.imshow(levels, vmin=levels.max() - 90.0, **shown)
+            place.set_title(f"{name}, {mixture.snr_db} dB" if name == "noisy" else name, size=8)
+            place.tick_params(labelsize=7)
+        row[0].set_ylabel("kHz", size=8)
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=80)
+    Image.open(drawn).convert("RGB").quantize(96).save(small, "PNG", optimize=True)
+    write_atomically(path, small.getvalue())
 
 
 def _print(headings: list[str], rows: Iterable[list[str]]) -> None:
