@@ -31,6 +31,7 @@ FEATURES = 2 * BANDS + 3 * (len(BELOW_HZ) - 1) + 1
 _REACH_S = 0.001  # of a band's filter, each side
 LEAD_S = 0.002  # by which the energies above are taken earlier: resamplers make them late
 _FALL = 0.0016  # of the level, in powers of ten for each hop: 1 dB a second
+_HOPS_AT_ONCE = 64  # for memory: a file's model gives eight seconds at once
 _FAINTEST = -12.0  # power of ten: -120 dB of full scale
 
 
@@ -136,18 +137,25 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
 @functools.cache
 def band_filters(sample_rate: int) -> np.ndarray:
     """Linear-phase filters (BANDS, taps), taps odd, whose sum passes everything unchanged."""
-    import scipy.signal  # here, since it takes 0.7 s
-
     reach = round(_REACH_S * sample_rate)
-    taps = 2 * reach + 1
-    impulse = np.zeros(taps)
+    impulse = np.zeros(2 * reach + 1)
     impulse[reach] = 1.0
     # What lies below each inner edge; an edge that the rate does not hold leaves the band empty
     up_to = [
-        scipy.signal.firwin(taps, edge, fs=sample_rate) if edge < 0.49 * sample_rate else impulse
+        _low_pass(edge / sample_rate, reach) if edge < 0.49 * sample_rate else impulse
         for edge in ABOVE_HZ[1:-1]
     ]
-    return np.diff([np.zeros(taps), *up_to, impulse], axis=0).astype(np.float32)
+    filters = np.diff([np.zeros_like(impulse), *up_to, impulse], axis=0)
+    return filters.astype(np.float32)
+
+
+def _low_pass(edge: float, reach: int) -> np.ndarray:
+    """A windowed sinc (2 reach + 1,); edge: as a share of the sample rate.
+
+    It is scipy.signal.firwin's, whose import takes 0.7 s and 50 MB of every process.
+    """
+    taps = np.sinc(2.0 * edge * np.arange(-reach, reach + 1)) * np.hamming(2 * reach + 1)
+    return taps / taps.sum()
 
 
 class HighBand:
@@ -196,7 +204,7 @@ class HighBand:
         ready = self._hop
         while self._is_complete(ready):
             ready += 1
-        self._gain(ready)
+        self._advance(ready)
         return self._finished(min(self._gained.end, self._enhanced.end, self._received))
 
     def last_inward(self) -> np.ndarray:
@@ -209,7 +217,7 @@ class HighBand:
         ready = self._hop
         while self._hop_start(ready) < self._received:
             ready += 1
-        self._gain(ready)
+        self._advance(ready)
         rest = self._finished(self._received)
         self._start()
         return rest
@@ -237,10 +245,12 @@ class HighBand:
             and self._kept.end >= (hop + 1) * HOP
         )
 
-    def _gain(self, ready: int) -> None:
+    def _advance(self, ready: int) -> None:
         """Work on the hops before `ready`."""
-        if ready == self._hop:
-            return
+        while self._hop < ready:
+            self._gain(min(ready, self._hop + _HOPS_AT_ONCE))
+
+    def _gain(self, ready: int) -> None:
         starts = [self._hop_start(hop) for hop in range(self._hop, ready + 1)]
         reach, lead = self._filters.shape[1] // 2, self._lead
         first = starts[0] - max(reach, lead)
@@ -256,9 +266,11 @@ class HighBand:
         assert self.strength is not None  # a model that takes none has no band above it
         seen, self._level = features(powers, self.strength, self._level)
         gains, self._state = self._network(seen, self._state)
+        pieces = []
         for begin, end, after in zip(places[:-1], places[1:], gains, strict=True):
-            self._gained.add(self._filtered(above[begin - reach : end + reach], after))
+            pieces.append(self._filtered(above[begin - reach : end + reach], after))
             self._gains = after
+        self._gained.add(np.concatenate(pieces))
         self._hop = ready
         self._above.forget(starts[-1] - max(reach, lead))
         self._below.forget(ready * HOP)
