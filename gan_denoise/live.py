@@ -21,16 +21,17 @@ def live(
     tell: Callable[[str], None],
     *,
     mix: float = 1.0,
+    high_band: str | None = None,
     strength: float | str | None = None,
 ) -> int:
     """Enhance what comes from the file descriptor `source` into `target`, hop by hop, until it
     ends; then tell how fast it was.
 
-    sample_rate: Hz, of both. tell: is given lines of text. mix, strength: as of Denoiser.blocks.
-    Returns the exit status: 0, or 141 where the reader of `target` went away. Raises InputError for
+    sample_rate: Hz, of both. tell: is given lines of text. mix, high_band, strength: as of
+    Denoiser.stream. Returns the exit status: 0, or 141 where the reader of `target` went away. Raises InputError for
     a model that does not stream.
     """
-    stream = denoiser.stream(sample_rate, mix=mix, strength=strength)
+    stream = denoiser.stream(sample_rate, mix=mix, high_band=high_band, strength=strength)
     if denoiser.live_note:
         tell(f"note: {denoiser.live_note}")
     meter, odd = Meter(denoiser, sample_rate, stream.latency_s), b""

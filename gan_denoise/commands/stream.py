@@ -27,6 +27,14 @@ def add(commands) -> None:
         metavar="HZ",
         help="sample rate of input and output (default: the model's, 16000 for live)",
     )
+    parser.add_argument(
+        "--high-band",
+        choices=("model", "drop"),
+        help=(
+            "what to do with frequencies above half of the model's sample rate: lower their noise"
+            " (model, default of the packaged model) or drop them (drop, default of others)"
+        ),
+    )
     options.add_limit(parser)
     options.add_model(parser, "live")
     parser.add_argument("-q", "--quiet", action="store_true", help=options.QUIET)
@@ -55,5 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.fileno(),
         (lambda line: None) if arguments.quiet else say,
         mix=1.0 if arguments.atten_lim is None else mix_for_limit(arguments.atten_lim),
+        high_band=arguments.high_band,
         strength=arguments.strength,
     )
