@@ -90,8 +90,8 @@ from pip._vendor.distlib.scripts import ScriptMaker  # what pip writes programs 
 venv = pathlib.Path(sys.argv[1])
 maker = ScriptMaker(None, str(venv / "bin"))
 maker.executable, maker.clobber, maker.variants = str(venv / "bin/python"), True, {""}
-for found in importlib.metadata.distributions(path=[path for path in sys.path if path.startswith(str(venv))]):
-    for entry in found.entry_points:
+for distribution in importlib.metadata.distributions(path=[path for path in sys.path if path.startswith(str(venv))]):
+    for entry in distribution.entry_points:
         if entry.group == "console_scripts" and (venv / "bin" / entry.name).exists():
             maker.make(f"{entry.name} = {entry.value}")
 EOF

@@ -136,20 +136,20 @@ def choose(folder: Path, recordings: Path, count: int, conditions: list[str]) ->
     InputError.
     """
     data = datadir.read(folder)
-    found = sorted(path for path in recordings.glob("*") if path.suffix in (".wav", ".flac"))
-    if not found:
+    paths = sorted(path for path in recordings.glob("*") if path.suffix in (".wav", ".flac"))
+    if not paths:
         raise InputError(f"{recordings}: holds no WAV or FLAC file: name a folder of recordings")
     record = folder.parent / "corpus.yaml"  # a data directory by itself has none
     corpora = read_yaml(record).get("corpora") if record.is_file() else None
-    speakers = {name: set().union(*own.values()) for name, own in (corpora or {}).items()}
+    speakers = {name: set().union(*splits.values()) for name, splits in (corpora or {}).items()}
     speakers = speakers or {folder.name: set(data.spk2utt)}
     cases: list[Case] = []
-    for corpus, own in speakers.items():
-        utt_ids = [utt_id for utt_id in data.utt_ids if data.utt2spk[utt_id] in own]
+    for corpus, spk_ids in speakers.items():
+        utt_ids = [utt_id for utt_id in data.utt_ids if data.utt2spk[utt_id] in spk_ids]
         for place in datadir.spread(len(utt_ids), -(-count // len(speakers))):
             utt_id, number = utt_ids[place], len(cases) // len(conditions)
             for condition in conditions:
-                recording = found[number % len(found)]
+                recording = paths[number % len(paths)]
                 cases.append(Case(utt_id, data.wav[utt_id], corpus, recording, number, condition))
     return cases
 

@@ -131,10 +131,10 @@ def download(url: str, archive: Path, checksum: str) -> None:
 def check(archive: Path, checksum: str) -> None:
     """Refuse an archive that is not the one expected. Raises InputError."""
     with open(archive, "rb") as file:
-        found = hashlib.file_digest(file, "md5" if len(checksum) == 32 else "sha256").hexdigest()
-    if found != checksum.lower():
+        digest = hashlib.file_digest(file, "md5" if len(checksum) == 32 else "sha256").hexdigest()
+    if digest != checksum.lower():
         raise InputError(
-            f"{archive}: wrong checksum ({found}, expected {checksum}): remove it and download it"
+            f"{archive}: wrong checksum ({digest}, expected {checksum}): remove it and download it"
             " again"
         )
 

@@ -177,8 +177,8 @@ def main() -> None:
         partial = folder / f".{arguments.dir.name}.part"
         digests = make(partial, arguments.voices, arguments.sentences, arguments.jobs)
         partial.rename(arguments.dir)
-    known = read_table(DIGESTS)
-    if others := [utt_id for utt_id, digest in digests.items() if known.get(utt_id) != digest]:
+    expected = read_table(DIGESTS)
+    if others := [utt_id for utt_id, digest in digests.items() if expected.get(utt_id) != digest]:
         say(
             f"WARNING: {len(others)} of {len(digests)} recordings of {arguments.dir}, the first"
             f" {others[0]}, are not those that the repository's figures rest on: is espeakng-loader"
@@ -198,10 +198,10 @@ def make(corpus: Path, voices: int, sentences: int, jobs: int) -> dict[str, str]
     digests: dict[str, str] = {}
     with ProcessPoolExecutor(jobs, workers.forkserver(), max_tasks_per_child=1) as pool:
         try:
-            for made in progress(
+            for speaker_digests in progress(
                 pool.map(make_speaker, tasks), total=voices, label="mini corpus", unit="voices"
             ):
-                digests |= made
+                digests |= speaker_digests
         except BrokenProcessPool as error:
             raise InputError(
                 f"{corpus}: a process that made recordings has died: repeat the command"

@@ -51,13 +51,13 @@ share_() {
 }
 alone_() { submit_ "$(basename "$1" .py)" "$slurm_before" -- python "$@"; slurm_step+=("$id"); }
 train_() {
-    local own=() word name=''
+    local launcher=() word name=''
     for word in "$@"; do [ "$name" != --exp ] || break; name=$word; done # the folder of the run
-    [ "$ngpu" -eq 0 ] || own=(-m accelerate.commands.launch --num_processes "$ngpu")
-    [ "$ngpu" -le 1 ] || own+=(--multi_gpu)
+    [ "$ngpu" -eq 0 ] || launcher=(-m accelerate.commands.launch --num_processes "$ngpu")
+    [ "$ngpu" -le 1 ] || launcher+=(--multi_gpu)
     # Two minutes before its time is over it is asked to save; then it starts again
     submit_ "train-$(basename "$word")" "$slurm_before" --signal=TERM@120 ${slurm_resources[@]+"${slurm_resources[@]}"} -- \
-        python ${own[@]+"${own[@]}"} "$@"
+        python ${launcher[@]+"${launcher[@]}"} "$@"
     slurm_step+=("$id")
 }
 then_() { [ ${#slurm_step[@]} -eq 0 ] || { slurm_before=$(IFS=:; echo "${slurm_step[*]}"); slurm_step=(); }; }
