@@ -23,9 +23,10 @@ __all__ = ["load"]
 
 
 def load(model_dir: str | Path | None = None, device: str = "cpu") -> Denoiser:
-    """Load a trained denoiser: `load()(wave, sample_rate)` with the model in the package,
-    `load("exp/l1/model")` with another. Raises `gan_denoise.errors.InputError` when the
-    directory is no model.
+    """Load a trained denoiser, which is called with a wave and its sample rate.
+
+    `load()(wave, sample_rate)` takes the model in the package, `load("exp/l1/model")` another one.
+    Raises `gan_denoise.errors.InputError` when the directory is no model.
     """
     from gan_denoise.enhance import Denoiser  # torch is imported here, not by `import gan_denoise`
 

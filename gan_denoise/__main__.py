@@ -1,5 +1,6 @@
-"""gan-denoise, and `python -m gan_denoise`: answers to signals before the program's parts are
-imported, which takes a while.
+"""The start of gan-denoise, which is also `python -m gan_denoise`.
+
+It answers to signals before it imports the program's parts, since importing them takes a while.
 """
 
 from gan_denoise.system.terminal import program

@@ -1,5 +1,7 @@
-"""gan-denoise: the library from the command line, a module of commands/ for each command. These and
-serve/ talk to people, the rest of the library does not; __main__.py starts it.
+"""gan-denoise is the library on the command line; each command is a module of commands/.
+
+The commands and serve/ talk to people; the rest of the library does not. __main__.py starts this
+program.
 """
 
 from __future__ import annotations

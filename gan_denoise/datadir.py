@@ -34,12 +34,12 @@ def c_sorted(words: Iterable[str]) -> list[str]:
 
 
 def speaker_ids(names: Iterable[str]) -> dict[str, str]:
-    """Speaker name -> spk_id such that utterances `<name>_...` stand in order of their spk_ids, as
-    Kaldi requires.
+    """Speaker name -> spk_id, such that utterances stand in the order of their spk_ids.
 
-    A name is its own spk_id, except where it begins another one that sorts differently with `_`
-    behind it: among spk1 and spk10, whose utterances sort as spk10_001, spk1_001, the first gets
-    the spk_id `spk1_`.
+    Kaldi requires this order of utterances `<name>_...`. A name is its own spk_id, except where it
+    begins another name that sorts differently with `_` behind it. Among spk1 and spk10, for
+    example, the utterances sort as spk10_001, spk1_001, so the first speaker gets the spk_id
+    `spk1_`.
     """
     names = set(names)
 
@@ -53,8 +53,9 @@ def speaker_ids(names: Iterable[str]) -> dict[str, str]:
 
 
 def read_table(path: str | Path) -> dict[str, str]:
-    """Read `key value...` lines, with blanks or tabs between. Raises InputError for a missing or
-    empty file, an empty value or a repeated key.
+    """Read `key value...` lines, with blanks or tabs between.
+
+    Raises InputError for a missing or empty file, an empty value or a repeated key.
     """
     path = Path(path)
     try:
@@ -86,8 +87,9 @@ def write_table(path: str | Path, table: Mapping[str, object]) -> None:
 
 
 def read_scp(path: str | Path) -> dict[str, Path]:
-    """Read an scp file: utt_id -> audio file. Relative paths are relative to the caller; pipes are
-    refused.
+    """Read an scp file: utt_id -> audio file.
+
+    Relative paths are relative to the caller. Pipes are refused.
     """
     table = read_table(path)
     for utt_id, value in table.items():
@@ -102,8 +104,9 @@ def read_scp(path: str | Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class DataDir:
-    """One split. wav, noisy: utt_id -> audio file; utt2spk: utt_id -> spk_id; utt2dur: utt_id ->
-    seconds.
+    """One split of a data directory.
+
+    wav, noisy: utt_id -> audio file. utt2spk: utt_id -> spk_id. utt2dur: utt_id -> seconds.
     """
 
     wav: dict[str, Path]
@@ -135,8 +138,9 @@ class DataDir:
         return [self.utt_ids[place] for place in spread(len(self), count)]
 
     def write(self, folder: str | Path) -> None:
-        """Write the tables that stage 0 makes. `text` is written when it is complete, as Kaldi's
-        check demands.
+        """Write the tables that stage 0 makes.
+
+        `text` is written only when it is complete, since Kaldi's check demands that.
         """
         folder = Path(folder)
         write_table(folder / "utt2spk", self.utt2spk)
@@ -154,8 +158,9 @@ class DataDir:
 
 
 def read(folder: str | Path, *, noisy: bool = False) -> DataDir:
-    """Read and validate a data directory; with noisy=True it must have noisy.scp. Raises
-    InputError.
+    """Read and validate a data directory; with noisy=True it must have noisy.scp.
+
+    Raises InputError.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -174,8 +179,9 @@ def read(folder: str | Path, *, noisy: bool = False) -> DataDir:
 
 
 def validate(folder: str | Path) -> None:
-    """The conditions of Kaldi's validate_data_dir.sh --no-feats --no-text, and noisy.scp alike.
-    Raises InputError.
+    """Check what Kaldi's validate_data_dir.sh --no-feats --no-text checks.
+
+    noisy.scp must meet the same conditions. Raises InputError.
     """
     folder = Path(folder)
     tables = {}
@@ -225,8 +231,9 @@ def check_duration(
 
 
 def read_noise(folder: str | Path) -> dict:
-    """`noise.yaml` of a corrupted data directory: its `fingerprint` and `sample_rate`. Raises
-    InputError.
+    """Read `noise.yaml` of a corrupted data directory: its `fingerprint` and `sample_rate`.
+
+    Raises InputError.
     """
     path = Path(folder) / "noise.yaml"
     if not path.is_file():

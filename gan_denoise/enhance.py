@@ -1,5 +1,6 @@
-"""Denoise signals and files with a trained model, whatever their length, rate and number of
-channels, in constant memory.
+"""Denoise signals and files with a trained model, in constant memory.
+
+A signal may have any length, rate and number of channels.
 """
 
 from __future__ import annotations
@@ -51,12 +52,13 @@ os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class Denoiser:
-    """A generator with the sample rate it was trained at. `denoiser(wave, sample_rate)` returns the
-    enhanced wave.
+    """A generator with the sample rate at which it was trained.
 
-    beside: a graph of the generator for live use, on the CPU. live: another model, which is the
-    one that streams. high: what lowers noise above the model's band. options: what the generator
-    was built from, for `packed`.
+    `denoiser(wave, sample_rate)` returns the enhanced wave.
+
+    beside: a graph of the generator for live use, on the CPU. live: another model, which streams
+    for this one. high: what lowers noise above the model's band. options: the settings from which
+    the generator was built, for `packed`.
     """
 
     def __init__(
@@ -77,9 +79,10 @@ class Denoiser:
 
     @classmethod
     def load(cls, model_dir: str | Path | None = None, *, device: str = "cpu") -> Denoiser:
-        """Load a model directory, or a model of the package by its name, such as "live"; None for
-        "files" and "live", each where it is at home. Raises InputError when it is none, or when
-        there is no such device.
+        """Load a model directory, or a model of the package by its name, such as "live".
+
+        None loads both models of the package: "files" for waves and files, "live" for streams.
+        Raises InputError when there is no such model or no such device.
         """
         if model_dir is not None and not str(model_dir):
             raise InputError(
@@ -113,8 +116,9 @@ class Denoiser:
         return denoiser
 
     def packed(self) -> tuple[Mapping[str, Any], int, bytes, Network | None]:
-        """A loaded model for another process, whatever has become of its directory: what `unpack`
-        takes.
+        """What `unpack` needs to load this model in another process.
+
+        It holds the weights, so the model's directory may have changed since.
         """
         assert self._options is not None  # of what `load` gives
         return self._options, self.sample_rate, weights_of(self.generator), self._high
@@ -145,13 +149,14 @@ class Denoiser:
         strength: float | str | None = None,
         stereo: str = "linked",
     ) -> np.ndarray:
-        """(T,) or (T, channels) samples at `sample_rate` Hz -> float32 of the same shape, aligned
-        and as loud, full scale 1.0.
+        """Enhance (T,) or (T, channels) samples at `sample_rate` Hz.
+
+        Returns float32 of the same shape, aligned in time and as loud, with 1.0 as full scale.
 
         wave: an array or tensor of floats, or of integers, which are divided by their full scale.
-        mix, high_band, strength, stereo: see `blocks`. Raises InputError for shapes, types, rates
-        and values that are none of these, for an empty or non-finite wave, and for a model that
-        makes one.
+        mix, high_band, strength, stereo: see `blocks`. Raises InputError for other shapes, types,
+        rates and values, for an empty or non-finite wave, and for a model whose output is not
+        finite.
         """
         columns = as_columns(wave)
         size = _block_frames(columns.shape[1])
@@ -171,17 +176,24 @@ class Denoiser:
         strength: float | str | None = None,
         stereo: str = "linked",
     ) -> Iterator[np.ndarray]:
-        """Pieces of a signal, (n, channels) float32 each -> pieces of the enhanced signal, as many
-        samples in all.
+        """Enhance pieces of a signal, (n, channels) float32 each, of any sizes.
 
-        mix: 1 enhanced only, 0 input only. high_band: what becomes of the input above half the
-        model's sample rate, which the model does not hear: "model" lowers its noise with the
-        packaged models, "drop" removes it, "keep" leaves it as it is; None is "model" where that is
-        possible, else "drop". strength: from 0 or "gentle", which spares the speech, over
-        "balanced", which is meant by None, to 1 or "strong", which spares no noise. stereo:
-        "linked" gives all channels the same mask, so that what is panned stays in its place,
-        "separate" enhances them one by one. Raises InputError for other values of these, for a
-        strength where the model takes none, and for a model whose output is not finite.
+        Yields pieces of the enhanced signal, which have as many samples in all.
+
+        mix: 1 enhanced only, 0 input only.
+
+        high_band: what becomes of the input above half the model's sample rate, which the model
+        does not hear. "model" lowers its noise with the packaged models, "drop" removes it, "keep"
+        leaves it as it is. None is "model" where that is possible, else "drop".
+
+        strength: from 0 or "gentle", which spares the speech, over "balanced", which is the same as
+        None, to 1 or "strong", which spares no noise.
+
+        stereo: "linked" gives all channels the same mask, so that every sound keeps its place
+        between them; "separate" enhances them one by one.
+
+        Raises InputError for other values of these, for a strength where the model takes none, and
+        for a model whose output is not finite.
         """
         sample_rate = as_rate(sample_rate)
         check_mix(mix)
@@ -287,9 +299,10 @@ class Denoiser:
 
     @property
     def live_generator(self) -> Steps:
-        """The generator, which works hop by hop: as a graph in onnxruntime where there is one.
-        Raises InputError for one that does not, and for a graph of another model, OSError for one
-        that cannot be read.
+        """The generator that works hop by hop, as a graph in onnxruntime where there is one.
+
+        Raises InputError for a generator that cannot work so, and for a graph of another model,
+        OSError for a graph that cannot be read.
         """
         if self._other is not None:
             return self._other.live_generator
@@ -312,13 +325,14 @@ class Denoiser:
         high_band: str | None = None,
         strength: float | str | None = None,
     ) -> Live:
-        """For live use: `push(samples (n, channels))` returns what is finished, `flush()` the rest;
-        `strength` may be set meanwhile, `latency_s` is how far it is behind. See
-        gan_denoise/signal/streaming.py.
+        """A live stream: `push(samples (n, channels))` returns what is finished.
 
-        sample_rate: Hz of what comes in and goes out (the model's). mix, high_band, strength: as of
-        `blocks`, but for "keep". Channels are enhanced one by one. Raises InputError for a model
-        that does not stream, and for other values of these.
+        `flush()` returns the rest. `strength` may be set meanwhile. `latency_s` is how far the
+        output is behind. See gan_denoise/signal/streaming.py.
+
+        sample_rate: Hz of input and output (None: the model's). mix, high_band, strength: as of
+        `blocks`, but without "keep". Channels are enhanced one by one. Raises InputError for a
+        model that does not stream, and for other values of these.
         """
         generator, own = self.live_generator, self.at_home_live
         told = own.as_strength(strength)
@@ -356,8 +370,9 @@ def check_mix(mix: Any) -> None:
 
 
 def mix_for_limit(limit_db: float) -> float:
-    """The mix that lowers noise by so many dB at most: with it, 10 ** (-limit_db / 20) of the input
-    stays.
+    """The mix that lowers noise by so many dB at most.
+
+    With it, 10 ** (-limit_db / 20) of the input stays.
     """
     return 1.0 - 10.0 ** (-limit_db / 20.0)
 
@@ -386,14 +401,15 @@ def enhance_file(
     subtype: str | None = None,
     watch: Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]] | None = None,
 ) -> list[str]:
-    """Enhance one file into another of the same rate, length and channels, and of the same subtype
-    where its container has it.
+    """Enhance one file into another of the same rate, length and channels.
+
+    The subtype stays the same where the target's container has it.
 
     mix, high_band, strength, stereo: see `Denoiser.blocks`. subtype: another one, in libsndfile's
-    words, as "PCM_24". watch: is given the blocks that are read and their number, and passes them
-    on. Returns what is to be known of the result, one line each: another subtype, samples that were
-    clipped at full scale. Raises InputError for bad input, OSError where the target cannot be
-    written.
+    words, as "PCM_24". watch: gets the blocks that are read and their number, and passes the blocks
+    on. Returns what the user should know of the result, one line each: another subtype, samples
+    that were clipped at full scale. Raises InputError for bad input, OSError where the target
+    cannot be written.
     """
     with audio.Reader(source) as reader, Writer(target, like=reader, subtype=subtype) as writer:
         size = _block_frames(reader.channels)

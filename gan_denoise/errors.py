@@ -43,14 +43,17 @@ class InputError(ValueError):
 
 
 class BeginAgain(Exception):
-    """Another process has just written where this one would: what was read before may be no longer
-    so. gan_denoise.system.terminal.program begins the program again.
+    """Another process has just written where this one was about to write.
+
+    What this process read before may no longer be so. gan_denoise.system.terminal.program begins
+    the program again.
     """
 
 
 def input_error(error: OSError) -> InputError:
-    """An operating-system error as the user is told: the file, what went wrong, and what to do
-    about the usual causes.
+    """An operating-system error in words for the user.
+
+    The words name the file, what went wrong and, for the usual causes, a remedy.
     """
     remedies = {
         "ENOSPC": "free some space or write elsewhere",

@@ -1,5 +1,7 @@
-"""Models as ONNX: a graph of whole signals and, for a model that streams, one of a step with
-explicit state. Checked before they appear.
+"""Models as ONNX graphs, which are checked before they appear.
+
+One graph takes whole signals. A model that streams also gets the graph of a step, whose state is an
+input and an output.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Whole(nn.Module):
 
 
 class Step(nn.Module):
-    """noisy (batch, samples), a whole number of hops, and the state -> enhanced, latency -
+    """A step of a streaming generator, with its state as inputs and outputs.
+
+    noisy (batch, samples), a whole number of hops, and the state -> enhanced, which is latency -
     hop_length samples behind, and the next state.
     """
 
@@ -67,11 +71,12 @@ class Step(nn.Module):
 
 
 def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> Iterator[str]:
-    """Write a model directory as OUT.onnx and, where it streams, as OUT.stream.onnx. Yields a line
-    about each.
+    """Write a model directory as OUT.onnx and, where it streams, as OUT.stream.onnx.
+
+    Yields a line about each file.
 
     Inputs and outputs have dynamic batch and length. The graph of `ahead` is of one window, with
-    its frames in one place: how many windows there are depends on the length. metadata_props holds
+    its frames in one place, since the number of windows depends on the length. metadata_props holds
     sample_rate, hop_length, latency, receptive_field, the state's shapes, licence, procedure (its
     fingerprint), the generator and the digest of its weights. Raises InputError for what is no
     model, a file that exists, a generator that has no ONNX form, and a graph that differs from
@@ -120,8 +125,9 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
 
 
 def _plain(generator: Generator) -> Generator:
-    """Weights become plain tensors, every STFT sums of products. Not of a deep copy: it would share
-    the classes that weight norm makes.
+    """Turn weights into plain tensors, and every STFT into sums of products.
+
+    This works on the generator itself: a deep copy would share the classes that weight norm makes.
     """
     for module in [module for module in generator.modules() if parametrize.is_parametrized(module)]:
         for name in [name for name, _ in module.get_submodule("parametrizations").named_children()]:
@@ -188,8 +194,9 @@ def _graph(module: Whole | Step, config: dict) -> bytes:
 
 
 def _constant_shapes(model: Any) -> None:
-    """Reshape to sizes that stand in the graph, 0 for one that stays and -1 for one more, where the
-    exporter has nodes that work them out anew at every hop.
+    """Reshape to sizes that stand in the graph: 0 for one that stays, -1 for one more.
+
+    Without this, nodes of the exporter work the sizes out anew at every hop.
     """
     import onnx_ir as ir
     from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -212,8 +219,10 @@ def _constant_shapes(model: Any) -> None:
 
 
 def _whole(step: bytes, generator: StreamingGenerator, config: dict) -> bytes:
-    """The graph of whole signals around that of a step, as StreamingGenerator.forward has it: the
-    exporter takes ten seconds for each that it makes.
+    """The graph of whole signals around the graph of a step, as in StreamingGenerator.forward.
+
+    It is built from the step's graph because the exporter takes ten seconds for each graph that it
+    makes.
     """
     from onnx import compose, helper, load_from_string, numpy_helper
 
@@ -288,8 +297,9 @@ def _metadata(generator: Generator, config: dict) -> dict[str, str]:
 
 
 def _check(graph: bytes, reference: Whole | Step) -> float:
-    """The largest difference from torch over several lengths, 1 and whole hops among them. Raises
-    InputError beyond TOLERANCE.
+    """The largest difference from torch over several lengths, 1 and whole hops among them.
+
+    Raises InputError beyond TOLERANCE.
     """
     run = session(graph).run
     draw, hop, differs = torch.Generator().manual_seed(0), reference.generator.hop_length, 0.0

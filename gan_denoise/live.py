@@ -24,12 +24,13 @@ def live(
     high_band: str | None = None,
     strength: float | str | None = None,
 ) -> int:
-    """Enhance what comes from the file descriptor `source` into `target`, hop by hop, until it
-    ends; then tell how fast it was.
+    """Enhance what comes from one file descriptor into another, hop by hop, until it ends.
 
-    sample_rate: Hz, of both. tell: is given lines of text. mix, high_band, strength: as of
-    Denoiser.stream. Returns the exit status: 0, or 141 where the reader of `target` went away. Raises InputError for
-    a model that does not stream.
+    Tells at the end how fast it was.
+
+    sample_rate: Hz, of `source` and `target`. tell: is given lines of text. mix, high_band,
+    strength: as of Denoiser.stream. Returns the exit status: 0, or 141 where the reader of `target`
+    went away. Raises InputError for a model that does not stream.
     """
     stream = denoiser.stream(sample_rate, mix=mix, high_band=high_band, strength=strength)
     if denoiser.live_note:

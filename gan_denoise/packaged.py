@@ -18,10 +18,10 @@ MODELS = BOXED | PUBLISHED
 
 
 def model_folder(model: str | Path) -> Path:
-    """The folder of a model of the package, by its name, or a model directory. Raises InputError
-    for a word that is neither.
+    """The folder of a model: one of the package by its name, or a model directory.
 
-    A directory that has such a name is ./files, say, as text.
+    A directory that has the name of a packaged model is given as ./files, for example. Raises
+    InputError for a word that is neither.
     """
     folder, name = Path(model), str(model)
     if name in MODELS:

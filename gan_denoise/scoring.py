@@ -1,7 +1,7 @@
-"""Scores of many utterances: one row each, by worker processes that may die, hang or refuse one by
-one.
+"""Scores of many utterances, one row each, computed by worker processes.
 
-PESQ is C code that can crash or never return: no metric is computed in the calling process.
+A worker may die, hang or refuse one utterance; the others are scored all the same. PESQ is C code
+that can crash or never return, so no metric is computed in the calling process.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ _DIED_IN_PESQ = "PESQ does so with more than 50 utterances in a file: score shor
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one utterance; without a clean or an enhanced one every metric is empty, with
-    that reason. high_pass: whether clean speech is meant without what lies below 60 Hz
-    (gan_denoise/corruption/targets.py). text: what is said, where that is known.
+    """The files of one utterance.
+
+    Without a clean or an enhanced file every metric is empty, with that reason. high_pass: whether
+    the clean speech is meant without what lies below 60 Hz (gan_denoise/corruption/targets.py).
+    text: what is said, where that is known.
     """
 
     utt_id: str
@@ -58,16 +60,19 @@ def pairs_of(data: DataDir, enhanced: Mapping[str, Path]) -> list[Pair]:
 
 
 def texts_beside(clean: Path) -> dict[str, str]:
-    """What is said, by utt_id: of Kaldi's file `text` in the folder `clean`, or beside the scp file
-    or recording; nothing where there is none. Raises InputError.
+    """What is said, by utt_id, as Kaldi's file `text` has it; nothing where there is none.
+
+    The file lies in the folder `clean`, or beside the scp file or recording `clean`. Raises
+    InputError.
     """
     path = (clean if clean.is_dir() else clean.parent) / "text"
     return read_table(path) if path.is_file() else {}
 
 
 def preload() -> None:
-    """For those who start worker processes before they score: what takes each of these a second to
-    import is there.
+    """Import once what every worker process needs a second to import.
+
+    For callers that start worker processes before they score.
     """
     workers.preload(__name__, "pesq", "pystoi", "mir_eval.separation")
 
@@ -183,8 +188,9 @@ def _read(pair: Pair) -> Signals:
 
 
 def identity(pairs: Sequence[Pair], metrics: Iterable[str], *, jobs: int = 1) -> str:
-    """A digest of what the scores of these pairs rest on: the content of the files, the texts, and
-    the metrics.
+    """A digest of everything that the scores of these pairs depend on.
+
+    That is the content of the files, the texts, and the metrics.
     """
     kinds = ("clean", "enhanced", "noisy")
     files = {
@@ -219,8 +225,9 @@ def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
 
 
 def read_csv(path: str | Path) -> list[Row]:
-    """Read rows that `write_csv` wrote: metrics as float, or None where empty. Raises
-    InputError.
+    """Read rows that `write_csv` wrote: metrics as float, or None where empty.
+
+    Raises InputError.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -255,8 +262,9 @@ def alignment_of(pairs: Sequence[Pair], *, jobs: int) -> alignment.Judgement:
 
 
 def swapped(pairs: Sequence[Pair], *, looked_at: int = 8) -> bool:
-    """Whether clean and enhanced look exchanged: in the pauses of nearly all of the first pairs
-    "clean" is louder by 6 dB.
+    """Whether clean and enhanced look exchanged.
+
+    They do if, in the pauses of nearly all of the first pairs, "clean" is louder by 6 dB.
     """
     louder = []
     for pair in pairs[:looked_at]:

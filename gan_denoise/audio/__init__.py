@@ -1,6 +1,8 @@
-"""Audio files and sample rates (soundfile, soxr): whatever a user hands over is read here, with all
-checks. headers.py and decoding.py are its two tools; encoding.py writes what is made of a file;
-segments.py reads excerpts of files that the recipe has checked or written, without these checks.
+"""Audio files and sample rates (soundfile, soxr): all files that a user names are read here.
+
+Every check of such a file is made here, with the help of headers.py and decoding.py. encoding.py
+writes what is made of a file. segments.py reads excerpts of files that the recipe has checked or
+written, and does without these checks.
 """
 
 from __future__ import annotations
@@ -87,8 +89,9 @@ class Reader:
 
 
 def read(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:
-    """Read and check a whole file: (samples (T, channels) in `dtype`, sample_rate). Raises
-    InputError as `Reader` does.
+    """Read and check a whole file: (samples (T, channels) in `dtype`, sample_rate).
+
+    Raises InputError as `Reader` does.
     """
     with Reader(path, dtype=dtype) as reader:
         return np.concatenate(list(reader.blocks(_READ_AT_ONCE))), reader.sample_rate
@@ -113,10 +116,10 @@ def read_mono(
 
 
 def resample(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
-    """Band-limited resampling (soxr, very high quality), aligned in time: (T,) or (T, channels) ->
-    ceil(T * out / in).
+    """Resample within the common band (soxr, very high quality), aligned in time.
 
-    Raises InputError for more than 1024 channels, with which soxr may crash.
+    (T,) or (T, channels) -> ceil(T * out / in) samples. Raises InputError for more than 1024
+    channels, with which soxr may crash.
     """
     if rate_in == rate_out:
         return samples
@@ -144,10 +147,10 @@ def to_pcm16(samples: np.ndarray) -> np.ndarray | None:
 
 
 def write_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
-    """Write (T,) or (T, channels) float samples as WAV PCM 16, or as 32-bit float where they exceed
-    full scale.
+    """Write (T,) or (T, channels) float samples as WAV: PCM 16, or 32-bit float.
 
-    The file appears whole or not at all. Raises OSError.
+    The samples become float where they exceed full scale. The file appears whole or not at all.
+    Raises OSError.
     """
     pcm = to_pcm16(samples)
     buffer, subtype = io.BytesIO(), "FLOAT" if pcm is None else "PCM_16"
@@ -158,8 +161,9 @@ def write_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
 
 
 def find(folder: str | Path, suffixes: Collection[str] | None = SUFFIXES) -> list[Path]:
-    """All audio files below a folder, sorted by their path in C order. Hidden files and folders are
-    left out. suffixes: of what is audio; None takes all files.
+    """All audio files below a folder, sorted by their path in C order.
+
+    Hidden files and folders are left out. suffixes: those of audio files; None takes all files.
     """
     folder = Path(folder)
     found, seen = [], set()
@@ -178,8 +182,9 @@ def find(folder: str | Path, suffixes: Collection[str] | None = SUFFIXES) -> lis
 
 
 def in_order(place: str, folders: list[str]) -> list[str]:
-    """The folders in a folder as they are looked into: links last, so that what can be reached in
-    two ways has the same name everywhere, and hidden ones not.
+    """The sub-folders of a folder in the order in which they are searched, without hidden ones.
+
+    Links come last: what can be reached in two ways then has the same name everywhere.
     """
     shown = [name for name in folders if not name.startswith(".")]
     return sorted(shown, key=lambda name: (os.path.islink(os.path.join(place, name)), name))

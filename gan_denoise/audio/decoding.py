@@ -32,11 +32,12 @@ _GAP_S = 0.1  # a tag between joined files takes less from the time of the frame
 
 
 class Decoder(Protocol):
-    """sample_rate: Hz. frames: samples per channel, within some padding. format, subtype: in
-    libsndfile's words. bit_rate: per second, as the stream's header names it; 0 where it does not.
+    """What reads the samples of one audio file from its beginning to its end.
 
-    plain: whether libsndfile alone reads the file right, from any sample on. tracks: of audio, the
-    first of which is read.
+    sample_rate: Hz. frames: samples per channel, within some padding. format, subtype: in
+    libsndfile's words. bit_rate: per second, as the stream's header gives it; 0 where the header
+    has none. plain: whether libsndfile alone reads the file right, from any sample on. tracks: the
+    number of audio tracks, of which the first is read.
     """
 
     tracks: int
@@ -49,8 +50,9 @@ class Decoder(Protocol):
     plain: bool
 
     def read(self, frames: int) -> np.ndarray:
-        """The next samples, (n, channels); n < frames at the end only. Raises InputError for a
-        loss.
+        """The next samples, (n, channels); n < frames at the end only.
+
+        Raises InputError where samples are lost.
         """
         ...
 
@@ -58,10 +60,10 @@ class Decoder(Protocol):
 
 
 def open_decoder(path: Path, *, dtype: str) -> Decoder:
-    """The decoder for a file that is not empty. dtype: of the samples, "float32" or "float64", full
-    scale is 1.0.
+    """The decoder for a file that is not empty.
 
-    Raises InputError for what is no audio, OSError where it cannot be read.
+    dtype: of the samples, "float32" or "float64", with 1.0 as full scale. Raises InputError for a
+    file that is no audio, OSError where it cannot be read.
     """
     promise = headers.mpeg(path)
     if promise:

@@ -1,5 +1,7 @@
-"""Audio files that are made from others: the same container, subtype, bit rate and tags where they
-can be had, and a note where they cannot.
+"""Audio files that are made from others keep the others' form where they can.
+
+The form is the container, the subtype, the bit rate and the tags. A note tells what could not be
+kept.
 """
 
 from __future__ import annotations
@@ -21,16 +23,17 @@ from gan_denoise.system.files import undisturbed, writing
 
 
 class Writer:
-    """An audio file to be written block by block; a context manager. The file appears whole at the
-    end or, when the block raises, not at all.
+    """An audio file to be written block by block; a context manager.
 
-    The container is that of the path's suffix; the subtype is that of the file which this one is
-    made from or, where that container does not hold it, the nearest one; a coded one has at least
-    the other's bit rate, or its own best. Tags are kept. What is beyond the full scale of an
-    integer subtype is clipped; `notes` tells what is not as it was.
+    The file appears whole at the end or, when the block raises, not at all.
+
+    The container is that of the path's suffix. The subtype is that of the file which this one is
+    made from or, where that container does not hold it, the nearest one. A coded file has at least
+    the other's bit rate, or the best that its own format has. Tags are kept. What is beyond the
+    full scale of an integer subtype is clipped. `notes` tells what is not as it was.
 
     subtype: another one, in libsndfile's words. Raises InputError for a container that cannot hold
-    this rate and number of channels, OSError where it cannot be written.
+    this rate and number of channels, OSError where the file cannot be written.
     """
 
     def __init__(self, path: str | Path, like: Reader, *, subtype: str | None = None):
@@ -122,8 +125,9 @@ class Writer:
             self._sink.check()
 
     def _quantise(self, samples: np.ndarray) -> np.ndarray:
-        """Rounded to the subtype's bits, in the upper bits of int32: libsndfile would round
-        down.
+        """Round samples to the subtype's bits, which are the upper bits of int32.
+
+        libsndfile would round down.
         """
         assert self._bits is not None  # whoever calls has asked
         limit = 2 ** (self._bits - 1)
@@ -225,8 +229,9 @@ def container(suffix: str) -> str | None:
 
 
 def _kind(path: Path, like: Reader, asked: str | None) -> tuple[str, str]:
-    """libsndfile's format and subtype for a path. Raises InputError for a suffix that it does not
-    know.
+    """libsndfile's format and subtype for a path.
+
+    Raises InputError for a suffix that libsndfile does not know.
     """
     kind = container(path.suffix)
     if kind == "WAV" and like.format in ("WAVEX", "RF64"):
@@ -248,8 +253,9 @@ def _kind(path: Path, like: Reader, asked: str | None) -> tuple[str, str]:
 
 
 def _nearest_subtype(kind: str, subtype: str) -> str:
-    """The same, where the container stores it and a block of it holds one sample; else what loses
-    least.
+    """The same subtype where the container can store it, else the one that loses least.
+
+    A subtype that packs several samples into a block, such as ADPCM, is replaced too.
     """
     same = (
         [subtype]

@@ -1,5 +1,6 @@
-"""What the bytes of an audio file tell about its length, where libsndfile's count cannot be
-believed.
+"""What the bytes of an audio file tell about its length.
+
+They are read where libsndfile's count cannot be believed.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ _XING_REACH, _LAME_AT = 4096, 141
 
 @dataclass(frozen=True)
 class Promise:
-    """samples: that must be there (None: unknown). limit: beyond so many there is padding. end: the
-    time, in samples, at which the last one ends. beyond: they go on behind the size in the header.
+    """What a file promises about its length.
+
+    samples: how many must be there (None: unknown). limit: what follows after so many samples is
+    padding. end: the time, in samples, at which the last one ends. beyond: whether the samples go
+    on behind the size in the header.
     """
 
     samples: int | None = None
@@ -72,10 +76,10 @@ def mpeg(path: Path) -> Promise | None:
 
 
 def doubtful(path: Path, file: sf.SoundFile) -> Promise | None:
-    """What to expect of a file that libsndfile does not read to its end, or whose losses it passes
-    over; None for the others.
+    """What to expect of a file that libsndfile may not read right; None for all others.
 
-    Raises InputError for what nobody reads whole.
+    It does not read such a file to its end, or passes over its losses. Raises InputError for a file
+    that no decoder reads whole.
     """
     if file.format == "OGG":
         end = _ogg_end(path)
@@ -110,8 +114,9 @@ def _unfinished(path: Path, file: sf.SoundFile) -> bool:
 
 
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks of a RIFF or RF64 file as its header has them: name, where their content begins,
-    its size in bytes.
+    """The chunks of a RIFF or RF64 file as its header has them.
+
+    Yields the name, where the content begins, and its size in bytes.
     """
     file.seek(0, os.SEEK_END)
     end, at = file.tell(), 12
@@ -128,8 +133,9 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _longer(path: Path) -> int | None:
-    """The samples of a WAV file that holds more than the size in its header: one that a pipe left
-    there, or one whose upper bits had no room. None for others.
+    """The samples of a WAV file that holds more than the size in its header; None for others.
+
+    A pipe left such a size there, or the header had no room for the upper bits of the size.
     """
     length = path.stat().st_size
     if length < min(_PIPE_SIZES):
@@ -149,8 +155,9 @@ def _longer(path: Path) -> int | None:
 
 
 def _ogg_end(path: Path) -> int:
-    """The granule position of the last page: its time in samples. Raises InputError where the last
-    page is missing.
+    """The granule position of the last page, which is its time in samples.
+
+    Raises InputError where the last page is missing.
     """
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 2 * _OGG_PAGE))

@@ -1,5 +1,6 @@
-"""What an audio file holds beside its samples: the chunks of WAV, the tags of other formats. What
-is made from a file gets them, as far as its format has a place for them.
+"""What an audio file holds beside its samples: the chunks of WAV, the tags of other formats.
+
+A file that is made from another one gets them, as far as its format has a place for them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ _LARGEST, _COPIED_AT_ONCE = 2**28, 2**20  # bytes of all chunks; others are no c
 
 
 def keep(source: Path, target: BinaryIO, *, plain: bool) -> list[str]:
-    """Give a whole audio file what `source` has beside its samples. plain: whether the sizes in a
-    WAV header are right, so that what follows its samples is found. Returns the names of what is
-    lost. Raises InputError for tags that cannot be kept, OSError where they cannot be written.
+    """Give a whole audio file what `source` has beside its samples.
+
+    plain: whether the sizes in a WAV header are right, so that what follows its samples is found.
+    Returns the names of what is lost. Raises InputError for tags that cannot be kept, OSError where
+    they cannot be written.
     """
     target.seek(0)
     into_riff = target.read(4) in (b"RIFF", b"RF64")

@@ -20,8 +20,10 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Task:
-    """One file to be read and one to be written. utt_id: where the command needs one. alone: there
-    is no other. called: what people call a path that is not theirs.
+    """One file to be read and one to be written.
+
+    utt_id: set where the command needs one. alone: whether this is the only task. called: path ->
+    the name by which people know it, for temporary files, which they did not name.
     """
 
     source: Path

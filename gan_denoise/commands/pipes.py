@@ -19,8 +19,10 @@ INPUT, OUTPUT = "standard input", "standard output"
 
 
 class Pipes:
-    """source, target: the files that stand for the pipes, or those that were named. called: path ->
-    the name that people know.
+    """The files that stand for the pipes of a command.
+
+    source, target: temporary files, or the files that were named. called: path -> the name that
+    people know.
     """
 
     def __init__(self, source: Path, target: Path, folder: Path):
@@ -39,8 +41,10 @@ class Pipes:
 
 @contextlib.contextmanager
 def opened(sources: Sequence[Path], target: Path) -> Iterator[Pipes | None]:
-    """None where neither IN nor OUT is `-`. Raises InputError where more than one file is asked
-    for, or a terminal is no audio.
+    """The pipes of a command; None where neither IN nor OUT is `-`.
+
+    Raises InputError where more than one file is asked for, and where standard input or output is a
+    terminal, which holds no audio.
     """
     if PIPE not in (*sources, target):
         yield None

@@ -1,5 +1,6 @@
-"""What a command says of its files: words for people, a JSON object a line for scripts, or nothing
-but what failed.
+"""What a command says about its files.
+
+It prints words for people, a JSON object a line for scripts, or only what failed.
 """
 
 from __future__ import annotations
@@ -93,8 +94,10 @@ class Quiet(Report):
 
 
 class AsJson(Quiet):
-    """{"input", "output", "status": done, skipped, failed or planned}, with "notes" where there are
-    some and, where it failed, "error": {"where", "problem", "remedy"}.
+    """A JSON object a line for every file.
+
+    It holds "input", "output" and "status", which is done, skipped, failed or planned. "notes" are
+    there where a file has some. A file that failed has "error": {"where", "problem", "remedy"}.
     """
 
     def tell_planned(self, task: Task, *, exists: bool) -> None:

@@ -25,8 +25,9 @@ def _model() -> Any:
 
 
 def distill_mos(signals: Signals) -> float:
-    """Distill-MOS, about 1 to 5 (Stahl and Gamper 2025), by the package distillmos; it needs no
-    clean signal.
+    """Distill-MOS, about 1 to 5 (Stahl and Gamper 2025), by the package distillmos.
+
+    It needs no clean signal.
     """
     import torch
 

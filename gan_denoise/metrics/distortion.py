@@ -15,8 +15,9 @@ LIMIT_DB = 100.0  # of SI-SDR and SDR, both ways
 
 
 def si_sdr(signals: Signals) -> float:
-    """Scale-invariant SDR in dB (Le Roux et al. 2019, eq. 3), of zero-mean signals, within +-100
-    dB.
+    """Scale-invariant SDR in dB of zero-mean signals, within +-100 dB.
+
+    Le Roux et al. 2019, eq. 3.
     """
     clean, enhanced = (
         signals.clean - signals.clean.mean(),
@@ -34,8 +35,9 @@ def si_sdr(signals: Signals) -> float:
 
 
 def wsdr(signals: Signals) -> float:
-    """Weighted SDR (Choi et al. 2019, eq. 7), with the loss's sign: -1 is best. Needs the noisy
-    signal.
+    """Weighted SDR (Choi et al. 2019, eq. 7), with the loss's sign: -1 is best.
+
+    It needs the noisy signal.
     """
     if signals.noisy is None:
         raise Unscorable("needs the noisy signal")
@@ -54,8 +56,9 @@ def wsdr(signals: Signals) -> float:
 
 
 def sdr(signals: Signals) -> float:
-    """BSSEval's SDR in dB with a filter of 512 taps at every rate (Vincent et al. 2006) by the
-    package mir_eval, within +-100 dB.
+    """BSSEval's SDR in dB (Vincent et al. 2006) by the package mir_eval, within +-100 dB.
+
+    The filter has 512 taps at every rate.
     """
     from mir_eval.separation import bss_eval_sources
 

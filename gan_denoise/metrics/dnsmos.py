@@ -19,8 +19,9 @@ def _dnsmos(signals: Signals) -> dict[str, float]:
 
 
 def dnsmos(signals: Signals, *, rating: str) -> float:
-    """DNSMOS P.835 or P.808 (Reddy et al. 2022), which needs no clean signal, by the package
-    speechmos.
+    """DNSMOS P.835 or P.808 (Reddy et al. 2022), by the package speechmos.
+
+    It needs no clean signal.
     """
     return float(_dnsmos(signals)[f"{rating}_mos"])
 

@@ -36,15 +36,17 @@ def _pesq(signals: Signals, mode: str) -> float:
 
 
 def pesq_wb(signals: Signals) -> float:
-    """Wide-band PESQ, MOS-LQO (ITU-T P.862.2) by the package pesq; rates above 16 kHz are resampled
-    to it.
+    """Wide-band PESQ, MOS-LQO (ITU-T P.862.2), by the package pesq.
+
+    Rates above 16 kHz are resampled to 16 kHz.
     """
     return _pesq(signals, "wb")
 
 
 def pesq_nb(signals: Signals) -> float:
-    """Narrow-band PESQ, MOS-LQO (ITU-T P.862 with P.862.1's mapping) by the package pesq, at 8 kHz
-    where that is the rate.
+    """Narrow-band PESQ, MOS-LQO (ITU-T P.862 with P.862.1's mapping), by the package pesq.
+
+    It works at 8 kHz where that is the rate.
     """
     return _pesq(signals, "nb")
 

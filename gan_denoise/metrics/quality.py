@@ -1,12 +1,13 @@
-"""Frame-wise distances of enhanced from clean speech, and Hu and Loizou's composite ratings made
-from them.
+"""Frame-wise distances of enhanced from clean speech, and Hu and Loizou's composite ratings.
+
+The composite ratings are made from the distances.
 
 Y. Hu and P. C. Loizou, "Evaluation of objective quality measures for speech enhancement", IEEE
 TASLP 16(1), 2008. Where the paper is silent, choices are those of the authors' own MATLAB code
 (with Loizou's "Speech Enhancement", 2nd edition), which published figures rest on: 30 ms frames
 every 7.5 ms, the last whole frame unused, 2.2e-16 added to both signals, the worst 5 % of the
 frames left out of LLR and WSS, LLR not limited inside the composite, and at 16 kHz wide-band PESQ
-(MOS-LQO) for the paper's narrow-band PESQ.
+(MOS-LQO) in place of the paper's narrow-band PESQ.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ _BANDS_HZ = np.array(
 
 
 def frames(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(T,) -> (N, L): windowed frames of 30 ms, every 7.5 ms; none where there are fewer than two
-    whole ones.
+    """(T,) -> (N, L): windowed frames of 30 ms, every 7.5 ms.
+
+    There are none where the signal has fewer than two whole frames.
     """
     length = round(0.03 * sample_rate)
     hop = int(0.25 * 0.03 * sample_rate)
@@ -66,8 +68,9 @@ def log_likelihood_ratio(clean: np.ndarray, enhanced: np.ndarray, sample_rate: i
 
 
 def _linear_prediction(framed: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, L) -> autocorrelation (N, order + 1) and predictor (1, -a1, ...), by the Levinson-Durbin
-    recursion.
+    """(N, L) -> autocorrelation (N, order + 1) and predictor (1, -a1, ...).
+
+    The predictor comes from the Levinson-Durbin recursion.
     """
     length = framed.shape[1]
     lags = np.stack(
@@ -85,7 +88,9 @@ def _linear_prediction(framed: np.ndarray, order: int) -> tuple[np.ndarray, np.n
 
 
 def weighted_spectral_slope(clean: np.ndarray, enhanced: np.ndarray, sample_rate: int) -> float:
-    """WSS distance (Klatt 1982): squared differences of the slopes between critical bands, weighted
+    """WSS distance (Klatt 1982) of enhanced from clean speech.
+
+    It is made of the squared differences of the slopes between critical bands, with more weight
     near spectral peaks.
     """
     levels = [
@@ -113,8 +118,9 @@ def _band_levels(framed: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _slope_weight(level: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    """Klatt's weight of every slope: large near the loudest band, and near the peak that the slope
-    leads to.
+    """Klatt's weight of every slope.
+
+    It is large near the loudest band, and near the peak to which the slope leads.
     """
     rising = slope > 0.0
     bands = slope.shape[1]
@@ -132,8 +138,9 @@ def _slope_weight(level: np.ndarray, slope: np.ndarray) -> np.ndarray:
 def composite(
     clean: np.ndarray, enhanced: np.ndarray, sample_rate: int, pesq: float
 ) -> tuple[float, float, float]:
-    """CSIG, CBAK and COVL, 1 to 5: what listeners would say of signal distortion, background and
-    the whole.
+    """CSIG, CBAK and COVL, 1 to 5: predicted ratings of listeners.
+
+    They rate the distortion of the signal, the background, and the whole.
     """
     llr = log_likelihood_ratio(clean, enhanced, sample_rate)
     wss = weighted_spectral_slope(clean, enhanced, sample_rate)
@@ -152,10 +159,10 @@ def composite(
 def log_spectral_distance(
     clean: np.ndarray, enhanced: np.ndarray, sample_rate: int, lowest_hz: float = 0.0
 ) -> float:
-    """LSD in dB (Gray and Markel 1976): per frame the RMS difference of the two log power spectra,
-    then the mean.
+    """LSD in dB (Gray and Markel 1976): the mean over frames of a log-spectral distance.
 
-    Periodic Hann window of 32 ms, every 8 ms, centred. Powers are at least 100 dB below the clean
+    The distance of a frame is the RMS difference of the two log power spectra. The window is a
+    periodic Hann window of 32 ms, every 8 ms, centred. Powers are at least 100 dB below the clean
     signal's loudest bin. lowest_hz: bins below it do not count.
     """
     length, hop = round(0.032 * sample_rate), round(0.008 * sample_rate)

@@ -14,8 +14,9 @@ class Unscorable(Exception):
 
 @dataclass(frozen=True, eq=False)  # compared, and remembered, by identity
 class Signals:
-    """What a metric sees: mono float64 samples (T,) of equal length; noisy only where it was given;
-    text: what is said, where that is known.
+    """What a metric sees: mono float64 samples (T,) of equal length.
+
+    noisy: only where it was given. text: what is said, where that is known.
     """
 
     clean: np.ndarray

@@ -1,5 +1,6 @@
-"""Speaker similarity by a learnt embedding, on demand: is it the same person to a network that was
-taught to tell people apart?
+"""Speaker similarity by a learnt embedding, computed on demand.
+
+A network that was taught to tell people apart says whether two recordings are of the same person.
 """
 
 from __future__ import annotations

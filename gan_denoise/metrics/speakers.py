@@ -1,8 +1,8 @@
-"""Does the voice survive? Speaker embeddings made of MFCC statistics: a baseline that needs no
-trained model.
+"""Similarity of voices by speaker embeddings that are made of MFCC statistics.
 
-It knows the average and the spread of the spectral envelope, so it hears colouration and residual
-noise as well as another voice: compare systems with it, on the same recordings, rather than read
+It is a baseline that needs no trained model, and it tells whether a voice survives. The embedding
+is the average and the spread of the spectral envelope, so it reacts to colouration and residual
+noise as well as to another voice. Compare systems with it on the same recordings rather than read
 its value alone.
 """
 
@@ -20,11 +20,11 @@ _HIGHEST_RATE = 16000
 
 
 def embedding(wave: np.ndarray, sample_rate: int) -> np.ndarray | None:
-    """(T,) -> (40,): mean and standard deviation of 20 liftered MFCCs (without the level) over the
-    active frames.
+    """(T,) -> (40,): statistics of MFCCs over the active frames.
 
+    They are the mean and the standard deviation of 20 liftered MFCCs, without the one of the level.
     25 ms Hamming windows every 10 ms, 40 mel bands from 60 Hz to 7.6 kHz or 0.475 of the rate.
-    Rates above 16 kHz are resampled to it. None under 0.2 s of activity.
+    Rates above 16 kHz are resampled to 16 kHz. None under 0.2 s of activity.
     """
     from scipy.fft import dct  # as long to import as all that most programs need of this package
 

@@ -21,8 +21,9 @@ def _model() -> Any:
 
 
 def visqol(signals: Signals) -> float:
-    """ViSQOL's MOS-LQO in audio mode, 1 to 4.73 (Chinen et al. 2020), by the package visqol-python;
-    other rates than 48 kHz are resampled to it.
+    """ViSQOL's MOS-LQO in audio mode, 1 to 4.73, by the package visqol-python.
+
+    Chinen et al. 2020. Other rates than 48 kHz are resampled to 48 kHz.
     """
     clean, enhanced = (
         audio.resample(wave, signals.sample_rate, _RATE)

@@ -64,8 +64,10 @@ def _errors(signals: Signals) -> dict[str, float]:
 
 
 def wer(signals: Signals, *, part: str = "") -> float:
-    """(Substitutions + deletions + insertions) / words of the reference, 0 is best, by the packages
-    pocketsphinx and jiwer; or one of these counts, of words.
+    """The word error rate by the packages pocketsphinx and jiwer, or one count in it.
+
+    (Substitutions + deletions + insertions) / words of the reference; 0 is best. part: which of the
+    counts, of words.
     """
     return float(_errors(signals)[part])
 

@@ -1,5 +1,6 @@
-"""A digest of the code that a figure rests on, so that another code's figures do not pass for its
-own.
+"""A digest of the code on which a figure rests.
+
+It keeps the figures of other code from being taken for those of this code.
 
 What counts is what is imported on the way to it, as Python reads it: comments, docstrings and the
 layout of lines change nothing, and neither do the modules that only find files, start processes and

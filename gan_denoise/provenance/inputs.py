@@ -1,16 +1,19 @@
-"""What files were made from, by content: how a repeated command knows what is left to do, and what
-no longer belongs.
+"""What files were made from, by content.
 
-A list of files has a table beside it, `NAME.made`, with a line for each:
+A repeated command learns from it what is left to do, and which files no longer belong.
+
+A list of files has a table beside it, `NAME.made`, with a line for each file:
 
     utt_id FROM IS ...
 
-FROM: digest of all that the file was made from; IS: digest of the file; then what else is kept.
+FROM is the digest of all that the file was made from. IS is the digest of the file. What else is
+kept follows.
 
 A file is up to date when both agree with what is there now. Times of files decide nothing. Lines
 are appended while the files are made, so that an interrupted command goes on where it stopped, and
-sorted when all are there. Programs that make parts of the list at the same time append to tables of
-their own, `NAME.made.PART`, which are read as well, and are gone when the whole is written.
+are sorted when all files are there. Programs that make parts of the list at the same time append to
+tables of their own, `NAME.made.PART`. These are read as well, and are gone when the whole is
+written.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ Key = TypeVar("Key")
 
 
 def made_from(*parts) -> str:
-    """The digest of what something was made from: JSON values, such as digests of files and
-    settings.
+    """The digest of what something was made from.
+
+    parts: JSON values, such as digests of files and settings.
     """
     return digest([FORMAT, *parts])
 
@@ -58,11 +62,12 @@ def file_digests(files: Mapping[Key, Path], *, jobs: int = 1) -> dict[Key, str |
 
 
 def data_digest(data: DataDir, folder: Path, *, jobs: int = 1) -> str:
-    """The identity of a data directory: its utterances, their speakers, and what their clean and
-    noisy files hold.
+    """The identity of a data directory, as a digest.
 
-    Where stage 1 has noted what it made (noisy.made), raises InputError for a noisy file that has
-    changed since, or that was not made from the clean file that is there now.
+    It depends on the utterances, their speakers, and the content of their clean and noisy files.
+
+    Where stage 1 has noted what it made (noisy.made), this raises InputError for a noisy file that
+    has changed since, or that was not made from the clean file that is there now.
     """
     clean, noisy = (file_digests(files, jobs=jobs) for files in (data.wav, data.noisy))
     known = Provenance(folder / "noisy.made").made
@@ -80,15 +85,17 @@ def data_digest(data: DataDir, folder: Path, *, jobs: int = 1) -> str:
 
 
 def noise_source(fingerprint: str, folder: Path, clean: str | None) -> str:
-    """What a noisy file of a data directory is made from: the noise, the split, and the clean file,
-    by its digest.
+    """What a noisy file of a data directory is made from, as a digest.
+
+    It depends on the noise, the split, and the clean file. clean: the digest of that file.
     """
     return made_from(fingerprint, split_of(folder), clean)
 
 
 def split_of(folder: Path) -> str:
-    """train, dev or test: the name of a data directory up to the first `_`; whatever else it is
-    called, test.
+    """train, dev or test: the name of a data directory up to the first `_`.
+
+    A directory that has any other name counts as test.
     """
     split = folder.name.split("_")[0]
     return split if split in SPLITS else "test"
@@ -103,8 +110,10 @@ class Made(NamedTuple):
 
 
 class Provenance:
-    """The table `path` (NAME.made) and those of its parts; a damaged line counts as none. part: the
-    name of the one that this program makes, "" for the whole.
+    """The table `path` (NAME.made) and those of its parts.
+
+    A damaged line counts as none. part: the name of the part that this program makes, "" for the
+    whole.
     """
 
     def __init__(self, path: Path, part: str = ""):

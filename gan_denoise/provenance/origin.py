@@ -34,8 +34,10 @@ _ENOUGH = 6  # differing settings, in a line
 
 @functools.cache
 def checkout() -> dict[str, Any]:
-    """The program: git's commit, whether its files differ from that (both None outside a git
-    checkout), and a digest of all its Python files.
+    """The state of the program's code.
+
+    It is git's commit, whether the files differ from that commit (both None outside a git
+    checkout), and a digest of all Python files.
     """
     files = [path for folder in _SOURCES for path in sorted((ROOT / folder).rglob("*.py"))]
     texts = {str(path.relative_to(ROOT)): file_digest(path) for path in files}
@@ -102,8 +104,10 @@ class Maker(NamedTuple):
 
 
 def maker(model: Path) -> Maker:
-    """Of a model directory as it is now, with this code. Raises InputError where it holds none, or
-    weights that are not those of its config.json.
+    """The maker that a model directory, as it is now, and this code are together.
+
+    Raises InputError where the directory holds no model, or weights that are not those of its
+    config.json.
     """
     config, weights = read_config(model), file_digest(model / "model.safetensors")
     if weights is None:
@@ -122,12 +126,12 @@ WHICH = {"last": "model", "best": "model_best"}  # of a run's models: its folder
 def check_enhanced(
     exp: Path, folder: Path, files: Mapping[str, Path], *, which: str = "last", jobs: int = 1
 ) -> None:
-    """Refuse enhanced files that are not what stage 3 has made, by a run's last model, or its best
-    one, and this code.
+    """Refuse enhanced files that stage 3 has not made with this model and this code.
 
-    folder: where enhanced.made tells of `files` (utt_id -> file): EXP, or one of its conditions.
-    Without EXP/model, they are the recipe's oracles, or another system's, of which nothing is known
-    where there is no enhanced.made. Raises InputError.
+    which: whether the files must come from the last model of the run, or from its best one. folder:
+    the one whose enhanced.made tells of `files` (utt_id -> file): EXP, or one of its conditions.
+    Without EXP/model the files are the recipe's oracles or another system's. Nothing is known of
+    these where there is no enhanced.made. Raises InputError.
     """
     known = Provenance(folder / "enhanced.made").made
     place = exp / WHICH[which]
@@ -167,8 +171,9 @@ def read_config(model: Path) -> dict[str, Any]:
 
 @dataclass
 class Node:
-    """A line of the tree. holds: whether it is still so; None where that cannot be said. now: what
-    is here instead.
+    """A line of the tree.
+
+    holds: whether it is still so; None where that cannot be said. now: what is here in its place.
     """
 
     label: str
@@ -265,8 +270,9 @@ def _data(config: Mapping[str, Any], folder: Path) -> Iterator[Node]:
 
 
 def _is_checkout() -> bool:
-    """Whether there is code to compare a training's with: an installed package has the library
-    alone.
+    """Whether there is code with which a training's code can be compared.
+
+    An installed package has the library alone.
     """
     return (ROOT / "recipes").is_dir()
 

@@ -35,8 +35,10 @@ _DOCS_FILES = "/docs/static"
 
 
 class Model(BaseModel):
-    """sample_rate: Hz. latency: of a live stream, in samples; null where the model has none.
-    takes_strength: whether it is told how much to do.
+    """A model that the service offers.
+
+    sample_rate: Hz. latency: of a live stream, in samples; null where the model has none.
+    takes_strength: whether a request can say how much noise it removes.
     """
 
     name: str
@@ -62,11 +64,11 @@ def create_app(
     jobs: int = 1,
     log_clients: bool = False,
 ) -> Guard:
-    """The service as an ASGI application. models: name -> directory, or None for those of the
-    package; the first is the default.
+    """The service as an ASGI application.
 
-    token, hosts, allowed, log_clients: see Guard. device: torch's. jobs: processes that work on
-    files. Raises InputError for what is no model.
+    models: name -> directory, or None for those of the package; the first is the default. token,
+    hosts, allowed, log_clients: see Guard. device: torch's. jobs: processes that work on files.
+    Raises InputError for what is no model.
     """
     torch.set_num_threads(1)  # a hop is too little to share
     state = State(models, device, limits or Limits(), jobs)

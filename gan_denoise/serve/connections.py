@@ -90,8 +90,9 @@ class Connections:
 
 
 def _as_many_as(limits: Limits) -> int:
-    """Connections that file descriptors are there for, beside those that are open and those that
-    files take.
+    """The number of connections for which there are file descriptors.
+
+    The descriptors that are open, and those that files take, do not count.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     others = limits.max_files + 16

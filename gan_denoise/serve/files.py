@@ -71,11 +71,11 @@ class Problem:
 
 
 class Workers:
-    """Processes with the models loaded, from this process and not from their folders, which may
-    have changed. device: torch's.
+    """Processes that have the models loaded.
 
-    Where all of them die idle, as for want of memory, pebble's pool is broken: `mend` makes
-    another.
+    The models come from this process and not from their folders, which may have changed. device:
+    torch's. Where all processes die idle, for example for want of memory, pebble's pool is broken,
+    and `mend` makes another one.
     """
 
     def __init__(
@@ -114,8 +114,9 @@ class Workers:
             self._started = True
 
     async def mend(self) -> None:
-        """New processes where the old ones have died. Raises BrokenProcessPool where the new ones
-        die as well.
+        """Start new processes where the old ones have died.
+
+        Raises BrokenProcessPool where the new ones die as well.
         """
         async with self._mending:
             if not self._pool.active:
@@ -147,13 +148,13 @@ class Workers:
         options: Mapping[str, Any],
         saved: Saved | None = None,
     ) -> Enhanced:
-        """Enhance a file, into another beside it. options: of gan_denoise.enhance.enhance_file.
-        saved: in which format, else as it came.
+        """Enhance a file, into another beside it.
+
+        options: of gan_denoise.enhance.enhance_file. saved: in which format; None keeps that of the
+        upload.
 
         Raises Refused: 413 too long, 415 no audio, 422 broken audio, 503 out of time or space, or
-        its process is ended again and again.
-
-        Cancelled, it ends the work at once.
+        its process is ended again and again. A cancelled call ends the work at once.
         """
         for _ in range(_TRIES):
             try:

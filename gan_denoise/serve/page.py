@@ -15,8 +15,9 @@ PLAYER, STYLE = _WEB / "player.js", _WEB / "player.css"  # the recipe's results 
 
 
 def html(limits: Limits) -> str:
-    """page.html, with each line that is the comment of a file's name replaced by that file, and
-    what a recording may be.
+    """page.html, complete with its scripts, its styles and the limits of a recording.
+
+    A line that is the comment of a file's name is replaced by that file.
     """
 
     def part(match: re.Match[str]) -> str:

@@ -101,11 +101,12 @@ def enhance_files(app: FastAPI, state: State) -> None:
             uuid.UUID | None, Query(description="of the client's choice, for /v1/progress")
         ] = None,
     ) -> Response:
-        """Enhance a file: the body itself, or the field `file` of a form. WAV, FLAC, OGG, Opus,
-        MP3, M4A, MP4, WebM, AAC and others.
+        """Enhance a file, which is the body itself or the field `file` of a form.
 
-        The answer has its length, rate, channels and, where it can be written, format (else WAV).
-        A client that is told 429, or 503 with Retry-After, asks again then.
+        It may be WAV, FLAC, OGG, Opus, MP3, M4A, MP4, WebM, AAC and others.
+
+        The answer has its length, rate, channels and, where that can be written, its format (else
+        WAV). A client that is told 429, or 503 with Retry-After, should ask again then.
         """
         entry = log.entry_of(request.scope)
         entry.id, entry.file = id or entry.id, uploads.plain_name(name)

@@ -23,8 +23,10 @@ _OURS = "ASGI callable returned without completing response."  # who takes nothi
 
 
 def server(app: Guard, announcement: str) -> uvicorn.Server:
-    """Its `run` serves until a signal comes, which is raised again at the end, for terminal.py; it
-    raises InputError and OSError where files cannot be stored, before it is announced.
+    """The server, whose `run` serves until a signal comes.
+
+    The signal is raised again at the end, for terminal.py. `run` raises InputError and OSError
+    where files cannot be stored, before it announces the service.
     """
     connections = Connections(app.state.limits)
     config = uvicorn.Config(

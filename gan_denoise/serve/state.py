@@ -34,8 +34,10 @@ class FileAtWork:
 
 
 class State:
-    """models: name -> folder, or None for those of the package, each where it is at home. jobs:
-    processes for files. Raises InputError for what is no model.
+    """What the parts of the service share.
+
+    models: name -> folder, or None for those of the package: "files" for files, "live" for streams.
+    jobs: processes for files. Raises InputError for what is no model.
     """
 
     def __init__(self, models: Mapping[str, Path | None], device: str, limits: Limits, jobs: int):

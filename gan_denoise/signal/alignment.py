@@ -1,8 +1,7 @@
-"""Whether two recordings of one utterance belong together: the lag, the gain and the likeness of
-the second to the first.
+"""Whether two recordings of one utterance belong together: lag, gain and correlation.
 
 A model that learns from pairs of which one is late learns to be late, and a late output scores as
-noise. So pairs are looked at wherever clean meets noisy or enhanced; nothing is ever corrected.
+noise. So pairs are checked wherever clean meets noisy or enhanced. Nothing is ever corrected.
 """
 
 from __future__ import annotations
@@ -31,8 +30,10 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Match:
-    """Of the second of two signals: seconds that it is later; gain in dB; correlation at that lag,
-    -1 to 1.
+    """How the second of two signals lies to the first.
+
+    The fields are the seconds by which it is later, its gain in dB, and the correlation at that
+    lag, -1 to 1.
     """
 
     lag_s: float
@@ -41,8 +42,10 @@ class Match:
 
 
 def match(first: np.ndarray, second: np.ndarray, sample_rate: int) -> Match:
-    """Compare two signals (T,) by the loudest second of the first, up to a quarter of a second
-    away. Lag 0 unless another place fits clearly better.
+    """Compare two signals (T,) by the loudest second of the first.
+
+    It is looked for up to a quarter of a second away in the second signal. The lag is 0 unless
+    another place fits clearly better.
     """
     length = min(len(first), len(second))
     excerpt, far = min(length, round(_EXCERPT_S * sample_rate)), round(_FARTHEST_S * sample_rate)
@@ -69,8 +72,9 @@ def match(first: np.ndarray, second: np.ndarray, sample_rate: int) -> Match:
 
 
 def match_files(pairs: Mapping[str, tuple[Path, Path]], *, jobs: int) -> dict[str, Match]:
-    """utt_id -> (first, second) becomes utt_id -> Match; what cannot be read or has two rates is
-    left out, since whoever works on it says so.
+    """Match files: utt_id -> (first, second) becomes utt_id -> Match.
+
+    A pair that cannot be read or has two rates is left out, since whoever works on it reports that.
     """
 
     def look(files: tuple[Path, Path]) -> Match | None:
@@ -89,8 +93,10 @@ def match_files(pairs: Mapping[str, tuple[Path, Path]], *, jobs: int) -> dict[st
 
 @dataclass(frozen=True)
 class Judgement:
-    """refusal: what is wrong with most, in words that go on after what they are; "": nothing.
-    notes: what is wrong with some, a line each.
+    """What is wrong with pairs of files.
+
+    refusal: what is wrong with most, in words that continue a sentence about the pairs; "" where
+    nothing is. notes: what is wrong with some, a line each.
     """
 
     refusal: str
@@ -98,8 +104,10 @@ class Judgement:
 
 
 def judge(found: Mapping[str, Match], *, alike: bool = True) -> Judgement:
-    """What is wrong with pairs. alike: whether they must resemble each other, as noisy and clean
-    do, and an enhanced file need not.
+    """What is wrong with pairs.
+
+    alike: whether the two of a pair must resemble each other. Noisy and clean files must; an
+    enhanced file need not.
     """
     if not found:
         return Judgement("", [])

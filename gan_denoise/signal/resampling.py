@@ -20,9 +20,12 @@ _FEW = 12  # of a ratio's two numbers, their product: up to it each phase is a c
 
 
 class Resampler:
-    """Band-limited, aligned in time; between equal rates a wire. quality: "VHQ" for files (soxr);
-    "HQ" for live use, which waits for 4 ms at usual rates. Within a quarter of a kilohertz of the
-    lower rate's half it is gentle: a model of which that band is kept empty takes noise for speech.
+    """A band-limited resampler that keeps signals aligned in time.
+
+    Between equal rates it passes samples on unchanged. quality: "VHQ" for files (soxr); "HQ" for
+    live use, which waits for 4 ms at usual rates. The filter for live use falls off gently within a
+    quarter of a kilohertz of half the lower rate: a model whose input is empty in that band takes
+    noise for speech.
     """
 
     def __init__(self, rate_in: int, rate_out: int, channels: int, *, quality: str = "VHQ"):
@@ -66,8 +69,9 @@ class Resampler:
 
 
 class ShortFilter:
-    """A resampler that waits for _REACH_S and no longer, where soxr waits for whole blocks: a
-    windowed sinc in phases. As soxr.ResampleStream.
+    """A resampler that waits for _REACH_S and no longer: a windowed sinc in phases.
+
+    soxr waits for whole blocks. The methods are those of soxr.ResampleStream.
     """
 
     def __init__(self, rate_in: int, rate_out: int, channels: int):
@@ -128,8 +132,10 @@ class ShortFilter:
 
 @functools.cache
 def _phases(rate_in: int, rate_out: int) -> tuple[np.ndarray, int]:
-    """A low-pass filter at rate_in * up Hz: (up, taps), what each phase of it does with the inputs
-    in its reach, and that reach each side.
+    """A low-pass filter at rate_in * up Hz, cut into phases.
+
+    Returns (up, taps), which holds what each phase does with the inputs in its reach, and that
+    reach on each side.
     """
     up = rate_out // math.gcd(rate_in, rate_out)
     reach = round(_REACH_S * rate_in * up)

@@ -1,5 +1,6 @@
-"""Stages that take a signal piece by piece, of any sizes, and give what is finished: live streams
-and files of any length use the same.
+"""Stages that take a signal piece by piece, of any sizes, and return what is finished.
+
+Live streams and files of any length use the same stages.
 
 A stage has `push(samples)` -> what is finished by now, and `flush()` -> the rest, after which it
 starts anew: as many samples came out as went in (at a ratio of rates). All samples are (n,
@@ -36,11 +37,12 @@ class Told(Protocol):
 
 
 class Live:
-    """A stage as a caller outside uses it: its input is checked, and as many samples come out as
-    went in.
+    """A stage for callers outside the library.
 
-    told: its parts, whose strength may be set. as_strength: what makes a number of one. latency_s:
-    what comes out is behind what went in by so much at most, resampling included.
+    It checks its input, and as many samples come out as went in.
+
+    told: its parts whose strength may be set. as_strength: turns what a caller sets into a number.
+    latency_s: the most by which the output is behind the input, resampling included.
     """
 
     def __init__(
@@ -57,8 +59,9 @@ class Live:
 
     @property
     def strength(self) -> float | None:
-        """0 to 1; None where the model takes none. Set, it holds from the next hop on. Raises
-        InputError for what is none.
+        """0 to 1; None where the model takes no strength.
+
+        A new value holds from the next hop on. Raises InputError for a value that is no strength.
         """
         return self._told[0].strength
 
@@ -69,11 +72,10 @@ class Live:
             part.strength = number
 
     def push(self, samples) -> np.ndarray:
-        """(n, channels), n >= 0, of any type of samples -> (m, channels) float32: what is finished
-        by now.
+        """(n, channels), n >= 0, of any type of samples -> (m, channels) float32.
 
-        Raises InputError for other shapes and types, NaN and infinite samples; the stream is then
-        as before.
+        Returns what is finished by now. Raises InputError for other shapes and types, NaN and
+        infinite samples; the stream is then as before.
         """
         wave = as_float32(samples)
         if wave.ndim != 2 or wave.shape[1] != self._channels:
@@ -102,8 +104,9 @@ class Live:
 
 
 class Stream:
-    """A generator with `latency` and `step`, live. What comes out at sample t depends on no input
-    from t + latency on.
+    """A generator with `latency` and `step`, live.
+
+    The output at sample t depends on no input from t + latency on.
 
     generator: on its device, in evaluation mode. channels: enhanced one by one, each with a state
     of its own. strength: 0 to 1, where the generator takes one; it may be set between two pushes.
@@ -167,8 +170,10 @@ class Stream:
 
 
 class Windowed:
-    """Any other generator: pieces with its receptive field each side as context, so that the result
-    is that of the whole. strength: as of Stream.
+    """Any other generator, which works on pieces with context on each side.
+
+    The context is its receptive field, so the result is that of the whole signal. strength: as of
+    Stream.
     """
 
     def __init__(
@@ -225,8 +230,9 @@ class Windowed:
 
 
 class Windows:
-    """A generator that works window by window itself (generators/ahead.py): each window once, as
-    soon as it is there. strength: as of Stream.
+    """A generator that works window by window itself (generators/ahead.py).
+
+    Each window is worked on once, as soon as all of it has arrived. strength: as of Stream.
     """
 
     def __init__(self, generator: Any, channels: int, strength: float | None = None):
@@ -300,8 +306,9 @@ class Wire:
 
 
 class Mixed:
-    """A weighted sum of stages, itself a stage, as long as what went in. They finish their samples
-    at different times; one without weight is left out.
+    """A weighted sum of stages, which is itself a stage and as long as its input.
+
+    The stages finish their samples at different times. A stage without weight is left out.
     """
 
     def __init__(self, *weighted: tuple[float, Stage]):

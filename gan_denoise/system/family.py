@@ -19,8 +19,9 @@ _LAUNCHERS |= {"accelerate.commands.launch", "torch.distributed.run", "search.py
 
 
 def follow_the_launcher() -> None:
-    """Have SIGTERM sent to this process when its parent dies, if that is a launcher (Linux). A
-    shell that somebody leaves is none.
+    """Have SIGTERM sent to this process when its parent dies, if that is a launcher (Linux).
+
+    A shell that somebody leaves is no launcher.
     """
     parent = os.getppid()
     if sys.platform != "linux" or not is_launcher(parent):

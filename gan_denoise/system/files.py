@@ -1,5 +1,7 @@
-"""Files that are either whole or absent: every result goes through `writing` or `write_atomically`;
-what grows line by line (logs, lists of what is done) is appended to.
+"""Files that are either whole or absent.
+
+Every result goes through `writing` or `write_atomically`. What grows line by line (logs, lists of
+what is done) is appended to.
 """
 
 from __future__ import annotations
@@ -20,12 +22,11 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def writing(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """A binary file to write into, which becomes `path` when the block ends, and is gone when it
-    raises.
+    """A binary file to write into, which becomes `path` when the block ends.
 
-    A reader, a kill or a full disk never leaves half of it. The folder is made. durable: survive a
-    power failure too (waits for the disk). Raises OSError, and leaves an old file of that name
-    untouched.
+    It is gone when the block raises. No reader finds half of it, and neither a kill nor a full disk
+    leaves half of it. The folder is made. durable: survive a power failure too (waits for the
+    disk). Raises OSError, and leaves an old file of that name untouched.
     """
     path = Path(path)
     try:
@@ -55,7 +56,8 @@ _SUFFIX = ".part"
 
 def _unnamed(folder: Path):
     """A file without a name until it is whole (Linux): whatever kills the process leaves nothing.
-    None where that cannot be had.
+
+    None where the system or the file system cannot do that.
     """
     if not os.path.exists("/proc/self/fd"):
         return None
@@ -89,8 +91,9 @@ def _name(handle: int, path: Path) -> None:
 
 @contextlib.contextmanager
 def _hidden(folder: Path):
-    """A file with a hidden name, short enough beside the longest names; removed unless it is
-    placed.
+    """A file with a hidden name, which is removed unless it is placed.
+
+    The name is short enough even beside the longest names.
     """
     handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_SUFFIX)
     try:
@@ -118,9 +121,10 @@ def _umask() -> int:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Meanwhile signals wait that would interrupt the program: around C code that calls back into
-    Python, where their exception would be lost and the work would go on. They take effect at the
-    end of the block.
+    """Let signals that would interrupt the program wait until the block ends.
+
+    The block holds C code that calls back into Python: the exception of a signal would be lost
+    there, and the work would go on.
     """
     if threading.current_thread() is not threading.main_thread():  # no other is interrupted
         yield

@@ -1,5 +1,6 @@
-"""utt_id: one name per recording, the same everywhere, since it decides which noise the recording
-gets.
+"""utt_id: one name per recording, which is the same everywhere.
+
+It decides which noise the recording gets.
 
 It is the file's stem; VCTK's lose `_mic1`. A file in a sub-folder of what was named is prefixed by
 the topmost folder's name, which is the speaker's in a corpus, and `_`, unless it begins with that.
@@ -24,8 +25,9 @@ def utt_id_in_folder(path: Path, folder: Path) -> str:
 
 
 def utt_id_of_file(path: Path) -> str:
-    """The utt_id of a loose file. Raises InputError for a name that is not UTF-8, which no table
-    can hold.
+    """The utt_id of a loose file.
+
+    Raises InputError for a name that is not UTF-8, which no table can hold.
     """
     try:
         path.name.encode()
@@ -37,8 +39,9 @@ def utt_id_of_file(path: Path) -> str:
 
 
 def one_form(name: str) -> str:
-    """A name as it is compared with others: file systems and editors differ in how they write
-    accents.
+    """A name in the form in which it is compared with others.
+
+    File systems and editors differ in how they write accents.
     """
     return unicodedata.normalize("NFC", name)
 

@@ -1,5 +1,6 @@
-"""One writer at a time: a lock on a folder that dies with its process, and the clearing of what a
-killed one left.
+"""One writer at a time: a lock on a folder that ends with its process.
+
+What a killed process left in the folder is cleared.
 
 The lock is POSIX's on FOLDER/.lock (fcntl): the kernel drops it with the process, whatever ends
 that, and NFS servers (version 3 with lockd, and 4) keep it across machines. The file stays and

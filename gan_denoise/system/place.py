@@ -1,5 +1,6 @@
-"""Whose library a program of the recipe works with: that of the clone in which it stands. Another
-clone's environment, or PYTHONPATH, would have it train, and note, what stands in another place.
+"""A program of the recipe works with the library of the clone in which it stands.
+
+With another clone's environment, or PYTHONPATH, it would train with other code, and note that.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ _IMPORTED = Path(__file__).resolve().parents[1]
 
 
 def check_place(program: Path) -> None:
-    """Refuse to go on where `program` stands in a clone and gan_denoise was imported from
-    elsewhere, unless the code there is the same (an installed copy). Raises InputError that names
-    both.
+    """Refuse to go on where gan_denoise was imported from outside the clone of `program`.
+
+    A library elsewhere that has the same code (an installed copy) is accepted. Raises InputError
+    that names both places.
     """
     for folder in program.resolve().parents:
         own = folder / "gan_denoise"

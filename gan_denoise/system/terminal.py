@@ -1,5 +1,6 @@
-"""What every program of the project shows to people: progress with time left, one-line errors, exit
-statuses.
+"""What every program of the project shows to people.
+
+That is progress with the time left, one-line errors, and exit statuses.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ _SIGNAL_STATUS = 128  # plus the signal's number, as shells have it
 def progress(
     items: Iterable[Item], *, total: int, label: str, unit: str = "files"
 ) -> Iterator[Item]:
-    """Pass items through and show on standard error how far they are: a bar on a terminal, plain
-    lines in a log.
+    """Pass items through and show on standard error how far they are.
+
+    A terminal gets a bar, a log plain lines.
     """
     if sys.stderr is not None and sys.stderr.isatty():
         from tqdm import tqdm
@@ -60,10 +62,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def say(line: str) -> None:
-    """One line on standard error, beside what a program writes to standard output; it does not tear
-    a progress bar.
+    """Print one line on standard error, beside what a program writes to standard output.
 
-    Where standard error is closed, full or gone, the line is lost and the work goes on.
+    The line does not tear a progress bar. Where standard error is closed, full or gone, the line is
+    lost and the work goes on.
     """
     if sys.stderr is None:
         return
@@ -76,8 +78,9 @@ def say(line: str) -> None:
 
 
 def tell(*lines: str) -> None:
-    """Lines on standard output, the result of a program. Raises OSError where they cannot be
-    written.
+    """Print lines on standard output, as the result of a program.
+
+    Raises OSError where they cannot be written.
     """
     if sys.stdout is None:
         return
@@ -107,8 +110,10 @@ class Terminated(BaseException):
 
 
 def program(main: Callable[[], int | None]) -> Callable[[], None]:
-    """Make `main` a program: it exits with what main returns (None is 0), with one line and 1 for
-    bad input. Where it raises BeginAgain, it begins again.
+    """Make `main` a program, which exits with what main returns (None is 0).
+
+    For bad input it prints one line and exits with 1. Where main raises BeginAgain, it begins
+    again.
 
     A traceback is shown for our own bugs only. Interrupted (Ctrl-C): 130. Terminated (SIGTERM,
     SIGHUP): 143, 129. A reader that went away (`| head`): 141. Standard streams may be closed, and

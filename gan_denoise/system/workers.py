@@ -1,5 +1,6 @@
-"""Work on many files in worker processes that may fail, hang or crash one by one without taking the
-run along.
+"""Work on many files in worker processes.
+
+A worker may fail, hang or crash on one file; the run goes on without it.
 """
 
 from __future__ import annotations
@@ -125,8 +126,9 @@ def _in_a_pool(
     broken: list[tuple[Any, int]],
     at_once: int,
 ) -> Iterator[Outcome]:
-    """Outcomes of the queue's (item, how often it may be tried). What a pool that broke has not
-    done goes to `broken`.
+    """Outcomes of the queue, whose entries are (item, how often it may be tried).
+
+    What a pool that broke has not done goes to `broken`.
     """
     with pool:
         try:
@@ -220,8 +222,9 @@ def preload(*modules: str) -> None:
 
 
 class _WithoutProgram(multiprocessing.context.ForkServerProcess):
-    """A worker that does not import the script that asks for it, and torch with it: what it needs
-    is in modules.
+    """A worker that does not import the script that asks for it, and torch with it.
+
+    What such a worker needs is in modules.
     """
 
     @staticmethod
@@ -248,8 +251,9 @@ def _program_hidden() -> Iterator[None]:
 
 
 def forkserver(*, imports_program: bool = True) -> multiprocessing.context.BaseContext:
-    """Workers come from a clean process that has imported the modules once: quicker than starting
-    anew, safer than fork.
+    """Workers that come from a clean process, which has imported the modules once.
+
+    This is quicker than starting anew, and safer than fork.
 
     imports_program: workers import the running script as well, which they need for functions and
     items that it defines.
@@ -306,8 +310,9 @@ def _end_without_socket() -> None:
 
 @contextlib.contextmanager
 def _short_temporary_folder() -> Iterator[None]:
-    """The server's socket lies in the temporary folder, and a socket's path may have about 100
-    bytes: where TMPDIR is longer, it lies in the system's own.
+    """Put the server's socket into the system's temporary folder where TMPDIR is too long.
+
+    The socket lies in the temporary folder, and a socket's path may have about 100 bytes.
     """
     chosen = tempfile.gettempdir()
     if len(os.fsencode(chosen)) > _LONGEST_TEMPORARY:
