@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What the procedure does to speech, measured for FINDINGS.md with the project's own code; not
-a stage of run.sh.
+"""Measure what the procedure does to speech, with the project's own code, for FINDINGS.md.
 
     analyse_noise.py [--utterances N] [--jobs N] DATADIR
 
-Zeroing alone: the SI-SDR that the redundancy predicts, and that of one who knows the mask. Every
-manipulation alone: what the best gain within [0, 1] repairs, and what the clean magnitude would.
+This is not a stage of run.sh. For zeroing alone it prints the SI-SDR that the redundancy predicts,
+and that of an inversion that knows the mask. For every manipulation alone it prints what the best
+gain within [0, 1] repairs, and what the clean magnitude would repair.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def main() -> None:
 
 
 def zeroing(task: tuple[str, Path], *, share: float, redundancy: int) -> list[float]:
-    """SI-SDR in dB of the zeroed utterance, and after inverting the corruption with its own mask
-    and with another's.
+    """SI-SDR in dB of the zeroed utterance, and of two inversions of the zeroing.
 
+    One inversion knows the utterance's own mask; the other one uses another utterance's mask.
     Zeroing is linear: the procedure itself, applied to any signal under the same utt_id, is the
     operator to invert.
     """

@@ -132,8 +132,9 @@ def names() -> list[str]:
 
 
 def choose(folder: Path, recordings: Path, count: int, conditions: list[str]) -> list[Case]:
-    """`count` utterances for each condition, the same ones, evenly spread over the corpora. Raises
-    InputError.
+    """`count` utterances for each condition, the same ones, evenly spread over the corpora.
+
+    Raises InputError.
     """
     data = datadir.read(folder)
     paths = sorted(path for path in recordings.glob("*") if path.suffix in (".wav", ".flac"))
@@ -220,8 +221,9 @@ def responses_in(folder: Path, sample_rate: int) -> list[rooms.Room]:
 def measure(
     case: Case, *, system: System, strength: float | None, responses: Path
 ) -> np.ndarray | None:
-    """(2, metrics), before and after; of noise alone by how much it is lowered, (2, strengths):
-    the whole, its start. None for what has no scores.
+    """(2, metrics), before and after enhancement; None for a case that has no scores.
+
+    For noise alone it is (2, strengths): by how many dB the whole of it and its start are lowered.
     """
     speech, sample_rate = audio.read_mono(case.path, dtype="float64")
     added, rate = audio.read_mono(case.noise, dtype="float64")

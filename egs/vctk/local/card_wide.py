@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The tables of a card above 8 kHz: speech at 48 kHz in noise that no training heard, the band from
-8 to 20 kHz before and after. Prints Markdown.
+"""Print the tables of a card above 8 kHz, as Markdown.
 
     card_wide.py [--split dev] [--mixtures N] [--command "NAME=PROGRAM {in} {out}"]
                  [--picture FILE.png] SPEECH NOISE
 
-SPEECH, NOISE: folders as recipes/high_band.py has them, whose speakers and kinds are those that it
-leaves out. --command adds another denoiser, which is run on every file: WAV in, WAV out. --picture
-draws spectrograms of four mixtures and makes no tables.
+They compare the band from 8 to 20 kHz before and after, for speech at 48 kHz in noise that no
+training heard. SPEECH, NOISE: folders as recipes/high_band.py has them, whose speakers and kinds
+are those that it leaves out. --command adds another denoiser, which is run on every file: WAV in,
+WAV out. --picture draws spectrograms of four mixtures and makes no tables.
 """
 
 from __future__ import annotations

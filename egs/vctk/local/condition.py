@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Stage 1: further test conditions: the recordings of DATA/test, as DATA/test_NAME, which
-corrupt.py then makes noisy.
+"""Stage 1: make further test conditions from the recordings of DATA/test.
 
     condition.py DATA NAME...
 
-`clean` is complete as it is: there the "noisy" recordings are the clean ones, for what a model does
-to speech that needs nothing.
+The recordings of a condition are DATA/test_NAME, which corrupt.py then makes noisy. `clean` is
+complete as it is: there the "noisy" recordings are the clean ones, to measure what a model does to
+speech that needs nothing.
 """
 
 from __future__ import annotations

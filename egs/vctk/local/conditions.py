@@ -23,8 +23,10 @@ from gan_denoise.signal import numpy_stft
 
 @dataclass(frozen=True)
 class Scene:
-    """An utterance through `high_pass`, the recorded noise that it meets, as long and at any level,
-    and a room response with its early part: (T,), (T,), (R,) float64, at `sample_rate` Hz.
+    """An utterance, the recorded noise that it meets, and a room response.
+
+    speech: the utterance through `high_pass`, (T,). noise: as long as the speech and at any level,
+    (T,). room, early: the response and its early part, (R,). All are float64 at `sample_rate` Hz.
     """
 
     utt_id: str

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Stage 1: noisy.scp and noise.yaml in data directories, by the fixed procedure, and an audit of
-what it does to speech.
+"""Stage 1: write noisy.scp and noise.yaml into data directories, by the fixed procedure.
 
     corrupt.py --noise FILE [--jobs N] [--part K/N] [--no-audit] DATADIR...
 
-A parallel corpus brings its own noise: there `--noise` must not be given. DATADIR's name up to the
-first `_` (train, dev, test) says which recordings a `mix` may use.
+An audit shows what the procedure does to speech. A parallel corpus brings its own noise, and
+`--noise` must not be given with one. DATADIR's name up to the first `_` (train, dev, test) says
+which recordings a `mix` may use.
 """
 
 from __future__ import annotations

@@ -78,8 +78,9 @@ def address() -> tuple[str, str]:
 
 
 def download(url: str, archive: Path, checksum: str) -> None:
-    """Download to `archive`, by way of `archive.part`, which a repeated call continues. Raises
-    InputError.
+    """Download to `archive`, by way of `archive.part`, which a repeated call continues.
+
+    Raises InputError.
     """
     part = archive.with_name(archive.name + ".part")
     have = part.stat().st_size if part.is_file() else 0
@@ -140,8 +141,9 @@ def check(archive: Path, checksum: str) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack into `folder`, which gets its content only when all of it is there. Raises
-    InputError.
+    """Unpack into `folder`, which gets its content only when all of it is there.
+
+    Raises InputError.
     """
     partial = folder / ".unpacking.part"
     partial.mkdir()

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Make the mini corpus: espeak-ng voices reading public-domain sentences, in the layout of VCTK
-0.92.
+"""Make the mini corpus, in which espeak-ng voices read public-domain sentences.
 
     make_mini.py [--voices N] [--sentences N] [--jobs N] DIR
 
-Speakers are p901, p902, ...; sentences 001 to 003 are read by all of them (as VCTK's 001 to 024
-are), the others, from 025 on, by one voice each. 48 kHz FLAC as in VCTK, made from espeak-ng's
-22.05 kHz. Every sample is the same at every making: conf/mini_digests.txt has a digest of each
-recording's samples, and a recording that differs from it is said.
+It has the layout of VCTK 0.92. Speakers are p901, p902, ...; sentences 001 to 003 are read by all
+of them (as VCTK's 001 to 024 are), the others, from 025 on, by one voice each. 48 kHz FLAC as in
+VCTK, made from espeak-ng's 22.05 kHz. Every sample is the same whenever the corpus is made:
+conf/mini_digests.txt has a digest of each recording's samples, and a recording that differs from it
+is reported.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ _LONGEST_PATH = 120  # bytes; espeak-ng keeps 160 of a path, with names of its o
 
 
 def synthesise(voice: str, rate: int, pitch: int, sentences: list[str]) -> list[np.ndarray]:
-    """Speak the sentences: a list of int16 samples at 22050 Hz. espeak-ng keeps state from one
-    sentence to the next, so the same sound comes again only from a fresh process that speaks the
-    same sentences in the same order.
+    """Speak the sentences: a list of int16 samples at 22050 Hz.
+
+    espeak-ng keeps state from one sentence to the next, so the same sound comes again only from a
+    fresh process that speaks the same sentences in the same order.
     """
     with short_path(espeakng_loader.get_data_path()) as data:
         return _speak(data, voice, rate, pitch, sentences)
@@ -191,8 +192,9 @@ def main() -> None:
 
 
 def make(corpus: Path, voices: int, sentences: int, jobs: int) -> dict[str, str]:
-    """Write a whole corpus into a new folder; returns utt_id -> digest of its samples. Raises
-    InputError, OSError.
+    """Write a whole corpus into a new folder; returns utt_id -> digest of its samples.
+
+    Raises InputError, OSError.
     """
     tasks = [(corpus, index, sentences) for index in range(voices)]
     digests: dict[str, str] = {}

@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""Stage 0: from a corpus to Kaldi data directories DATA/train, DATA/dev and DATA/test, with
-speakers of their own each.
+"""Stage 0: from a corpus to Kaldi data directories DATA/train, DATA/dev and DATA/test.
 
     prepare.py --corpus DIR [--split FILE] [--subset N] [--sample-rate HZ] [--jobs N] [--part K/N]
                DATA
 
-Recordings that are already mono at the wanted rate are used where they lie; others are converted
-into DATA/local. Bad recordings are reported, listed in DATA/skipped and left out. What was made
-from what stands in DATA/corpus.yaml and, for every recording, in DATA/local/prepared.made: the same
-command again prepares what has changed.
+Each of the three has speakers of its own. Recordings that are already mono at the wanted rate are
+used where they lie; others are converted into DATA/local. Bad recordings are reported, listed in
+DATA/skipped and left out. DATA/corpus.yaml and, for every recording, DATA/local/prepared.made say
+what was made from what: the same command again prepares what has changed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Before stages 2 to 5: DATA is as stage 1 left it, and the models that EXP holds were trained on
-it.
+"""Check before stages 2 to 5 that DATA and the models in EXP belong together.
 
     same_data.py [--jobs N] DATA EXP
 
-Only finished models count: a run that was started with a wrong --data does not claim its EXP.
+DATA must be as stage 1 left it, and the models that EXP holds must have been trained on it. Only
+finished models count: a run that was started with a wrong --data does not claim its EXP.
 """
 
 from __future__ import annotations
