@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Check before a long training what the data are like, whether the generator can overfit one batch,
-and which learning rate suits it.
+"""Check before a long training whether the data and the settings are fit for it.
 
     python recipes/check.py [recipes/experiments/gan.yaml] [--data DIR] [--out DIR] [key=value ...]
 
-It takes a minute or two on two cores and leaves out the adversary. It writes DIR/check.html. The
-exit status is 1 if the batch is not learnt, since the training would fail as well.
+It shows what the data are like, whether the generator can overfit one batch, and which learning
+rate suits it. It takes a minute or two on two cores and leaves out the adversary. It writes
+DIR/check.html. The exit status is 1 if the batch is not learnt, since the training would fail as
+well.
 """
 
 from __future__ import annotations

@@ -36,8 +36,9 @@ PROCEDURES = Path(__file__).resolve().parents[1] / "egs/vctk/conf"
 
 @dataclass(frozen=True)
 class Planned:
-    """A training to come, or one that is finished: its folder, and its experiment, read from the
-    file `path`.
+    """A training to come, or one that is finished.
+
+    It has a folder, and an experiment, which was read from the file `path`.
     """
 
     folder: Path
@@ -98,8 +99,9 @@ def main() -> None:
 def plan(
     runs: Iterable[tuple[str, str, str]], settings: list[str], *, side_by_side: bool
 ) -> list[Planned]:
-    """Read every (seed, folder, experiment file). Raises InputError for the first that cannot
-    be.
+    """Read every (seed, folder, experiment file).
+
+    Raises InputError for the first that cannot be read.
     """
     planned: list[Planned] = []
     for seed, folder, file in runs:
@@ -140,8 +142,9 @@ def check_given(path: Path, experiment: Experiment, ready: Iterable[Path]) -> No
 
 
 def is_finished(exp: Path, experiment: Experiment) -> bool:
-    """Whether this is the folder of a finished run. Raises InputError where that had other
-    settings.
+    """Whether this is the folder of a finished run.
+
+    Raises InputError where that run had other settings.
     """
     if not has_model(exp / "model"):
         return False
@@ -155,8 +158,10 @@ def is_finished(exp: Path, experiment: Experiment) -> bool:
 
 
 def build(planned: list[Planned], sample_rate: int) -> None:
-    """Build what every experiment names, once, on the CPU. Raises InputError for what cannot be
-    built, or differs from what a run that was interrupted has built.
+    """Build what every experiment names, once, on the CPU.
+
+    Raises InputError for what cannot be built, or differs from what a run that was interrupted has
+    built.
     """
     from accelerate import Accelerator
 

@@ -39,8 +39,10 @@ def main() -> None:
 
 
 def publish(model: Path, out: Path) -> tuple[str, float]:
-    """Write OUT/NAME, whole or not at all; returns NAME and how far, in dB, the output lies above
-    what rounding changes. Raises InputError for what is not to be published.
+    """Write OUT/NAME, whole or not at all.
+
+    Returns NAME and how far, in dB, the output lies above what rounding changes. Raises InputError
+    for what is not to be published.
     """
     generator, config = checkpoint.load_model(model)
     name, written = config.get("name"), config.get("experiment", {})
@@ -69,8 +71,9 @@ def publish(model: Path, out: Path) -> tuple[str, float]:
 
 
 def difference_db(before: Generator, after: Generator, sample_rate: int) -> float:
-    """Power of the output of a model over that of its change, in dB, on two seconds of harmonics
-    that begin and end as syllables do, in noise.
+    """Power of the output of a model over that of its change, in dB.
+
+    The input is two seconds of harmonics, which begin and end as syllables do, in noise.
     """
     draw, time_s = np.random.default_rng(0), np.arange(2 * sample_rate) / sample_rate
     voice = sum(np.sin(2 * np.pi * 140 * k * time_s + k) / k for k in range(1, 25))

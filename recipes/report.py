@@ -118,8 +118,10 @@ def main() -> None:
 
 
 class Wishes(NamedTuple):
-    """How a report is made: the format of the tables on the terminal, experiment files that lie
-    elsewhere by their names, which of a run's models was tested, and a format of figures.
+    """How a report is made.
+
+    shape: the format of the tables on the terminal. experiments: files that lie elsewhere, by their
+    names. which: which of a run's models was tested. figures: a format of figures.
     """
 
     shape: str = "md"
@@ -172,8 +174,9 @@ def listening_test(exp: Path, data: Path, which: str, count: int) -> None:
 
 
 def check_scores(exp: Path, data: Path, which: str = "last") -> None:
-    """Every scores.csv of EXP is of the recordings that are there now. Raises InputError that names
-    the first which is not.
+    """Check that every scores.csv of EXP is of the recordings that are there now.
+
+    Raises InputError that names the first one that is not.
     """
     for path in _tables(exp):
         system, condition = (
@@ -204,8 +207,9 @@ def check_scores(exp: Path, data: Path, which: str = "last") -> None:
 
 
 def about(exp: Path, data: Path, command: str, wishes: Wishes) -> dict:
-    """Where the figures come from: command, data, noise, machine, and how each model was
-    trained.
+    """Where the figures come from.
+
+    That is the command, the data, the noise, the machine, and how each model was trained.
     """
     noise, corpus = datadir.read_noise(data / "test"), read_yaml(data / "corpus.yaml")
     models = {}
@@ -251,8 +255,9 @@ def _systems(exp: Path) -> dict[str, bool]:
 
 
 def publish(exp: Path, folder: Path, note: str) -> None:
-    """Make FOLDER what stage 5 has shown of EXP last, and nothing else. Raises InputError where EXP
-    has changed since.
+    """Make FOLDER hold what stage 5 has shown of EXP last, and nothing else.
+
+    Raises InputError where EXP has changed since.
     """
     run = Run.read(exp)
     if run.about.get("scores") != scored_tables(exp):

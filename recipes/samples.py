@@ -64,8 +64,9 @@ def main() -> None:
 
 
 def read_condition(folder: Path, *, jobs: int) -> list[Utterance]:
-    """The utterances of a condition's folder, with their scores. Raises InputError where a system
-    lacks one.
+    """The utterances of a condition's folder, with their scores.
+
+    Raises InputError where a system lacks one.
     """
     names = sorted(path.name for path in folder.glob("*/") if path.is_dir())
     for name in (REFERENCE, "noisy"):

@@ -141,8 +141,9 @@ def worker_place() -> int:
 def work_on_the_cluster(
     study: optuna.Study, space: Space, workers: int, options: list[str], out: Path
 ) -> None:
-    """Workers as an array job; this process waits, and tells what comes of it. Raises InputError
-    where they end too early.
+    """Start workers as an array job, wait for it, and tell what comes of it.
+
+    Raises InputError where the workers end too early.
     """
     name, logs = f"search-{study.study_name}", out / "slurm"
     told = {trial.number for trial in study.get_trials() if is_finished(trial)}
@@ -177,8 +178,10 @@ def start_worker(place: int) -> subprocess.Popen:
 
 
 def open_study(url: str, name: str, seed: int, asked: dict[str, str]) -> optuna.Study:
-    """The study at a database's address, made where there is none. asked: what its trials have in
-    common, {what: digest}. Raises InputError, also for a study that has asked something else.
+    """The study at a database's address, made where there is none.
+
+    asked: what its trials have in common, {what: digest}. Raises InputError, also for a study that
+    has asked something else.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -216,8 +219,9 @@ def open_study(url: str, name: str, seed: int, asked: dict[str, str]) -> optuna.
 
 
 def work(study: optuna.Study, space: Space, data: Path, out: Path) -> None:
-    """Trials until there are enough; those of other workers are waited for, since they may die.
-    Raises InputError where none succeeds.
+    """Run trials until there are enough.
+
+    It waits for those of other workers, since they may die. Raises InputError where none succeeds.
     """
 
     begun: list[int] = []  # the number of the trial that this worker has begun, if any

@@ -25,8 +25,10 @@ _LOW_SNR_DB = -10.0
 
 @dataclass(frozen=True)
 class Recording:
-    """One utterance: seconds, RMS in dBFS, SNR of its noisy file in dB, share of pauses, runs of
-    samples at full scale, digest of the clean file, how the noisy one matches it.
+    """One utterance and what was measured of it.
+
+    The measures are seconds, the RMS in dBFS, the SNR of its noisy file in dB, the share of pauses,
+    runs of samples at full scale, the digest of the clean file, and how the noisy file matches it.
     """
 
     utt_id: str
@@ -101,8 +103,9 @@ def rows(splits: Mapping[str, DataDir], found: Mapping[str, list[Recording]]) ->
 
 
 def warnings(splits: Mapping[str, DataDir], found: Mapping[str, list[Recording]]) -> Iterator[str]:
-    """What a training would suffer from, one line each. Raises InputError where most pairs are
-    wrong.
+    """What would spoil a training, one line each.
+
+    Raises InputError where most pairs are wrong.
     """
     kinds = {
         "is silent": lambda one: one.level_db < _SILENT_DBFS,

@@ -1,5 +1,6 @@
-"""Two short trainings that tell whether the long one can work: one batch by heart, and all learning
-rates in a row.
+"""Two short trainings that tell whether the long one can work.
+
+One learns a single batch by heart; the other tries all learning rates in a row.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ Batch = tuple[Tensor, Tensor]  # noisy, clean (B, 1, T)
 
 
 class Rehearsal:
-    """A generator with first weights as the experiment's, and its reconstruction losses; without
-    the adversary, dropout and mixed precision.
+    """A generator with the experiment's first weights, and its reconstruction losses.
+
+    It trains without the adversary, dropout and mixed precision.
     """
 
     def __init__(self, experiment: Experiment, sample_rate: int):
@@ -54,8 +56,10 @@ class Rehearsal:
 
 @dataclass(frozen=True)
 class ByHeart:
-    """losses: of every update. of_input: the loss of the noisy batch itself. target: what was to be
-    reached. problem: why it was not, in words; empty where it was.
+    """How the training on one batch went.
+
+    losses: of every update. of_input: the loss of the noisy batch itself. target: the loss to be
+    reached. problem: why it was not reached, in words; empty where it was.
     """
 
     losses: list[float]
@@ -67,8 +71,9 @@ class ByHeart:
 def by_heart(
     experiment: Experiment, sample_rate: int, batch: Batch, *, updates: int, share: float
 ) -> ByHeart:
-    """Learn one batch: whoever cannot, cannot learn a corpus. share: of the input's own loss, which
-    is to be reached.
+    """Learn one batch: a generator that cannot do that cannot learn a corpus.
+
+    share: the part of the input's own loss that is to be reached.
     """
     rehearsal, rate = Rehearsal(experiment, sample_rate), experiment.optimizer.lr
     noisy, clean = batch
@@ -98,8 +103,10 @@ def by_heart(
 
 @dataclass(frozen=True)
 class RangeTest:
-    """rates and smoothed losses of every update, relative to the noisy batch's own, since batches
-    differ in level. suggestion: a peak learning rate; None where the loss never fell.
+    """The learning rates that were tried, and the losses with them.
+
+    rates, losses: of every update; losses are smoothed and relative to the noisy batch's own, since
+    batches differ in level. suggestion: a peak learning rate; None where the loss never fell.
     """
 
     rates: list[float]
@@ -111,9 +118,10 @@ class RangeTest:
 def range_test(
     experiment: Experiment, sample_rate: int, batches: Iterator[Batch], *, updates: int
 ) -> RangeTest:
-    """The learning rate grows from 1e-6 to 1 in equal factors (Smith, "Cyclical Learning Rates for
-    Training Neural Networks", 2015); a tenth of where the loss is lowest is a rate that learns fast
-    and is far from diverging.
+    """Train while the learning rate grows from 1e-6 to 1 in equal factors.
+
+    A tenth of the rate at which the loss is lowest learns fast and is far from diverging (Smith,
+    "Cyclical Learning Rates for Training Neural Networks", 2015).
     """
     rehearsal = Rehearsal(experiment, sample_rate)
     factor = (HIGHEST / LOWEST) ** (1.0 / (updates - 1))

@@ -15,8 +15,9 @@ WIPED_OUT_STOI = 0.6
 
 
 def audit(folder: Path, jobs: int) -> None:
-    """Score noisy against clean on up to 50 fixed utterances; print it, keep it in audit.csv, warn
-    where speech is lost.
+    """Score noisy against clean on up to 50 fixed utterances.
+
+    Prints the scores, keeps them in audit.csv, and warns where speech is lost.
     """
     data = datadir.read(folder, noisy=True)
     pairs = [

@@ -25,8 +25,9 @@ from kaldi.preparation import RECORD
 
 
 def names_of(folders: list[Path], data: Path) -> dict[str, Path]:
-    """What DATA calls each corpus: by its folder's name; one that has moved, as before. Raises
-    InputError.
+    """The names of the corpora in DATA: each is named after its folder.
+
+    A corpus that has moved keeps its name. Raises InputError.
     """
     names = [folder.absolute().name for folder in folders]
     if len(set(names)) < len(names):
@@ -69,8 +70,10 @@ def splits_of(
 def combine(
     data: Path, names: list[str], split: Mapping[str, list[str]] | None, one_person: bool
 ) -> None:
-    """Write DATA/{train,dev,test} and DATA/corpus.yaml of DATA/corpora/NAME. one_person: whether
-    those of equal names are. Raises InputError where one would be in two splits.
+    """Write DATA/{train,dev,test} and DATA/corpus.yaml from DATA/corpora/NAME.
+
+    one_person: whether speakers of the same name are one person. Raises InputError where one would
+    be in two splits.
     """
     records = [read_yaml(data / "corpora" / name / RECORD) for name in names]
     if any(record["layout"].startswith("parallel") for record in records):

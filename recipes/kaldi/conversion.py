@@ -1,5 +1,6 @@
-"""Stage 0's recordings: checked and converted one by one, with a table that says what each was made
-from.
+"""Stage 0's recordings, which are checked and converted one by one.
+
+A table says what each was made from.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def keys(recording: Recording) -> dict[str, Path]:
 
 
 class Recordings:
-    """The recordings of DATA at one rate, and the table DATA/local/prepared.made of what each was
-    made from.
+    """The recordings of DATA at one rate, and the table of what each was made from.
 
-    A line's `more`: as_it_is, converted or unusable; samples; a digest of these; of a noisy file
-    its lag, gain and likeness to the clean one (gan_denoise/signal/alignment.py). rates: how many
-    recordings had another rate than this one, by it.
+    The table is DATA/local/prepared.made. A line's `more` holds as_it_is, converted or unusable;
+    the number of samples; a digest of these; and, for a noisy file, its lag, gain and correlation
+    to the clean one (gan_denoise/signal/alignment.py). rates: other rate -> how many recordings had
+    it.
     """
 
     def __init__(self, data: Path, corpus: Path, sample_rate: int, jobs: int, part: Part = WHOLE):
@@ -79,8 +80,9 @@ class Recordings:
         ]
 
     def prepare(self, recordings: list[Recording]) -> list[str]:
-        """Prepare recordings; returns a line for each that cannot be used. Raises InputError where
-        the machine fails.
+        """Prepare recordings; returns a line for each that cannot be used.
+
+        Raises InputError where the machine fails.
         """
         work = partial(prepare_recording, folder=self._folder, sample_rate=self._rate)
         lines = []
@@ -113,8 +115,9 @@ class Recordings:
         ]
 
     def look_at_pairs(self, recordings: list[Recording]) -> list[str]:
-        """Whether noisy recordings belong to their clean ones: a line for what is wrong with some.
-        Raises InputError where most are wrong.
+        """Check whether noisy recordings belong to their clean ones.
+
+        Returns a line for what is wrong with some. Raises InputError where most are wrong.
         """
         matches = {}
         for recording in recordings:
@@ -213,9 +216,11 @@ class Recordings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One recording at the wanted rate. rate: that it had, Hz. frames: samples now. files: the
-    clean one and, in a parallel corpus, the noisy one, each with a digest of its samples, and the
-    noisy one with how it matches the clean one, in words for a table.
+    """One recording at the wanted rate.
+
+    rate: the one that it had, Hz. frames: its number of samples now. files: the clean one and, in a
+    parallel corpus, the noisy one, each with a digest of its samples. The noisy one also has how it
+    matches the clean one, in words for a table.
     """
 
     rate: int
@@ -250,8 +255,9 @@ def _content(samples: np.ndarray) -> str:
 
 
 def _at_rate(path: Path, converted: Path, sample_rate: int) -> tuple[Path, np.ndarray, int]:
-    """The file at the wanted rate, such that training can read parts of it, its samples, and the
-    rate that it had.
+    """The file at the wanted rate, its samples, and the rate that it had.
+
+    Training can read parts of that file.
     """
     samples, rate = audio.read_mono(path, dtype="float64")
     with audio.Reader(path) as reader:

@@ -1,6 +1,6 @@
-"""Stage 1's noisy.scp and noise.yaml of a data directory: by the fixed procedure, or as a parallel
-corpus brings them.
+"""Stage 1's noisy.scp and noise.yaml of a data directory.
 
+The noisy files come from the fixed procedure, or from a parallel corpus, which brings its own.
 DATADIR/noisy.made says what every noisy file was made from: those are made anew whose clean file
 has changed.
 """
@@ -30,8 +30,10 @@ def brings_noise(folder: Path) -> bool:
 
 
 def noise_of(folder: Path, data: DataDir, noise: Path) -> dict[str, Any]:
-    """What noise.yaml of a data directory is to say: by the procedure `noise`, where the corpus
-    brings none. Raises InputError where it says something else.
+    """What noise.yaml of a data directory is to say.
+
+    It names the procedure `noise` where the corpus brings no noise of its own. Raises InputError
+    where noise.yaml says something else.
     """
     sample_rate = audio.read(next(iter(data.wav.values())))[1]
     if brings_noise(folder):
@@ -54,8 +56,10 @@ def noise_of(folder: Path, data: DataDir, noise: Path) -> dict[str, Any]:
 
 
 def _of_corpus(folder: Path, sample_rate: int) -> dict[str, Any]:
-    """All splits are called by what train holds, since a model for one is a model for all;
-    data_digest tells the recordings themselves apart.
+    """What noise.yaml says of a parallel corpus.
+
+    The fingerprint of every split is that of what train holds, since a model for one split is a
+    model for all. data_digest tells the recordings themselves apart.
     """
     train = folder.parent / "train/given.digests"
     listed = datadir.read_table(train if train.is_file() else folder / "given.digests")
@@ -69,8 +73,9 @@ def _of_corpus(folder: Path, sample_rate: int) -> dict[str, Any]:
 def corrupt(
     folder: Path, data: DataDir, noise: Path, record: dict[str, Any], jobs: int, part: Part
 ) -> bool:
-    """Make what is not there of a part of a data directory, or was made from something else;
-    returns whether there was something to do. record: noise.yaml. Raises InputError.
+    """Make the noisy files of a part of a data directory that are missing or out of date.
+
+    Returns whether there was something to do. record: noise.yaml. Raises InputError.
     """
     if brings_noise(folder):
         return not part and write_tables(folder, record, datadir.read_scp(folder / "given.scp"))
@@ -96,8 +101,9 @@ def corrupt_one(piece: Piece, *, noise: Path, split: str) -> None:
 
 
 def write_tables(folder: Path, record: dict[str, Any], noisy: dict[str, Path]) -> bool:
-    """Write noise.yaml and noisy.scp where they do not say this already; returns whether they did
-    not.
+    """Write noise.yaml and noisy.scp where they do not say this already.
+
+    Returns whether they did not.
     """
     scp, described = folder / "noisy.scp", folder / "noise.yaml"
     same = (

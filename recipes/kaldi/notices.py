@@ -21,8 +21,9 @@ _REPORTED = 5
 
 
 def announce_cost(recordings: list[Recording], data: Path, sample_rate: int, jobs: int) -> None:
-    """For a large corpus: say beforehand how much disk and time it will take. Raises InputError
-    where the disk is too small.
+    """Say beforehand how much disk and time a large corpus will take.
+
+    Raises InputError where the disk is too small.
     """
     size = sum(recording.clean.stat().st_size for recording in recordings)
     if size < _LARGE_BYTES:
@@ -86,8 +87,10 @@ def report_corpus(corpus: Listing, rates: Mapping[int, int], sample_rate: int) -
 
 
 def refuse_leaks(recordings: Iterable[tuple[str, str, str]]) -> None:
-    """recordings: content, split and name of each. What is trained on is not tested on: equal
-    content in two splits is refused, in one it is said. Raises InputError.
+    """Refuse recordings with equal content in two splits: what is trained on is not tested on.
+
+    Equal content in one split is only reported. recordings: content, split and name of each. Raises
+    InputError.
     """
     first: dict[str, tuple[str, str]] = {}
     twice = []

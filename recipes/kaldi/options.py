@@ -19,11 +19,11 @@ def positive(text: str) -> int:
 
 @dataclass(frozen=True)
 class Part:
-    """`--part 2/8`: of a stage's recordings every eighth, from the second on, and nothing of what
-    concerns all.
+    """A part of a stage's recordings: `--part 2/8` is every eighth, from the second on.
 
-    Tasks on several machines make one part each, at the same time; the same command without
-    `--part` finds their files, makes what is missing, and writes the tables.
+    It holds nothing of what concerns all recordings. Tasks on several machines make one part each,
+    at the same time; the same command without `--part` finds their files, makes what is missing,
+    and writes the tables.
     """
 
     index: int = 1

@@ -13,8 +13,9 @@ KINDS = ("magnitude", "mask")
 
 
 def oracle(clean: np.ndarray, noisy: np.ndarray, sample_rate: int, kind: str) -> np.ndarray:
-    """(T,), (T,) -> (T,): the STFT magnitude of the first at the phase of the second; mask: where
-    that is no amplification.
+    """(T,), (T,) -> (T,): the STFT magnitude of the first at the phase of the second.
+
+    kind "mask": the magnitude is at most that of the second, so nothing is amplified.
     """
     hop_length = round(WINDOW_S * sample_rate / HOPS_PER_WINDOW)
     n_fft = hop_length * HOPS_PER_WINDOW

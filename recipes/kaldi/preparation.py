@@ -45,8 +45,9 @@ class Request:
 
 
 def read_record(data: Path) -> dict[str, Any] | None:
-    """DATA/corpus.yaml, by which stage 0 is finished; None where there is none. Raises
-    InputError.
+    """DATA/corpus.yaml, with which stage 0 is finished; None where there is none.
+
+    Raises InputError.
     """
     if not (data / RECORD).is_file():
         return None
@@ -187,8 +188,9 @@ def _is_gone(record: dict[str, Any]) -> bool:
 def _refuse_other(
     record: dict[str, Any], request: Request, data: Path, *, strict: bool, moved: bool = False
 ) -> None:
-    """Refuse data made from something else than what is asked for. strict: an option that is not
-    said counts as well. moved: the corpus may have another path.
+    """Refuse data that were made from something else than what is asked for.
+
+    strict: an option that was not named counts as well. moved: the corpus may have another path.
     """
     for key, value in request.record.items():
         if key == "corpus" and moved:

@@ -1,5 +1,6 @@
-"""Stage 4's scores.csv of a system, one row per utterance, and scores.yaml, which says what the
-scores were made from: as long as that is so, they are not made again.
+"""Stage 4's scores.csv of a system, one row per utterance, and scores.yaml.
+
+scores.yaml says what the scores were made from. As long as that is so, they are not made again.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class System:
         return about_system(self.exp, fingerprint, self.which)
 
     def enhanced(self) -> dict[str, Path]:
-        """Its files, which the folder's are for the system `noisy`. Raises InputError for what
+        """The enhanced files of the system.
+
+        For the system `noisy` they are the folder's noisy files. Raises InputError for files that
         stage 3 has not made so.
         """
         scp = (self.folder / "noisy.scp") if is_noisy(self.exp) else self.place / "enhanced.scp"
@@ -108,8 +111,9 @@ def is_noisy(exp: Path) -> bool:
 
 
 def score(system: System, jobs: int, part: Part) -> bool:
-    """Score one system, or a part of it; returns whether every metric of every utterance has a
-    value. Raises InputError.
+    """Score one system, or a part of it.
+
+    Returns whether every metric of every utterance has a value. Raises InputError.
     """
     enhanced, metrics, place = system.enhanced(), system.metrics, system.place
     origin.check_enhanced(system.exp, place, enhanced, which=system.which, jobs=jobs)
@@ -139,8 +143,9 @@ def score(system: System, jobs: int, part: Part) -> bool:
 
 
 def look_at(place: Path, pairs: list[scoring.Pair], jobs: int) -> None:
-    """Say which enhanced files do not lie where their clean ones do. Raises InputError where most
-    do not, since their scores would say nothing.
+    """Report enhanced files that are not aligned with their clean ones.
+
+    Raises InputError where most are not, since their scores would say nothing.
     """
     judged = scoring.alignment_of(pairs, jobs=jobs)
     if judged.refusal:
@@ -219,10 +224,10 @@ def read_record(scores: Path) -> dict | None:
 
 
 def about_system(exp: Path, fingerprint: str | None, which: str = "last") -> dict:
-    """The system in `exp`: its name and seed, and a digest of its settings where it is a model; a
-    limit has its folder's name.
+    """The system in `exp`: its name, its seed and, where it is a model, a digest of its settings.
 
-    The model must have been trained on the noise `fingerprint` (None: on any). Raises InputError.
+    A limit has its folder's name. The model must have been trained on the noise `fingerprint`
+    (None: on any). Raises InputError.
     """
     if not (exp / "model/config.json").is_file():
         return {"system": exp.name, "seed": "", "settings": None, "model": None}

@@ -8,8 +8,9 @@ from kaldi.corpora.listing import Recording
 
 
 def kaldi_ids(recordings: list[Recording]) -> dict[str, str]:
-    """Speaker -> spk_id such that Kaldi accepts the order of utt2spk. Raises InputError where no
-    spk_id can do that.
+    """Speaker -> spk_id such that Kaldi accepts the order of utt2spk.
+
+    Raises InputError where no spk_id can do that.
     """
     names = {recording.speaker for recording in recordings}
     for ids in (dict(zip(names, names, strict=True)), speaker_ids(names)):

@@ -17,8 +17,9 @@ DEV_SHARE, TEST_SHARE = 0.1, 0.15  # of the speakers, where a rule decides
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
-    """Read a split file: lists of speakers under dev, test and, optionally, train. Raises
-    InputError.
+    """Read a split file: lists of speakers under dev, test and, optionally, train.
+
+    Raises InputError.
     """
     split = read_yaml(path, as_text=True)
     check_keys(split, SPLITS, str(path))
@@ -49,8 +50,9 @@ def read_split(path: Path) -> dict[str, list[str]]:
 def decide_split(
     corpus: Listing, speakers: list[str], asked: Mapping[str, list[str]] | None
 ) -> dict[str, list[str]]:
-    """Speakers of train, dev and test. Raises InputError where a given split does not fit, or where
-    there are too few.
+    """Speakers of train, dev and test.
+
+    Raises InputError where a given split does not fit, or where there are too few speakers.
     """
     _check_own_test(corpus, asked)
     if asked:
@@ -76,8 +78,9 @@ def decide_split(
 
 
 def _split_by_rule(corpus: Listing, speakers: list[str]) -> dict[str, list[str]]:
-    """VCTK's fixed split where its speakers are there; elsewhere the speakers in the order of a
-    hash of their names.
+    """VCTK's fixed split where its speakers are there, else a split by a hash.
+
+    The hash of their names decides the order of the speakers.
     """
     if len(speakers) < 3:
         raise InputError(
@@ -107,8 +110,9 @@ def _speakers_of(corpus: Listing, split: str) -> list[str]:
 
 
 def _check_own_test(corpus: Listing, asked: Mapping[str, list[str]] | None) -> None:
-    """The test set that a corpus comes with stays one, or comparisons with others' figures fail.
-    Raises InputError.
+    """Check that the test set with which a corpus comes stays one.
+
+    Without it, comparisons with others' figures fail. Raises InputError.
     """
     test = _speakers_of(corpus, "test")
     for recording in corpus.recordings:
@@ -132,8 +136,10 @@ def _check_own_test(corpus: Listing, asked: Mapping[str, list[str]] | None) -> N
 def select(
     corpus: Listing, split: Mapping[str, list[str]], subset: int | None
 ) -> dict[str, list[Recording]]:
-    """The recordings of each split: sentences that several speakers read stay out of dev and test,
-    then the first `subset` of each speaker."""
+    """The recordings of each split, of which the first `subset` of each speaker are taken.
+
+    Before that, sentences that several speakers read are left out of dev and test.
+    """
     readers: dict[str, set[str]] = {}
     for recording in corpus.recordings:
         if recording.text:

@@ -1,5 +1,7 @@
-"""The loop of every stage that makes a file of each recording: which files are due, make these in
-worker processes, note what each was made from, and list them.
+"""The loop of every stage that makes a file of each recording.
+
+It finds which files are due, makes these in worker processes, notes what each was made from, and
+lists them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""How sure a mean over speakers is: a two-level bootstrap, speakers first, then each speaker's
-utterances.
+"""How sure a mean over speakers is, by a two-level bootstrap.
+
+It draws speakers first, then each speaker's utterances.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Mapping[str, Sequence[float]], *, seed: int = 0) -> Estimate:
-    """spk_id -> values of its utterances, such as paired differences of two systems. The interval
-    is the percentile one.
+    """The mean over speakers of their means, with its percentile interval.
 
-    With a handful of speakers it is too narrow rather than too wide: say how many there are beside
-    it.
+    values: spk_id -> values of its utterances, such as paired differences of two systems. With a
+    handful of speakers the interval is too narrow rather than too wide: say beside it how many
+    speakers there are.
     """
     sizes = tuple(len(own) for own in values.values())
     flat = np.concatenate([np.asarray(own, dtype=float) for own in values.values()])
@@ -37,8 +38,9 @@ def estimate(values: Mapping[str, Sequence[float]], *, seed: int = 0) -> Estimat
 
 @lru_cache(maxsize=4)  # the columns of a table, and most of its rows, have the same utterances
 def _weights(sizes: tuple[int, ...], seed: int) -> np.ndarray:
-    """(REPLICATES, utterances): the weight of each utterance in each replicate of the mean. sizes:
-    the utterances of each speaker.
+    """(REPLICATES, utterances): the weight of each utterance in each replicate of the mean.
+
+    sizes: the number of utterances of each speaker.
     """
     draw = np.random.default_rng(seed)
     count, first = len(sizes), np.cumsum([0, *sizes])

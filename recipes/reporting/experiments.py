@@ -1,5 +1,6 @@
-"""What each experiment is, and what it is compared with, as its file says: the keys `summary` and
-`compare_with`, which the training does not see.
+"""What each experiment is, and what it is compared with, as its file says.
+
+The keys are `summary` and `compare_with`, which the training does not see.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ _WORDS |= {"distil": "the teacher", "fresh_noise": "noise that is drawn anew at 
 
 
 def describe(systems: Mapping[str, bool], files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """Of each system: summary; compare_with, the systems that it is compared with; why, where
-    its file does not say so; and differs, that is by what from each of these.
+    """What is known of each system: summary, compare_with, why and differs.
+
+    compare_with: the systems that it is compared with. why: the reason for these, where its file
+    does not name them. differs: each of these systems -> in what this one differs from it.
 
     systems: name -> whether it was trained here, and so has a file. files: experiment -> its YAML
     file, where it is not in recipes/experiments. Raises InputError.
@@ -63,8 +66,9 @@ def _describe(name: str, places: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def read_notes(path: Path) -> dict[str, Any]:
-    """The keys `summary` (the first comment's first sentence, where there is none), `base` and
-    `compare_with`, a list of names. Raises InputError.
+    """The keys `summary`, `base` and `compare_with` (a list of names) of an experiment's file.
+
+    Without a summary, the first sentence of the first comment is taken. Raises InputError.
     """
     written = read_yaml(path)
     notes = {key: written[key] for key in ("base", *NOTES) if key in written}

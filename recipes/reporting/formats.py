@@ -10,8 +10,10 @@ _TEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {"±": "$\\pm$", "\\": r"\tex
 
 
 def markdown(cells: Cells) -> str:
-    """A table in Markdown, aligned for a terminal: the first column left, the others right; empty
-    where there is no row below the heading.
+    """A table in Markdown, aligned for a terminal.
+
+    The first column stands left, the others right. The text is empty where there is no row below
+    the heading.
     """
     if len(cells) < 2:
         return ""

@@ -1,5 +1,6 @@
-"""What a reader needs to know first: what each system is, what each column means, and which
-direction is better.
+"""What a reader needs to know first.
+
+That is what each system is, what each column means, and which direction is better.
 """
 
 from __future__ import annotations

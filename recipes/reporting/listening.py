@@ -78,10 +78,11 @@ def of_experiment(run: Run, data: DataDir, exp: Path, count: int) -> list[Uttera
 def render_listening(
     utterances: Sequence[Utterance], *, title: str, note: str = "", blind: bool = False
 ) -> str:
-    """The page. note: plain text below the players, such as who recorded them; addresses in it
-    become links. blind: whether it opens with the systems under letters.
+    """The page to listen to utterances.
 
-    Raises InputError where a system's file is not of the clean one's length and rate.
+    note: plain text below the players, such as who recorded them; addresses in it become links.
+    blind: whether the page first shows letters in place of the systems' names. Raises InputError
+    where a system's file is not of the clean one's length and rate.
     """
     rooms = [_room(utterance) for utterance in utterances]
     return _PAGE.substitute(
@@ -113,8 +114,9 @@ def _room(utterance: Utterance) -> dict[str, Any]:
 
 
 def opus(wave: np.ndarray, sample_rate: int) -> str:
-    """Mono samples as Ogg Opus in base64, about 46 kbit/s; what exceeds full scale is turned down,
-    not clipped.
+    """Mono samples as Ogg Opus in base64, about 46 kbit/s.
+
+    A wave that exceeds full scale is turned down, not clipped.
     """
     rate = sample_rate if sample_rate in (8000, 12000, 16000, 24000, 48000) else 48000
     wave = audio.resample(wave / max(1.0, float(np.abs(wave).max())), sample_rate, rate)

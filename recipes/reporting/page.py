@@ -1,5 +1,6 @@
-"""report.html: one file that opens offline: the verdict, tables, plots, and a room to hear and see
-every system.
+"""report.html: one file that opens offline.
+
+It holds the verdict, tables, plots, and a room to hear and see every system.
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ def folded(name: str, short: Cells, whole: Cells) -> str:
 
 
 def table(name: str, rows: Cells) -> str:
-    """A sortable table, with a field that filters its rows where they are many; the first row is
-    the heading.
+    """A sortable table, with a field that filters its rows where they are many.
+
+    The first row is the heading.
     """
     if len(rows) < 2:
         return "<p>Nothing to compare.</p>"
@@ -132,7 +134,9 @@ def table(name: str, rows: Cells) -> str:
 
 
 def chosen(run: Run) -> dict[str, str]:
-    """utt_id -> why it is on the page: best, median and worst by PESQ gain of gan (or the last
+    """utt_id -> why it is on the page.
+
+    The utterances are the best, the median and the worst by PESQ gain of gan (or of the last
     system), and two fixed ones.
     """
     noisy = {utt_id: score for (_, utt_id), score in run.common("noisy", run.lead).items()}
@@ -155,8 +159,9 @@ def chosen(run: Run) -> dict[str, str]:
 def listening_room(
     run: Run, sources: dict[str, dict[str, Path]]
 ) -> tuple[str, dict[str, list[str]]]:
-    """HTML, and utt_id -> each system's FLAC in base64; as many of the chosen utterances as the
-    page's size allows.
+    """The listening room as HTML, and utt_id -> each system's FLAC in base64.
+
+    It holds as many of the chosen utterances as the page's size allows.
     """
     sections, size = "", 0
     sounds: dict[str, list[str]] = {}
@@ -212,8 +217,10 @@ def spectrogram(
     *,
     size: tuple[int, int] = (480, 160),
 ) -> tuple[str, float]:
-    """A WebP picture in base64, low frequencies at the bottom, and the level of its loudest bin
-    (white, unless given). size: its width and height in pixels.
+    """A spectrogram as a WebP picture in base64, and the level in dB that is white in it.
+
+    Low frequencies are at the bottom. loudest_db: that level; None takes that of the loudest bin.
+    size: width and height in pixels.
     """
     level_db = spectrogram_db(wave, sample_rate)[::-1]
     loudest_db = float(level_db.max()) if loudest_db is None else loudest_db

@@ -1,5 +1,6 @@
-"""The pictures of the page: SVG that takes the page's colours, told apart by shape and line as well
-as by colour.
+"""The pictures of the page: SVG that takes the page's colours.
+
+Systems are told apart by shape and line as well as by colour.
 """
 
 from __future__ import annotations
@@ -120,8 +121,9 @@ def save_figures(run: Run, exp: Path, kind: str) -> None:
 
 
 def improvements(run: Run, models: list[str], metric: str) -> Picture:
-    """How the gain over noisy is distributed over utterances: a box for each system, and its
-    mean.
+    """How the gain over noisy is distributed over utterances.
+
+    Each system has a box, and its mean.
     """
     noisy = run.common("noisy", metric)
 
@@ -157,8 +159,9 @@ def improvements(run: Run, models: list[str], metric: str) -> Picture:
 
 
 def against_input(run: Run, names: list[str], metric: str) -> Picture:
-    """A metric against the SI-SDR of the noisy input: every utterance, and each system's mean in
-    five equal groups.
+    """A metric against the SI-SDR of the noisy input.
+
+    It shows every utterance, and each system's mean in five equal groups.
     """
     level = run.values("noisy", "si_sdr")
 
@@ -187,8 +190,9 @@ def against_input(run: Run, names: list[str], metric: str) -> Picture:
 
 
 def training(logs: dict[str, list[dict]], metric: str) -> Picture:
-    """A metric on dev over the updates of all runs, with the first update of each adversary as a
-    vertical line.
+    """A metric on dev over the updates of all runs.
+
+    A vertical line marks the first update of each adversary.
     """
 
     def paint(axes: Axes) -> None:
@@ -236,8 +240,9 @@ def _entries(path: Path) -> Iterator[dict]:
 
 
 def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str | None:
-    """t-SNE of speaker embeddings. files: system -> utt_id -> file; a marker per system, a colour
-    and a label per speaker.
+    """t-SNE of speaker embeddings, with a marker per system, a colour and a label per speaker.
+
+    files: system -> utt_id -> file.
     """
     found = []
     for place, (system, own) in enumerate(files.items()):

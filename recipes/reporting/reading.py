@@ -19,12 +19,12 @@ COLUMNS = {"system", "seed", "utt_id", "spk_id", "fingerprint"}
 def read_systems(
     folder: Path, found: dict[str, Path], settings: Mapping[str, tuple]
 ) -> tuple[dict[str, list[dict]], dict[str, list[str]]]:
-    """name -> CSV file becomes row -> scores and row -> names; all must have been scored on one
-    noise.
+    """Read tables of scores: name -> CSV file becomes row -> scores and row -> names.
 
     A row is one training: its experiment with its overrides, by the same code, over the seeds. It
-    is called as the experiment, or, where two rows would be called alike, as its folder. settings:
-    name -> digests of the settings and of the code of what was trained, where known.
+    has the experiment's name or, where two rows would have the same name, that of its folder.
+    settings: name -> digests of the settings and of the code of what was trained, where known. All
+    must have been scored on one noise.
     """
     trainings: dict[tuple[str, tuple | None], dict[str, list[dict]]] = {}
     for name in sorted(found, key=place):
@@ -67,16 +67,18 @@ def read_systems(
 
 
 def systems_of(systems: Mapping[str, list[dict]]) -> dict[str, bool]:
-    """The experiments of the rows of `read_systems`: whether each was trained here; one from
-    elsewhere has no seed.
+    """The experiments of the rows of `read_systems`: whether each was trained here.
+
+    A system from elsewhere has no seed.
     """
     first = [rows[0] for rows in systems.values()]
     return {row["system"]: row["seed"] != "" for row in first if row["system"] not in REFERENCES}
 
 
 def place(name: str) -> tuple[int, str]:
-    """The order of systems: limits, the baseline, what lies between, the full recipe, then its
-    variations.
+    """The order of systems in a table.
+
+    Limits come first, then the baseline, what lies between, the full recipe, and its variations.
     """
     order = (*REFERENCES, "l1", "l1_mrstft", "gan")
     experiment = name.split("_seed")[0]

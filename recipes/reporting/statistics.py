@@ -53,8 +53,10 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """Read EXP (NAME/scores.csv, NAME/conditions/CONDITION/scores.csv) or a folder of results
-        (NAME.csv, CONDITION/NAME.csv). Raises InputError where the fingerprints within one table
+        """Read EXP or a folder of results.
+
+        EXP holds NAME/scores.csv and NAME/conditions/CONDITION/scores.csv, a folder of results
+        NAME.csv and CONDITION/NAME.csv. Raises InputError where the fingerprints within one table
         differ.
         """
         found = {path.parent.name: path for path in sorted(folder.glob("*/scores.csv"))}
@@ -147,8 +149,9 @@ class Run:
     def values(
         self, name: str, metric: str, seeds: set | None = None
     ) -> dict[tuple[str, str], float]:
-        """(spk_id, utt_id) -> mean over the seeds (all, or these); an utterance that one of them
-        failed is left out.
+        """(spk_id, utt_id) -> mean over the seeds (all, or these).
+
+        An utterance that one of them failed is left out.
         """
         key = name, metric, None if seeds is None else frozenset(seeds)
         if key not in self._means:
@@ -158,8 +161,9 @@ class Run:
         return self._means[key]
 
     def common(self, name: str, metric: str) -> dict[tuple[str, str], float]:
-        """As `values`, of those utterances that every system has which has any: what stands side by
-        side is comparable.
+        """As `values`, of those utterances that every system has which has any.
+
+        So the figures that stand side by side are comparable.
         """
         shared = self._shared[metric]
         return {key: value for key, value in self.values(name, metric).items() if key in shared}
@@ -176,8 +180,9 @@ class Run:
         }
 
     def means(self, name: str) -> dict[str, float | None]:
-        """Each metric's mean over the speakers' means, over the common utterances; None where
-        nothing was scored.
+        """Each metric's mean over the speakers' means, over the common utterances.
+
+        None where nothing was scored.
         """
         by_metric = {metric: by_speaker(self.common(name, metric)) for metric in self.metrics}
         return {
@@ -186,15 +191,17 @@ class Run:
         }
 
     def seeds(self, *names: str) -> set:
-        """The seeds that all these systems were trained with; a system from elsewhere has none,
-        and is compared with all of another's.
+        """The seeds with which all these systems were trained.
+
+        A system from elsewhere has none, and is compared with all seeds of another one.
         """
         trained = [{row.get("seed") for row in self.systems[name]} for name in names]
         return set.intersection(*([own for own in trained if own != {""}] or trained))
 
     def difference(self, name: str, other: str, metric: str) -> Estimate | None:
-        """name - other over the seeds and utterances that both have, with its interval; None where
-        these are too few.
+        """name - other over the seeds and utterances that both have, with its interval.
+
+        None where these are too few.
         """
         if (name, other, metric) not in self._estimates:
             paired = self._paired(name, other, metric)
@@ -217,8 +224,9 @@ class Run:
         return self.about["experiments"][self.systems[name][0]["system"]]
 
     def differences(self) -> list[tuple[str, str]]:
-        """The pairs that are compared: every model with those that its experiment names, where they
-        are here.
+        """The pairs that are compared.
+
+        They are every model with those that its experiment names, where they are here.
         """
         return [
             (name, label)
@@ -235,8 +243,9 @@ class Run:
         return [name for name in self.models if self.systems[name][0]["system"] == experiment]
 
     def verdict(self, name: str, other: str) -> str:
-        """How a difference in PESQ reads: a tie under 0.03 or where the interval holds 0; "-" where
-        too little was compared.
+        """How a difference in PESQ reads: better, worse, tie, or "-".
+
+        It is a tie under 0.03 or where the interval holds 0, and "-" where too little was compared.
         """
         found = self.difference(name, other, self.lead)
         if found is None:
@@ -246,8 +255,10 @@ class Run:
         return "better" if found.mean > 0 else "worse"
 
     def p_value(self, name: str, other: str, metric: str = "") -> float | None:
-        """Wilcoxon's signed-rank test over utterances, two-sided, in PESQ unless another metric is
-        named: a description, since utterances of a speaker are alike.
+        """Wilcoxon's signed-rank test over utterances, two-sided.
+
+        It is in PESQ unless another metric is named. Utterances of a speaker are alike, so it only
+        describes.
         """
         found = self._paired(name, other, metric or self.lead)
         if not _enough(found):
@@ -264,8 +275,9 @@ class Run:
         return holm({pair: self.p_value(*pair) for pair in self.differences()})
 
     def gains(self) -> dict[str, dict[str, float | None]]:
-        """system -> speaker, or third of the input's SI-SDR -> mean gain over noisy in PESQ, over
-        the common utterances; the same groups for all systems.
+        """system -> group -> mean gain over noisy in PESQ, over the common utterances.
+
+        A group is a speaker, or a third of the input's SI-SDR. All systems have the same groups.
         """
         metric = self.lead
         noisy = self.common("noisy", metric)

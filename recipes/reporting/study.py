@@ -52,8 +52,9 @@ def as_csv(table: list[list[str]]) -> str:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """What share of PESQ's variance a setting explains (fANOVA: Hutter et al. 2014), the largest
-    first; nothing where the trials are too few.
+    """What share of PESQ's variance each setting explains, the largest first.
+
+    fANOVA: Hutter et al. 2014. Nothing where the trials are too few.
     """
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(done) < _ENOUGH or len({trial.value for trial in done}) < 2:

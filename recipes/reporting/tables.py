@@ -1,5 +1,6 @@
-"""The tables of a run, as rows of cells with a heading first: RESULTS.md shows them in Markdown,
-the page in HTML.
+"""The tables of a run, as rows of cells with a heading first.
+
+RESULTS.md shows them in Markdown, the page in HTML.
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ def _mean(run: Run, name: str, metric: str, mean: float | None) -> str:
 
 
 def differences(run: Run, metrics: tuple[str, ...] = ()) -> Cells:
-    """The paired differences in all metrics, or these, with their intervals; a heading alone where
-    there are none.
+    """The paired differences in all metrics, or these, with their intervals.
+
+    A heading alone where there are none.
     """
     metrics = metrics or run.shown
     headings = [ALL[metric].heading for metric in metrics]
@@ -96,8 +98,9 @@ def _p(value: float | None) -> str:
 
 
 def comparisons(run: Run) -> list[str]:
-    """A line for every system whose file does not name what it is compared with, or names what is
-    not here.
+    """A line for every system whose comparison the reader must be told about.
+
+    Its file does not name what it is compared with, or names what is not here.
     """
     lines, paired = [], {name for name, _ in run.differences()}
     for name in run.models:
@@ -147,8 +150,10 @@ def condition_headlines(run: Run) -> Cells:
 
 
 def judges(run: Run) -> Cells:
-    """Who wins by which judge, on each test: every pair in every judge, p values corrected for the
-    number of all these cells; a heading alone where no judge was asked beside the usual metrics.
+    """Which system wins by which judge, on each test: every pair in every judge.
+
+    p values are corrected for the number of all these cells. A heading alone where no judge was
+    asked beside the usual metrics.
     """
     tests = {"test": run, **run.conditions}
     shown = [metric for metric in JUDGES if metric in run.shown]
@@ -184,8 +189,9 @@ def _judged(run: Run, name: str, other: str, metric: str, p: float) -> str:
 
 
 def gains(run: Run) -> Cells:
-    """PESQ's gain over noisy by speaker and by third of the input's SI-SDR; nothing where nothing
-    was trained.
+    """PESQ's gain over noisy by speaker and by third of the input's SI-SDR.
+
+    Nothing where nothing was trained.
     """
     found = run.gains()
     if not found:
@@ -211,8 +217,9 @@ def utterances(run: Run, data: DataDir) -> Cells:
 
 
 def missing(run: Run) -> list[str]:
-    """What has no value, counted and named; and over how many utterances the means are that are
-    not over all.
+    """The values that are missing, counted and named.
+
+    A line also tells over how many utterances a mean is that is not over all of them.
     """
     lines = []
     total = len({(row["spk_id"], row["utt_id"]) for row in run.systems["noisy"]})

@@ -8,8 +8,10 @@ from reporting.statistics import SI_SDR, Run
 
 
 def verdict(run: Run) -> str:
-    """Which system is best, then how it, and gan, differ from what their experiments are compared
-    with, and by what.
+    """Which system is best, and how it differs from what it is compared with.
+
+    gan's differences follow in the same way. Each sentence also says by what the two experiments
+    differ.
     """
     closed = {name: run.gap_closed(name, run.lead) for name in run.models}
     gaps = {name: gap for name, gap in closed.items() if gap is not None}

@@ -1,5 +1,7 @@
-"""The workers of a search as an array job of Slurm, by sbatch alone, as run.sh --cmd slurm has it:
-every task is the command that started the search.
+"""The workers of a search as an array job of Slurm.
+
+sbatch alone starts them, as in run.sh --cmd slurm: every task is the command that started the
+search.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ _ONE_PROCESS = ("array", "nodes", "ntasks", "ntasks-per-node")  # are not the us
 
 
 def sbatch_options(written: str) -> list[str]:
-    """`partition=gpu,time=8:00:00` as options of sbatch; a comma may also be within a value. Raises
-    InputError.
+    """`partition=gpu,time=8:00:00` as options of sbatch.
+
+    A comma may also be within a value. Raises InputError.
     """
     options = []
     for option in filter(None, re.split(r",\s*(?=[a-z-]+=|exclusive(?:,|$))", written.strip())):
@@ -37,8 +40,10 @@ def sbatch_options(written: str) -> list[str]:
 
 
 def submit(name: str, workers: int, options: list[str], logs: Path, **environment: str) -> str:
-    """Queue this command `workers` times, with variables in the environment. Returns the job's id.
-    Raises InputError. A task that is preempted, or has two minutes left, is queued again.
+    """Queue this command `workers` times, with variables in the environment.
+
+    Returns the job's id. A task that is preempted, or has two minutes left, is queued again. Raises
+    InputError.
     """
     if shutil.which("sbatch") is None:
         raise InputError(

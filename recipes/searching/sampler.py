@@ -1,6 +1,7 @@
-"""How a search draws: optuna's TPE, where what a trial is given is a function of the study's seed,
-the trial's number and the trials before it, whichever process asks, and however often it was
-started.
+"""How a search draws its settings: by optuna's TPE, so that every draw can be repeated.
+
+What a trial is given is a function of the study's seed, the trial's number and the trials before
+it. It does not matter which process asks, or how often that was started.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ _RANDOM = 8  # trials before it begins to learn from them
 
 
 class NumberedSampler(optuna.samplers.BaseSampler):
-    """A sampler that began again with its seed, as optuna's do in every process, would draw the
-    first settings once more.
+    """A TPE sampler that draws each trial by the seed and the trial's number.
+
+    optuna's own samplers begin with their seed again in every process, and would draw the first
+    settings once more.
     """
 
     def __init__(self, seed: int):

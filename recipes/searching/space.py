@@ -25,7 +25,9 @@ _RANGE = ("low", "high", "log", "step")
 
 @dataclass(frozen=True)
 class Space:
-    """experiment: the file that a trial changes. settings: `key=value` of all trials. trials: how
+    """What a search may change, and what stays the same.
+
+    experiment: the file that a trial changes. settings: `key=value` of all trials. trials: how
     many. free: key with dots -> optuna's distribution. seed: of the sampler, and of every training.
     """
 
@@ -37,8 +39,10 @@ class Space:
 
     @classmethod
     def read(cls, path: Path, experiments: Path) -> Space:
-        """Raises InputError. experiments: the folder in which `experiment: gan.yaml` is looked
-        for if it does not lie beside the space.
+        """Read a search space from a YAML file.
+
+        experiments: the folder in which `experiment: gan.yaml` is looked for if it does not lie
+        beside the space. Raises InputError.
         """
         written = read_yaml(path)
         check_keys(written, _KEYS, str(path))

@@ -32,8 +32,9 @@ class TrialFailed(Exception):
 
 
 def listen() -> None:
-    """Let signals ask for the end. As exceptions they could arrive in the middle of the study's
-    database, where some are swallowed.
+    """Let signals ask for the end.
+
+    As exceptions they could arrive in the middle of the study's database, where some are swallowed.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
@@ -41,10 +42,10 @@ def listen() -> None:
 
 
 def run(trial: optuna.Trial, command: list[str], exp: Path) -> float:
-    """Train, report dev's PESQ at every validation, and stop where the pruner says so. Returns the
-    last PESQ. What is killed, or interrupted, is resumed by the same command.
+    """Train, report dev's PESQ at every validation, and stop where the pruner says so.
 
-    Raises TrialPruned, TrialFailed, and KeyboardInterrupt where `stop` is set.
+    Returns the last PESQ. What is killed, or interrupted, is resumed by the same command. Raises
+    TrialPruned, TrialFailed, and KeyboardInterrupt where `stop` is set.
     """
     exp.mkdir(parents=True, exist_ok=True)
     heard, scores = exp.parent / f"{exp.name}.log", {}
@@ -110,9 +111,10 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def identity(command: list[str], data: Path) -> dict[str, str]:
-    """What all trials have in common: {experiment, with its base and all settings; data, by
-    content; code, as far as it decides; ...: digest}. Raises InputError where train.py would
-    refuse any of it.
+    """What all trials have in common, as digests.
+
+    The keys are experiment (with its base and all settings), data (by content), code (as far as it
+    decides), and more. Raises InputError where train.py would refuse any of it.
     """
     from training.corpus import Corpus
     from training.experiment import read_experiment

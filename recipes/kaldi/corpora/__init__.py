@@ -17,11 +17,11 @@ LAYOUTS = (lists, data_directories, vctk, parallel, plain)
 
 
 def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Listing:
-    """Recognise and list a corpus. known_speakers: names that are certainly speakers' (of a split
-    file).
+    """Recognise and list a corpus.
 
-    Raises InputError where there is none, where two recordings share an utt_id, and where its
-    folders do not seem to be those of speakers.
+    known_speakers: names that are certainly those of speakers (of a split file). Raises InputError
+    where there is none, where two recordings share an utt_id, and where its folders do not seem to
+    be those of speakers.
     """
     if not folder.is_dir() and not (folder.is_file() and folder.suffix in (".csv", ".scp")):
         raise InputError(f"{folder}: no such corpus folder: check --corpus")

@@ -1,5 +1,6 @@
-"""Kaldi data directories: a folder with wav.scp and utt2spk, or one of these for each split;
-noisy.scp and text where they are there.
+"""Kaldi data directories as a corpus: a folder with wav.scp and utt2spk, or one for each split.
+
+noisy.scp and text are read where they are there.
 """
 
 from __future__ import annotations

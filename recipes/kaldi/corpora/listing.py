@@ -14,8 +14,10 @@ from gan_denoise.system.ids import one_form
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording of a corpus. noisy: only in a parallel corpus. shared: its sentence is read by
-    every speaker. split: where the corpus itself says so.
+    """One recording of a corpus.
+
+    noisy: only in a parallel corpus. shared: whether its sentence is read by every speaker. split:
+    where the corpus itself names one.
     """
 
     utt_id: str
@@ -43,9 +45,10 @@ class Lack(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """What a corpus of a layout holds. recordings: sorted by utt_id once `corpora.read` has looked
-    at them. serves: whether a file that is no recording has a use in this layout. unused: what has
-    none, by kind.
+    """What a corpus of a layout holds.
+
+    recordings: sorted by utt_id once `corpora.read` has looked at them. serves: whether a file that
+    is no recording has a use in this layout. unused: the files that have no use, by kind.
     """
 
     layout: str
@@ -82,9 +85,10 @@ def those_there(recordings: list[Recording]) -> tuple[list[Recording], list[Lack
 def unused(
     folder: Path, used: Collection[Path], serves: Callable[[Path], bool]
 ) -> dict[str, list[Path]]:
-    """What lies in a corpus and is no recording of it, by kind: dangling links, folders that cannot
-    be read or are links to others, and files by their suffix. serves: whether a file has another
-    use in this layout.
+    """What lies in a corpus and is no recording of it, by kind.
+
+    The kinds are dangling links, folders that cannot be read or are links to others, and files by
+    their suffix. serves: whether a file has another use in this layout.
     """
     kinds: dict[str, list[Path]] = {}
     seen: set[str] = set()

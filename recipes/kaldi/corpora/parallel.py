@@ -40,8 +40,10 @@ def folders_of_pairs(folder: Path) -> list[tuple[Path, Path, str | None]]:
 def read_pairs(
     pairs: list[tuple[Path, Path, str | None]],
 ) -> tuple[list[Recording], list[Lack]]:
-    """Speakers are folders, or else what stands before the first `_` of a name (p226_001.wav), or
-    the reader whom a name of the DNS challenge tells. Also what has no counterpart.
+    """The recordings of pairs of folders, and the files that have no counterpart.
+
+    The speaker is the sub-folder's name. Without sub-folders it is what stands before the first `_`
+    of a name (p226_001.wav), or the reader whom a name of the DNS challenge tells.
     """
     recordings: list[Recording] = []
     lacks: list[Lack] = []

@@ -37,8 +37,9 @@ def _plain(folder: Path) -> Iterator[Recording]:
 
 
 def _check_speakers(folder: Path, recordings: list[Recording], people: Collection[str]) -> None:
-    """Refuse folders that are sets (train/s01/...), or one speaker's sessions: their names would be
-    taken for speakers.
+    """Refuse folders that are sets (train/s01/...), or the sessions of one speaker.
+
+    Their names would be taken for speakers.
     """
     by_folder: dict[str, list[Path]] = {}
     for recording in recordings:
@@ -66,8 +67,9 @@ def _check_speakers(folder: Path, recordings: list[Recording], people: Collectio
 
 
 def _deeper(folder: Path, files: list[Path]) -> Path:
-    """The folder above the speakers' ones, for recordings that lie further down: VCTK's, or one
-    level below `folder`.
+    """The folder that holds the speakers' folders, for recordings that lie further down.
+
+    It is VCTK's, or one level below `folder`.
     """
     for path in files[0].parents:
         if path.name in [audio_name for _, audio_name, _ in VERSIONS]:
