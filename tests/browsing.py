@@ -40,8 +40,9 @@ def browser(noisy: Path) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, service: Service) -> Iterator[Page]:
-    """The page with leave to use the microphone; fails for an error, and for a request to anywhere
-    else.
+    """The page with leave to use the microphone.
+
+    Fails for an error, and for a request to anywhere else.
     """
     context = browser.new_context(
         permissions=["microphone"], accept_downloads=True, reduced_motion="reduce"
@@ -64,8 +65,9 @@ def page(browser: Browser, service: Service) -> Iterator[Page]:
 
 
 def until(page: Page, expression: str, seconds: float = 15.0) -> Any:
-    """Wait until an expression of the page is true; its policy forbids what Playwright has for
-    that.
+    """Wait until an expression of the page is true.
+
+    The page's policy forbids what Playwright has for that.
     """
     deadline = time.monotonic() + seconds
     while not (found := page.evaluate(expression)):

@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
-"""A campaign of kills: run.sh, struck at random moments of every stage, ends as if nothing had
-been.
+"""A campaign of kills: run.sh, struck at random moments, ends as if nothing had been.
 
     python tests/campaign.py [--kills 50] [--terms 20] [--seed 0] [--folder DIR]
 
-A tiny configuration of the recipe is run once without a disturbance, from making the corpus to
-writing the page. Then it is run again and again in another folder: at a random moment of a stage
-whose turn it is, the whole process group gets SIGKILL, and the same command follows. When a lap's
-kills are done, the command runs to its end, and what it made is compared with the undisturbed run:
-samples of audio, weights, scores and tables, all bit for bit; no half-written file and no process
-may be left over. With --terms it is SIGTERM to one process: run.sh, accelerate's launcher, the
-program itself or one of its workers in turn; then nothing of the tree may go on, and no traceback
-be shown. Prints the figures; exit status 1 where anything differs.
+It strikes in every stage. A tiny configuration of the recipe is run once without a disturbance,
+from making the corpus to writing the page. Then it is run again and again in another folder: at a
+random moment of a stage whose turn it is, the whole process group gets SIGKILL, and the same
+command follows. When a lap's kills are done, the command runs to its end, and what it made is
+compared with the undisturbed run: samples of audio, weights, scores and tables, all bit for bit; no
+half-written file and no process may be left over. With --terms one process gets SIGTERM: run.sh,
+accelerate's launcher, the program itself or one of its workers in turn; then nothing of the tree
+may go on, and no traceback may be shown. Prints the figures; exit status 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -91,9 +90,7 @@ class Recipe:
 
 
 def full_options() -> tuple[str, ...]:
-    """The tiny configuration of the campaign: all stages, two experiments that share a warm
-    start.
-    """
+    """The campaign's tiny configuration: all stages, two experiments that share a warm start."""
     options = ["--subset", "1", "--nj", "2", "--experiments", "l1_mrstft gan"]
     return (*options, "--conditions", CONDITIONS, "--train-opts", TINY)
 
@@ -140,8 +137,9 @@ def undisturbed(recipe: Recipe, log: Path) -> list[tuple[Program, float]]:
 def moments(
     spans: list[tuple[Program, float]], count: int, draw: random.Random
 ) -> list[tuple[int, float]]:
-    """(index of a program, seconds after its start): the stages take turns, in the order of the
-    run.
+    """(index of a program, seconds after its start) of every strike.
+
+    The stages take turns, in the order of the run.
     """
     stages = list(dict.fromkeys(STAGES[name] for (name, _), _ in spans))
     turns = itertools.islice(itertools.cycle(draw.sample(stages, len(stages))), count)
@@ -202,9 +200,11 @@ def roles_of(script: psutil.Process) -> dict[str, list[psutil.Process]]:
 def strike_at(
     recipe: Recipe, log: Path, program: Program, delay_s: float, strike: Strike, draw: random.Random
 ) -> tuple[str, str] | None:
-    """Start the command, strike `delay_s` after the program has begun; returns the stage that was
-    hit and what was done, or None where the command had ended before. Raises AssertionError for
-    processes left over."""
+    """Start the command, and strike `delay_s` after the program has begun.
+
+    Returns the stage that was hit and what was done, or None where the command had ended before.
+    Raises AssertionError for processes left over.
+    """
     process = recipe.start(log)
     due = None
     while process.poll() is None:
@@ -226,8 +226,10 @@ def strike_at(
 
 
 def results(recipe: Recipe) -> dict[str, str]:
-    """Name of every file that is compared -> digest of its content: samples for audio, the rows of
-    a report, text without the folder's name."""
+    """Name of every file that is compared -> digest of its content.
+
+    The content is the samples of audio, the rows of a report, text without the folder's name.
+    """
     found = {}
     for path in sorted(recipe.folder.rglob("*")):
         inside = path.relative_to(recipe.folder)
@@ -278,8 +280,9 @@ def differences(recipe: Recipe, reference: dict[str, str]) -> list[str]:
 
 
 def has_traceback(log: str) -> bool:
-    """Of ours, that is: accelerate's launcher shows one of itself whenever its program has not
-    ended with 0.
+    """Whether a program of ours has shown a traceback.
+
+    accelerate's launcher shows one of itself whenever its program has not ended with 0.
     """
     return any(
         "accelerate/commands/launch.py" not in shown for shown in log.split("Traceback (")[1:]

@@ -1,5 +1,6 @@
-"""Shared fixtures: signals that behave like speech, small corpora, and a prepared data folder.
-Offline, CPU.
+"""Shared fixtures: signals that behave like speech, small corpora, a prepared data folder.
+
+They work offline and on the CPU.
 """
 
 from __future__ import annotations
@@ -168,8 +169,9 @@ def write_scores(
 
 @pytest.fixture(scope="session")
 def plain_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five speakers (ann, bob, spk1, spk10, zoe) with four recordings of 1 to 1.6 s each, a folder
-    per speaker.
+    """Five speakers (ann, bob, spk1, spk10, zoe) with four recordings of 1 to 1.6 s each.
+
+    Each speaker has a folder.
     """
     folder = tmp_path_factory.mktemp("corpus")
     for index, speaker in enumerate(("ann", "bob", "spk1", "spk10", "zoe")):
@@ -220,8 +222,9 @@ def tiny_experiment(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny_gan(tmp_path: Path) -> Path:
-    """The gan experiment, made small enough for a test: 4 steps of warm start, 3 of the
-    discriminators, 8 of both.
+    """The gan experiment, made small enough for a test.
+
+    It has 4 steps of warm start, 3 of the discriminators, 8 of both.
     """
     adversary = """
 warm_start_steps: 4

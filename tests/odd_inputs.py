@@ -28,8 +28,9 @@ PLACE = Path("/PLACE")
 
 @dataclass(frozen=True)
 class Case:
-    """A command with the words of its answer: status 0 works, 1 is one error line, 2 is wrong
-    usage.
+    """A command with the words of its answer.
+
+    status: 0 works, 1 is one error line, 2 is wrong usage.
     """
 
     command: tuple
@@ -178,8 +179,9 @@ BAD = bad_audio()
 
 
 def everything() -> tuple[list[Case], dict[str, str | bytes]]:
-    """The table, but for what the folder runs answer line by line; and the files that it names:
-    name -> content.
+    """The table of commands, and the files that it names: name -> content.
+
+    The table lacks the commands that the folder runs answer line by line.
     """
     files: dict[str, str | bytes] = {}
     place, good, out = PLACE, PLACE / "good/a.wav", PLACE / "out.wav"
@@ -370,8 +372,9 @@ PROGRAMS = {"prepare", "corrupt.py", "condition", "oracle", "score.py", "report"
 
 
 def answer(case: Case) -> subprocess.CompletedProcess:
-    """The program's answer, in this process: gan-denoise's commands, and the recipe's programs by
-    their module.
+    """Run a case in this process, and return the program's answer.
+
+    It is a command of gan-denoise or, by its module, a program of the recipe.
     """
     program, *arguments = case.command or ("",)
     if program not in PROGRAMS:

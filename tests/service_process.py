@@ -68,8 +68,9 @@ def serving(folder: Path, *options: Any, end: signal.Signals = signal.SIGTERM) -
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The model in the package; its log holds no traceback at the end, and no file of its own
-    stays.
+    """A service with the model in the package.
+
+    At the end its log holds no traceback, and no file of its own stays.
     """
     folder = tmp_path_factory.mktemp("service")
     with serving(folder, end=signal.SIGINT) as running:

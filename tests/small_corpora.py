@@ -16,9 +16,7 @@ def prepare(corpus: Path, data: Path, *options: Any) -> subprocess.CompletedProc
 
 
 def kaldi_accepts(folder: Path) -> None:
-    """The conditions of Kaldi's validate_data_dir.sh --no-feats --no-text, restated with sort and
-    sets.
-    """
+    """Check what Kaldi's validate_data_dir.sh --no-feats --no-text checks, with sort and sets."""
     tables = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
     utts = [line.split()[0] for line in tables["utt2spk"].splitlines()]
     assert utts and utts == sorted(set(utts), key=str.encode)

@@ -124,8 +124,9 @@ def identity() -> Denoiser:
 def in_pieces(
     stage: Any, wave: np.ndarray, draw: np.random.Generator, largest: int = 40000
 ) -> list[np.ndarray]:
-    """(T, channels) through a stage in pieces of random sizes, 1 sample among them: the finished
-    pieces.
+    """Send (T, channels) through a stage in pieces of random sizes, 1 sample among them.
+
+    Returns the finished pieces.
     """
     pieces, start = [], 0
     while start < len(wave):

@@ -1,6 +1,4 @@
-"""The adversary: discriminators that work, losses with their known values, savings that change
-nothing.
-"""
+"""The adversary: discriminators work, losses have their known values, savings change nothing."""
 
 from __future__ import annotations
 
@@ -113,8 +111,10 @@ def test_every_member_takes_any_length(conditional: bool, length: int) -> None:
 
 
 def test_first_scores_depend_on_the_wave() -> None:
-    """With torch's own first weights they vary by 0.001 to 0.013 over white noise, and small
-    discriminators stay at chance.
+    """First scores depend on the wave more than with torch's own first weights.
+
+    With torch's they vary by 0.001 to 0.013 over white noise, and small discriminators stay at
+    chance.
     """
     sizes = {"mpd": {"channels": 4}, "msd": {"channels": 16}, "mrd": {"channels": 8}}
     for maps in Bank(sizes, conditional=False, seed=0)(noise(0, 8000), noise(0, 8000)):
@@ -122,8 +122,9 @@ def test_first_scores_depend_on_the_wave() -> None:
 
 
 def test_members_do_not_depend_on_each_other() -> None:
-    """Removing one leaves the other terms' values unchanged; the seed decides the weights, nothing
-    else does.
+    """Removing one member leaves the other terms' values unchanged.
+
+    The seed decides the weights, nothing else does.
     """
     torch.manual_seed(5)
     whole = dict(
@@ -160,8 +161,9 @@ def test_the_condition_is_seen() -> None:
 
 
 def test_mpd_is_the_papers_two_dimensional_convolution() -> None:
-    """Columns as items and one dimension equal kernels of (5, 1) on the folded wave (Kong et al.
-    2020).
+    """Columns as items, in one dimension, equal kernels of (5, 1) on the folded wave.
+
+    Kong et al. 2020.
     """
     stack, wave, period = bank("mpd").members["mpd"].stacks[1], noise(0, 2000), 3
     folded = F.pad(wave, (0, 1), mode="reflect").view(3, 1, 667, 3)
@@ -281,8 +283,9 @@ def test_excerpts_are_aligned_levelled_and_a_function_of_the_update() -> None:
     ids=str,
 )
 def test_a_saving_changes_no_update(savings: dict[str, Any], tiny_gan: Path) -> None:
-    """The benchmark's textbook loop and ours, in float64: the same weights of generator and
-    discriminators.
+    """The benchmark's textbook loop and ours, in float64, end with the same weights.
+
+    The weights are those of the generator and of the discriminators.
     """
     AcceleratorState._reset_state(reset_partial_state=True)
     experiment, device = read_experiment(tiny_gan, ["precision=float64"], CONF), torch.device("cpu")

@@ -1,5 +1,6 @@
-"""The Python API with what callers hand in: right, or one clear line; from threads and other
-processes too.
+"""The Python API with what callers hand in: it works, or answers in one clear line.
+
+Threads and other processes call it too.
 """
 
 from __future__ import annotations
@@ -268,8 +269,9 @@ def test_a_fork_while_others_stream(denoise: Denoiser, expected_live: np.ndarray
 def test_in_child_processes(
     denoise: Denoiser, expected: np.ndarray, expected_live: np.ndarray, method: str
 ) -> None:
-    """Forked after the parent's threads have worked, a child would wait for ever for those it does
-    not have.
+    """A child that is forked after the parent's threads have worked must not wait for them.
+
+    It does not have these threads, and would wait for ever.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(2)

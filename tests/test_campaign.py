@@ -1,5 +1,6 @@
-"""The campaign of kills in short: stages 0 and 1, a SIGTERM to one process and a SIGKILL to the
-group.
+"""The campaign of kills in short: stages 0 and 1, with two strikes.
+
+One process gets a SIGTERM, and the group gets a SIGKILL.
 """
 
 from __future__ import annotations

@@ -87,8 +87,10 @@ def test_a_critic_learns_what_pesq_says_and_leads_the_generator_there() -> None:
 
 @pytest.mark.parametrize("against", [True, False])
 def test_parts_of_the_loss_do_not_undo_each_other(against: bool) -> None:
-    """Of gradients g and h that point against each other what is orthogonal to the other stays:
-    no part grows by the step. Others are added as they are.
+    """A step makes no part of the loss grow.
+
+    Of gradients g and h that point against each other, what is orthogonal to the other stays.
+    Others are added as they are.
     """
     own = critic(self_correcting=True)
     parameter = torch.nn.Parameter(torch.zeros(2))

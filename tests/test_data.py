@@ -18,8 +18,10 @@ from small_corpora import corrupt, prepare, write_split
 def test_what_changed_in_a_corpus_is_made_anew_and_nothing_else(
     plain_corpus: Path, tmp_path: Path
 ) -> None:
-    """A recording replaced by one of the same size and time, a converted and a noisy file spoiled,
-    a recording added.
+    """Four changes: a recording is replaced, two files are spoiled, a recording is added.
+
+    The replaced recording keeps its size and time. One spoiled file is a converted one, the other a
+    noisy one.
     """
     corpus, data = tmp_path / "corpus", tmp_path / "data"
     shutil.copytree(plain_corpus, corpus)

@@ -1,5 +1,6 @@
-"""Files as the world makes them: what pipes, `cat`, old telephones and damage leave, read to the
-true end or refused.
+"""Files as the world makes them are read to the true end, or refused.
+
+Such files come from pipes, `cat`, old telephones and damage.
 """
 
 from __future__ import annotations
@@ -184,8 +185,9 @@ def test_what_a_header_rightly_promises_is_missed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", ["loud", "quiet"])
 def test_the_length_of_an_mp3_is_what_decoding_yields(tmp_path: Path, first: str) -> None:
-    """Without a Xing header libsndfile estimates from the first frames: 36 % lost, or a good file
-    refused.
+    """Without a Xing header libsndfile estimates the length from the first frames.
+
+    It would lose 36 %, or refuse a good file.
     """
     silence = np.zeros(6 * RATE)
     wave = np.concatenate([WAVE, silence] if first == "loud" else [silence, WAVE])

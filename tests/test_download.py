@@ -19,8 +19,9 @@ from conftest import local, one_error_line, speech_like, write
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Any]:
-    """A small VCTK archive on loopback, by a server that can go on in the middle of a file, and can
-    break off once.
+    """A small VCTK archive on a server on loopback.
+
+    The server can go on in the middle of a file, and can break off once.
     """
     corpus = tmp_path / "made"
     for speaker in ("p225", "p226", "p232"):

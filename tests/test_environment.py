@@ -16,8 +16,9 @@ from conftest import ROOT, run
 
 
 def test_a_moved_repository_mends_its_environment_without_a_network(tmp_path: Path) -> None:
-    """A repository in small, whose environment borrows the packages of this one, made at one place
-    and used at another.
+    """A small repository is made at one place and used at another.
+
+    Its environment borrows the packages of this one.
     """
     old, new = tmp_path / "old place", tmp_path / "new 'place'"
     (old / "egs/vctk").mkdir(parents=True)

@@ -20,8 +20,9 @@ from training_runs import weights
 
 
 def test_an_override_cannot_undo_what_an_experiment_is_about() -> None:
-    """--train-opts go to every experiment: l1 must not silently get the STFT loss, nor half an
-    adversary.
+    """--train-opts go to every experiment, and must leave each what it is about.
+
+    l1 must not silently get the STFT loss, nor half an adversary.
     """
     l1 = ROOT / "recipes/experiments/l1.yaml"
     for override in ("losses.mrstft=1", "adversary.losses.lsgan=0.5"):
@@ -33,8 +34,9 @@ def test_an_override_cannot_undo_what_an_experiment_is_about() -> None:
 def test_without_its_adversary_gan_is_l1_mrstft_to_the_bit(
     prepared: Path, tiny_gan: Path, tmp_path: Path, in_process: Callable[..., None]
 ) -> None:
-    """Switched off, or there with a weight that vanishes: neither data, nor dropout, nor steps
-    differ.
+    """The adversary is switched off, or is there with a weight that vanishes.
+
+    Neither data, nor dropout, nor steps differ.
     """
     runs = {
         "l1_mrstft": ["adversary=null"],

@@ -1,5 +1,6 @@
-"""Judges on demand: one file each, on their packages' own terms, one line where a package is
-missing.
+"""Judges on demand: each scores one file on the terms of its own package.
+
+Where a package is missing, there is one line.
 """
 
 from __future__ import annotations

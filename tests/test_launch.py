@@ -81,8 +81,9 @@ def test_two_launched_processes_of_which_accelerate_makes_one_are_refused(
 def test_two_processes_with_a_batch_of_b_equal_one_with_2b(
     prepared: Path, tiny_gan: Path, tmp_path: Path, in_process: Callable[..., None]
 ) -> None:
-    """Two processes on the CPU (gloo), float64: the same weights after 20 updates of the generator,
-    and the same logged losses.
+    """Two processes on the CPU (gloo) and one process train alike in float64.
+
+    They have the same weights after 20 updates of the generator, and the same logged losses.
     """
     options = [
         "generator.dropout=0.0",

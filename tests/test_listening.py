@@ -51,8 +51,9 @@ def made(folders: Path) -> Path:
 
 @pytest.fixture
 def opened(browser: Browser, made: Path) -> Iterator[Any]:  # noqa: F811
-    """The page, opened from the disk; fails where the console has an error, or anything else is
-    asked for.
+    """The page, opened from the disk.
+
+    Fails where the console has an error, or anything else is asked for.
     """
     page, errors, requests = browser.new_page(accept_downloads=True), [], []
     page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)

@@ -149,8 +149,10 @@ def test_pmsqe_orders_signals_as_pesq_does() -> None:
 
 
 def test_mrstft_is_a_mean_over_items_and_bounded_for_silence() -> None:
-    """auraloss alone: one ratio for the batch, in which the quiet item counts for nothing; 15,222
-    for a silent target.
+    """auraloss alone has neither property.
+
+    It has one ratio for the batch, in which the quiet item counts for nothing, and it is 15,222 for
+    a silent target.
     """
     clean = (
         torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0))

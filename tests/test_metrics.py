@@ -97,8 +97,9 @@ def test_the_composite_is_hu_and_loizous_regression() -> None:
 
 
 def test_sdr_is_the_projection_onto_all_filters_of_512_taps() -> None:
-    """BSSEval's definition solved anew, by Levinson's recursion for the Toeplitz system of the
-    normal equations.
+    """BSSEval's definition, solved anew, gives the same SDR.
+
+    Levinson's recursion solves the Toeplitz system of the normal equations.
     """
     clean, enhanced = noisy_pair(16000)
     spectra = [np.fft.rfft(wave, 2**16) for wave in (clean, enhanced)]

@@ -40,8 +40,9 @@ def test_the_mini_corpus_is_vctk_092(tmp_path: Path) -> None:
 
 
 def test_every_recording_of_the_mini_corpus_is_always_the_same(tmp_path: Path) -> None:
-    """Voices side by side, and one by one in the opposite order and another locale: the samples of
-    conf/mini_digests.txt.
+    """The samples are always those of conf/mini_digests.txt.
+
+    Voices are made side by side, and one by one in the opposite order and another locale.
     """
     import make_mini
 

@@ -82,8 +82,9 @@ def test_stft_is_torchs_and_inverts() -> None:
     ("share", "redundancy"), list(itertools.product((0.1, 0.2, 0.3, 0.5), (2, 4)))
 )
 def test_zeroing_obeys_its_law(share: Any, redundancy: Any) -> None:
-    """Mean SI-SDR is 10 log10((1 - p) R / p); with R = 2 the uneven overlap of Hann windows takes
-    up to 0.26 dB off.
+    """Mean SI-SDR is 10 log10((1 - p) R / p).
+
+    With R = 2 the uneven overlap of Hann windows takes up to 0.26 dB off.
     """
     zero = procedure({"zero": {"share": share}}, stft={**STFT, "hop_length": 1024 // redundancy})
     ratios_db = []
@@ -375,8 +376,9 @@ def test_the_noise_does_not_depend_on_how_a_recording_is_named(
 
 
 def test_the_committed_results_keep_their_utt_ids_and_noise() -> None:
-    """Their corpora have a folder per speaker: the same utt_id as before, and for it the same
-    noise.
+    """Recordings have the same utt_id as before, and for it the same noise.
+
+    The corpora of these results have a folder per speaker.
     """
     for row in read_csv(ROOT / "egs/vctk/results/coffee/noisy.csv"):
         speaker, utt_id = row["spk_id"], row["utt_id"]

@@ -1,5 +1,4 @@
-"""Bad and odd inputs over all commands: each is answered in one line and with its exit status, or
-works.
+"""Bad and odd inputs over all commands work, or are answered in one line with an exit status.
 
 `pytest -n 0 -s tests/test_odd_inputs.py` shows the answers too.
 """
@@ -20,8 +19,9 @@ from small_models import SMALL, save
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with good and bad files, a small model, lists and settings, in which nothing
-    half-written stays.
+    """A folder with good and bad files, a small model, lists and settings.
+
+    Nothing half-written stays in it.
     """
     folder = tmp_path_factory.mktemp("odd")
     save(folder / "model", SMALL["causal"], generators.build(SMALL["causal"], sample_rate=RATE))

@@ -1,5 +1,7 @@
-"""The results page in a real browser: it opens from the disk, plays, switches at the same instant,
-sorts and filters."""
+"""The results page in a real browser.
+
+It opens from the disk, plays, switches at the same instant, sorts and filters.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def page_file(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with invented scores of two systems on the prepared test speech, and the page
-    made of it.
+    """A run's folder with invented scores of two systems, and the page made of it.
+
+    The scores are of the prepared test speech.
     """
     exp, data_folder = (
         tmp_path_factory.mktemp("page") / "exp",
@@ -100,8 +103,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, page_file: Path) -> Iterator[Page]:
-    """The page, opened; fails where the console has an error or anything but the page itself is
-    asked for.
+    """The page, opened in the browser.
+
+    Fails where the console has an error or anything but the page itself is asked for.
     """
     page = browser.new_page()
     errors, requests = [], []

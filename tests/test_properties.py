@@ -1,5 +1,6 @@
-"""Properties of enhance for any file: it keeps length, rate and channels, or answers in one line
-(hypothesis).
+"""Properties of enhance for any file (hypothesis).
+
+It keeps length, rate and channels, or answers in one line.
 """
 
 from __future__ import annotations

@@ -26,8 +26,9 @@ from training.experiment import read_experiment
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many small studies of 8 speakers with a known mean of 0: about 95 % (fewer, with so few
-    speakers) contain it.
+    """Of many small studies with a known mean of 0, about 95 % contain that mean.
+
+    Each has 8 speakers, and with so few it is somewhat less than 95 %.
     """
     monkeypatch.setattr("reporting.bootstrap.REPLICATES", 500)
     draw = np.random.default_rng(0)
@@ -147,8 +148,9 @@ def test_the_verdict_credits_each_difference_with_what_it_is(results: Path) -> N
 def test_a_new_experiment_is_one_file(
     results: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """It stands in the tables, compared with what its file names; one that names nothing is
-    compared with its base and l1, and the table says so.
+    """The experiment stands in the tables, compared with what its file names.
+
+    One that names nothing is compared with its base and l1, and the table says so.
     """
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     base = (EXPERIMENTS / "gan.yaml").read_text()
@@ -242,8 +244,9 @@ def test_p_is_corrected_for_the_number_of_pairs(
 
 
 def test_means_side_by_side_are_over_the_same_utterances(results: Path) -> None:
-    """One value less in one of two equal systems: the same means and gaps, and what is missing is
-    named.
+    """One of two equal systems lacks one value, and both still have the same means and gaps.
+
+    What is missing is named.
     """
     write_results(results, "twin", "twin", 0, shifted(0.5) | {"b_5": None})
     run = Run.read(results)
@@ -357,8 +360,9 @@ def test_a_system_from_elsewhere_is_compared_with_all_seeds(results: Path) -> No
 
 
 def test_a_row_is_one_training(results: Path) -> None:
-    """Experiments of one name and other settings are rows of their own; one seed twice is
-    refused.
+    """Experiments of one name and other settings are rows of their own.
+
+    One seed twice is refused.
     """
     write_results(results, "mine", "gan", 0, shifted(0.9))
     with pytest.raises(

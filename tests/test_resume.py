@@ -149,8 +149,9 @@ def test_an_exp_has_one_writer(
 def test_a_gan_killed_at_a_random_update_and_resumed_equals_uninterrupted(
     processes: int, prepared: Path, tiny_gan: Path, tmp_path: Path, in_process: Callable[..., None]
 ) -> None:
-    """kill -9 in the discriminators' phase, of one process, and in the GAN's; of two, both are
-    killed. A critic learns beside the discriminators.
+    """kill -9 strikes one process in the discriminators' phase and in the GAN's.
+
+    Of two processes both are killed. A critic learns beside the discriminators.
     """
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     critic = "adversary.metric={weight: 0.1, discriminators: {metric: {channels: 2, n_fft: 256}}}"

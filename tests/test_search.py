@@ -1,5 +1,7 @@
-"""search.py: the question it reads, trials that are pruned, fail, or lose their worker, and what it
-leaves. Most trainings here are a script that makes a log as train.py does.
+"""search.py: the question it reads, its trials, and what it leaves.
+
+Trials are pruned, fail, or lose their worker. Most trainings here are a script that makes a log as
+train.py does.
 """
 
 from __future__ import annotations

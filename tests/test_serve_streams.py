@@ -21,8 +21,9 @@ from service_here import LIMITS, STREAM, talk
 
 
 def test_twenty_streams_equal_enhance_whatever_their_company() -> None:
-    """Different lengths, pieces of random sizes, a third cut off midway, one after the other and at
-    once.
+    """Streams of different lengths, in pieces of random sizes, at once and one after the other.
+
+    A third of them is cut off midway.
     """
 
     async def talk(batch: Any, number: int, wave: np.ndarray) -> Any:

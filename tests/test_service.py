@@ -161,8 +161,9 @@ def test_memory_does_not_grow_with_the_file(service: Service, tmp_path: Path) ->
 
 
 def test_it_ends_without_a_traceback_and_without_orphans(tmp_path: Path) -> None:
-    """With a file under way, a stream, and a connection that says nothing, when the terminal is
-    closed.
+    """The terminal is closed while the service is at work.
+
+    A file is under way, a stream is open, and a connection says nothing.
     """
     with serving(tmp_path) as running:
         running.enhance()

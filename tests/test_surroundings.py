@@ -1,5 +1,6 @@
-"""What surrounds a program does not decide its result: closed streams, locales, long TMPDIRs,
-signals, full disks.
+"""What surrounds a program does not decide its result.
+
+That is closed streams, locales, long TMPDIRs, signals, full disks.
 """
 
 from __future__ import annotations

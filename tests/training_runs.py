@@ -34,8 +34,9 @@ def train(*arguments: Any, **options: Any) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """train.py in this process, without its validation's scoring processes: raises SystemExit
-    unless it succeeds.
+    """Run train.py in this process, without its validation's scoring processes.
+
+    Raises SystemExit unless it succeeds.
     """
     import train as program
 
@@ -81,8 +82,9 @@ ON_THE_CPU = {"ACCELERATE_USE_CPU": "true"}
 
 
 def forked(call: Callable[[], None], *, processes: int = 1) -> set[int]:
-    """What torchrun would start, without its importing torch anew: forks of this process, the
-    others killed as soon as one fails. Returns their exit statuses.
+    """What torchrun would start, as forks of this process, without importing torch anew.
+
+    The others are killed as soon as one fails. Returns their exit statuses.
     """
     common = {"WORLD_SIZE": processes, "TORCHELASTIC_RUN_ID": "forked"}
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -114,8 +116,10 @@ def forked(call: Callable[[], None], *, processes: int = 1) -> set[int]:
 
 
 def dying(moment: str, count: int, call: Callable[[], None]) -> Callable[[], None]:
-    """`call`, killed before or after the count-th time that a checkpoint comes to its place, or in
-    the count-th update. For `forked`: what it changes stays changed.
+    """`call`, which is killed at a moment of its count-th checkpoint or update.
+
+    moment: "before" or "after" the checkpoint comes to its place, or "update". For `forked`: what
+    it changes stays changed.
     """
 
     def counted() -> None:
@@ -152,8 +156,9 @@ def dying(moment: str, count: int, call: Callable[[], None]) -> Callable[[], Non
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """Two runs ended with the same bits: generator, EMA, discriminators, both optimizers; and
-    logged the same.
+    """Two runs ended with the same bits and logged the same.
+
+    The bits are those of the generator, EMA, discriminators and both optimizers.
     """
     (model, state), (other_model, other_state) = weights(one), weights(other)
     assert model == other_model
