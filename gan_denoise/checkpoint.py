@@ -75,8 +75,8 @@ def save_model(folder: str | Path, generator: nn.Module, config: Mapping[str, An
     """
     folder = Path(folder)
     content = weights_of(generator)
-    known = {**config, "weights": content_digest(content)}
-    write_atomically(folder / "config.json", json.dumps(known, indent=2) + "\n")
+    facts = {**config, "weights": content_digest(content)}
+    write_atomically(folder / "config.json", json.dumps(facts, indent=2) + "\n")
     write_atomically(folder / "model.safetensors", content, durable=True)
 
 

@@ -149,14 +149,14 @@ def read_yaml(path: str | Path, *, as_text: bool = False) -> dict:
     return content
 
 
-def check_keys(mapping: object, known: Iterable[str], where: str) -> None:
-    """Refuse a key that is not in `known`, and offer the nearest one that is. Raises InputError."""
+def check_keys(mapping: object, keys: Iterable[str], where: str) -> None:
+    """Refuse a key that is not in `keys`, and offer the nearest one that is. Raises InputError."""
     if not isinstance(mapping, Mapping):
         raise InputError(f"{where}: expected a mapping of keys to values, found {mapping!r}")
-    known = list(known)
+    keys = list(keys)
     for key in mapping:
-        if key not in known:
-            raise InputError(f'{where}: unknown key "{key}"{nearest(str(key), known)}')
+        if key not in keys:
+            raise InputError(f'{where}: unknown key "{key}"{nearest(str(key), keys)}')
 
 
 def check_number(
@@ -247,9 +247,9 @@ def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> dict:
     losses.mrstft=1 would not be l1 any more. The keys are checked by the code that reads them.
     """
     path = Path(path)
-    own = read_yaml(path)
-    base = own.pop("base", None)
-    experiment = merge({}, own)
+    settings = read_yaml(path)
+    base = settings.pop("base", None)
+    experiment = merge({}, settings)
     if base is not None:
         base_path = path.parent / str(base)
         parent = read_yaml(base_path)
@@ -258,9 +258,9 @@ def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> dict:
                 f"{base_path}: is a base of {path.name} and may not have a base itself (one level"
                 " only)"
             )
-        experiment = merge(parent, own)
+        experiment = merge(parent, settings)
     changes = parse_overrides(overrides)
-    for name in _deleted(own, changes):
+    for name in _deleted(settings, changes):
         raise InputError(
             f"{path}: {name} is null there, which is what the experiment is about: change"
             " another one"
@@ -268,10 +268,10 @@ def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> dict:
     return merge(experiment, changes)
 
 
-def _deleted(own: Mapping, changes: Mapping, prefix: str = "") -> Iterator[str]:
+def _deleted(settings: Mapping, changes: Mapping, prefix: str = "") -> Iterator[str]:
     """The keys that `changes` would bring back although the experiment's file sets them to null."""
     for key, value in changes.items():
-        if key in own and own[key] is None and value is not None:
+        if key in settings and settings[key] is None and value is not None:
             yield prefix + key
-        elif isinstance(value, Mapping) and isinstance(own.get(key), Mapping):
-            yield from _deleted(own[key], value, f"{prefix}{key}.")
+        elif isinstance(value, Mapping) and isinstance(settings.get(key), Mapping):
+            yield from _deleted(settings[key], value, f"{prefix}{key}.")

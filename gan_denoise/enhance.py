@@ -334,8 +334,8 @@ class Denoiser:
         `blocks`, but without "keep". Channels are enhanced one by one. Raises InputError for a
         model that does not stream, and for other values of these.
         """
-        generator, own = self.live_generator, self.at_home_live
-        told = own.as_strength(strength)
+        generator, model = self.live_generator, self.at_home_live
+        told = model.as_strength(strength)
         check_channels(channels)
         check_mix(mix)
         outside, inside = (
@@ -347,11 +347,11 @@ class Denoiser:
         stream = Stream(generator, channels, inside, told)
         waits_s = behind_s(outside, inside) + behind_s(inside, outside)
         latency_s = generator.latency / inside + waits_s
-        ends = own.ends(outside, channels, told, high_band)
+        ends = model.ends(outside, channels, told, high_band)
         enhanced: Stage = Around(ends, stream)
         if mix < 1.0:
             enhanced = Mixed((mix, enhanced), (1.0 - mix, Resampler(outside, outside, channels)))
-        return Live(enhanced, channels, [stream, ends], own.as_strength, latency_s)
+        return Live(enhanced, channels, [stream, ends], model.as_strength, latency_s)
 
 
 def _check_word(name: str, word: str | None, words: tuple[str | None, ...]) -> None:

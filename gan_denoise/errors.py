@@ -76,8 +76,8 @@ def os_error_line(error: OSError) -> str:
     return str(input_error(error))
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, words: Iterable[str]) -> str:
     """` (did you mean "x"?)` for the nearest known word; otherwise the list of what is known."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f' (did you mean "{close[0]}"?)' if close else f" (known: {', '.join(known)})"
+    words = sorted(words)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f' (did you mean "{close[0]}"?)' if close else f" (known: {', '.join(words)})"

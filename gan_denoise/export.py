@@ -316,12 +316,12 @@ def _check(graph: bytes, reference: Whole | Step) -> float:
         if told is not None and state:
             state[_STRENGTH] = told
         own_state = {name: tensor.numpy() for name, tensor in state.items()}
-        given = {_STRENGTH: told.numpy()} if told is not None else {}
+        inputs = {_STRENGTH: told.numpy()} if told is not None else {}
         for length in lengths:
             noisy = 0.1 * torch.rand(batch, max(1, length), generator=draw) - 0.05
             noisy = noisy + _voice(noisy.shape[-1], reference.generator)  # or nothing is left of it
             noisy[:, length // 4 : length // 2] = 0.0  # digital silence too
-            theirs, *after = run(None, {"noisy": noisy.numpy(), **given, **own_state})
+            theirs, *after = run(None, {"noisy": noisy.numpy(), **inputs, **own_state})
             own_state = dict(zip(own_state, after, strict=True))
             with torch.inference_mode():
                 if isinstance(reference, Step):

@@ -52,7 +52,7 @@ class Graph:
 
     def __init__(self, generator: StreamingGenerator, content: bytes):
         self._content = content
-        self._first = {name: own.numpy() for name, own in generator.initial_state().items()}
+        self._first = {name: tensor.numpy() for name, tensor in generator.initial_state().items()}
         self.hop_length, self.latency = generator.hop_length, generator.latency
         self._open()
 

@@ -118,10 +118,10 @@ class Network:
         weights = self._weights
         hidden = seen @ weights["enter.weight"].T + weights["enter.bias"]
         hidden = hidden * _sigmoid(hidden)
-        given = hidden @ weights["recur.weight_ih_l0"].T + weights["recur.bias_ih_l0"]
+        inputs = hidden @ weights["recur.weight_ih_l0"].T + weights["recur.bias_ih_l0"]
         recurrent, bias = weights["recur.weight_hh_l0"], weights["recur.bias_hh_l0"]
         states = np.empty((len(seen), self.width), dtype=np.float32)
-        for index, now in enumerate(given):
+        for index, now in enumerate(inputs):
             before = recurrent @ state + bias
             gates = _sigmoid(now[: 2 * self.width] + before[: 2 * self.width])
             reset, update = gates[: self.width], gates[self.width :]

@@ -32,11 +32,11 @@ def build(
     name: Any,
     sizes: Mapping[str, Any],
     probe: Callable[[Module], object],
-    **given: Any,
+    **fixed: Any,
 ) -> Module:
     """Build class `kind` of module `name`.
 
-    sizes: the experiment's keywords. given: keywords that the experiment may not choose, for
+    sizes: the experiment's keywords. fixed: keywords that the experiment may not choose, for
     classes that take them. probe: calls the new module once, on something short. Raises InputError
     for an unknown name or size, and for sizes that cannot be built.
     """
@@ -48,7 +48,7 @@ def build(
     parameters = {
         key: value
         for key, value in signature.items()
-        if key not in given and value.kind not in (value.VAR_POSITIONAL, value.VAR_KEYWORD)
+        if key not in fixed and value.kind not in (value.VAR_POSITIONAL, value.VAR_KEYWORD)
     }
     if sizes and not parameters:
         raise InputError(f"{where} {name}: has no settings, found {', '.join(map(str, sizes))}")
@@ -58,8 +58,8 @@ def build(
         low = 0 if parameters[key].default == 0 else 1
         _check_size(value, kinds.get(key), f"{where} {name}: {key}", low=low)
     try:
-        given = {key: value for key, value in given.items() if key in signature}
-        module = cls(**given, **sizes).float()  # whatever torch's default type is
+        fixed = {key: value for key, value in fixed.items() if key in signature}
+        module = cls(**fixed, **sizes).float()  # whatever torch's default type is
         # Some impossible sizes raise an error only when the module is called
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             probe(module)

@@ -199,9 +199,9 @@ def identity(pairs: Sequence[Pair], metrics: Iterable[str], *, jobs: int = 1) ->
         for kind in kinds
         if (file := getattr(pair, kind))
     }
-    found = file_digests(files, jobs=jobs)
+    digests = file_digests(files, jobs=jobs)
     texts = [[pair.utt_id, "text", pair.text] for pair in pairs if pair.text is not None]
-    listed = sorted(texts + [[*key, value] for key, value in found.items()])
+    listed = sorted(texts + [[*key, value] for key, value in digests.items()])
     return made_from("scores", list(metrics), listed)
 
 

@@ -166,7 +166,7 @@ def find(folder: str | Path, suffixes: Collection[str] | None = SUFFIXES) -> lis
     Hidden files and folders are left out. suffixes: those of audio files; None takes all files.
     """
     folder = Path(folder)
-    found, seen = [], set()
+    paths, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(place)) in seen:  # a link to a folder above
             folders.clear()
@@ -175,10 +175,10 @@ def find(folder: str | Path, suffixes: Collection[str] | None = SUFFIXES) -> lis
         folders[:] = in_order(place, folders)
         for name in names:
             path = Path(place) / name
-            wanted = suffixes is None or path.suffix.lower() in suffixes
-            if wanted and not name.startswith(".") and path.is_file():
-                found.append(path)
-    return sorted(found, key=os.fsencode)
+            has_suffix = suffixes is None or path.suffix.lower() in suffixes
+            if has_suffix and not name.startswith(".") and path.is_file():
+                paths.append(path)
+    return sorted(paths, key=os.fsencode)
 
 
 def in_order(place: str, folders: list[str]) -> list[str]:

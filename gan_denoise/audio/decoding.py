@@ -76,7 +76,7 @@ def open_decoder(path: Path, *, dtype: str) -> Decoder:
         with contextlib.suppress(_Undecodable):
             decoder = _Ffmpeg(path, dtype, Promise())
             # What libsndfile knows it refuses with good reason
-            if not (decoder.codec.startswith("pcm_") and decoder.known):
+            if not (decoder.codec.startswith("pcm_") and decoder.in_libsndfile):
                 return decoder
             decoder.close()
         raise _bad(path, error) from error
@@ -124,13 +124,13 @@ class _Libsndfile:
         self._shortened = headers.shortened(file)
 
     def read(self, frames: int) -> np.ndarray:
-        wanted = min(frames, self.frames - self._position)
+        count = min(frames, self.frames - self._position)
         try:
-            samples = self._file.read(wanted, dtype=self._dtype, always_2d=True)
+            samples = self._file.read(count, dtype=self._dtype, always_2d=True)
         except (sf.LibsndfileError, RuntimeError) as error:
             raise _bad(self._path, error) from error
         self._position += len(samples)
-        if len(samples) < wanted or self._shortened:
+        if len(samples) < count or self._shortened:
             raise _truncated(self._path)
         return samples
 
@@ -159,9 +159,9 @@ class _Ffmpeg:
         self.codec = stream.codec_context.codec.name
         self.sample_rate, self.channels = stream.sample_rate, stream.layout.nb_channels
         container = self._container.format.name.upper()
-        self.known = container in sf.available_formats()
+        self.in_libsndfile = container in sf.available_formats()
         # What libsndfile has no word for is WAV, which holds anything
-        self.format = like.format if like else container if self.known else "WAV"
+        self.format = like.format if like else container if self.in_libsndfile else "WAV"
         self.subtype = like.subtype if like else self._subtype(stream.codec_context)
         self.bit_rate = stream.bit_rate or 0
         promise = self._timed(promise)

@@ -35,15 +35,15 @@ def keep(source: Path, target: BinaryIO, *, plain: bool) -> list[str]:
     with open(source, "rb") as file:
         if file.read(4) not in (b"RIFF", b"RF64"):
             return _keep_tags(source, None if into_riff else target)
-        found = []
+        extras = []
         for name, at, size in chunks(file):
             if name == b"data" and not plain or not name.strip().isalnum():
                 break
             if name not in _OWN and not _encoder(file, at, size):
-                found.append((name, at, size))
-        lost = _names(found)
-        if into_riff and sum(size for *_, size in found) <= _LARGEST:
-            lost = [] if _keep_chunks(file, found, target) else lost
+                extras.append((name, at, size))
+        lost = _names(extras)
+        if into_riff and sum(size for *_, size in extras) <= _LARGEST:
+            lost = [] if _keep_chunks(file, extras, target) else lost
         kept = _keep_mask(file, target if into_riff else None)
         return lost if kept else [*lost, "channel mask"]
 
@@ -55,15 +55,15 @@ def _encoder(file: BinaryIO, at: int, size: int) -> bool:
     return head[:8] == b"INFOISFT" and size <= 13 + int.from_bytes(head[8:], "little")
 
 
-def _names(found: list[tuple[bytes, int, int]]) -> list[str]:
-    return sorted({name.decode("ascii").strip() for name, *_ in found})
+def _names(extras: list[tuple[bytes, int, int]]) -> list[str]:
+    return sorted({name.decode("ascii").strip() for name, *_ in extras})
 
 
-def _keep_chunks(file: BinaryIO, found: list[tuple[bytes, int, int]], target: BinaryIO) -> bool:
+def _keep_chunks(file: BinaryIO, extras: list[tuple[bytes, int, int]], target: BinaryIO) -> bool:
     """Behind the samples; False where the file would be too long for its own size."""
     target.seek(0, 2)
     start = end = target.tell()
-    pieces = [(name, at, size) for name, at, size in found if at + size <= file.seek(0, 2)]
+    pieces = [(name, at, size) for name, at, size in extras if at + size <= file.seek(0, 2)]
     for *_, size in pieces:
         end += 8 + size + size % 2
     target.seek(0)
@@ -81,7 +81,7 @@ def _keep_chunks(file: BinaryIO, found: list[tuple[bytes, int, int]], target: Bi
     length = target.tell() - 8
     target.seek(20 if long else 4)  # RF64: in its first chunk, ds64
     target.write(struct.pack("<Q" if long else "<I", length))
-    return len(pieces) == len(found)
+    return len(pieces) == len(extras)
 
 
 def _keep_mask(file: BinaryIO, target: BinaryIO | None) -> bool:

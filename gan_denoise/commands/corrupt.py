@@ -50,17 +50,17 @@ def add(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     load_once(arguments.noise)  # a bad procedure is one message, not one per file
     told, overwrite = report.report_of("corrupt", arguments), arguments.overwrite
-    found = tasks(
+    all_tasks = tasks(
         [arguments.input], arguments.output, overwrite=overwrite, mirror=False, note=told.note
     )
     if arguments.dry_run:
-        return each_file.plan(found, told, overwrite=overwrite)
-    one = arguments.input.is_file() and len(found) == 1
-    due = each_file.to_do(found, told, overwrite=overwrite, one=one)
+        return each_file.plan(all_tasks, told, overwrite=overwrite)
+    one = arguments.input.is_file() and len(all_tasks) == 1
+    due = each_file.to_do(all_tasks, told, overwrite=overwrite, one=one)
     work = partial(_corrupt, noise=arguments.noise, split=arguments.split)
     each_file.work_through(due, work, told, jobs=arguments.jobs)
     if not told.failed:
-        each_file.list_outputs(arguments.output, found)
+        each_file.list_outputs(arguments.output, all_tasks)
     return told.end()
 
 

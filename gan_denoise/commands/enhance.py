@@ -80,16 +80,16 @@ def run(arguments: argparse.Namespace) -> int:
     with pipes.opened(arguments.inputs, arguments.output) as piped:
         if piped:
             (task,) = _tasks(arguments, [piped.source], piped.target, told)
-            found = [dataclasses.replace(task, called=piped.called)]
+            all_tasks = [dataclasses.replace(task, called=piped.called)]
         else:
-            found = _tasks(arguments, arguments.inputs, arguments.output, told)
+            all_tasks = _tasks(arguments, arguments.inputs, arguments.output, told)
         if arguments.dry_run:
-            return each_file.plan(found, told, overwrite=arguments.overwrite)
-        one = len(arguments.inputs) == 1 and arguments.inputs[0].is_file() and len(found) == 1
-        due = each_file.to_do(found, told, overwrite=arguments.overwrite, one=one)
+            return each_file.plan(all_tasks, told, overwrite=arguments.overwrite)
+        one = len(arguments.inputs) == 1 and arguments.inputs[0].is_file() and len(all_tasks) == 1
+        due = each_file.to_do(all_tasks, told, overwrite=arguments.overwrite, one=one)
         _work_through(due, arguments, told)
         if not told.failed:
-            each_file.list_outputs(arguments.output, found)
+            each_file.list_outputs(arguments.output, all_tasks)
     return told.end()
 
 

@@ -37,11 +37,11 @@ class Conditions:
 
     def fingerprint(self, sample_rate: int) -> str:
         """12 hexadecimal digits for the procedures and their shares."""
-        known = {
+        fingerprints = {
             name: procedure and procedure.fingerprint(sample_rate)
             for name, procedure in self._procedures.items()
         }
-        return digest([known, self._shares])
+        return digest([fingerprints, self._shares])
 
     def apply(self, clean: np.ndarray, utt_id: str, sample_rate: int, *, split: str) -> np.ndarray:
         """As Procedure.apply; the procedure is drawn by `utt_id`, the visit's name."""
@@ -78,6 +78,6 @@ def build_scenes(options: Mapping | None, record: Mapping, folder: Path) -> Scen
     """
     if options is None:
         return None
-    wanted = any(options["shares"].get(name) for name in ("procedure", "both"))
-    procedure = Procedure.of_data(record, folder) if wanted else None
+    needs_procedure = any(options["shares"].get(name) for name in ("procedure", "both"))
+    procedure = Procedure.of_data(record, folder) if needs_procedure else None
     return Scenes(options, source="scenes", sample_rate=record["sample_rate"], procedure=procedure)

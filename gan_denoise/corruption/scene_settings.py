@@ -57,8 +57,8 @@ def check_scenes(options: Any, where: str) -> None:
     for entry in options["recordings"]:
         check_keys(entry, ("folder", "weight", "by_kind"), f"{where}: recordings")
         if not isinstance(entry.get("folder"), str) or not isinstance(entry.get("by_kind"), bool):
-            wanted = "{folder: DIR, weight: 1.0, by_kind: false}"
-            raise InputError(f"{where}: recordings: expected {wanted}, found {entry}")
+            form = "{folder: DIR, weight: 1.0, by_kind: false}"
+            raise InputError(f"{where}: recordings: expected {form}, found {entry}")
         check_number(entry.get("weight"), f"{where}: recordings: weight", low=1e-6)
     check_keys(options["synthetic"], ("weight", "kinds"), f"{where}: synthetic")
     check_number(options["synthetic"].get("weight"), f"{where}: synthetic: weight", low=1e-6)
@@ -104,12 +104,12 @@ def check_fresh_noise(setting: object, where: str, procedures: Path) -> None:
             f"{where}: expected true, false, or shares such as {{data: 0.8, clean: 0.2}}, found"
             f" {setting!r}"
         )
-    known = [
+    conditions = [
         "data",
         "clean",
         *(path.stem.removeprefix("noise_") for path in procedures.glob("noise_*.yaml")),
     ]
     for name, share in setting.items():
-        if name not in known:
-            raise InputError(f'{where}: unknown condition "{name}"{nearest(str(name), known)}')
+        if name not in conditions:
+            raise InputError(f'{where}: unknown condition "{name}"{nearest(str(name), conditions)}')
         check_number(share, f"{where}: {name}", low=1e-6)

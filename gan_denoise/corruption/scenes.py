@@ -50,7 +50,7 @@ class Speech(NamedTuple):
     """An utterance (T,) float32: what is damaged, and what the target is made from."""
 
     heard: np.ndarray
-    wanted: np.ndarray
+    target: np.ndarray
 
 
 class Scenes:
@@ -199,11 +199,11 @@ class Scenes:
         options, kind = self._options, SHARES[int(draw.choice(len(SHARES), p=self._shares))]
         speed = draw.uniform(*options["speed"])
         utterance = speech.heard
-        wanted = min(len(utterance), int(length * speed))
-        start = int(where * (len(utterance) - wanted + 1))
+        n_samples = min(len(utterance), int(length * speed))
+        start = int(where * (len(utterance) - n_samples + 1))
         room = self._room(draw)
         lead = min(len(room.full), int(start / speed)) if room else 0  # reverberates into it
-        span = slice(start - int(lead * speed), start + wanted)
+        span = slice(start - int(lead * speed), start + n_samples)
         noisy, clean = (wave[span] for wave in speech)
         if speed != 1.0:
             noisy, clean = (
@@ -337,8 +337,8 @@ def _rooms(options: dict[str, Any], sample_rate: int) -> list[list[Room]]:
     rooms = [[room] for room in simulate(**options, sample_rate=sample_rate)]
     if named is None:
         return rooms
-    found = measured(_folder(named), early_ms=options["early_ms"], sample_rate=sample_rate)
-    return rooms + found * max(1, round(len(rooms) / len(found)))
+    measured_rooms = measured(_folder(named), early_ms=options["early_ms"], sample_rate=sample_rate)
+    return rooms + measured_rooms * max(1, round(len(rooms) / len(measured_rooms)))
 
 
 def _folder(named: str) -> Path:

@@ -184,8 +184,8 @@ class Generator(contract.StreamingGenerator):
         memories = memory.transpose(0, 1).flatten(1, 2).split(1)
         after: list[Tensor] = []
         for index, block in enumerate([*self.blocks, *self.deeper]):
-            hidden, own = block(hidden, memories[2 * index : 2 * index + 2])
-            after += own
+            hidden, states = block(hidden, memories[2 * index : 2 * index + 2])
+            after += states
         hidden = hidden.unflatten(1, (-1, self.coarse[0])).transpose(0, 1)
         hidden = self.norm(self.decoder(self._join(hidden, embedded))).permute(0, 3, 1, 2)
         with torch.autocast(seen.device.type, enabled=False):

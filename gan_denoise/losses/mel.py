@@ -43,7 +43,7 @@ class Loss(contract.Loss):
         windows = windows or [samples_at(window, sample_rate) for window in self.WINDOWS]
         if len(windows) != len(bands):
             raise ValueError(f"there are {len(windows)} windows, and bands for {len(bands)}")
-        self.longer = [own / base for own, base in zip(windows, at_16_khz, strict=True)]
+        self.longer = [window / base for window, base in zip(windows, at_16_khz, strict=True)]
         torchaudio()
         from torchaudio.transforms import MelSpectrogram
 

@@ -69,10 +69,10 @@ def sdr(signals: Signals) -> float:
     with warnings.catch_warnings():
         # Mir_eval's separation is frozen, which suits a definition
         warnings.simplefilter("ignore", FutureWarning)
-        found, *_ = bss_eval_sources(
+        ratios, *_ = bss_eval_sources(
             signals.clean[None], signals.enhanced[None], compute_permutation=False
         )
-    return float(np.clip(found[0], -LIMIT_DB, LIMIT_DB))
+    return float(np.clip(ratios[0], -LIMIT_DB, LIMIT_DB))
 
 
 def _framewise(

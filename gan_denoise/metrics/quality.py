@@ -61,7 +61,8 @@ def log_likelihood_ratio(clean: np.ndarray, enhanced: np.ndarray, sample_rate: i
     place = np.abs(np.subtract.outer(np.arange(order + 1), np.arange(order + 1)))
     covariance = clean_lags[:, place]  # Toeplitz
     residual, least = (
-        np.einsum("ni,nij,nj->n", own, covariance, own) for own in (predictor, clean_predictor)
+        np.einsum("ni,nij,nj->n", coefficients, covariance, coefficients)
+        for coefficients in (predictor, clean_predictor)
     )
     ratio = residual / least
     return _trimmed_mean(np.log(np.where(ratio > 0.0, ratio, 1000.0)))

@@ -53,12 +53,12 @@ def _errors(signals: Signals) -> dict[str, float]:
     if not reference:
         raise Unscorable(f"WER: no word is {where}")
     enhanced = heard(signals.enhanced, signals.sample_rate)
-    found = jiwer.process_words(" ".join(reference), " ".join(enhanced))
+    output = jiwer.process_words(" ".join(reference), " ".join(enhanced))
     return {
-        "": found.wer,
-        "_substitutions": found.substitutions,
-        "_deletions": found.deletions,
-        "_insertions": found.insertions,
+        "": output.wer,
+        "_substitutions": output.substitutions,
+        "_deletions": output.deletions,
+        "_insertions": output.insertions,
         "_words": len(reference),
     }
 

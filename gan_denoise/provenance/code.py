@@ -72,17 +72,17 @@ def _version(package: str) -> str | None:
 @functools.cache
 def _digest(roots: tuple[str, ...], but: tuple[str, ...] = ()) -> str:
     """Of the modules `roots` and all of ours that they import, but for some."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     left = list(roots)
     while left:
         module = left.pop()
         path = _path(module)
-        if path is None or module in {*found, *but, *_PLUMBING}:
+        if path is None or module in {*digests, *but, *_PLUMBING}:
             continue
         tree = ast.parse(path.read_bytes())
-        found[module] = digest(ast.dump(_without_docstrings(tree)))
+        digests[module] = digest(ast.dump(_without_docstrings(tree)))
         left += _imported(tree)
-    return digest(sorted(found.items()))
+    return digest(sorted(digests.items()))
 
 
 def _path(module: str) -> Path | None:

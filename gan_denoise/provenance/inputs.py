@@ -70,11 +70,11 @@ def data_digest(data: DataDir, folder: Path, *, jobs: int = 1) -> str:
     has changed since, or that was not made from the clean file that is there now.
     """
     clean, noisy = (file_digests(files, jobs=jobs) for files in (data.wav, data.noisy))
-    known = Provenance(folder / "noisy.made").made
-    fingerprint = read_noise(folder)["fingerprint"] if known else ""
-    for utt_id, made in known.items():
-        wanted = utt_id in noisy and noise_source(fingerprint, folder, clean[utt_id])
-        if wanted and made[:2] != (wanted, noisy[utt_id]):
+    entries = Provenance(folder / "noisy.made").made
+    fingerprint = read_noise(folder)["fingerprint"] if entries else ""
+    for utt_id, entry in entries.items():
+        source = utt_id in noisy and noise_source(fingerprint, folder, clean[utt_id])
+        if source and entry[:2] != (source, noisy[utt_id]):
             raise InputError(
                 f"{data.noisy[utt_id]}: is not what stage 1 has made of {data.wav[utt_id]}: one of"
                 " them was replaced or is gone: run stages 0 and 1 again"
@@ -140,35 +140,37 @@ class Provenance:
     def _parts(self) -> list[Path]:
         return sorted(self._path.parent.glob(f"{self._path.name}.*-of-*"))
 
-    def due(self, wanted: Mapping[str, str | None], found: Mapping[str, str | None]) -> list[str]:
+    def due(
+        self, sources: Mapping[str, str | None], digests: Mapping[str, str | None]
+    ) -> list[str]:
         """Those keys whose file is missing, changed, or made from something else.
 
-        wanted: key -> what its file is to be made from. found: key -> digest of the file as it is
-        now.
+        sources: key -> what its file is to be made from. digests: key -> digest of the file as it
+        is now.
         """
         return [
             key
-            for key, source in wanted.items()
-            if key not in self.made or self.made[key][:2] != (source, found.get(key))
+            for key, source in sources.items()
+            if key not in self.made or self.made[key][:2] != (source, digests.get(key))
         ]
 
     def add(self, key: str, source: str, file: Path, *more: str) -> None:
         """Note, at once, that `file` has been made from `source`."""
-        made = Made(source, str(file_digest(file)), more)
+        entry = Made(source, str(file_digest(file)), more)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._own, "a", encoding="utf-8") as table:
-            table.write(("\n" if self._torn else "") + self._line(key, made))
-        self.made[key], self._torn = made, ""
+            table.write(("\n" if self._torn else "") + self._line(key, entry))
+        self.made[key], self._torn = entry, ""
 
     def keep(self, keys: Iterable[str]) -> None:
         """Write the table anew, sorted, with these keys alone."""
         self.made = {key: self.made[key] for key in c_sorted(keys)}
         write_atomically(
-            self._path, "".join(self._line(key, made) for key, made in self.made.items())
+            self._path, "".join(self._line(key, entry) for key, entry in self.made.items())
         )
         for table in self._parts():
             table.unlink(missing_ok=True)
 
     @staticmethod
-    def _line(key: str, made: Made) -> str:
-        return " ".join((key, made.made_from, made.digest, *made.more)) + "\n"
+    def _line(key: str, entry: Made) -> str:
+        return " ".join((key, entry.made_from, entry.digest, *entry.more)) + "\n"

@@ -133,17 +133,17 @@ def check_enhanced(
     Without EXP/model the files are the recipe's oracles or another system's. Nothing is known of
     these where there is no enhanced.made. Raises InputError.
     """
-    known = Provenance(folder / "enhanced.made").made
+    entries = Provenance(folder / "enhanced.made").made
     place = exp / WHICH[which]
     model = maker(place) if (exp / "model/config.json").is_file() else None
-    if model is None and not known:
+    if model is None and not entries:
         return
-    found = file_digests(files, jobs=jobs)
+    digests = file_digests(files, jobs=jobs)
     kinds: dict[str, list[str]] = {}
     for utt_id in files:
-        made = known.get(utt_id)
-        more = made.more if made and model else ()
-        if made is None or made.digest != found[utt_id] or len(more) != len(model or ()):
+        entry = entries.get(utt_id)
+        more = entry.more if entry and model else ()
+        if entry is None or entry.digest != digests[utt_id] or len(more) != len(model or ()):
             kinds.setdefault("not what stage 3 has written", []).append(utt_id)
         elif model and more[0] != model.weights:
             kinds.setdefault(f"of other weights than {place}", []).append(utt_id)
@@ -241,24 +241,24 @@ def _differing(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
 
 
 def _data(config: Mapping[str, Any], folder: Path) -> Iterator[Node]:
-    known = config.get("data") or {}
+    contents = config.get("data") or {}
     about = (config.get("origin") or {}).get("split") or {}
     here: dict[str, DataDir] = {}
-    for name, content in known.items():
+    for name, content in contents.items():
         counts = about.get(name, {})
         size = "".join(f", {count} {what}" for what, count in counts.items())
         node = Node(f"data/{name}", f"content {content}{size}")
         if (folder / name / "noisy.scp").is_file():
             try:
                 here[name] = datadir.read(folder / name, noisy=True)
-                found = data_digest(here[name], folder / name, jobs=os.cpu_count() or 1)
-                node.holds, node.now = found == content, f"{found} in {folder}"
+                content_now = data_digest(here[name], folder / name, jobs=os.cpu_count() or 1)
+                node.holds, node.now = content_now == content, f"{content_now} in {folder}"
             except InputError as error:
                 node.holds, node.now = False, str(error)
         yield node
-    if about and len(here) == len(known):
-        found = who(here)["digest"]
-        yield Node("split", about["digest"], found == about["digest"], found)
+    if about and len(here) == len(contents):
+        split_now = who(here)["digest"]
+        yield Node("split", about["digest"], split_now == about["digest"], split_now)
     elif about:
         yield Node("split", about["digest"])
     if "noise" in config:
@@ -307,8 +307,8 @@ def _program(origin: Mapping[str, Any], of_now: Callable[[], str]) -> Iterator[N
 def _started_from(config: Mapping[str, Any], seen: tuple[Path, ...]) -> Iterator[Node]:
     """The models that a training was given: to start from, and to learn from."""
     written = config["experiment"]
-    given = {"init": written.get("init"), "teacher": (written.get("distil") or {}).get("teacher")}
-    for label, folder in given.items():
+    folders = {"init": written.get("init"), "teacher": (written.get("distil") or {}).get("teacher")}
+    for label, folder in folders.items():
         if folder:
             path = Path(os.path.expandvars(folder))
             node, now = Node(label, folder), file_digest(path / "model.safetensors")
@@ -335,9 +335,12 @@ def _scores(exp: Path, weights: str | None) -> Iterator[Node]:
             node.holds = record.get("model") == weights
             node.now = f"the model is {weights}"
         if record.get("origin"):
-            known = {**record["origin"], "training": [record["code"]] if "code" in record else None}
+            origin = {
+                **record["origin"],
+                "training": [record["code"]] if "code" in record else None,
+            }
             metrics = record.get("metrics", ())
-            node.children = list(_program(known, partial(code.of_scores, metrics)))
+            node.children = list(_program(origin, partial(code.of_scores, metrics)))
         yield node
 
 

@@ -65,23 +65,23 @@ def met(model: Path, data: DataDir, *, jobs: int = 1) -> str:
             salt = value
         elif value:
             blocks.setdefault(salt, set()).add(line)
-    for salt, known in blocks.items():
-        speakers |= {name for name in data.spk2utt if f"speaker {_salted(salt, name)}" in known}
+    for salt, lines in blocks.items():
+        speakers |= {name for name in data.spk2utt if f"speaker {_salted(salt, name)}" in lines}
         recordings |= {
             utt_id
             for utt_id, content in contents.items()
-            if content and f"recording {_salted(salt, content)}" in known
+            if content and f"recording {_salted(salt, content)}" in lines
         }
-    found = [
-        f"{len(own)} of these {total} {what} ({', '.join(sorted(own)[:_NAMED])}"
-        f"{', ...' if len(own) > _NAMED else ''})"
-        for own, total, what in (
+    parts = [
+        f"{len(shared)} of these {total} {what} ({', '.join(sorted(shared)[:_NAMED])}"
+        f"{', ...' if len(shared) > _NAMED else ''})"
+        for shared, total, what in (
             (speakers, len(data.spk2utt), "speakers, by their names"),
             (recordings, len(data), "recordings"),
         )
-        if own
+        if shared
     ]
-    return " and ".join(found)
+    return " and ".join(parts)
 
 
 def _salted(salt: str, value: str) -> str:

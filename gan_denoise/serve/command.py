@@ -143,13 +143,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _token(given: str | None) -> str | None:
+def _token(option: str | None) -> str | None:
     """Blanks around it mean nothing. Raises InputError for one that nobody could send."""
-    if given is None:
-        given = os.environ.get(TOKEN_VARIABLE) or None
-    if given is None:
+    if option is None:
+        option = os.environ.get(TOKEN_VARIABLE) or None
+    if option is None:
         return None
-    token = given.strip()
+    token = option.strip()
     if not token or not token.isprintable():
         raise InputError(
             "--token", "is empty, or holds what is no letter", "give one that clients can send"

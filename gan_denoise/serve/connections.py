@@ -98,9 +98,9 @@ def _as_many_as(limits: Limits) -> int:
     others = limits.max_files + 16
     with contextlib.suppress(OSError):
         others += len(os.listdir("/proc/self/fd"))
-    wanted = limits.max_connections + others
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    descriptors = limits.max_connections + others
+    if soft != resource.RLIM_INFINITY and soft < descriptors:
+        soft = descriptors if hard == resource.RLIM_INFINITY else min(descriptors, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -128,14 +128,14 @@ class Workers:
 
     def _replace(self) -> None:
         self.stop()
-        made = self._made()
+        pool = self._made()
         try:
-            made.schedule(_ready).result()
+            pool.schedule(_ready).result()
         except BaseException:
-            made.stop()
-            made.join()
+            pool.stop()
+            pool.join()
             raise
-        self._pool = made
+        self._pool = pool
 
     def stop(self) -> None:
         self._pool.stop()

@@ -123,15 +123,15 @@ class Guard:
             )
             return Refused(403, foreign)
         if self._token is not None and scope["path"].startswith(_BEHIND_THE_TOKEN):
-            scheme, _, given = headers.get("authorization", "").partition(" ")
+            scheme, _, token = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer":
-                given = ""
-            from_query = scope["type"] == "websocket" and not given
+                token = ""
+            from_query = scope["type"] == "websocket" and not token
             if from_query:
-                given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+                token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             # A header's bytes, in whatever letters
             code = "utf-8" if from_query else "latin-1"
-            if not hmac.compare_digest(given.strip().encode(code, "replace"), self._token):
+            if not hmac.compare_digest(token.strip().encode(code, "replace"), self._token):
                 return Refused(401, "the token is missing or wrong", WWW_Authenticate="Bearer")
         return None
 

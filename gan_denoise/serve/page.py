@@ -38,7 +38,8 @@ def policy(page: str, *, files: str = "") -> str:
     def allowed(tag: str) -> str:
         contents = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
         digests = (
-            base64.b64encode(hashlib.sha256(own.encode()).digest()).decode() for own in contents
+            base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+            for content in contents
         )
         return " ".join([*(f"'sha256-{digest}'" for digest in digests), files]).strip() or "'none'"
 

@@ -207,19 +207,19 @@ def enhance_streams(app: FastAPI, state: State) -> None:
     ) -> None:
         told = _as_strength(state.denoisers[model].at_home_live, strength)
         rate = sample_rate or state.denoisers[model].sample_rate
-        with state.stream(model, rate) as own:
+        with state.stream(model, rate) as live_stream:
             if told is not None:
-                own.tell(told)
+                live_stream.tell(told)
             hello = {
                 "model": model,
                 "sample_rate": rate,
                 "format": format,
-                "hop_length": max(1, own.hop * rate // state.denoisers[model].sample_rate),
+                "hop_length": max(1, live_stream.hop * rate // state.denoisers[model].sample_rate),
                 "latency": state.latency(model, rate),
                 "strength": told,
             }
             await socket.accept()
             connection = connection_of(socket.scope)
             share = connection.share if connection else Share()
-            talk = live.Conversation(socket, own, hello, state.limits, state.metrics, share)
+            talk = live.Conversation(socket, live_stream, hello, state.limits, state.metrics, share)
             await talk.run()

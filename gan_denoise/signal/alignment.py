@@ -60,14 +60,14 @@ def match(first: np.ndarray, second: np.ndarray, sample_rate: int) -> Match:
     product = scipy.fft.irfft(next(spectra) * np.conj(next(spectra)), n=size)[: 2 * far + 1]
     power = np.concatenate([[0.0], np.cumsum(np.square(theirs, dtype=np.float64))])
     powers = (power[excerpt:] - power[: len(power) - excerpt])[: 2 * far + 1]
-    own = float(np.sum(np.square(ours, dtype=np.float64))) + 1e-20
-    likeness = product / np.sqrt(own * (powers + 1e-20))
+    excerpt_power = float(np.sum(np.square(ours, dtype=np.float64))) + 1e-20
+    likeness = product / np.sqrt(excerpt_power * (powers + 1e-20))
     best = int(np.argmax(np.abs(likeness)))
     moved = abs(best - far) >= _LAG_S * sample_rate and abs(likeness[best]) >= max(
         _LIKE, _BETTER * abs(likeness[far]) + _BETTER_BY
     )
     place = best if moved else far
-    gain_db = 20.0 * np.log10(abs(product[place]) / own + 1e-10)
+    gain_db = 20.0 * np.log10(abs(product[place]) / excerpt_power + 1e-10)
     return Match((place - far) / sample_rate, float(gain_db), float(likeness[place]))
 
 
@@ -87,8 +87,8 @@ def match_files(pairs: Mapping[str, tuple[Path, Path]], *, jobs: int) -> dict[st
         )
 
     with ThreadPoolExecutor(max_workers=jobs) as threads:
-        found = zip(pairs, threads.map(look, pairs.values()), strict=True)
-        return {utt_id: own for utt_id, own in found if own}
+        results = zip(pairs, threads.map(look, pairs.values()), strict=True)
+        return {utt_id: result for utt_id, result in results if result}
 
 
 @dataclass(frozen=True)
@@ -103,46 +103,48 @@ class Judgement:
     notes: list[str]
 
 
-def judge(found: Mapping[str, Match], *, alike: bool = True) -> Judgement:
+def judge(matches: Mapping[str, Match], *, alike: bool = True) -> Judgement:
     """What is wrong with pairs.
 
     alike: whether the two of a pair must resemble each other. Noisy and clean files must; an
     enhanced file need not.
     """
-    if not found:
+    if not matches:
         return Judgement("", [])
-    matches = list(found.values())
-    lags = [own.lag_s for own in matches if own.lag_s]
+    values = list(matches.values())
+    lags = [pair.lag_s for pair in values if pair.lag_s]
     common = float(np.median(lags)) if lags else 0.0
     way = "later" if common >= 0.0 else "earlier"
     kinds = {
         f"{way} than clean by {1000 * abs(common):.1f} ms": [
             utt_id
-            for utt_id, own in found.items()
-            if own.lag_s and abs(own.lag_s - common) <= _AGREE_S
+            for utt_id, pair in matches.items()
+            if pair.lag_s and abs(pair.lag_s - common) <= _AGREE_S
         ],
         "turned upside down": [
-            utt_id for utt_id, own in found.items() if own.correlation < -_LIKE_ALONE
+            utt_id for utt_id, pair in matches.items() if pair.correlation < -_LIKE_ALONE
         ],
         "unlike clean (are they of other recordings?)": [
-            utt_id for utt_id, own in found.items() if alike and abs(own.correlation) < _UNLIKE
+            utt_id for utt_id, pair in matches.items() if alike and abs(pair.correlation) < _UNLIKE
         ],
     }
     for what, utt_ids in kinds.items():
-        if len(utt_ids) > _MOST * len(found):
-            return Judgement(f"{len(utt_ids)} of {len(found)} are {what}, {utt_ids[0]} for one", [])
+        if len(utt_ids) > _MOST * len(matches):
+            return Judgement(
+                f"{len(utt_ids)} of {len(matches)} are {what}, {utt_ids[0]} for one", []
+            )
     late = {
-        utt_id: f"{utt_id} by {1000 * own.lag_s:+.1f} ms"
-        for utt_id, own in found.items()
-        if own.lag_s and abs(own.correlation) >= _LIKE_ALONE
+        utt_id: f"{utt_id} by {1000 * pair.lag_s:+.1f} ms"
+        for utt_id, pair in matches.items()
+        if pair.lag_s and abs(pair.correlation) >= _LIKE_ALONE
     }
-    notes = [f"later than clean (-: earlier): {_some(late.values(), len(found))}"] if late else []
+    notes = [f"later than clean (-: earlier): {_some(late.values(), len(matches))}"] if late else []
     notes += [
-        f"{what}: {_some(utt_ids, len(found))}"
+        f"{what}: {_some(utt_ids, len(matches))}"
         for what, utt_ids in list(kinds.items())[1:]
         if utt_ids
     ]
-    usual = float(np.median([own.gain_db for own in matches]))
+    usual = float(np.median([pair.gain_db for pair in values]))
     if abs(usual) > _GAIN_DB and alike:
         notes.append(f"louder than the clean ones by {usual:+.1f} dB in the median")
     return Judgement("", notes)

@@ -141,8 +141,8 @@ def pairwise_sum(pieces: Iterable[np.ndarray], size: int) -> float:
             return first + sum_of(count - half)
         while len(waiting) < count:
             waiting = np.concatenate([waiting, next(pieces)])
-        own, waiting = waiting[:count], waiting[count:]
-        return np.add.reduce(own)
+        piece, waiting = waiting[:count], waiting[count:]
+        return np.add.reduce(piece)
 
     return sum_of(size)
 

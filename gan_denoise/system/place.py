@@ -19,13 +19,13 @@ def check_place(program: Path) -> None:
     that names both places.
     """
     for folder in program.resolve().parents:
-        own = folder / "gan_denoise"
-        if (own / "__init__.py").is_file():
-            if own != _IMPORTED and _code(own) != _code(_IMPORTED):
+        package = folder / "gan_denoise"
+        if (package / "__init__.py").is_file():
+            if package != _IMPORTED and _code(package) != _code(_IMPORTED):
                 raise InputError(
                     f"{program}: gan_denoise was imported from {_IMPORTED}, which is not what lies"
-                    f" beside this program ({own}): set PYTHONPATH={folder}, or unset it and use"
-                    f" the environment {folder}/.venv"
+                    f" beside this program ({package}): set PYTHONPATH={folder}, or unset it and"
+                    f" use the environment {folder}/.venv"
                 )
             return
 

@@ -262,14 +262,14 @@ def forkserver(*, imports_program: bool = True) -> multiprocessing.context.BaseC
         preload("__main__")
     multiprocessing.set_forkserver_preload(_PRELOADED)
     # Read by those libraries when they are imported, hence before the process starts
-    given = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     # Modules come from where this process has them from, not from its working directory: Python
     # 3.11 does not tell the server, which gets workers their modules
     folders = (os.path.abspath(folder) for folder in sys.path)
-    known = os.pathsep.join(folder for folder in folders if os.pathsep not in folder)
-    given |= {"PYTHONPATH": known, "PYTHONSAFEPATH": "1"}
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
+    python_path = os.pathsep.join(folder for folder in folders if os.pathsep not in folder)
+    variables |= {"PYTHONPATH": python_path, "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     main = threading.current_thread() is threading.main_thread()
     # Inherited: Ctrl-C is for the parent
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
