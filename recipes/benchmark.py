@@ -186,14 +186,14 @@ def enhance(model: Path | None) -> None:
             for name in generators.names()
         }
     for name, generator in chosen.items():
-        own, reference = (
+        took_s, reference = (
             seconds(lambda generator=generator: generator(noisy)),
             seconds(lambda: there_and_back(stft, noisy[0])),
         )
         size = sum(parameter.numel() for parameter in generator.parameters()) / 1e6
         print(
-            f"{name:10s} {size:5.1f} M parameters, 30 s at once: real-time factor {own / 30:.4f}, "
-            f"{own / reference:.1f} x an STFT and its inverse"
+            f"{name:10s} {size:5.1f} M parameters, 30 s at once: real-time factor"
+            f" {took_s / 30:.4f}, {took_s / reference:.1f} x an STFT and its inverse"
         )
 
 
@@ -325,7 +325,7 @@ def gan(path: Path, updates: int, compiled: bool) -> None:
             update.adversary.bare_bank.compile()
         )
     differences = moved(experiment, device, settings, exact)
-    variants = {name: Update(experiment, device, **own) for name, own in settings.items()}
+    variants = {name: Update(experiment, device, **options) for name, options in settings.items()}
     tried = {name: Update(experiment, device, ours=True) for name in exact | rounded}
     for name, change in (exact | rounded).items():
         change(tried[name])
@@ -344,10 +344,11 @@ def gan(path: Path, updates: int, compiled: bool) -> None:
                 took[name].append(time.perf_counter() - started)
     reference = float(np.median(took["the textbook's"]))
     for name in variants | tried:
-        own = float(np.median(took[name]))
+        median_s = float(np.median(took[name]))
         apart = f"  weights differ by {differences[name]:.1e}" if name in differences else ""
         print(
-            f"{name:32s} {1.0 / own:6.2f} updates/s  {reference / own:5.2f} x the textbook's{apart}"
+            f"{name:32s} {1.0 / median_s:6.2f} updates/s"
+            f"  {reference / median_s:5.2f} x the textbook's{apart}"
         )
     if device.type == "cuda":
         print(

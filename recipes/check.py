@@ -75,9 +75,9 @@ def main() -> int:
     out = arguments.out or ROOT / "egs/vctk/exp" / f"check_{path.stem}"
 
     splits = {"train": corpus.train, "dev": corpus.dev}
-    found = recordings.measure_all(splits, jobs=len(os.sched_getaffinity(0)))
-    about = recordings.rows(splits, found)
-    warnings = list(recordings.warnings(splits, found))
+    by_split = recordings.measure_all(splits, jobs=len(os.sched_getaffinity(0)))
+    about = recordings.rows(splits, by_split)
+    warnings = list(recordings.warnings(splits, by_split))
     tell(*as_text(about), *(f"WARNING: {line}" for line in warnings))
 
     learnt, tried = rehearse(experiment, corpus, arguments.updates)
@@ -121,16 +121,16 @@ def sentence(learnt: ByHeart) -> str:
     )
 
 
-def advice(tried: RangeTest, own: float) -> str:
+def advice(tried: RangeTest, lr: float) -> str:
     """What the range test says about the experiment's learning rate."""
     if tried.suggestion is None:
         return "Learning rates: the loss falls at none of them."
     end = tried.rates[-1]
     text = f"Learning rates: the loss is lowest at {tried.lowest_at:.1e}"
     text += f" and diverges from {end:.1e}" if end < 0.9 else ""
-    ratio = own / tried.suggestion
+    ratio = lr / tried.suggestion
     fits = "fits" if 0.2 <= ratio <= 5.0 else "is low" if ratio < 1 else "is high"
-    return f"{text}; suggested: {tried.suggestion:.1e}. optimizer.lr={own:g} {fits}."
+    return f"{text}; suggested: {tried.suggestion:.1e}. optimizer.lr={lr:g} {fits}."
 
 
 if __name__ == "__main__":

@@ -116,10 +116,10 @@ def _port(process: subprocess.Popen) -> int:
     """Where the server listens, which is the first thing it says."""
     assert process.stderr is not None  # a pipe, as started above
     line = process.stderr.readline()
-    found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-    if not found:
+    address = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+    if not address:
         raise InputError(f"the server does not start: {line.strip()}")
-    return int(found[1])
+    return int(address[1])
 
 
 def _enhance_a_file(port: int) -> None:
@@ -181,8 +181,8 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._data += data
         if not self.opened.done():
-            head, found, rest = self._data.partition(b"\r\n\r\n")
-            if found:
+            head, separator, rest = self._data.partition(b"\r\n\r\n")
+            if separator:
                 self.opened.set_result(head.startswith(b"HTTP/1.1 101"))
                 self._data = rest
         while self.opened.done() and (size := self._frame()):

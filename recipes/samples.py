@@ -101,10 +101,10 @@ def read_condition(folder: Path, *, jobs: int) -> list[Utterance]:
 
 def recordings(folder: Path) -> dict[str, Path]:
     """Its audio files, by utt_id. Raises InputError where there is none."""
-    found = audio.find(folder)
-    if not found:
+    paths = audio.find(folder)
+    if not paths:
         raise InputError(folder, "holds no audio files", "put those recordings there")
-    return {utt_id_below(path, folder): path for path in found}
+    return {utt_id_below(path, folder): path for path in paths}
 
 
 if __name__ == "__main__":

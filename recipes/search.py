@@ -155,8 +155,8 @@ def work_on_the_cluster(
         queued = True
         while queued:
             queued = cluster.is_queued(job)  # before the last look
-            known = study.get_trials()
-            for trial in known:
+            all_trials = study.get_trials()
+            for trial in all_trials:
                 if is_finished(trial) and trial.number not in told:
                     told.add(trial.number)
                     say(progress_line(study, trial, len(told), space.trials))
@@ -208,13 +208,13 @@ def open_study(url: str, name: str, seed: int, asked: dict[str, str]) -> optuna.
         sampler=NumberedSampler(seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
     )
-    known = study.user_attrs.get("asked") or ({} if study.get_trials(deepcopy=False) else asked)
-    if differing := [key for key in asked if known.get(key) != asked[key]]:
+    before = study.user_attrs.get("asked") or ({} if study.get_trials(deepcopy=False) else asked)
+    if differing := [key for key in asked if before.get(key) != asked[key]]:
         raise InputError(
             f"{name}: this study has asked something else ({', '.join(differing)}): repeat that, or"
             " choose another --out"
         )
-    study.set_user_attr("asked", known)
+    study.set_user_attr("asked", before)
     return study
 
 
@@ -242,15 +242,15 @@ def work(study: optuna.Study, space: Space, data: Path, out: Path) -> None:
         if trials.stop.is_set():
             raise KeyboardInterrupt
         optuna.storages.fail_stale_trials(study)
-        known = study.get_trials(deepcopy=False)
-        finished = [trial for trial in known if is_finished(trial)]
+        all_trials = study.get_trials(deepcopy=False)
+        finished = [trial for trial in all_trials if is_finished(trial)]
         failures = [trial for trial in finished if trial.state == TrialState.FAIL]
         if len(failures) == len(finished) >= _FAILURES:
             raise InputError(f"all trials fail, the last: {failures[-1].user_attrs['reason']}")
         if len(finished) >= space.trials:
             return
-        running = sum(trial.state == TrialState.RUNNING for trial in known)
-        waiting = any(trial.state == TrialState.WAITING for trial in known)
+        running = sum(trial.state == TrialState.RUNNING for trial in all_trials)
+        waiting = any(trial.state == TrialState.WAITING for trial in all_trials)
         if len(finished) + running >= space.trials and not waiting:
             trials.stop.wait(_WAIT_S)
             continue
@@ -285,9 +285,9 @@ def progress_line(
     study: optuna.Study, trial: optuna.trial.FrozenTrial, finished: int, total: int
 ) -> str:
     """What became of a trial, how many are finished, and the best so far."""
-    own = trials.last_score(trial)
+    score = trials.last_score(trial)
     line = f"{study.study_name}: {finished}/{total} trials; {trial.number}: "
-    line += f"PESQ {own:.3f}" if own is not None else "no PESQ"
+    line += f"PESQ {score:.3f}" if score is not None else "no PESQ"
     if trial.state == TrialState.PRUNED:
         line += f", pruned at step {max(trial.intermediate_values)}"
     elif trial.state == TrialState.FAIL:

@@ -300,8 +300,8 @@ def learn(
         norm = accelerator.clip_grad_norm_(generator.parameters(), experiment.clip_norm)
         models.optimizer.step()
         models.ema.update_parameters(models.bare_generator)
-        own = {"gradient_norm": norm, "level": level(enhanced, clean)}
-        measures |= {"loss": loss.detach(), **terms, **own}
+        signals = {"gradient_norm": norm, "level": level(enhanced, clean)}
+        measures |= {"loss": loss.detach(), **terms, **signals}
     if critic and phase != "reconstruction":
         measures |= critic.learn(update - schedule.warm_start, asked)
     return measures, rates
@@ -364,18 +364,18 @@ def not_finite(
 ) -> str:
     """The error message for an update whose loss or gradient is not finite."""
     values = {name: float(value.detach()) for name, value in measures.items()}
-    found = ", ".join(f"{name} {value:g}" for name, value in values.items())
+    readings = ", ".join(f"{name} {value:g}" for name, value in values.items())
     kept = (
         f"{checkpoint_path} is kept" if checkpoint_path.exists() else "there is no checkpoint yet"
     )
-    own = any(
+    adversarial = any(
         name.startswith("discriminator") and not math.isfinite(value)
         for name, value in values.items()
     )
     return (
-        f"step {step}: a loss or its gradient is not finite ({found}), utterances"
-        f" {' '.join(utt_ids)}; {kept}: lower {'adversary.' if own else ''}optimizer.lr, or look at"
-        " these files"
+        f"step {step}: a loss or its gradient is not finite ({readings}), utterances"
+        f" {' '.join(utt_ids)}; {kept}: lower {'adversary.' if adversarial else ''}optimizer.lr,"
+        " or look at these files"
     )
 
 

@@ -68,8 +68,8 @@ def stack_scales(update: Update) -> None:
         waves = [wave]
         for _ in stacks[1:]:
             waves.append(F.avg_pool1d(waves[-1], 4, 2, padding=2))
-        lengths, scales = [own.shape[-1] for own in waves], len(stacks)
-        hidden = torch.cat([F.pad(own, (0, lengths[0] - own.shape[-1])) for own in waves], dim=1)
+        lengths, scales = [wave.shape[-1] for wave in waves], len(stacks)
+        hidden = torch.cat([F.pad(wave, (0, lengths[0] - wave.shape[-1])) for wave in waves], dim=1)
         outputs: list[list[torch.Tensor]] = [[] for _ in stacks]
         for layers in zip(*((*stack.convolutions, stack.score) for stack in stacks), strict=True):
             one = layers[0]
@@ -81,12 +81,12 @@ def stack_scales(update: Update) -> None:
             )
             hidden = hidden if one is stacks[0].score else F.leaky_relu(hidden, 0.1)
             lengths = [
-                (own + 2 * one.padding[0] - one.kernel_size[0]) // one.stride[0] + 1
-                for own in lengths
+                (length + 2 * one.padding[0] - one.kernel_size[0]) // one.stride[0] + 1
+                for length in lengths
             ]
             apart = hidden.unflatten(1, (scales, -1))
-            for number, own in enumerate(lengths):
-                outputs[number].append(apart[:, number, :, :own])
+            for number, length in enumerate(lengths):
+                outputs[number].append(apart[:, number, :, :length])
             places = torch.arange(hidden.shape[-1], device=hidden.device)
             inside = places < torch.tensor(lengths, device=hidden.device)[:, None]
             hidden = (apart * inside[:, None]).flatten(1, 2)
@@ -121,8 +121,8 @@ def moved(
         return update
 
     textbook = updated({})
-    found = {name: difference(textbook, updated(settings)) for name, settings in variants.items()}
-    return found | {
+    gaps = {name: difference(textbook, updated(settings)) for name, settings in variants.items()}
+    return gaps | {
         name: difference(textbook, updated({"ours": True}, change))
         for name, change in changes.items()
     }

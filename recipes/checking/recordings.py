@@ -72,37 +72,41 @@ def _decibels(power: np.ndarray) -> np.ndarray:
 
 def measure_all(splits: Mapping[str, DataDir], *, jobs: int) -> dict[str, list[Recording]]:
     """Raises InputError for a file that cannot be read."""
-    found = {}
+    by_split = {}
     for name, data in splits.items():
         tasks = [(key, data.wav[key], data.noisy[key]) for key in data.utt_ids]
         # A process takes as long to start as a hundred recordings to measure
         outcomes = workers.each(
             measure, tasks, jobs=min(jobs, 1 + len(tasks) // 100), imports_program=False
         )
-        found[name] = [
+        by_split[name] = [
             outcome.value() for outcome in progress(outcomes, total=len(tasks), label=name)
         ]
-    return found
+    return by_split
 
 
-def rows(splits: Mapping[str, DataDir], found: Mapping[str, list[Recording]]) -> list[list[str]]:
+def rows(splits: Mapping[str, DataDir], by_split: Mapping[str, list[Recording]]) -> list[list[str]]:
     """A line for each split; of a distribution: 5 %, median and 95 %."""
     table = [["split", "speakers", "utterances", "minutes"]]
     table[0] += ["seconds", "level dBFS", "SNR dB", "pauses %"]
-    for name, recordings in found.items():
+    for name, recordings in by_split.items():
         columns = [
             [one.seconds for one in recordings],
             [one.level_db for one in recordings],
             [one.snr_db for one in recordings],
             [100.0 * one.pauses for one in recordings],
         ]
-        parts = [" / ".join(f"{x:.1f}" for x in np.percentile(own, [5, 50, 95])) for own in columns]
+        parts = [
+            " / ".join(f"{x:.1f}" for x in np.percentile(column, [5, 50, 95])) for column in columns
+        ]
         speakers, minutes = len(set(splits[name].utt2spk.values())), sum(columns[0]) / 60.0
         table.append([name, str(speakers), str(len(recordings)), f"{minutes:.1f}", *parts])
     return table
 
 
-def warnings(splits: Mapping[str, DataDir], found: Mapping[str, list[Recording]]) -> Iterator[str]:
+def warnings(
+    splits: Mapping[str, DataDir], by_split: Mapping[str, list[Recording]]
+) -> Iterator[str]:
     """What would spoil a training, one line each.
 
     Raises InputError where most pairs are wrong.
@@ -113,7 +117,7 @@ def warnings(splits: Mapping[str, DataDir], found: Mapping[str, list[Recording]]
         f"has more noise than speech, by {-_LOW_SNR_DB:g} dB": lambda one: one.snr_db < _LOW_SNR_DB,
         "is a pause by more than half": lambda one: one.pauses > 0.5,
     }
-    for name, recordings in found.items():
+    for name, recordings in by_split.items():
         for what, holds in kinds.items():
             if guilty := [one.utt_id for one in recordings if holds(one)]:
                 yield f"{name}: {len(guilty)} of {len(recordings)} {what}: {_some(guilty)}"
@@ -122,10 +126,10 @@ def warnings(splits: Mapping[str, DataDir], found: Mapping[str, list[Recording]]
             raise InputError(f"{name}: of its noisy recordings {judged.refusal}: align them first")
         yield from (f"{name}: noisy recordings are {note}" for note in judged.notes)
     places: dict[str | None, list[str]] = {}
-    for name, recordings in found.items():
+    for name, recordings in by_split.items():
         for one in recordings:
             places.setdefault(one.content, []).append(f"{name}/{one.utt_id}")
-    if twice := [" = ".join(own) for own in places.values() if len(own) > 1]:
+    if twice := [" = ".join(copies) for copies in places.values() if len(copies) > 1]:
         yield f"{len(twice)} recordings are there more than once: {_some(twice)}"
     names = list(splits)
     for index, first in enumerate(names):

@@ -29,10 +29,10 @@ def estimate(values: Mapping[str, Sequence[float]], *, seed: int = 0) -> Estimat
     handful of speakers the interval is too narrow rather than too wide: say beside it how many
     speakers there are.
     """
-    sizes = tuple(len(own) for own in values.values())
-    flat = np.concatenate([np.asarray(own, dtype=float) for own in values.values()])
+    sizes = tuple(len(scores) for scores in values.values())
+    flat = np.concatenate([np.asarray(scores, dtype=float) for scores in values.values()])
     low, high = np.percentile(_weights(sizes, seed) @ flat, [2.5, 97.5])
-    mean = np.mean([np.mean(own) for own in values.values()])
+    mean = np.mean([np.mean(scores) for scores in values.values()])
     return Estimate(float(mean), float(low), float(high))
 
 

@@ -47,11 +47,11 @@ LOWER = ("wsdr", "lsd", "lsd_high", "wer")  # is better
 
 def systems(runs: Iterable[Run]) -> list[tuple[str, str]]:
     """Every system of these runs, and what it is in one sentence."""
-    known = dict(_LIMITS)
+    sentences = dict(_LIMITS)
     for run in runs:
         for name in run.models:
-            known.setdefault(name, run.experiment(name)["summary"] or "nothing is known of it")
-    return [(name, text.rstrip(".")) for name, text in known.items()]
+            sentences.setdefault(name, run.experiment(name)["summary"] or "nothing is known of it")
+    return [(name, text.rstrip(".")) for name, text in sentences.items()]
 
 
 def columns(runs: Iterable[Run]) -> list[tuple[str, str]]:

@@ -68,7 +68,7 @@ def of_experiment(run: Run, data: DataDir, exp: Path, count: int) -> list[Uttera
         Utterance(
             utt_id,
             "test",
-            {name: own[utt_id] for name, own in files.items()},
+            {name: paths[utt_id] for name, paths in files.items()},
             {name: in_words(rows.get(name, {}).get(utt_id, {})) for name in files},
         )
         for utt_id in chosen

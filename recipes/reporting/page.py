@@ -141,8 +141,8 @@ def chosen(run: Run) -> dict[str, str]:
     """
     noisy = {utt_id: score for (_, utt_id), score in run.common("noisy", run.lead).items()}
     judged = "gan" if "gan" in run.systems else list(run.systems)[-1]
-    own = {utt_id: score for (_, utt_id), score in run.common(judged, run.lead).items()}
-    gain = {utt_id: own[utt_id] - noisy[utt_id] for utt_id in noisy if utt_id in own}
+    scores = {utt_id: score for (_, utt_id), score in run.common(judged, run.lead).items()}
+    gain = {utt_id: scores[utt_id] - noisy[utt_id] for utt_id in noisy if utt_id in scores}
     ranked = sorted(gain, key=gain.__getitem__)
     everything = sorted(row["utt_id"] for row in run.systems["noisy"])
     reasons = {}

@@ -130,8 +130,8 @@ def improvements(run: Run, models: list[str], metric: str) -> Picture:
     def paint(axes: Axes) -> None:
         gains = []
         for name in models:
-            own = run.common(name, metric)
-            gains.append([own[key] - noisy[key] for key in own if key in noisy] or [np.nan])
+            scores = run.common(name, metric)
+            gains.append([scores[key] - noisy[key] for key in scores if key in noisy] or [np.nan])
         ink = {"color": INK}
         axes.boxplot(
             gains,
@@ -167,11 +167,11 @@ def against_input(run: Run, names: list[str], metric: str) -> Picture:
 
     def paint(axes: Axes) -> None:
         for place, name in enumerate(names):
-            own = run.common(name, metric)
-            keys = sorted((key for key in own if key in level), key=level.__getitem__)
+            scores = run.common(name, metric)
+            keys = sorted((key for key in scores if key in level), key=level.__getitem__)
             if not keys:
                 continue
-            x, y = np.array([level[key] for key in keys]), np.array([own[key] for key in keys])
+            x, y = np.array([level[key] for key in keys]), np.array([scores[key] for key in keys])
             axes.scatter(x, y, s=7, alpha=0.3, linewidths=0, **_look(place))
             groups = [group for group in np.array_split(np.arange(len(keys)), 5) if len(group)]
             axes.plot(
@@ -244,22 +244,22 @@ def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str
 
     files: system -> utt_id -> file.
     """
-    found = []
-    for place, (system, own) in enumerate(files.items()):
+    rows = []
+    for place, (system, paths) in enumerate(files.items()):
         for utt_id, speaker in speaker_of.items():
-            wave, sample_rate = audio.read_mono(own[utt_id], dtype="float64")
+            wave, sample_rate = audio.read_mono(paths[utt_id], dtype="float64")
             embedding = (
                 speakers.embedding(wave, sample_rate)
                 if np.isfinite(wave).all() and wave.any()
                 else None
             )
             if embedding is not None:
-                found.append((place, system, speaker, embedding))
-    if len(found) < 10:  # too few to lie in groups
+                rows.append((place, system, speaker, embedding))
+    if len(rows) < 10:  # too few to lie in groups
         return None
     from sklearn.manifold import TSNE
 
-    points = np.stack([row[3] for row in found])
+    points = np.stack([row[3] for row in rows])
     points = (points - points.mean(axis=0)) / (points.std(axis=0) + 1e-9)
     flat = TSNE(
         perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=0
@@ -269,7 +269,7 @@ def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str
     def paint(axes: Axes) -> None:
         for place, system in enumerate(files):
             for number, speaker in enumerate(names):
-                chosen = [i for i, row in enumerate(found) if row[0] == place and row[2] == speaker]
+                chosen = [i for i, row in enumerate(rows) if row[0] == place and row[2] == speaker]
                 x, y = flat[chosen].T
                 axes.scatter(
                     x,
@@ -282,9 +282,9 @@ def voices(files: dict[str, dict[str, Path]], speaker_of: dict[str, str]) -> str
                     marker=_MARKERS[place % len(_MARKERS)],
                 )
         for speaker in names:
-            own = flat[[i for i, row in enumerate(found) if row[2] == speaker]]
-            if len(own):
-                axes.annotate(speaker, np.median(own, axis=0), weight="bold", ha="center")
+            cluster = flat[[i for i, row in enumerate(rows) if row[2] == speaker]]
+            if len(cluster):
+                axes.annotate(speaker, np.median(cluster, axis=0), weight="bold", ha="center")
         axes.set_xticks([])
         axes.set_yticks([])
         for handle in axes.legend().legend_handles:

@@ -17,7 +17,7 @@ COLUMNS = {"system", "seed", "utt_id", "spk_id", "fingerprint"}
 
 
 def read_systems(
-    folder: Path, found: dict[str, Path], settings: Mapping[str, tuple]
+    folder: Path, paths: dict[str, Path], settings: Mapping[str, tuple]
 ) -> tuple[dict[str, list[dict]], dict[str, list[str]]]:
     """Read tables of scores: name -> CSV file becomes row -> scores and row -> names.
 
@@ -27,11 +27,11 @@ def read_systems(
     must have been scored on one noise.
     """
     trainings: dict[tuple[str, tuple | None], dict[str, list[dict]]] = {}
-    for name in sorted(found, key=place):
-        rows = read_csv(found[name])
+    for name in sorted(paths, key=place):
+        rows = read_csv(paths[name])
         if lacking := sorted(COLUMNS - rows[0].keys()):
             raise InputError(
-                f"{found[name]}: has no column {lacking[0]}: these are no scores of stage 4: move"
+                f"{paths[name]}: has no column {lacking[0]}: these are no scores of stage 4: move"
                 " it away"
             )
         system = str(rows[0]["system"])
@@ -39,14 +39,14 @@ def read_systems(
         for other, others in same.items():
             if others[0].get("seed") == rows[0].get("seed"):
                 raise InputError(
-                    f"{found[name]}: is {system} with seed {rows[0].get('seed')}, as {other} is:"
+                    f"{paths[name]}: is {system} with seed {rows[0].get('seed')}, as {other} is:"
                     " remove one of the two"
                 )
         same[name] = rows
     systems: dict[str, list[dict]] = {}
     folders: dict[str, list[str]] = {}
-    for (system, own), scores in trainings.items():
-        alike = [other for other in trainings if other[0] == system and other != (system, own)]
+    for (system, digests), scores in trainings.items():
+        alike = [other for other in trainings if other[0] == system and other != (system, digests)]
         shortest = min(scores, key=len)
         label = shortest.split("_seed")[0] if alike else system
         label = shortest if label in systems else label  # other seeds, trained by other code

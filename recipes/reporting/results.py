@@ -50,11 +50,11 @@ def section(run: Run) -> str:
             " the number of all cells, or an interval that holds 0:\n"
         )
         lines.append(markdown(judged))
-    for name, own in run.by_corpus().items():
-        lines.append(f"### {name}\n\n{markdown(tables.systems(own))}")
-        lines += _folded(tables.headlines(own), tables.differences(own))
-        lines += filter(None, [markdown(tables.conditions(own))])
-        lines += _folded(tables.condition_headlines(own), tables.condition_differences(own))
+    for name, part in run.by_corpus().items():
+        lines.append(f"### {name}\n\n{markdown(tables.systems(part))}")
+        lines += _folded(tables.headlines(part), tables.differences(part))
+        lines += filter(None, [markdown(tables.conditions(part))])
+        lines += _folded(tables.condition_headlines(part), tables.condition_differences(part))
     lines.append("Gain over noisy by speaker, and by third of the input's SI-SDR:\n")
     lines.append(markdown(tables.gains(run)))
     lines.append(

@@ -59,9 +59,9 @@ class Run:
         NAME.csv and CONDITION/NAME.csv. Raises InputError where the fingerprints within one table
         differ.
         """
-        found = {path.parent.name: path for path in sorted(folder.glob("*/scores.csv"))}
-        found |= {path.stem: path for path in sorted(folder.glob("*.csv"))}
-        if missing := [name for name in NEEDED if name not in found]:
+        paths = {path.parent.name: path for path in sorted(folder.glob("*/scores.csv"))}
+        paths |= {path.stem: path for path in sorted(folder.glob("*.csv"))}
+        if missing := [name for name in NEEDED if name not in paths]:
             raise InputError(
                 f"{folder}: has no scores of {', '.join(missing)}: run stages 3 and 4 first"
             )
@@ -70,14 +70,14 @@ class Run:
             name: (model.get("settings"), *model.get("code", ()))
             for name, model in about["models"].items()
         }
-        systems, folders = read_systems(folder, found, settings)
+        systems, folders = read_systems(folder, paths, settings)
         if "experiments" not in about:  # it was written before experiments said so
             about["experiments"] = describe(systems_of(systems), {})
         by_condition: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.glob("*/conditions/*/scores.csv")):
             by_condition.setdefault(path.parent.name, {})[path.parts[-4]] = path
         for path in sorted(folder.glob("*/*.csv")):
-            if path.parent.name not in found:
+            if path.parent.name not in paths:
                 by_condition.setdefault(path.parent.name, {})[path.stem] = path
         order = {name: place for place, name in enumerate(CONDITIONS)}
         conditions = {
@@ -156,8 +156,8 @@ class Run:
         key = name, metric, None if seeds is None else frozenset(seeds)
         if key not in self._means:
             rows = self.systems[name]
-            own = [row for row in rows if seeds is None or row.get("seed") in {*seeds, ""}]
-            self._means[key] = _values(own, metric)
+            seed_rows = [row for row in rows if seeds is None or row.get("seed") in {*seeds, ""}]
+            self._means[key] = _values(seed_rows, metric)
         return self._means[key]
 
     def common(self, name: str, metric: str) -> dict[tuple[str, str], float]:
@@ -196,7 +196,7 @@ class Run:
         A system from elsewhere has none, and is compared with all seeds of another one.
         """
         trained = [{row.get("seed") for row in self.systems[name]} for name in names]
-        return set.intersection(*([own for own in trained if own != {""}] or trained))
+        return set.intersection(*([seeds for seeds in trained if seeds != {""}] or trained))
 
     def difference(self, name: str, other: str, metric: str) -> Estimate | None:
         """name - other over the seeds and utterances that both have, with its interval.
@@ -216,8 +216,8 @@ class Run:
 
     def _paired(self, name: str, other: str, metric: str) -> dict[tuple[str, str], float]:
         seeds = self.seeds(name, other)
-        own, others = (self.values(system, metric, seeds) for system in (name, other))
-        return {key: own[key] - others[key] for key in own if key in others}
+        scores, others = (self.values(system, metric, seeds) for system in (name, other))
+        return {key: scores[key] - others[key] for key in scores if key in others}
 
     def experiment(self, name: str) -> dict:
         """What is known of a system (reporting/experiments.py)."""
@@ -247,12 +247,12 @@ class Run:
 
         It is a tie under 0.03 or where the interval holds 0, and "-" where too little was compared.
         """
-        found = self.difference(name, other, self.lead)
-        if found is None:
+        difference = self.difference(name, other, self.lead)
+        if difference is None:
             return "-"
-        if abs(found.mean) < TIE or found.low <= 0.0 <= found.high:
+        if abs(difference.mean) < TIE or difference.low <= 0.0 <= difference.high:
             return "tie"
-        return "better" if found.mean > 0 else "worse"
+        return "better" if difference.mean > 0 else "worse"
 
     def p_value(self, name: str, other: str, metric: str = "") -> float | None:
         """Wilcoxon's signed-rank test over utterances, two-sided.
@@ -260,12 +260,12 @@ class Run:
         It is in PESQ unless another metric is named. Utterances of a speaker are alike, so it only
         describes.
         """
-        found = self._paired(name, other, metric or self.lead)
-        if not _enough(found):
+        differences = self._paired(name, other, metric or self.lead)
+        if not _enough(differences):
             return None
         from scipy.stats import wilcoxon  # half a second, which reading scores need not spend
 
-        paired = list(found.values())
+        paired = list(differences.values())
         # The default permutes a few utterances with ties one by one, seconds for each pair
         return float(wilcoxon(paired, method="asymptotic").pvalue) if any(paired) else 1.0
 
@@ -293,9 +293,9 @@ class Run:
         groups |= {name: keys for name, keys in thirds.items() if keys}
         gains: dict[str, dict[str, float | None]] = {}
         for name in self.models:
-            own = self.common(name, metric)
+            scores = self.common(name, metric)
             per_group = {
-                group: [own[key] - noisy[key] for key in keys if key in own]
+                group: [scores[key] - noisy[key] for key in keys if key in scores]
                 for group, keys in groups.items()
             }
             gains[name] = {
@@ -305,12 +305,12 @@ class Run:
 
     def gap_closed(self, name: str, metric: str) -> float | None:
         """(system - noisy) / (oracle magnitude - noisy)."""
-        noisy, oracle, own = (
+        noisy, oracle, mean = (
             self.means(system)[metric] for system in ("noisy", "oracle_mag", name)
         )
-        if noisy is None or oracle is None or own is None or oracle == noisy:
+        if noisy is None or oracle is None or mean is None or oracle == noisy:
             return None
-        return (own - noisy) / (oracle - noisy)
+        return (mean - noisy) / (oracle - noisy)
 
 
 def holm(p_values: Mapping[Pair, float | None]) -> dict[Pair, float]:
@@ -328,14 +328,20 @@ def _values(rows: Iterable[dict], metric: str) -> dict[tuple[str, str], float]:
     values: dict[tuple[str, str], list[float | None]] = {}
     for row in rows:
         values.setdefault((row["spk_id"], row["utt_id"]), []).append(row.get(metric))
-    known = {key: [value for value in own if value is not None] for key, own in values.items()}
-    return {key: sum(own) / len(own) for key, own in known.items() if len(own) == len(values[key])}
+    valid = {
+        key: [value for value in scores if value is not None] for key, scores in values.items()
+    }
+    return {
+        key: sum(scores) / len(scores)
+        for key, scores in valid.items()
+        if len(scores) == len(values[key])
+    }
 
 
 def _in_all(values: Iterable[Mapping[tuple[str, str], float]]) -> set[tuple[str, str]]:
     """The utterances that all have which have any."""
-    own = [set(one) for one in values if one]
-    return set.intersection(*own) if own else set()
+    utterances = [set(one) for one in values if one]
+    return set.intersection(*utterances) if utterances else set()
 
 
 def _estimate(values: dict[tuple[str, str], float]) -> Estimate | None:
@@ -356,4 +362,4 @@ def by_speaker(values: dict[tuple[str, str], float]) -> dict[str, list[float]]:
 
 
 def _mean_of_means(speakers: Mapping[str, list[float]]) -> float:
-    return float(np.mean([np.mean(own) for own in speakers.values()]))
+    return float(np.mean([np.mean(values) for values in speakers.values()]))

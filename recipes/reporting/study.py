@@ -27,14 +27,14 @@ def rows(trials: Sequence[FrozenTrial], names: dict[str, str]) -> list[list[str]
     )
     table = [["trial", "PESQ", "last step", *names.values(), "state"]]
     for trial in ranked:
-        own, last = last_score(trial), max(trial.intermediate_values, default=0)
+        score, last = last_score(trial), max(trial.intermediate_values, default=0)
         state = trial.state.name.lower() if trial.state != TrialState.COMPLETE else ""
         if reason := trial.user_attrs.get("reason"):
             state = f"failed: {reason}"
         resumed = trial.system_attrs.get("retry_history", [])
         state += f"{', ' if state else ''}resumed" if resumed else ""
         values = [shown(trial.params.get(key, "")) for key in names]
-        pesq = "" if own is None else f"{own:.3f}"
+        pesq = "" if score is None else f"{score:.3f}"
         table.append([str(trial.number), pesq, str(last), *values, state])
     return table
 
@@ -88,8 +88,9 @@ def _history(trials: list[FrozenTrial]) -> str:
             TrialState.PRUNED: (COLOURS[1], "x", "pruned"),
         }
         for state, (colour, marker, label) in looks.items():
-            own = [trial for trial in trials if trial.state == state]
-            numbers, scores = [trial.number for trial in own], [last_score(trial) for trial in own]
+            group = [trial for trial in trials if trial.state == state]
+            numbers = [trial.number for trial in group]
+            scores = [last_score(trial) for trial in group]
             axes.scatter(numbers, np.array(scores, float), color=colour, marker=marker, label=label)
         done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         best = np.maximum.accumulate(np.array([trial.value for trial in done], float))
@@ -141,10 +142,10 @@ def _parallel(trials: list[FrozenTrial], names: dict[str, str]) -> str:
 def _places(key: str, trials: list[FrozenTrial]) -> tuple[np.ndarray, list[Any]]:
     """Where each trial's value lies between the lowest, 0, and the highest, 1; and these two."""
     values = [trial.params[key] for trial in trials]
-    own: Any = trials[0].distributions[key]
-    if isinstance(own, optuna.distributions.CategoricalDistribution):
-        order = list(own.choices)
+    distribution: Any = trials[0].distributions[key]
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        order = list(distribution.choices)
         places = np.array([order.index(value) for value in values], float)
         return places / max(1, len(order) - 1), [order[0], order[-1]]
-    places = np.log(values) if own.log else np.array(values, float)
+    places = np.log(values) if distribution.log else np.array(values, float)
     return (places - places.min()) / (np.ptp(places) or 1.0), [min(values), max(values)]

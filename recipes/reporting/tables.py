@@ -47,10 +47,10 @@ def _mean(run: Run, name: str, metric: str, mean: float | None) -> str:
     if mean is None:
         return "-"
     places = ALL[metric].decimals
-    found = run.interval(name, metric) if metric in run.gaps else None
-    if found is None:
+    estimate = run.interval(name, metric) if metric in run.gaps else None
+    if estimate is None:
         return f"{mean:.{places}f}"
-    return f"{mean:.{places}f} ± {(found.high - found.low) / 2:.{places}f}"
+    return f"{mean:.{places}f} ± {(estimate.high - estimate.low) / 2:.{places}f}"
 
 
 def differences(run: Run, metrics: tuple[str, ...] = ()) -> Cells:
@@ -84,13 +84,13 @@ def headlines(run: Run) -> Cells:
 
 def interval(run: Run, name: str, other: str, metric: str) -> str:
     """A difference with its interval."""
-    found = run.difference(name, other, metric)
-    return "-" if found is None else _of(found, metric)
+    difference = run.difference(name, other, metric)
+    return "-" if difference is None else _of(difference, metric)
 
 
-def _of(found: Estimate, metric: str) -> str:
+def _of(estimate: Estimate, metric: str) -> str:
     places = ALL[metric].decimals
-    return f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+    return f"{estimate.mean:+.{places}f} [{estimate.low:+.{places}f}, {estimate.high:+.{places}f}]"
 
 
 def _p(value: float | None) -> str:
@@ -117,9 +117,9 @@ def conditions(run: Run) -> Cells:
     """PESQ and SI-SDR on further test conditions; a heading alone where there are none."""
     cells = [[f"{ALL[run.lead].heading} / SI-SDR dB", *run.conditions]]
     for name in run.systems:
-        if any(name in own.systems for own in run.conditions.values()):
-            found = (_both(own, name, run.gaps) for own in run.conditions.values())
-            cells.append([REFERENCES.get(name, name), *found])
+        if any(name in condition.systems for condition in run.conditions.values()):
+            scores = (_both(condition, name, run.gaps) for condition in run.conditions.values())
+            cells.append([REFERENCES.get(name, name), *scores])
     return cells
 
 
@@ -131,11 +131,11 @@ def _both(run: Run, name: str, metrics: tuple[str, str]) -> str:
 
 def condition_differences(run: Run) -> Cells:
     """As `differences`, on each further test condition; a heading alone where there are none."""
-    scored = {metric for own in run.conditions.values() for metric in own.metrics}
+    scored = {metric for condition in run.conditions.values() for metric in condition.metrics}
     metrics = tuple(metric for metric in run.shown if metric in scored)
     cells = [["difference", "on", *differences(run, metrics)[0][1:]]]
-    for name, own in run.conditions.items():
-        cells += [[pair, name, *row] for pair, *row in differences(own, metrics)[1:]]
+    for name, condition in run.conditions.items():
+        cells += [[pair, name, *row] for pair, *row in differences(condition, metrics)[1:]]
     return cells
 
 
@@ -143,8 +143,8 @@ def condition_headlines(run: Run) -> Cells:
     """The same in PESQ alone."""
     lead = ALL[run.lead].heading
     cells = [["difference", "on", lead, f"in {lead}", CORRECTED]]
-    for name, own in run.conditions.items():
-        for pair, _, value, reading, _, corrected in differences(own, (run.lead,))[1:]:
+    for name, condition in run.conditions.items():
+        for pair, _, value, reading, _, corrected in differences(condition, (run.lead,))[1:]:
             cells.append([pair, name, value, reading, corrected])
     return cells
 
@@ -180,12 +180,12 @@ def judges(run: Run) -> Cells:
 
 
 def _judged(run: Run, name: str, other: str, metric: str, p: float) -> str:
-    found = run.difference(name, other, metric)
-    if found is None:
+    difference = run.difference(name, other, metric)
+    if difference is None:
         return "-"
-    sure = p < SURE and not found.low <= 0.0 <= found.high
-    better = (found.mean > 0) != (metric in LOWER)
-    return f"{'ties' if not sure else 'wins' if better else 'loses'} {_of(found, metric)}"
+    sure = p < SURE and not difference.low <= 0.0 <= difference.high
+    better = (difference.mean > 0) != (metric in LOWER)
+    return f"{'ties' if not sure else 'wins' if better else 'loses'} {_of(difference, metric)}"
 
 
 def gains(run: Run) -> Cells:
@@ -193,12 +193,12 @@ def gains(run: Run) -> Cells:
 
     Nothing where nothing was trained.
     """
-    found = run.gains()
-    if not found:
+    by_system = run.gains()
+    if not by_system:
         return []
-    cells = [[f"{ALL[run.lead].heading} gain", *next(iter(found.values()))]]
-    for name, own in found.items():
-        cells.append([name, *("-" if gain is None else f"{gain:+.2f}" for gain in own.values())])
+    cells = [[f"{ALL[run.lead].heading} gain", *next(iter(by_system.values()))]]
+    for name, row in by_system.items():
+        cells.append([name, *("-" if gain is None else f"{gain:+.2f}" for gain in row.values())])
     return cells
 
 
@@ -211,7 +211,7 @@ def utterances(run: Run, data: DataDir) -> Cells:
     cells = [["utterance", "speaker", *headings]]
     for utt_id in data.utt_ids:
         key = (data.utt2spk[utt_id], utt_id)
-        scores = (f"{own[key]:.2f}" if key in own else "-" for own in values.values())
+        scores = (f"{column[key]:.2f}" if key in column else "-" for column in values.values())
         cells.append([utt_id, key[0], *scores])
     return cells
 
@@ -226,11 +226,11 @@ def missing(run: Run) -> list[str]:
     for metric in run.shown:
         without = {}
         for name, rows in run.systems.items():
-            own = [f"{row['utt_id']}{_of_seed(row)}" for row in rows if row.get(metric) is None]
-            if own:
-                more = f" and {len(own) - _NAMED} more" if len(own) > _NAMED else ""
-                named = f"{', '.join(own[:_NAMED])}{more}"
-                without[run.label(name)] = f"{len(own)} of {len(rows)} ({named})"
+            absent = [f"{row['utt_id']}{_of_seed(row)}" for row in rows if row.get(metric) is None]
+            if absent:
+                more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+                named = f"{', '.join(absent[:_NAMED])}{more}"
+                without[run.label(name)] = f"{len(absent)} of {len(rows)} ({named})"
         if without:
             listed = "; ".join(f"{name} {what}" for name, what in without.items())
             lines.append(

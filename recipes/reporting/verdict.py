@@ -26,13 +26,13 @@ def verdict(run: Run) -> str:
 
 
 def _best(run: Run, best: str, gap: float) -> str:
-    noisy, own = run.means("noisy"), run.means(best)
+    noisy, system = run.means("noisy"), run.means(best)
     sentence = (
-        f"{best} takes {ALL[run.lead].heading} from {noisy[run.lead]:.2f} to {own[run.lead]:.2f}"
+        f"{best} takes {ALL[run.lead].heading} from {noisy[run.lead]:.2f} to {system[run.lead]:.2f}"
         f" ({round(100 * gap)} % of the gap to the oracle magnitude)"
     )
-    if noisy[SI_SDR] is not None and own[SI_SDR] is not None:
-        sentence += f" and SI-SDR from {noisy[SI_SDR]:.1f} to {own[SI_SDR]:.1f} dB"
+    if noisy[SI_SDR] is not None and system[SI_SDR] is not None:
+        sentence += f" and SI-SDR from {noisy[SI_SDR]:.1f} to {system[SI_SDR]:.1f} dB"
     return f"{sentence}."
 
 

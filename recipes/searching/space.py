@@ -70,35 +70,35 @@ class Space:
             fixed,
             trials,
             seed,
-            {key: _distribution(own, f"{path}: space: {key}") for key, own in free.items()},
+            {key: _distribution(domain, f"{path}: space: {key}") for key, domain in free.items()},
         )
 
     def identity(self) -> str:
         """A digest of what is free, and of the sampler's seed; the number of trials may grow."""
-        return digest([self.seed, {key: repr(own) for key, own in self.free.items()}])
+        return digest([self.seed, {key: repr(domain) for key, domain in self.free.items()}])
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """Values of what is free, by optuna's sampler."""
         values: dict[str, Any] = {}
-        for key, own in self.free.items():
-            match own:
+        for key, domain in self.free.items():
+            match domain:
                 case Choice():
-                    values[key] = trial.suggest_categorical(key, own.choices)
+                    values[key] = trial.suggest_categorical(key, domain.choices)
                 case Whole():
                     values[key] = trial.suggest_int(
-                        key, own.low, own.high, step=own.step, log=own.log
+                        key, domain.low, domain.high, step=domain.step, log=domain.log
                     )
                 case Real():
                     values[key] = trial.suggest_float(
-                        key, own.low, own.high, step=own.step, log=own.log
+                        key, domain.low, domain.high, step=domain.step, log=domain.log
                     )
         return values
 
     def corner(self) -> dict[str, Any]:
         """The first value of everything: to check that an experiment takes these keys."""
         return {
-            key: own.choices[0] if isinstance(own, Choice) else own.low
-            for key, own in self.free.items()
+            key: domain.choices[0] if isinstance(domain, Choice) else domain.low
+            for key, domain in self.free.items()
         }
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
@@ -107,10 +107,10 @@ class Space:
 
     def as_experiment(self, values: Mapping[str, Any], folder: Path) -> dict:
         """The experiment file that a trial amounts to: a base and what differs."""
-        own = read_yaml(self.experiment)
-        base = self.experiment.parent / own.pop("base") if "base" in own else self.experiment
-        own = own if base != self.experiment else {}
-        changes = merge(own, parse_overrides(self.overrides(values)), nulls=True)
+        diff = read_yaml(self.experiment)
+        base = self.experiment.parent / diff.pop("base") if "base" in diff else self.experiment
+        diff = diff if base != self.experiment else {}
+        changes = merge(diff, parse_overrides(self.overrides(values)), nulls=True)
         return {"base": os.path.relpath(base, folder), **changes}
 
 

@@ -95,8 +95,8 @@ def validations(path: Path) -> Iterator[tuple[int, float]]:
 
 def last_score(trial: FrozenTrial) -> float | None:
     """The last PESQ that a trial reported, pruned or not."""
-    known = trial.intermediate_values
-    return known[max(known)] if known else trial.value
+    scores = trial.intermediate_values
+    return scores[max(scores)] if scores else trial.value
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -126,6 +126,6 @@ def identity(command: list[str], data: Path) -> dict[str, str]:
         corpus = Corpus.read(data, experiment, PROCEDURES)
     except InputError as error:
         raise InputError(f"no trial could run: {error}") from error
-    known = identify(experiment, corpus) | {"experiment": experiment.written}
-    known["code"] = code.of_training(experiment.decides)
-    return {key: digest(value) for key, value in known.items()}
+    facts = identify(experiment, corpus) | {"experiment": experiment.written}
+    facts["code"] = code.of_training(experiment.decides)
+    return {key: digest(value) for key, value in facts.items()}

@@ -35,14 +35,14 @@ class Corpus:
         procedures: folder of the procedures that `fresh_noise` may name. Raises InputError.
         """
         train, dev = (datadir.read(folder / split, noisy=True) for split in ("train", "dev"))
-        noise, own = datadir.read_noise(folder / "train"), folder / "train"
+        noise, train_folder = datadir.read_noise(folder / "train"), folder / "train"
         return cls(
             folder,
             train,
             dev,
             noise,
-            fresh_noise(experiment.fresh_noise, noise, own, procedures),
-            build_scenes(experiment.scenes, noise, own),
+            fresh_noise(experiment.fresh_noise, noise, train_folder, procedures),
+            build_scenes(experiment.scenes, noise, train_folder),
         )
 
     @property

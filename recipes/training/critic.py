@@ -88,8 +88,8 @@ class Critic:
             wave.detach().float().cpu().numpy()[:, 0] for wave in (clean, enhanced)
         )
         pairs = [
-            Judged(reference, own, self._sample_rate)
-            for reference, own in zip(references, degraded, strict=True)
+            Judged(reference, wave, self._sample_rate)
+            for reference, wave in zip(references, degraded, strict=True)
         ]
         answers = [self._pool.schedule(judge, [pair], timeout=_TIMEOUT_S) for pair in pairs]
         level = clean.square().mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-4)
@@ -110,15 +110,15 @@ class Critic:
         """
         set_learning_rate(self.optimizer, number, self._updates, self._adversary.optimizer)
         truths = [self._answer(*each) for each in zip(asked.pairs, asked.answers, strict=True)]
-        known = asked.clean.new_tensor([truth is not None for truth in truths])
+        mask = asked.clean.new_tensor([truth is not None for truth in truths])
         truth = asked.clean.new_tensor([truth or 0.0 for truth in truths])
         self.optimizer.zero_grad()
         clean, enhanced = asked.clean, asked.enhanced.detach()
         bank = self.bare_bank if self._self_correcting else self.bank
         maps = bank(torch.cat([clean, enhanced]), torch.cat([clean, clean]))
         of_clean, of_enhanced = predictions(maps).chunk(2)
-        count = known.sum().clamp_min(1.0)
-        error = ((of_enhanced - truth).square() * known).sum() / count
+        count = mask.sum().clamp_min(1.0)
+        error = ((of_enhanced - truth).square() * mask).sum() / count
         of_identity = (of_clean - 1.0).square().mean()
         loss = of_identity + error
         agreement = {}
@@ -129,8 +129,8 @@ class Critic:
         clip_norm = self._adversary.clip_norm
         norm = self._accelerator.clip_grad_norm_(self.bank.parameters(), clip_norm)
         self.optimizer.step()
-        predicted = (of_enhanced.detach() * known).sum() / count
-        means = {"metric_predicted": predicted, "metric_true": (truth * known).sum() / count}
+        predicted = (of_enhanced.detach() * mask).sum() / count
+        means = {"metric_predicted": predicted, "metric_true": (truth * mask).sum() / count}
         return {"metric_loss": loss.detach(), "metric_gradient_norm": norm, **means, **agreement}
 
     def _corrected_backward(self, *parts: Tensor) -> Tensor:
@@ -142,7 +142,9 @@ class Critic:
         parameters = list(self.bare_bank.parameters())
         one, other = (
             self._accelerator.reduce(
-                torch.cat([own.flatten() for own in grad(part, parameters, retain_graph=more)]),
+                torch.cat(
+                    [gradient.flatten() for gradient in grad(part, parameters, retain_graph=more)]
+                ),
                 reduction="mean",
             )
             for part, more in zip(parts, (True, False), strict=True)
@@ -152,8 +154,8 @@ class Critic:
         corrected = one - against / (other @ other).clamp_min(tiny) * other
         corrected += other - against / (one @ one).clamp_min(tiny) * one
         sizes = [parameter.numel() for parameter in parameters]
-        for parameter, own in zip(parameters, corrected.split(sizes), strict=True):
-            parameter.grad = own.view_as(parameter)
+        for parameter, gradient in zip(parameters, corrected.split(sizes), strict=True):
+            parameter.grad = gradient.view_as(parameter)
         return product / (one.norm() * other.norm()).clamp_min(tiny)
 
     def _answer(self, pair: Judged, answer: Future) -> float | None:

@@ -298,10 +298,10 @@ def _check(settings: type, written: Any, where: str) -> None:
     Every key must be a field, none without a default may be missing, and numbers must be in range.
     Raises InputError.
     """
-    own = [each for each in fields(settings) if each.name != "written"]
-    check_keys(written, [each.name for each in own], where)
+    members = [each for each in fields(settings) if each.name != "written"]
+    check_keys(written, [each.name for each in members], where)
     for key in sorted(
-        each.name for each in own if each.default is MISSING and each.default_factory is MISSING
+        each.name for each in members if each.default is MISSING and each.default_factory is MISSING
     ):
         if key not in written:
             raise InputError(f'{where}: "{key}" is missing')
@@ -346,8 +346,8 @@ def _differing(stored: Mapping, current: Mapping, prefix: str = "") -> str:
     for key in sorted(stored.keys() | current.keys()):
         old, new = stored.get(key), current.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            if found := _differing(old, new, f"{prefix}{key}."):
-                return found
+            if difference := _differing(old, new, f"{prefix}{key}."):
+                return difference
         elif old != new:
             return f"{prefix}{key} was {old}, is {new}"
     return ""

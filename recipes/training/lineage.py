@@ -38,8 +38,8 @@ def people(experiment: Experiment, corpus: Corpus) -> str:
 
     Warns where a model that the run starts or learns from was trained on dev or test.
     """
-    given = [experiment.init, experiment.distil and experiment.distil.teacher]
-    models = [Path(folder) for folder in given if folder]
+    folders = [experiment.init, experiment.distil and experiment.distil.teacher]
+    models = [Path(folder) for folder in folders if folder]
     for model in models:
         for split in ("dev", "test"):
             folder = corpus.folder / split

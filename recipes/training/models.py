@@ -78,7 +78,7 @@ class Models:
         """The parts of a checkpoint: name -> object with a state_dict."""
         states = {"generator": self.bare_generator, "ema": self.ema, "optimizer": self.optimizer}
         opponents = {"adversary": self.adversary, "critic": self.critic}
-        return states | {name: own for name, own in opponents.items() if own}
+        return states | {name: opponent for name, opponent in opponents.items() if opponent}
 
     def terms(
         self, enhanced: Tensor, clean: Tensor, noisy: Tensor, strength: Tensor | None = None

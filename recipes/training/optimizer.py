@@ -49,7 +49,8 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.opt
             " leave it out"
         )
     return Muon(
-        [{"params": own, "momentum": momentum} for momentum, own in groups.items()], **common
+        [{"params": parameters, "momentum": momentum} for momentum, parameters in groups.items()],
+        **common,
     )
 
 
@@ -75,7 +76,7 @@ class Muon(torch.optim.AdamW):
             if parameter.grad is not None:
                 alike[min(parameter.shape), max(parameter.shape)].append(parameter)
         for (_, longer), parameters in alike.items():
-            wide = torch.stack([_wide(self._direction(own, group)) for own in parameters])
+            wide = torch.stack([_wide(self._direction(matrix, group)) for matrix in parameters])
             size = group["lr"] * _LIKE_ADAMW * math.sqrt(longer)
             for parameter, update in zip(parameters, orthogonal(wide), strict=True):
                 parameter.mul_(1.0 - group["lr"] * group["weight_decay"])

@@ -46,8 +46,8 @@ class Standing:
         Raises InputError.
         """
         try:
-            for name, own in self.states.items():
-                modules[name].load_state_dict(own)
+            for name, state in self.states.items():
+                modules[name].load_state_dict(state)
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
@@ -61,15 +61,15 @@ def identify(experiment: Experiment, corpus: Corpus) -> dict[str, Any]:
     identity = {
         "experiment": experiment.decides,
         "noise": corpus.noise["fingerprint"],
-        "data": {name: data_digest(own, corpus.folder / name) for name, own in splits.items()},
+        "data": {name: data_digest(split, corpus.folder / name) for name, split in splits.items()},
         "sample_rate": corpus.sample_rate,
     }
     if corpus.fresh_noise:
         identity["fresh_noise"] = corpus.fresh_noise.fingerprint(corpus.sample_rate)
     if corpus.scenes:
         identity["scenes"] = corpus.scenes.fingerprint()
-    given = {"init": experiment.init, "teacher": experiment.distil and experiment.distil.teacher}
-    for name, folder in given.items():
+    models = {"init": experiment.init, "teacher": experiment.distil and experiment.distil.teacher}
+    for name, folder in models.items():
         if folder:
             identity[name] = file_digest(Path(folder) / "model.safetensors")
     return identity
@@ -150,8 +150,8 @@ def check_agreement(first: int, accelerator: Accelerator, exp: Path) -> None:
 
     Raises InputError in all of them where they differ.
     """
-    found = accelerator.gather(torch.tensor([first], device=accelerator.device))
-    if (found != first).any():
+    updates = accelerator.gather(torch.tensor([first], device=accelerator.device))
+    if (updates != first).any():
         raise InputError(
             f"{exp}: the processes found different states: all machines need the same --exp and"
             " --warm-starts"
@@ -181,7 +181,7 @@ def snapshot(
 def lend(warm_path: Path, state: Mapping[str, Any], name: str, log: str) -> None:
     """Save a run's state at the end of its warm start for other runs, without the opponents."""
     shared = {
-        key: own for key, own in state["modules"].items() if key not in ("adversary", "critic")
+        key: part for key, part in state["modules"].items() if key not in ("adversary", "critic")
     }
     with owning(warm_path.parent, busy="wait"):
         checkpoint.save_state(warm_path, {**state, "modules": shared, "name": name, "log": log})

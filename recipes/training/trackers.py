@@ -31,18 +31,20 @@ class Trackers:
     def __init__(self, accelerator: Accelerator, exp: Path, config: Mapping[str, Any]):
         self._accelerator, self._exp = accelerator, exp
         self._silent_until: dict[str, float] = {}
-        known = _run_id(exp)
-        settings = {"mlflow": {"run_name": exp.name, "run_id": known}}
+        run_id = _run_id(exp)
+        settings = {"mlflow": {"run_name": exp.name, "run_id": run_id}}
         settings["wandb"] = {"name": exp.name}
-        parameters = None if known else dict(_flat(config))
+        parameters = None if run_id else dict(_flat(config))
         _be_impatient()
         try:
             accelerator.init_trackers(PROJECT, config=parameters, init_kwargs=settings)
-            own = [tracker for tracker in accelerator.trackers if tracker.name == "mlflow"]
-            if own and not known:
-                write_atomically(exp / _MLFLOW_RUN, own[0].tracker.info.run_id + "\n")
+            mlflow_trackers = [
+                tracker for tracker in accelerator.trackers if tracker.name == "mlflow"
+            ]
+            if mlflow_trackers and not run_id:
+                write_atomically(exp / _MLFLOW_RUN, mlflow_trackers[0].tracker.info.run_id + "\n")
         except Exception as error:  # trackers are not imported here, nor are their exceptions
-            if known and getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+            if run_id and getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
                 raise InputError(
                     f"{exp / _MLFLOW_RUN}: mlflow does not know this run: set MLFLOW_TRACKING_URI"
                     " as before, or remove the file for a new run"
