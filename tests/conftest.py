@@ -61,13 +61,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Markers by what a test asks for. What waits for Slurm begins first, beside the others."""
+    """Mark tests by what they ask for, and begin with those that take longest.
+
+    What waits for Slurm begins first, beside the others; what is marked slow follows.
+    """
     for item in items:
         for fixture, marker in (("cluster", "slurm"), ("browser", "browser")):
             if fixture in item.fixturenames:
                 item.add_marker(marker)
                 item.add_marker("slow")
-    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+    first = ("slurm", "slow")
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in first])
 
 
 def pytest_collection_finish() -> None:
