@@ -14,6 +14,7 @@ from conftest import CONF, ROOT
 from gan_denoise import generators
 from gan_denoise.discriminators import Bank
 from gan_denoise.errors import InputError
+from reporting.experiments import EXPERIMENTS, read_notes
 from small_models import save_halver
 from training.experiment import read_experiment
 from training_runs import weights
@@ -177,3 +178,29 @@ def test_bad_settings_are_one_line(
     assert left.value.code == 1 and len(errors) == 1 and expected in errors[0], errors
     assert errors[0].startswith((f"error: {tiny_gan}: ", "error: nowhere: "))
     assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("compare_with: 3", "compare_with: expected an experiment's name or a list of names"),
+        ("compare_with: mine", "compare_with: mine is this experiment"),
+        ("summary: [a]", "summary: expected a sentence"),
+    ],
+)
+def test_what_an_experiment_is_compared_with_is_checked(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{text}\n")
+    with pytest.raises(InputError, match=message):
+        read_notes(path)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_says_what_it_is_and_is_compared_with(path: Any) -> None:
+    notes = read_notes(path)
+    assert notes["summary"] and "compare_with" in notes
+    assert all((EXPERIMENTS / f"{other}.yaml").is_file() for other in notes["compare_with"])
+    with pytest.raises(InputError, match="compare_with is said in the file itself"):
+        read_experiment(path, ["compare_with=l1"], CONF)

@@ -5,7 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import os
+import subprocess
+import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +19,52 @@ import pytest
 
 from conftest import cli, speech_like, write
 from gan_denoise import generators
-from odd_inputs import BAD, CASES, FILES, PLACE, RATE, WAVE, Case, answer, wrong_with
+from odd_inputs import BAD, CASES, FILES, PLACE, RATE, WAVE, Case
 from small_models import SMALL, save
+
+# Of the recipe; others are commands of gan-denoise
+PROGRAMS = {"prepare", "corrupt.py", "condition", "oracle", "score.py", "report", "train"}
+
+
+def answer(case: Case) -> subprocess.CompletedProcess:
+    """Run a case in this process, and return the program's answer.
+
+    It is a command of gan-denoise or, by its module, a program of the recipe.
+    """
+    program, *arguments = case.command or ("",)
+    if program not in PROGRAMS:
+        return cli(*case.command)  # an exception fails the test
+    module, status = importlib.import_module(program.removesuffix(".py")), 0
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", [program, *map(str, arguments)])
+        if program == "train":  # what is not refused would train for an hour
+            patch.delattr(module.Draws, "next")
+        try:
+            module.main()
+        except SystemExit as left:
+            status = left.code or 0
+        except Exception:  # what Python would show
+            status = 1
+            traceback.print_exc()
+    return subprocess.CompletedProcess(case.command, status, out.getvalue(), err.getvalue())
+
+
+def wrong_with(case: Case, result: subprocess.CompletedProcess) -> str | None:
+    """Why an answer is not good, or None."""
+    errors = [line for line in result.stderr.splitlines() if "error: " in line]
+    if case.status is not None and result.returncode != case.status:
+        return f"status {result.returncode}, not {case.status}"
+    if "Traceback" in result.stderr:
+        return "a traceback"
+    if result.returncode and len(errors) != 1:
+        return f"{len(errors)} error lines"
+    if missing := [word for word in case.words if word not in result.stderr]:
+        return f"no word of {missing}"
+    return None
 
 
 @pytest.fixture(scope="module")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from conftest import CONF, local, one_error_line, speech_like, write
+from conftest import CONF
 from gan_denoise import scoring
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.errors import InputError
-from gan_denoise.system import workers
 from report import report
 from reporting import legend, tables
 from reporting.bootstrap import estimate
-from reporting.experiments import EXPERIMENTS, describe, read_notes
+from reporting.experiments import EXPERIMENTS, describe
 from reporting.formats import FORMATS, comma_separated, latex, markdown
 from reporting.results import opening, section
 from reporting.statistics import Run
@@ -179,32 +177,6 @@ def test_a_new_experiment_is_one_file(
     assert dict(legend.systems([run]))["mine"] == "gan with a third more of L1"
     assert len(tables.headlines(run)[0]) == len(tables.condition_headlines(run)[0]) == 5
     assert "- mine: gan with a third more of L1.\n" in opening([run])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("compare_with: 3", "compare_with: expected an experiment's name or a list of names"),
-        ("compare_with: mine", "compare_with: mine is this experiment"),
-        ("summary: [a]", "summary: expected a sentence"),
-    ],
-)
-def test_what_an_experiment_is_compared_with_is_checked(
-    text: str, message: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text(f"{text}\n")
-    with pytest.raises(InputError, match=message):
-        read_notes(path)
-
-
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_says_what_it_is_and_is_compared_with(path: Any) -> None:
-    notes = read_notes(path)
-    assert notes["summary"] and "compare_with" in notes
-    assert all((EXPERIMENTS / f"{other}.yaml").is_file() for other in notes["compare_with"])
-    with pytest.raises(InputError, match="compare_with is said in the file itself"):
-        read_experiment(path, ["compare_with=l1"], CONF)
 
 
 def test_judges_that_were_asked_for_are_columns(results: Path) -> None:
@@ -397,53 +369,6 @@ def test_tables_that_are_none_are_refused(results: Path) -> None:
     (results / "l1.csv").write_bytes(b"utt_id\n\xff\n")
     with pytest.raises(InputError, match="l1.csv: is no table of scores"):
         Run.read(results)
-
-
-def test_a_cards_rows_are_of_their_own_mixtures(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In whatever order they come back."""
-
-    def backwards(work: Any, tasks: Any, **options: Any) -> Iterator[Any]:
-        for task in reversed(tasks):
-            snr_db = float(task.condition.split()[0])
-            before, after = [1.5, 0.5, snr_db], [2.5, 0.75, snr_db + 4.0]
-            yield workers.Outcome(task, np.array([before, after]))
-
-    monkeypatch.setattr(workers, "each", backwards)
-    noise = write(tmp_path / "noise/rain.wav", speech_like(0)).parent
-    for split in ("train", "test"):
-        chosen = "5 dB; 10 dB, room"
-        words = ("--utterances", 5, "--conditions", chosen, "model", prepared / split, noise, noise)
-        result = local("card", *words)
-        assert result.returncode == 0, result.stderr
-        table = dict(line[2:].split(" |", 1) for line in result.stdout.splitlines()[2:])
-        for name, snr in (("5 dB", 5), ("10 dB, room", 10)):
-            row = f"| {snr}.00 → {snr + 4}.00 (+4.00) |"
-            assert table[name].endswith(row)
-    words = ("--conditions", "5 db", "model", prepared / "test", noise, noise)
-    one_error_line(local("card", *words), "unknown name '5 db'", "5 dB")
-
-
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [
-        ("cp {in} {out}", None),
-        ("false {in} {out}", "it wrote nothing: run it by hand"),
-        ("cp {in}", "cp .in.: .*: run it by hand"),
-    ],
-)
-def test_a_card_runs_other_denoisers_by_their_command(command: str, expected: str | None) -> None:
-    import card
-
-    noisy = 0.5 * speech_like(0)
-    peer = card.System(Path("peer"), command)
-    if expected:
-        with pytest.raises(InputError, match=expected):
-            peer(noisy, 16000)
-    else:
-        np.testing.assert_allclose(peer(noisy, 16000), noisy, atol=2e-5)  # of 16 bits
-        assert not peer.takes_strength
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
