@@ -16,7 +16,10 @@ import gan_denoise
 import publish
 from conftest import ROOT, cli, here, local, one_error_line, speech_like, write
 from gan_denoise import checkpoint, packaged
+from gan_denoise.metrics import ALL
 from gan_denoise.packaged import PUBLISHED
+from reporting import tables
+from reporting.statistics import Run
 from small_models import SMALL, randomised
 
 CARD = ROOT / "gan_denoise/published/README.md"
@@ -103,6 +106,16 @@ def test_the_published_models_are_small_and_described() -> None:
         assert config["name"] == name and config["licence"] == "MIT"
         assert config["step"] == config["experiment"]["steps"]
         assert "✓ weights" in cli("explain", name).stdout
+
+
+def test_the_cards_rows_are_those_of_the_results() -> None:
+    run = Run.read(ROOT / "egs/vctk/results/all_published")
+    whole = tables.systems(run)
+    by_name = {row[0]: row for row in whole}
+    for name, row in rows().items():
+        for metric in ("pesq_wb", "estoi", "si_sdr"):
+            heading = ALL[metric].heading
+            assert row[heading] == by_name[name][whole[0].index(heading)].split(" ")[0], name
 
 
 @pytest.fixture(scope="module")
