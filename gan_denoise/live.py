@@ -35,7 +35,7 @@ def live(
     stream = denoiser.stream(sample_rate, mix=mix, high_band=high_band, strength=strength)
     if denoiser.live_note:
         tell(f"note: {denoiser.live_note}")
-    meter, odd = Meter(denoiser, sample_rate, stream.latency_s), b""
+    meter, odd = LiveMeter(denoiser, sample_rate, stream.latency_s), b""
     # What runs for the first time takes longer
     stream.push(np.zeros((4 * meter.hop, 1), dtype=np.float32))
     stream.flush()
@@ -72,7 +72,7 @@ def _quantised(samples: np.ndarray) -> tuple[np.ndarray, int]:
     return clipped.astype("<i2"), int(np.count_nonzero(clipped != exact))
 
 
-class Meter:
+class LiveMeter:
     """How long the work takes, how far it is behind, and how much of it was clipped.
 
     hop: the model's own, in samples at `sample_rate`. latency_s: the stream's.

@@ -52,7 +52,7 @@ class Generator(contract.StreamingGenerator):
         self.level_frames, self.width = max(1, round(level_ms / hop_ms)), width
         self.embed = nn.Linear(3 * self.stft.bins, width)
         blocks = [
-            Block(width, expansion, kernel_size, dilation, 1.0 / len(dilations), dropout)
+            CausalBlock(width, expansion, kernel_size, dilation, 1.0 / len(dilations), dropout)
             for dilation in dilations
         ]
         self.blocks = nn.ModuleList(blocks)
@@ -94,7 +94,7 @@ class Generator(contract.StreamingGenerator):
         return enhanced.flatten(1), after
 
 
-class Block(nn.Module):
+class CausalBlock(nn.Module):
     """ConvNeXt block that looks back only.
 
     Dilated depthwise convolution, LayerNorm, expansion, GELU, layer scale.

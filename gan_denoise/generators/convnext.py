@@ -49,7 +49,7 @@ class Generator(SpectralGenerator):
         )
         self.embed = nn.Linear(3 * self.stft.bins, width)
         layers: list[nn.Module] = [
-            Block(width, kernel_size, 1.0 / blocks, dropout) for _ in range(blocks)
+            ConvNeXtBlock(width, kernel_size, 1.0 / blocks, dropout) for _ in range(blocks)
         ]
         if attention_heads:
             layers.insert(blocks // 2, WindowedAttention(width, attention_heads, attention_reach))
@@ -59,7 +59,7 @@ class Generator(SpectralGenerator):
         return self.layers(self.embed(features))
 
 
-class Block(nn.Module):
+class ConvNeXtBlock(nn.Module):
     """ConvNeXt block over time: (B, N, C) -> same.
 
     Depthwise convolution, LayerNorm, expansion by 4, GELU, layer scale.

@@ -59,7 +59,7 @@ class Generator(contract.Generator):
         spread = self.strip - 1  # frames each side that share samples
         self.embed = nn.Conv2d(3 * self.strip, width, (3, 2 * spread + 1), padding=(1, spread))
         steps = [2 ** (index % dilations) for index in range(blocks)]
-        self.blocks = nn.ModuleList(Block(width, self.strips, step, dropout) for step in steps)
+        self.blocks = nn.ModuleList(GridBlock(width, self.strips, step, dropout) for step in steps)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, self.strip * (2 * self.taps + 2))
         start_at_the_identity(self.head)
@@ -114,7 +114,7 @@ class Generator(contract.Generator):
         return total
 
 
-class Block(nn.Module):
+class GridBlock(nn.Module):
     """Gated convolution over strips and frames, and an exchange between all strips of a frame.
 
     (B, C, strips, N) -> same.
