@@ -63,7 +63,7 @@ class Item(NamedTuple):
     strength: float
 
 
-class Recordings:
+class Mixtures:
     """Speech and noise at 48 kHz, and mixtures of them, each a function of its number."""
 
     def __init__(self, speech: Path, noise: Path):
@@ -137,9 +137,9 @@ def above(wave: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.pad(high, (round(RATE * LEAD_S), 0))[: len(wave)]
 
 
-def example(recordings: Recordings, models: Sequence[Denoiser], draw: np.random.Generator) -> Item:
+def example(mixtures: Mixtures, models: Sequence[Denoiser], draw: np.random.Generator) -> Item:
     """One mixture, measured as WideBand measures a recording."""
-    noisy, clean = recordings.mixture(draw)
+    noisy, clean = mixtures.mixture(draw)
     strength = float(draw.choice([0.0, 0.5, 1.0, draw.random()]))
     below, clean_below = (audio.resample(wave, RATE, high_band.RATE) for wave in (noisy, clean))
     kept = models[int(draw.integers(len(models)))](below, high_band.RATE, strength=strength)
@@ -170,7 +170,7 @@ def _without_hiss(power: np.ndarray) -> np.ndarray:
     return power * np.maximum(speech, 10.0 ** (-QUIET_DB / 10.0))
 
 
-class Network(nn.Module):
+class TrainableNetwork(nn.Module):
     """high_band.Network, to be trained: features (B, hops, FEATURES) -> gains (B, hops, BANDS)."""
 
     def __init__(self) -> None:
@@ -197,14 +197,14 @@ def loss(gains: Tensor, above: Tensor, clean: Tensor, strength: Tensor) -> Tenso
     return torch.where(error < 0.0, weight * error.square(), error.square()).mean()
 
 
-def train(items: Sequence[Item], draw: np.random.Generator) -> Network:
+def train(items: Sequence[Item], draw: np.random.Generator) -> TrainableNetwork:
     torch.manual_seed(SEED)
     seen, above, clean = (
         torch.from_numpy(np.stack(parts).astype(np.float32))
         for parts in zip(*(item[:3] for item in items), strict=True)
     )
     strength = torch.tensor([item.strength for item in items])
-    network = Network()
+    network = TrainableNetwork()
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=WARM_UP / STEPS
@@ -235,11 +235,11 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    recordings = Recordings(arguments.speech, arguments.noise)
+    mixtures = Mixtures(arguments.speech, arguments.noise)
     models = [Denoiser.load("live"), Denoiser.load("files")]
     count = arguments.mixtures
     numbers = terminal.progress(range(count), total=count, label="examples", unit="mixtures")
-    items = [example(recordings, models, np.random.default_rng([SEED, n])) for n in numbers]
+    items = [example(mixtures, models, np.random.default_rng([SEED, n])) for n in numbers]
     network = train(items, np.random.default_rng(SEED))
     weights = {name: value.detach() for name, value in network.state_dict().items()}
     write_atomically(arguments.out / "model.safetensors", safetensors.torch.save(weights))

@@ -133,7 +133,7 @@ async def _measure(count: int, port: int, pid: int, seconds: float, piece_s: flo
     draw, loop = np.random.default_rng(0), asyncio.get_running_loop()
     streams = []
     for _ in range(count):
-        _, stream = await loop.create_connection(lambda: Stream(port), "127.0.0.1", port)
+        _, stream = await loop.create_connection(lambda: Client(port), "127.0.0.1", port)
         streams.append(stream)
     await asyncio.gather(*(stream.opened for stream in streams))
     open_ones = [stream for stream in streams if stream.opened.result()]
@@ -156,7 +156,7 @@ async def _measure(count: int, port: int, pid: int, seconds: float, piece_s: flo
     )
 
 
-class Stream(asyncio.Protocol):
+class Client(asyncio.Protocol):
     """A WebSocket that costs next to nothing, so that the server is what is measured.
 
     took_s: of every answered piece.

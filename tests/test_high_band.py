@@ -17,7 +17,7 @@ from gan_denoise.packaged import HIGH
 from gan_denoise.signal.around import Around
 from gan_denoise.signal.linked import Linked
 from gan_denoise.signal.streaming import Stage, Wire
-from high_band import Network as Trained
+from high_band import TrainableNetwork
 
 
 class Open(Network):
@@ -79,7 +79,7 @@ def test_pieces_equal_the_whole(packaged: Denoiser) -> None:
 
 
 def test_the_network_gives_what_was_trained(network: Network) -> None:
-    trained = Trained()
+    trained = TrainableNetwork()
     trained.load_state_dict({n: torch.from_numpy(w) for n, w in network._weights.items()})
     seen = np.random.default_rng(0).standard_normal((50, FEATURES)).astype(np.float32)
     with torch.no_grad():

@@ -24,7 +24,7 @@ _LOW_SNR_DB = -10.0
 
 
 @dataclass(frozen=True)
-class Recording:
+class Measurement:
     """One utterance and what was measured of it.
 
     The measures are seconds, the RMS in dBFS, the SNR of its noisy file in dB, the share of pauses,
@@ -41,7 +41,7 @@ class Recording:
     match: Match
 
 
-def measure(task: tuple[str, Path, Path]) -> Recording:
+def measure(task: tuple[str, Path, Path]) -> Measurement:
     """task: utt_id, clean and noisy file."""
     utt_id, clean_path, noisy_path = task
     clean, sample_rate = audio.read_mono(clean_path, dtype="float64")
@@ -54,7 +54,7 @@ def measure(task: tuple[str, Path, Path]) -> Recording:
     runs = edges[1::2] - edges[::2]
     noise = np.square(noisy[: len(clean)] - clean[: len(noisy)]).mean()
     power = np.square(clean).mean()
-    return Recording(
+    return Measurement(
         utt_id,
         len(clean) / sample_rate,
         float(_decibels(power)),
@@ -70,7 +70,7 @@ def _decibels(power: np.ndarray) -> np.ndarray:
     return 10.0 * np.log10(np.maximum(power, 1e-20))
 
 
-def measure_all(splits: Mapping[str, DataDir], *, jobs: int) -> dict[str, list[Recording]]:
+def measure_all(splits: Mapping[str, DataDir], *, jobs: int) -> dict[str, list[Measurement]]:
     """Raises InputError for a file that cannot be read."""
     by_split = {}
     for name, data in splits.items():
@@ -85,7 +85,9 @@ def measure_all(splits: Mapping[str, DataDir], *, jobs: int) -> dict[str, list[R
     return by_split
 
 
-def rows(splits: Mapping[str, DataDir], by_split: Mapping[str, list[Recording]]) -> list[list[str]]:
+def rows(
+    splits: Mapping[str, DataDir], by_split: Mapping[str, list[Measurement]]
+) -> list[list[str]]:
     """A line for each split; of a distribution: 5 %, median and 95 %."""
     table = [["split", "speakers", "utterances", "minutes"]]
     table[0] += ["seconds", "level dBFS", "SNR dB", "pauses %"]
@@ -105,7 +107,7 @@ def rows(splits: Mapping[str, DataDir], by_split: Mapping[str, list[Recording]])
 
 
 def warnings(
-    splits: Mapping[str, DataDir], by_split: Mapping[str, list[Recording]]
+    splits: Mapping[str, DataDir], by_split: Mapping[str, list[Measurement]]
 ) -> Iterator[str]:
     """What would spoil a training, one line each.
 

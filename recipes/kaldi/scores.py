@@ -27,7 +27,7 @@ CONDITION_METRICS = ("estoi", "si_sdr")  # and PESQ
 
 
 @dataclass(frozen=True)
-class System:
+class ScoredSystem:
     """What stage 4 scores: the system in `exp` on the test set `folder`, whose tables are `data`.
 
     A folder named test_NAME is a further condition, with folders of its own: EXP/conditions/NAME.
@@ -110,7 +110,7 @@ def is_noisy(exp: Path) -> bool:
     return exp.name == "noisy"
 
 
-def score(system: System, jobs: int, part: Part) -> bool:
+def score(system: ScoredSystem, jobs: int, part: Part) -> bool:
     """Score one system, or a part of it.
 
     Returns whether every metric of every utterance has a value. Raises InputError.

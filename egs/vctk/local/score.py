@@ -22,7 +22,7 @@ from gan_denoise.provenance import origin
 from gan_denoise.system import terminal
 from gan_denoise.system.terminal import program
 from kaldi.options import sharing
-from kaldi.scores import System, further_metrics, score
+from kaldi.scores import ScoredSystem, further_metrics, score
 
 INCOMPLETE = 3
 
@@ -64,7 +64,7 @@ def main() -> int:
     for folder, *exps in [[arguments.data, *arguments.exps], *arguments.then]:
         data = datadir.read(folder, noisy=True)
         for exp in exps:
-            system = System(exp, folder, data, arguments.metrics, arguments.which)
+            system = ScoredSystem(exp, folder, data, arguments.metrics, arguments.which)
             complete &= score(system, arguments.jobs, arguments.part)
     return 0 if complete else INCOMPLETE
 
