@@ -58,7 +58,7 @@ def test_jobs_do_what_one_machine_does(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as program:
-        wait_for((there / "exp/l1/checkpoint.pt").exists)
+        wait_for((there / "exp/l1/checkpoint.pt").exists, seconds=180.0)
         training = wait_for(lambda: queued(cluster, "train-l1", "RUNNING"), every_s=0.3)
         assert run("scontrol", "requeue", training, env=cluster).returncode == 0
         said, _ = program.communicate(timeout=200)
