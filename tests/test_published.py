@@ -127,12 +127,17 @@ def test_the_verdict_of_the_judges_is_that_of_the_scores(run: Run) -> None:
     """FINDINGS.md's table: each difference, bold where it wins or loses."""
     page = (ROOT / "egs/vctk/FINDINGS.md").read_text(encoding="utf-8")
     below = page.partition("**By no judge that we asked")[2]
-    shown = [line.split(" | ") for line in re.findall(r"^\| (\w+ - .*) \|$", below, re.MULTILINE)]
-    judged = {row[0]: row[2:] for row in tables.judges(run)[1:]}
-    for name, *cells in shown[:2]:
-        words = [cell.split(" ")[:2] for cell in judged[name]]
-        assert cells == [by if word == "ties" else f"**{by}**" for word, by in words], name
-    assert not any(cell.startswith("wins") for cell in judged["gan - l1_mrstft"])
+    table = below[below.index("| judge") :].partition("\n\n")[0]
+    heading, _, *rows = (line.strip("| ").split(" | ") for line in table.splitlines())
+    judged = {(name, judge): result for name, _, judge, result in tables.judges(run)[1:]}
+    for judge, *cells in rows:
+        for name, cell in zip(heading[1:], cells, strict=True):
+            word, by = judged[name, judge].split(" ")[:2]
+            assert cell == (by if word == "ties" else f"**{by}**"), (name, judge)
+    assert len(rows) == sum(name == heading[1] for name, _ in judged)
+    assert not any(
+        result.startswith("wins") for (name, _), result in judged.items() if name == heading[1]
+    )
 
 
 @pytest.fixture(scope="module")

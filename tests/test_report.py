@@ -196,11 +196,14 @@ def test_who_wins_by_which_judge(results: Path) -> None:
         write_results(results / "loud", name, name, 0, shifted(by))
     for place in (results, results / "loud"):
         write_results(place, "gan", "gan", 0, shifted(0.6), wer=0.3)
-    heading, test, loud = tables.judges(Run.read(results))
-    assert heading == ["difference", "on", "PESQ-WB", "ESTOI", "SI-SDR dB", "WER"]
-    assert test[:3] == ["gan - l1", "test", "wins +0.100 [+0.100, +0.100]"]
-    assert test[3].startswith("ties +0.000") and test[5].startswith("loses +0.100")
-    assert loud[:3] == ["gan - l1", "loud", test[2]] and loud[5] == "-"
+    heading, *rows = tables.judges(Run.read(results))
+    assert heading == ["difference", "on", "judge", "result"]
+    by_judge = {(on, judge): result for name, on, judge, result in rows if name == "gan - l1"}
+    assert by_judge["test", "PESQ-WB"] == "wins +0.100 [+0.100, +0.100]"
+    assert by_judge["test", "ESTOI"].startswith("ties +0.000")
+    assert by_judge["test", "WER"].startswith("loses +0.100")
+    assert by_judge["loud", "PESQ-WB"] == by_judge["test", "PESQ-WB"]
+    assert ("loud", "WER") not in by_judge
     assert "Who wins by which judge" in section(Run.read(results))
 
 

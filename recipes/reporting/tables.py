@@ -157,7 +157,7 @@ def judges(run: Run) -> Cells:
     """
     tests = {"test": run, **run.conditions}
     shown = [metric for metric in JUDGES if metric in run.shown]
-    cells = [["difference", "on", *(ALL[metric].heading for metric in shown)]]
+    cells = [["difference", "on", "judge", "result"]]
     if not set(shown) & OPTIONAL.keys():
         return cells
     places = [(*pair, test) for pair in run.differences() for test in tests]
@@ -169,20 +169,17 @@ def judges(run: Run) -> Cells:
             for metric in shown
         }
     )
-    for name, other, test in places:
-        row = []
-        for metric in shown:
-            p = corrected.get((name, other, test, metric))
-            row.append("-" if p is None else _judged(tests[test], name, other, metric, p))
-        if set(row) != {"-"}:
-            cells.append([f"{name} - {other}", test, *row])
+    for (name, other, test, metric), p in corrected.items():
+        if result := _judged(tests[test], name, other, metric, p):
+            cells.append([f"{name} - {other}", test, ALL[metric].heading, result])
     return cells
 
 
-def _judged(run: Run, name: str, other: str, metric: str, p: float) -> str:
+def _judged(run: Run, name: str, other: str, metric: str, p: float | None) -> str | None:
+    """Who wins and by how much; None without scores."""
     difference = run.difference(name, other, metric)
-    if difference is None:
-        return "-"
+    if difference is None or p is None:
+        return None
     sure = p < SURE and not difference.low <= 0.0 <= difference.high
     better = (difference.mean > 0) != (metric in LOWER)
     return f"{'ties' if not sure else 'wins' if better else 'loses'} {_of(difference, metric)}"
