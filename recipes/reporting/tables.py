@@ -169,16 +169,18 @@ def judges(run: Run) -> Cells:
             for metric in shown
         }
     )
-    for (name, other, test, metric), p in corrected.items():
-        if result := _judged(tests[test], name, other, metric, p):
-            cells.append([f"{name} - {other}", test, ALL[metric].heading, result])
+    for name, other, test in places:
+        for metric in shown:
+            p = corrected.get((name, other, test, metric))
+            if p is not None and (result := _judged(tests[test], name, other, metric, p)):
+                cells.append([f"{name} - {other}", test, ALL[metric].heading, result])
     return cells
 
 
-def _judged(run: Run, name: str, other: str, metric: str, p: float | None) -> str | None:
+def _judged(run: Run, name: str, other: str, metric: str, p: float) -> str | None:
     """Who wins and by how much; None without scores."""
     difference = run.difference(name, other, metric)
-    if difference is None or p is None:
+    if difference is None:
         return None
     sure = p < SURE and not difference.low <= 0.0 <= difference.high
     better = (difference.mean > 0) != (metric in LOWER)
