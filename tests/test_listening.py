@@ -143,8 +143,7 @@ def test_a_listener_ranks_blind_and_the_page_counts(opened: Any, tmp_path: Path)
 
 def test_an_experiment_becomes_a_listening_test(page_file: Path, browser: Browser) -> None:  # noqa: F811
     exp = page_file.parent
-    data = next(exp.parent.parent.glob("*/data"))
-    command = ("report.py", "--data", data, "--listening-test")
+    command = ("report.py", "--data", exp.parent / "data", "--listening-test")
     result = here(report.main, *command, 2, exp)
     assert result.returncode == 0, result.stderr
     page = browser.new_page()

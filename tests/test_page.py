@@ -31,10 +31,8 @@ def page_file(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The scores are of the prepared test speech.
     """
-    exp, data_folder = (
-        tmp_path_factory.mktemp("page") / "exp",
-        tmp_path_factory.mktemp("page") / "data",
-    )
+    folder = tmp_path_factory.mktemp("page")
+    exp, data_folder = folder / "exp", folder / "data"
     for name in ("test", "test_same"):  # of several speakers
         shutil.copytree(prepared / "train", data_folder / name)
     shutil.copy(prepared / "corpus.yaml", data_folder)
