@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import safetensors.torch
@@ -27,7 +27,7 @@ from gan_denoise.packaged import BOXED, HIGH, model_folder
 from gan_denoise.signal.around import Around, Ends, Resampled
 from gan_denoise.signal.arrays import as_columns, as_rate, check_channels
 from gan_denoise.signal.linked import Linked
-from gan_denoise.signal.resampling import Resampler, behind_s
+from gan_denoise.signal.resampling import behind_s
 from gan_denoise.signal.streaming import (
     Live,
     Mixed,
@@ -189,8 +189,8 @@ class Denoiser:
         strength: from 0 or "gentle", which spares the speech, over "balanced", which is the same as
         None, to 1 or "strong", which spares no noise.
 
-        stereo: "linked" gives all channels the same mask, so that every sound keeps its place
-        between them; "separate" enhances them one by one.
+        stereo: "linked" gives all channels the same mask where they hold the same sound, so that it
+        keeps its place between them; "separate" enhances them one by one.
 
         Raises InputError for other values of these, for a strength where the model takes none, and
         for a model whose output is not finite.
@@ -208,13 +208,13 @@ class Denoiser:
         )
         if channels > 1 and stereo == "linked":
             network = Linked(network, self.sample_rate, channels)
-        wire = partial(Resampler, sample_rate, sample_rate, channels)
-        enhanced = Around(self._ends(above, sample_rate, channels, told), network)
+        linked, wire = stereo == "linked", Wire(channels)
+        enhanced = Around(self._ends(above, sample_rate, channels, told, linked=linked), network)
         # From the input to the output, in several ways
-        paths: list[tuple[float, Stage]] = [(mix, enhanced), (1.0 - mix, wire())]
+        paths: list[tuple[float, Stage]] = [(mix, enhanced), (1.0 - mix, wire)]
         if above == "keep":
-            unheard = Around(self._ends("drop", sample_rate, channels, told), Wire(channels))
-            paths += [(mix, wire()), (-mix, unheard)]
+            heard = Around(Resampled(sample_rate, self.sample_rate, channels), wire)
+            paths += [(mix, wire), (-mix, heard)]
         mixed = Mixed(*paths)
         for piece in wave:
             yield _finite(mixed.push(piece))
@@ -234,15 +234,14 @@ class Denoiser:
             )
         if sample_rate <= self.sample_rate:
             return None
-        default: Above = "model" if self._high else "drop"
-        return next((word for word in ABOVE if word == high_band), default)
+        return cast(Above, high_band or ("model" if self._high else "drop"))
 
     def ends(
         self, sample_rate: int, channels: int, strength: float | None, high_band: str | None = None
     ) -> Ends:
-        """What stands around the model in live use."""
+        """What stands around the model in live use, where each channel is by itself."""
         above = self._above(high_band, sample_rate)
-        return self._ends(above, sample_rate, channels, strength, quality="HQ")
+        return self._ends(above, sample_rate, channels, strength, linked=False, quality="HQ")
 
     def _ends(
         self,
@@ -250,10 +249,14 @@ class Denoiser:
         sample_rate: int,
         channels: int,
         strength: float | None,
+        *,
+        linked: bool,
         **quality: str,
     ) -> Ends:
         if above == "model" and self._high is not None and strength is not None:
-            return HighBand(self._high, sample_rate, channels, strength=strength, **quality)
+            return HighBand(
+                self._high, sample_rate, channels, strength=strength, linked=linked, **quality
+            )
         return Resampled(sample_rate, self.sample_rate, channels, **quality)
 
     @property
@@ -350,7 +353,7 @@ class Denoiser:
         ends = model.ends(outside, channels, told, high_band)
         enhanced: Stage = Around(ends, stream)
         if mix < 1.0:
-            enhanced = Mixed((mix, enhanced), (1.0 - mix, Resampler(outside, outside, channels)))
+            enhanced = Mixed((mix, enhanced), (1.0 - mix, Wire(channels)))
         return Live(enhanced, channels, [stream, ends], model.as_strength, latency_s)
 
 

@@ -3,9 +3,9 @@
 The model's input is the recording at 16 kHz; what that misses is the recording minus itself, taken
 down to 16 kHz and up again. A small recurrent network looks, every 16 ms, at the energies of the
 bands above 8 kHz, at those below before and after the model, and so at what the model took for
-noise. Each band above gets a gain from 0 to 1, the same in all channels, which moves in a straight
-line to its next value. The sum of the bands at a gain of 1 is the band itself, without a seam.
-recipes/high_band.py trains the network.
+noise. Each band above gets a gain from 0 to 1, which moves in a straight line to its next value.
+The sum of the bands at a gain of 1 is the band itself, without a seam.
+recipes/make_high_band.py trains the network.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def _low_pass(edge: float, reach: int) -> np.ndarray:
 class HighBand:
     """Ends (signal/around.py) of a model at 16 kHz, with the band above it.
 
-    sample_rate: Hz, above RATE. quality: of the resamplers. strength: 0 to 1; it may be set between
-    two pieces.
+    sample_rate: Hz, above RATE. linked: whether all channels get the same gains, which their mean
+    energies decide. quality: of the resamplers. strength: 0 to 1; it may be set between two pieces.
     """
 
     def __init__(
@@ -172,6 +172,7 @@ class HighBand:
         channels: int,
         *,
         strength: float,
+        linked: bool,
         quality: str = "VHQ",
     ):
         resampler = functools.partial(Resampler, channels=channels, quality=quality)
@@ -180,6 +181,7 @@ class HighBand:
         self._down = resampler(sample_rate, RATE)
         self._up, self._up_again = resampler(RATE, sample_rate), resampler(RATE, sample_rate)
         self._rate, self._channels = sample_rate, channels
+        self._groups = [slice(None)] if linked else [slice(n, n + 1) for n in range(channels)]
         self._size = round(sample_rate * HOP / RATE)  # of a hop, but for a sample
         self._lead = round(sample_rate * LEAD_S)
         self._ramp = np.arange(self._size + 1, dtype=np.float32) / np.float32(self._size)
@@ -191,8 +193,9 @@ class HighBand:
         self._input, self._heard, self._above, self._gained = tracks[:4]
         self._enhanced, self._below, self._kept = tracks[4:]
         self._hop = self._received = self._emitted = 0
-        self._level, self._state = -math.inf, self._network.start()
-        self._gains = np.ones(BANDS, dtype=np.float32)
+        self._levels = [-math.inf] * len(self._groups)
+        self._states = [self._network.start() for _ in self._groups]
+        self._gains = np.ones((self._channels, BANDS), dtype=np.float32)
 
     def inward(self, samples: np.ndarray) -> np.ndarray:
         self._received += len(samples)
@@ -260,12 +263,10 @@ class HighBand:
         both = np.concatenate(
             [self._below.hops(self._hop, ready + 1), self._kept.hops(self._hop, ready)]
         )
-        below = band_powers(both, RATE, BELOW_HZ)
-        count = len(starts)
-        powers = Powers(band_powers(blocks, self._rate, ABOVE_HZ), below[:count], below[count:])
-        assert self.strength is not None  # a model that takes none has no band above it
-        seen, self._level = features(powers, self.strength, self._level)
-        gains, self._state = self._network(seen, self._state)
+        gains = np.empty((len(starts) - 1, self._channels, BANDS), dtype=np.float32)
+        for index, group in enumerate(self._groups):
+            decided = self._decide(index, blocks[:, :, group], both[:, :, group])
+            gains[:, group] = decided[:, None]
         pieces = []
         for begin, end, after in zip(places[:-1], places[1:], gains, strict=True):
             pieces.append(self._filtered(above[begin - reach : end + reach], after))
@@ -276,15 +277,29 @@ class HighBand:
         self._below.forget(ready * HOP)
         self._kept.forget(ready * HOP)
 
+    def _decide(self, index: int, above: np.ndarray, both: np.ndarray) -> np.ndarray:
+        """Gains (hops, BANDS) of a group of channels.
+
+        above: hops + 1 blocks above 8 kHz. both: as many below before the model, and then hops
+        after it; each (blocks, samples, channels).
+        """
+        below = band_powers(both, RATE, BELOW_HZ)
+        count = len(above)
+        powers = Powers(band_powers(above, self._rate, ABOVE_HZ), below[:count], below[count:])
+        assert self.strength is not None  # a model that takes none has no band above it
+        seen, self._levels[index] = features(powers, self.strength, self._levels[index])
+        gains, self._states[index] = self._network(seen, self._states[index])
+        return gains
+
     def _filtered(self, wave: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """A hop with the reach of a filter each side -> the hop, gains moving to `gains`."""
         still, change = np.stack([self._gains, gains - self._gains]) @ self._filters
-        ramp = self._ramp[: len(wave) - len(still) + 1]
+        ramp = self._ramp[: len(wave) - still.shape[1] + 1]
         out = np.empty((len(ramp), self._channels), dtype=np.float32)
         for index, channel in enumerate(np.ascontiguousarray(wave.T)):
-            out[:, index] = np.convolve(channel, change, "valid")
+            out[:, index] = np.convolve(channel, change[index], "valid")
             out[:, index] *= ramp
-            out[:, index] += np.convolve(channel, still, "valid")
+            out[:, index] += np.convolve(channel, still[index], "valid")
         return out
 
     def _finished(self, end: int) -> np.ndarray:

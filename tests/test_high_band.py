@@ -17,7 +17,7 @@ from gan_denoise.packaged import HIGH
 from gan_denoise.signal.around import Around
 from gan_denoise.signal.linked import Linked
 from gan_denoise.signal.streaming import Stage, Wire
-from high_band import TrainableNetwork
+from make_high_band import TrainableNetwork
 
 
 class Open(Network):
@@ -53,11 +53,16 @@ def power_above(wave: np.ndarray, rate: int, edge_hz: float = 8500.0) -> float:
     return float(10 * np.log10(power[round(edge_hz * len(wave) / rate) :].sum()))
 
 
-@pytest.mark.parametrize("rate", [22050, 44100, 48000, 96000])
-def test_bands_at_a_gain_of_one_are_the_recording(rate: int) -> None:
+@pytest.mark.parametrize(
+    ("rate", "linked"), [(22050, True), (44100, False), (48000, True), (96000, False)]
+)
+def test_bands_at_a_gain_of_one_are_the_recording(rate: int, linked: bool) -> None:
     wave = np.stack([hiss(0.4, rate, 1), hiss(0.4, rate, 2)], axis=1)
     stage = Around(
-        HighBand(Open({"recur.weight_hh_l0": np.zeros((3, 1))}), rate, 2, strength=0.5), Wire(2)
+        HighBand(
+            Open({"recur.weight_hh_l0": np.zeros((3, 1))}), rate, 2, strength=0.5, linked=linked
+        ),
+        Wire(2),
     )
     for size in (97, len(wave)):  # the second time it starts anew
         np.testing.assert_allclose(through(stage, wave, size), wave, atol=1e-6)
@@ -163,6 +168,29 @@ def test_a_panned_voice_stays_in_its_place(packaged: Denoiser) -> None:
     )
     assert linked == pytest.approx(before, abs=0.3)
     assert abs(separate[0] - before[0]) > abs(linked[0] - before[0])
+
+
+def test_who_talks_alone_in_a_channel_is_not_muted_by_the_others_noise(packaged: Denoiser) -> None:
+    """Louder noise in one channel decided a common mask for a voice in the other."""
+    voice = speech_like(0, 2.0).astype(np.float32)
+    noisy = np.stack([10.0 * hiss(2.0, 16000, 1), voice], axis=1)
+    linked, separate = (
+        packaged(noisy, 16000, stereo=stereo)[:, 1] for stereo in ("linked", "separate")
+    )
+    assert np.sum((linked - separate) ** 2) < 0.05 * np.sum(separate**2)
+
+
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_separate_channels_do_not_know_each_other(packaged: Denoiser, rate: int) -> None:
+    voice = speech_like(0, 1.0, rate).astype(np.float32) + hiss(1.0, rate)
+    both = packaged(np.stack([hiss(1.0, rate, 1), voice], axis=1), rate, stereo="separate")
+    np.testing.assert_allclose(both[:, 1], packaged(voice, rate), atol=1e-5)
+
+
+def test_channels_alike_have_the_same_gains_above_8_khz(packaged: Denoiser) -> None:
+    voice = speech_like(0, 2.0, 48000).astype(np.float32) + hiss(2.0, 48000)
+    enhanced = packaged(np.stack([voice, 0.2 * voice], axis=1), 48000)
+    np.testing.assert_allclose(enhanced[:, 1], 0.2 * enhanced[:, 0], atol=1e-4)
 
 
 def test_equal_channels_are_as_one(packaged: Denoiser) -> None:

@@ -52,8 +52,8 @@ def add(commands) -> None:
         choices=("linked", "separate"),
         default="linked",
         help=(
-            "how to enhance several channels: with one mask, which keeps every sound in its place"
-            " (linked, default), or each by itself (separate)"
+            "how to enhance several channels: with one mask where they hold the same sound, so that"
+            " it keeps its place (linked, default), or each by itself (separate)"
         ),
     )
     options.add_model(parser, "files")

@@ -1,9 +1,11 @@
-"""Several channels through one mask, so that a voice stays where it was in the stereo image.
+"""Several channels through one mask where they hold one sound, so that it keeps its place.
 
 A model that works on channels one by one gives each another mask, and what is panned drifts towards
 the louder side. Here the model's outputs decide, bin by bin, the one complex factor that fits all
-channels best, and each channel is its input times that factor: levels and phases between the
-channels stay as they were.
+channels best. As far as the outputs are coherent, each channel is its input times that factor, and
+levels and phases between channels stay as they were. As far as they are not, each channel keeps its
+own output: in an interview with a talker in each channel, one factor would mute whom the other's
+noise covers.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import numpy as np
 from gan_denoise.signal.streaming import Stage
 
 _WINDOW_S = 0.032
+_KEPT = 0.9  # of the past from frame to frame, in what tells whether channels are alike
 _MOST = 4.0  # of the factor's magnitude, where there is nearly no input
 
 
@@ -33,6 +36,7 @@ class Linked:
     def _start(self) -> None:
         silence = np.zeros((self._hop, self._channels), dtype=np.float32)  # before the signal
         self._input, self._output, self._tail = silence, silence, silence
+        self._cross = np.zeros((self._hop + 1, self._channels, self._channels), dtype=complex)
         self._received, self._emitted = 0, -self._hop  # the first frame begins before the signal
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -62,12 +66,23 @@ class Linked:
         """The hop that the next frame finishes."""
         waves = self._input[: 2 * self._hop], self._output[: 2 * self._hop]
         before, after = (np.fft.rfft(wave * self._window, axis=0) for wave in waves)
+        self._cross = (
+            _KEPT * self._cross + (1.0 - _KEPT) * after[:, :, None] * after.conj()[:, None]
+        )
         if (waves[0] == waves[0][:, :1]).all():  # equal channels need no common factor
             return self._finished(after[:, :1])
         power = (before.real**2 + before.imag**2).sum(axis=1, keepdims=True)
         factor = (after * before.conj()).sum(axis=1, keepdims=True) / np.maximum(power, 1e-20)
         factor *= np.minimum(1.0, _MOST / np.maximum(np.abs(factor), 1e-9))
-        return self._finished(factor * before)
+        return self._finished(after + self._likeness() * (factor * before - after))
+
+    def _likeness(self) -> np.ndarray:
+        """How far the channels hold the same sound, from 0 to 1, by bin: (bins, 1)."""
+        power = np.einsum("bcc->bc", self._cross).real
+        scale = np.maximum(power[:, :, None] * power[:, None], 1e-30)
+        squares = (np.abs(self._cross) ** 2 / scale).sum(axis=(1, 2))
+        channels = self._channels
+        return ((squares - channels) / (channels**2 - channels)).clip(0.0, 1.0)[:, None]
 
     def _finished(self, spectrum: np.ndarray) -> np.ndarray:
         frame = np.fft.irfft(spectrum, axis=0).astype(np.float32) * self._window

@@ -5,7 +5,7 @@
                  [--picture FILE.png] SPEECH NOISE
 
 They compare the band from 8 to 20 kHz before and after, for speech at 48 kHz in noise that no
-training heard. SPEECH, NOISE: folders as recipes/high_band.py has them, whose speakers and kinds
+training heard. SPEECH, NOISE: folders as for recipes/make_high_band.py; the speakers and kinds used
 are those that it leaves out. --command adds another denoiser, which is run on every file: WAV in,
 WAV out. --picture draws spectrograms of four mixtures and makes no tables.
 """
@@ -30,8 +30,8 @@ from gan_denoise.signal.numpy_stft import spectrogram_db
 from gan_denoise.system import terminal
 from gan_denoise.system.files import write_atomically
 from gan_denoise.system.terminal import program, progress
-from high_band import DEV, RATE, TEST
 from kaldi.options import positive
+from make_high_band import DEV, RATE, TEST
 
 SNRS_DB = (0, 5, 10, 15, 20)
 SHOWN = ("lsd_high", "si_sdr_high")

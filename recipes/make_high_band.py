@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train the network above 8 kHz that the packaged models share (gan_denoise/high_band.py).
 
-    python recipes/high_band.py SPEECH NOISE OUT
+    python recipes/make_high_band.py SPEECH NOISE OUT
 
 SPEECH: a folder of 48 kHz speech, a folder for each speaker. NOISE: a folder of 48 kHz recordings,
 named KIND_*. The speakers and kinds of DEV and TEST are left out. Mixtures are made, the packaged
@@ -138,7 +138,7 @@ def above(wave: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def example(mixtures: Mixtures, models: Sequence[Denoiser], draw: np.random.Generator) -> Item:
-    """One mixture, measured as WideBand measures a recording."""
+    """One mixture, measured as HighBand measures a recording."""
     noisy, clean = mixtures.mixture(draw)
     strength = float(draw.choice([0.0, 0.5, 1.0, draw.random()]))
     below, clean_below = (audio.resample(wave, RATE, high_band.RATE) for wave in (noisy, clean))
