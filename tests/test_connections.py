@@ -56,9 +56,15 @@ def listening(model_dir: Path, folder: Path, limits: Any = LIMITS) -> Iterator[A
 
 
 @pytest.fixture(scope="module")
-def wire(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with listening(model_dir, tmp_path_factory.mktemp("wire")) as (_, port):
-        yield port
+def service(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with listening(model_dir, tmp_path_factory.mktemp("wire")) as server_and_port:
+        yield server_and_port
+
+
+@pytest.fixture(scope="module")
+def wire(service: Any) -> int:
+    """The service's port."""
+    return service[1]
 
 
 def connect(port: int, content: bytes = b"", *, receives: int | None = None) -> socket.socket:
@@ -145,16 +151,18 @@ def test_a_slow_steady_reader_gets_all(wire: Any) -> None:
 
 
 def test_who_takes_nothing_is_cut_off_without_a_word(
-    wire: Any, caplog: pytest.LogCaptureFixture
+    service: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An answer that nobody reads, and one stream's, which does not wait for the handshake."""
+    made, wire = service
     content = a_wav(seconds=40.0)  # more than what the system keeps for a reader
     with connect(wire, upload(content), receives=4096) as none, open_stream(wire) as stream:
         with contextlib.suppress(OSError):
             stream.settimeout(1)
             for _ in range(200):
                 stream.sendall(frame(0x82, bytes(2**16)))
-        time.sleep(1.5 * LIMITS.idle_timeout)
+        none.recv(1, socket.MSG_PEEK)  # the answer is there, however long its work took
+        wait_for(lambda: not made.server_state.connections)
         assert len(read(none)) < len(content)
         with contextlib.suppress(TimeoutError):
             read(stream)  # to its end

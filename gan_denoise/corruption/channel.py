@@ -66,12 +66,13 @@ class Codec:
 def band_gains(hz: np.ndarray, draw: np.random.Generator, *, lowest_hz: float) -> np.ndarray:
     """Gains (F,) of a channel with a narrower band, at the frequencies hz (F,).
 
-    The band ends between `lowest_hz` and the highest of these frequencies, gently or steeply, and
-    begins at 20 to 300 Hz.
+    The band ends between `lowest_hz` and the highest of these frequencies, gently or as steeply as
+    a resampler's or a codec's filter, and begins at 20 to 300 Hz.
     """
     low, high = draw.uniform(20.0, 300.0), draw.uniform(lowest_hz, 1.02 * hz[-1])
-    order = 2 * round(np.exp(draw.uniform(np.log(2.0), np.log(60.0))))
-    attenuation = (low / np.maximum(hz, 1.0)) ** 8 + (np.maximum(hz, 1.0) / high) ** order
+    order = 2 * round(np.exp(draw.uniform(np.log(2.0), np.log(1000.0))))
+    attenuation = (low / np.maximum(hz, 1.0)) ** 8
+    attenuation += np.exp(np.minimum(order * np.log(np.maximum(hz, 1.0) / high), 60.0))
     return 1.0 / np.sqrt(1.0 + attenuation)
 
 
