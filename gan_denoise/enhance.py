@@ -225,6 +225,13 @@ class Denoiser:
 
         Raises InputError.
         """
+        self.check_high_band(high_band)
+        if sample_rate <= self.sample_rate:
+            return None
+        return cast(Above, high_band or ("model" if self._high else "drop"))
+
+    def check_high_band(self, high_band: str | None) -> None:
+        """Raise InputError for a word that `high_band` does not know, or this model cannot do."""
         _check_word("high_band", high_band, (*ABOVE, None))
         if high_band == "model" and self._high is None:
             raise InputError(
@@ -232,9 +239,6 @@ class Denoiser:
                 "this model has nothing that works above its band",
                 'leave it out, or say "drop" or "keep"',
             )
-        if sample_rate <= self.sample_rate:
-            return None
-        return cast(Above, high_band or ("model" if self._high else "drop"))
 
     def ends(
         self, sample_rate: int, channels: int, strength: float | None, high_band: str | None = None

@@ -119,6 +119,21 @@ def test_a_coded_file_keeps_its_bit_rate(
     assert 0.95 * sizes[0] < sizes[1] < 1.35 * sizes[0]
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000])
+def test_an_mp3_of_few_bits_keeps_length_and_time(
+    identity: Denoiser, tmp_path: Path, rate: int, channels: int
+) -> None:
+    """A frame of too few bits has no place for the tag that names the encoder's delay."""
+    wave = np.stack([speech_like(0, 1.0, rate)] * channels, axis=1)
+    source = write(tmp_path / "a.mp3", wave, rate, bitrate_mode="CONSTANT", compression_level=0.99)
+    assert not enhance_file(identity, source, tmp_path / "b.mp3", mix=0.0)
+    before, after = (audio.read(tmp_path / name)[0][:, 0] for name in ("a.mp3", "b.mp3"))
+    assert before.shape == after.shape
+    likeness = np.correlate(after, before, "full")
+    assert abs(int(np.argmax(likeness)) - (len(before) - 1)) <= 1
+
+
 @pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64"])
 def test_a_wav_keeps_its_chunks_and_channel_mask(
     identity: Denoiser, tmp_path: Path, kind: str

@@ -18,6 +18,7 @@ from gan_denoise.signal.around import Around
 from gan_denoise.signal.linked import Linked
 from gan_denoise.signal.streaming import Stage, Wire
 from make_high_band import TrainableNetwork
+from small_models import SMALL, randomised, save
 
 
 class Open(Network):
@@ -113,13 +114,19 @@ def test_the_level_does_not_matter(packaged: Denoiser) -> None:
     assert not packaged(np.zeros(9600), 48000).any()
 
 
-def test_only_the_packaged_models_work_above_their_band(identity: Denoiser) -> None:
+def test_only_the_packaged_models_work_above_their_band(identity: Denoiser, tmp_path: Path) -> None:
     wave = hiss(0.3, 48000)
     np.testing.assert_array_equal(identity(wave, 48000), identity(wave, 48000, high_band="drop"))
     with pytest.raises(InputError, match="this model has nothing that works above its band"):
         identity(wave, 48000, high_band="model")
     with pytest.raises(InputError, match="a live stream keeps none"):
         gan_denoise.load("live").stream(48000, high_band="keep")
+    for name in ("a.wav", "b.wav"):
+        write(tmp_path / "in" / name, wave, 48000)
+    model = save(tmp_path / "model", SMALL["causal"], randomised(SMALL["causal"]))
+    asked = ["enhance", "--model", model, "--high-band", "model", tmp_path / "in", tmp_path / "out"]
+    one_error_line(cli(*asked), "high_band: this model has nothing")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("rate", [44100, 48000])

@@ -171,6 +171,7 @@ def test_from_a_corpus_to_a_table(small_mini: Path, prepared: Path) -> None:
         (["--seeds", "0 00"], ['--seeds: expected whole numbers, found "00"']),
         (["--seeds", "1 0 1"], ["--seeds: 1 is listed twice"]),
         (["--nj", "0"], ["--nj: expected a whole number from 1"]),
+        (["--sample-rate", "4800"], ["--sample-rate: expected 8000 to 192000 Hz, found 4800"]),
         (["stage"], ['unexpected argument "stage"']),
         (["--experiments", "l2"], ['unknown experiment "l2"', "l1"]),
         (["--which", "first"], ['--which: expected last or best, found "first"']),

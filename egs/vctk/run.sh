@@ -61,6 +61,7 @@ for name in stage stop_stage ngpu; do [[ ${!name} =~ ^-?[0-9]+$ ]] || die "--${n
 for name in nj subset sample_rate; do
     [[ ${!name} =~ ^([1-9][0-9]*)?$ ]] || die "--${name//_/-}: expected a whole number from 1, found \"${!name}\""
 done
+[[ -z $sample_rate || ( $sample_rate -ge 8000 && $sample_rate -le 192000 ) ]] || die "--sample-rate: expected 8000 to 192000 Hz, found $sample_rate"
 [ -n "$nj" ] && [ -n "$experiments" ] && [ -n "$seeds" ] && [ -n "$data" ] && [ -n "$exp" ] || die "--nj, --experiments, --seeds, --data and --exp may not be empty"
 absolute() { case $1 in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 case $cmd in local) [ -z "$slurm" ] || die "--slurm: is for --cmd slurm" ;; slurm) ;; *) die "--cmd: expected local or slurm, found \"$cmd\"" ;; esac

@@ -180,6 +180,8 @@ _MPEG_KBITS = {  # of MPEG 1, 2 and 2.5, whose lowest sample rates are these
     16000: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     0: (8, 16, 24, 32, 40, 48, 56, 64),
 }
+# LAME's tag, which a frame has to hold: it tells readers how much of the signal is padding
+_TAG_BYTES = 192
 _OPUS_BITS = (6000, 256000)  # per second and channel, between which libsndfile chooses
 _LEVELS = tuple(level / 10 for level in range(11))  # libsndfile's: 0 the best
 _WORST = 0.999  # libsndfile refuses 1 for MP3
@@ -192,7 +194,9 @@ def _rate_options(sample_rate: int, channels: int, subtype: str, bit_rate: float
     """What libsndfile is told, so that a coded file has at least this bit rate, or its best."""
     if subtype == "MPEG_LAYER_III":
         kbits = next(kbits for lowest, kbits in _MPEG_KBITS.items() if sample_rate >= lowest)
-        chosen = next((kbit for kbit in kbits if 1000 * kbit >= 0.99 * bit_rate), kbits[-1])
+        frame_s = (1152 if sample_rate >= 32000 else 576) / sample_rate
+        least = max(0.99 * bit_rate, 8 * _TAG_BYTES / frame_s)
+        chosen = next((kbit for kbit in kbits if 1000 * kbit >= least), kbits[-1])
         level = (kbits[-1] - chosen) / (kbits[-1] - kbits[0])
         return {"bitrate_mode": "CONSTANT", "compression_level": min(level, _WORST)}
     if subtype == "OPUS":

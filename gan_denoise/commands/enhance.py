@@ -101,8 +101,10 @@ def _work_through(due: list[Task], arguments: argparse.Namespace, told: report.R
     jobs = min(arguments.jobs, max(1, len(due)))
     if jobs > 1:
         workers.preload("gan_denoise.enhance")
-    # A wrong model or strength is one message, not one per file
-    denoiser(arguments.model, arguments.device, one_thread=False).as_strength(arguments.strength)
+    # A model that cannot do what is asked is one message, not one per file
+    model = denoiser(arguments.model, arguments.device, one_thread=False)
+    model.as_strength(arguments.strength)
+    model.check_high_band(arguments.high_band)
     mix = arguments.mix
     if arguments.atten_lim is not None:
         from gan_denoise.enhance import mix_for_limit
