@@ -131,10 +131,12 @@ def made_by(planned: Iterable[Planned]) -> set[Path]:
 
 def check_given(path: Path, experiment: Experiment, ready: Iterable[Path]) -> None:
     """Refuse a model to start from, or a folder of recordings, that is not there."""
-    if experiment.init:
-        init = Path(experiment.init)
-        if not has_model(init) and init.resolve() not in ready:
-            raise InputError(f"{path}: init: {init} is no model directory: name one, or train it")
+    try:
+        init = experiment.start
+    except InputError as error:
+        raise InputError(f"{path}: init: {error}") from error
+    if init and not has_model(init) and init.resolve() not in ready:
+        raise InputError(f"{path}: init: {init} is no model directory: name one, or train it")
     for entry in (experiment.scenes or {}).get("recordings", ()):
         folder = Path(os.path.expandvars(entry["folder"]))
         if "$" in str(folder) or not folder.is_dir():
@@ -178,9 +180,9 @@ def build(planned: list[Planned], sample_rate: int) -> None:
             experiment = replace(experiment, distil=None)
         try:
             models = Models(accelerator, experiment, Schedule.of(experiment), sample_rate)
-            if experiment.init and has_model(Path(experiment.init)):
+            if experiment.start and has_model(experiment.start):
                 generator, options = models.bare_generator, experiment.generator
-                checkpoint.initialise(generator, experiment.init, options, sample_rate)
+                checkpoint.initialise(generator, experiment.start, options, sample_rate)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
     for run in planned:

@@ -163,9 +163,9 @@ def train(
     models = models or build()
     trained_by = lineage.by_code(experiment, stands, exp, speaks=leader)
     stands.restore(models.states)
-    if experiment.init and not stands.path:
-        start, options = Path(experiment.init), experiment.generator
-        checkpoint.initialise(models.bare_generator, start, options, corpus.sample_rate)
+    if experiment.start and not stands.path:
+        generator, options = models.bare_generator, experiment.generator
+        checkpoint.initialise(generator, experiment.start, options, corpus.sample_rate)
     check_agreement(stands.update, accelerator, exp)
     draws = Draws(corpus, experiment, schedule, accelerator)
     owned.callback(draws.close)

@@ -23,6 +23,7 @@ from gan_denoise import __version__, datadir
 from gan_denoise.config import load_experiment, read_yaml
 from gan_denoise.datadir import DataDir
 from gan_denoise.errors import InputError
+from gan_denoise.packaged import MODELS
 from gan_denoise.provenance import code
 from gan_denoise.provenance.inputs import Provenance, data_digest, file_digest, file_digests
 from gan_denoise.system.files import digest
@@ -310,7 +311,7 @@ def _started_from(config: Mapping[str, Any], seen: tuple[Path, ...]) -> Iterator
     folders = {"init": written.get("init"), "teacher": (written.get("distil") or {}).get("teacher")}
     for label, folder in folders.items():
         if folder:
-            path = Path(os.path.expandvars(folder))
+            path = MODELS.get(folder) or Path(os.path.expandvars(folder))
             node, now = Node(label, folder), file_digest(path / "model.safetensors")
             if now is None or not (path / "config.json").is_file():
                 node.now = "gone"

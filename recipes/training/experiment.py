@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 from gan_denoise.config import check_interval, check_keys, check_number, load_experiment
 from gan_denoise.corruption.scene_settings import check_fresh_noise, check_scenes
 from gan_denoise.errors import InputError
+from gan_denoise.packaged import model_folder
 
 
 class From(NamedTuple):
@@ -122,6 +123,11 @@ class Experiment:
         """The settings that the weights depend on."""
         return {key: value for key, value in self.written.items() if key not in FREE_TO_CHANGE}
 
+    @property
+    def start(self) -> Path | None:
+        """The folder of the model to start from. Raises InputError for a name of none."""
+        return model_folder(self.init) if self.init else None
+
 
 # precision -> accelerate's name of it, and torch's name of the weights' type
 PRECISIONS = {
@@ -210,7 +216,7 @@ def read_experiment(
         )
     _check_trackers(written["trackers"], f"{source}: trackers")
     for key, expected in {
-        "init": "a model directory",
+        "init": "a model directory, or the name of a model of the package",
         "licence": "that of the weights, as text",
     }.items():
         if not isinstance(written.get(key, ""), str):

@@ -38,7 +38,7 @@ def people(experiment: Experiment, corpus: Corpus) -> str:
 
     Warns where a model that the run starts or learns from was trained on dev or test.
     """
-    folders = [experiment.init, experiment.distil and experiment.distil.teacher]
+    folders = [experiment.start, experiment.distil and experiment.distil.teacher]
     models = [Path(folder) for folder in folders if folder]
     for model in models:
         for split in ("dev", "test"):

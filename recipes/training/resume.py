@@ -68,7 +68,7 @@ def identify(experiment: Experiment, corpus: Corpus) -> dict[str, Any]:
         identity["fresh_noise"] = corpus.fresh_noise.fingerprint(corpus.sample_rate)
     if corpus.scenes:
         identity["scenes"] = corpus.scenes.fingerprint()
-    models = {"init": experiment.init, "teacher": experiment.distil and experiment.distil.teacher}
+    models = {"init": experiment.start, "teacher": experiment.distil and experiment.distil.teacher}
     for name, folder in models.items():
         if folder:
             identity[name] = file_digest(Path(folder) / "model.safetensors")
