@@ -55,7 +55,8 @@ def load_state(path: str | Path) -> dict[str, Any]:
         AttributeError,
     ) as error:
         raise InputError(
-            f"{path}: is no training state of this project, nothing in it was executed: remove it"
+            f"{path}: is not a training state of this project (nothing in it was executed): remove"
+            " it"
         ) from error
 
 
@@ -90,7 +91,7 @@ def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:
     for path in (config_path, weights_path):
         if not path.is_file():
             raise InputError(
-                f"{folder}: is no model directory, {path.name} is missing: name one such as"
+                f"{folder}: is not a model directory, {path.name} is missing: name one such as"
                 " exp/l1/model"
             )
     try:
@@ -98,7 +99,7 @@ def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:
         generator = generators.build(config["generator"], sample_rate=config["sample_rate"])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(
-            f"{config_path}: is no model configuration ({error}): fetch or train the model again"
+            f"{config_path}: is not a model configuration ({error}): fetch or train the model again"
         ) from error
     try:
         generator.load_state_dict(safetensors.torch.load_file(weights_path))

@@ -53,7 +53,7 @@ class _PrintCompletion(argparse.Action):
             import shtab
         except ModuleNotFoundError as error:
             raise InputError(
-                "--print-completion", f"needs a package more ({error.name})", "pip install shtab"
+                "--print-completion", f"needs one more package ({error.name})", "pip install shtab"
             ) from error
         tell(shtab.complete(parser, shell))
         parser.exit()

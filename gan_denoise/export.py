@@ -86,7 +86,7 @@ def export(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> 
     if path.suffix != ".onnx" or path.name.endswith(".stream.onnx"):
         raise InputError(
             path,
-            "the graph of whole signals",
+            "is not a name for the graph of whole signals",
             f"name it {path.with_suffix('').with_suffix('.onnx').name}",
         )
     generator, config = load_model(folder)

@@ -136,7 +136,7 @@ class Beside:
                 remedy,
             ) from error
         if any(graph.about.get(key) != value for key, value in self._expected.items()):
-            raise InputError(self._path, "is of another model than the weights", remedy)
+            raise InputError(self._path, "belongs to another model than the weights", remedy)
         return graph
 
 

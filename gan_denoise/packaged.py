@@ -29,7 +29,7 @@ def model_folder(model: str | Path) -> Path:
     if len(folder.parts) == 1 and not folder.exists():
         raise InputError(
             name,
-            f"is no model directory, and no model of the package{nearest(name, MODELS)}",
+            f"is not a model directory, nor a model of the package{nearest(name, MODELS)}",
             "name one such as exp/l1/model, or one of the package",
         )
     return folder

@@ -235,7 +235,9 @@ def read_csv(path: str | Path) -> list[Row]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}: run stage 4 first") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no table of scores ({error}): run stage 4 again") from error
+        raise InputError(
+            f"{path}: is not a table of scores ({error}): run stage 4 again"
+        ) from error
     if not rows or "utt_id" not in rows[0]:
         raise InputError(f"{path}: holds no scores: run stage 4 again")
     for row in rows:
@@ -250,7 +252,7 @@ def _score(text: str, where: str) -> float | None:
     except (TypeError, ValueError):
         value = float("nan")
     if value is not None and not np.isfinite(value):
-        raise InputError(f"{where}: is no score: {text!r}: run stage 4 again")
+        raise InputError(f"{where}: is not a score: {text!r}: run stage 4 again")
     return value
 
 

@@ -136,7 +136,7 @@ def check_given(path: Path, experiment: Experiment, ready: Iterable[Path]) -> No
     except InputError as error:
         raise InputError(f"{path}: init: {error}") from error
     if init and not has_model(init) and init.resolve() not in ready:
-        raise InputError(f"{path}: init: {init} is no model directory: name one, or train it")
+        raise InputError(f"{path}: init: {init} is not a model directory: name one, or train it")
     for entry in (experiment.scenes or {}).get("recordings", ()):
         folder = Path(os.path.expandvars(entry["folder"]))
         if "$" in str(folder) or not folder.is_dir():

@@ -35,7 +35,10 @@ def main() -> None:
     arguments = parser.parse_args()
     for model in arguments.models:
         name, snr_db = publish(model, arguments.out)
-        say(f"{arguments.out / name}: float16, its output is {snr_db:.1f} dB above the difference")
+        say(
+            f"{arguments.out / name}: float16; its output is {snr_db:.1f} dB above what"
+            " rounding changes"
+        )
 
 
 def publish(model: Path, out: Path) -> tuple[str, float]:

@@ -199,9 +199,11 @@ def check_scores(exp: Path, data: Path, which: str = "last") -> None:
         jobs = os.cpu_count() or 1
         made_from = scoring.identity(pairs, record["metrics"], jobs=jobs)
         if record["made_from"] != made_from or record["is"] != file_digest(path):
-            raise InputError(f"{path}: is not of what lies in {folder} and beside it now: {again}")
+            raise InputError(
+                f"{path}: does not belong to the files in {folder} and beside it: {again}"
+            )
         if record.get("code") != code.of_scores(record["metrics"]):
-            raise InputError(f"{path}: was scored by other code than is here now: {again}")
+            raise InputError(f"{path}: was scored by code that differs from this checkout: {again}")
         if system != "noisy":
             origin.check_enhanced(exp / system, path.parent, enhanced, which=which, jobs=jobs)
 
@@ -262,8 +264,8 @@ def publish(exp: Path, folder: Path, note: str) -> None:
     run = Run.read(exp)
     if run.about.get("scores") != scored_tables(exp):
         raise InputError(
-            f"{exp}: has other scores than stage 5 has shown last (some are new, or a system was"
-            " removed): run stage 5 again"
+            f"{exp}: its scores are not those that stage 5 last showed (some are new, or a"
+            " system was removed): run stage 5 again"
         )
     for old in [*folder.glob("*.csv"), *folder.glob("*/*.csv")]:
         old.unlink()

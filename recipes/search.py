@@ -211,8 +211,8 @@ def open_study(url: str, name: str, seed: int, asked: dict[str, str]) -> optuna.
     before = study.user_attrs.get("asked") or ({} if study.get_trials(deepcopy=False) else asked)
     if differing := [key for key in asked if before.get(key) != asked[key]]:
         raise InputError(
-            f"{name}: this study has asked something else ({', '.join(differing)}): repeat that, or"
-            " choose another --out"
+            f"{name}: this study was begun with other settings ({', '.join(differing)}): repeat"
+            " those, or choose another --out"
         )
     study.set_user_attr("asked", before)
     return study
@@ -246,7 +246,9 @@ def work(study: optuna.Study, space: Space, data: Path, out: Path) -> None:
         finished = [trial for trial in all_trials if is_finished(trial)]
         failures = [trial for trial in finished if trial.state == TrialState.FAIL]
         if len(failures) == len(finished) >= _FAILURES:
-            raise InputError(f"all trials fail, the last: {failures[-1].user_attrs['reason']}")
+            raise InputError(
+                f"every trial failed, the last with: {failures[-1].user_attrs['reason']}"
+            )
         if len(finished) >= space.trials:
             return
         running = sum(trial.state == TrialState.RUNNING for trial in all_trials)

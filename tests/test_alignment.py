@@ -81,7 +81,7 @@ def test_score_refuses_late_files_and_names_one(tmp_path: Path) -> None:
         write(tmp_path / f"one/u{seed}.wav", np.roll(clean, 160 if seed == 2 else 0))
     one_error_line(
         cli("score", "--metrics", "si_sdr", tmp_path / "clean", tmp_path / "late"),
-        "late: of its files 4 of 4 are later than clean by 10.0 ms",
+        "late: 4 of 4 recordings are later than clean by 10.0 ms",
         "align them first",
     )
     result = cli("score", "--metrics", "si_sdr", tmp_path / "clean", tmp_path / "one")

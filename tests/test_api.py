@@ -103,7 +103,7 @@ def test_any_array_of_samples_is_right(denoise: Denoiser, wave: Any, meant: Any)
         (np.zeros(9, dtype=np.uint16), "samples of type uint16"),
         (np.zeros(9, dtype=complex), "samples of type complex128"),
         (np.zeros(9, dtype="M8[s]"), "samples of type datetime64"),
-        ([[0.1, 0.2], [0.1]], "no array of samples"),
+        ([[0.1, 0.2], [0.1]], "not an array of samples"),
         ({"wave": WAVE}, "samples of type object"),
         (np.ma.masked_array(WAVE, WAVE > 0), "masked"),
         (np.where(WAVE > 0.05, np.nan, WAVE), "NaN or infinite"),

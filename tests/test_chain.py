@@ -106,7 +106,7 @@ def test_new_weights_need_stages_3_and_4(finished: tuple[Path, Path]) -> None:
     assert "4 of 4 enhanced files are of other weights than" in stage_4(data, exp)
     assert "of other weights than" in stage_5(data, exp)
     assert stage_3(data, exp) == ""
-    assert "is not of what lies in" in stage_5(data, exp)
+    assert "does not belong to the files in" in stage_5(data, exp)
     assert stage_4(data, exp) == stage_5(data, exp) == ""
     assert (exp / "report.html").read_text() != before
     # Half of a stage 3
@@ -176,7 +176,7 @@ def test_a_model_of_two_trainings_is_refused(finished: tuple[Path, Path]) -> Non
     weights = exp / "l1/model/model.safetensors"
     model(exp / "other", data, seed=3)
     shutil.copyfile(exp / "other/model.safetensors", weights)
-    assert "model.safetensors is not what config.json tells of" in stage_3(data, exp)
+    assert "model.safetensors is not the file that config.json describes" in stage_3(data, exp)
 
 
 def test_other_code_makes_anew(
@@ -191,7 +191,7 @@ def test_other_code_makes_anew(
     assert "4 of them made before by other weights or other code" in again.stderr
     assert stage_4(data, exp) == stage_5(data, exp) == "" and shown(exp) == before
     monkeypatch.setattr(code, "of_scores", lambda metrics=(): "ba9876543210")
-    assert "was scored by other code than is here now" in stage_5(data, exp)
+    assert "was scored by code that differs from this checkout" in stage_5(data, exp)
     assert stage_4(data, exp) == stage_5(data, exp) == "" and shown(exp) == before
 
 
@@ -328,7 +328,7 @@ def test_stage_4_takes_further_metrics_and_the_report_checks_them(
     report.check_scores(exp, data)
     record = (place / "scores.yaml").read_text()
     (place / "scores.yaml").write_text(record.replace(code.of_scores(["lsd"]), "another"))
-    with pytest.raises(InputError, match="was scored by other code"):
+    with pytest.raises(InputError, match="was scored by code that differs"):
         report.check_scores(exp, data)
     result = local("score", "--metrics", "wer,mos", data / "test_same", noisy)
     assert result.returncode == 2 and "unknown metric 'mos' (there are: " in result.stderr

@@ -28,7 +28,7 @@ def test_a_model_directory_is_whole_or_refused(model_dir: Path, tmp_path: Path) 
     denoiser = gan_denoise.load(model_dir)
     wave = speech_like(0)
     assert denoiser(wave, 16000).shape == wave.shape
-    with pytest.raises(InputError, match="is no model directory, config.json is missing"):
+    with pytest.raises(InputError, match="is not a model directory, config.json is missing"):
         gan_denoise.load(tmp_path / "nowhere")
     config = json.loads((model_dir / "config.json").read_text())
     config["generator"]["width"] = 24

@@ -79,9 +79,9 @@ def test_the_test_set_of_a_corpus_stays_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lag", "exchanged", "words"),
     [
-        (16, False, "12 of 12 are later than clean by 1.0 ms"),
-        (400, False, "12 of 12 are later than clean by 25.0 ms"),
-        (0, True, "are the folders exchanged?"),
+        (16, False, "12 of 12 recordings are later than clean by 1.0 ms"),
+        (400, False, "12 of 12 recordings are later than clean by 25.0 ms"),
+        (0, True, "are the folders swapped?"),
     ],
 )
 def test_pairs_that_do_not_fit_are_refused(

@@ -141,7 +141,10 @@ def test_a_folders_other_files_are_read_or_named(tmp_path: Path) -> None:
         (folder / name).write_text("no audio")
     result = cli("enhance", "--mix", 0, folder, tmp_path / "out")
     assert result.returncode == 0 and "7 of 7 files done" in result.stderr, result.stderr
-    assert "left out, no audio by their names: 2 (notes.txt, x/cover.jpg)" in result.stderr
+    assert (
+        "left out, since they are not named like audio files: 2 (notes.txt, x/cover.jpg)"
+        in result.stderr
+    )
     assert "g.wav: written as PCM_16, since WAV is no place for AAC" in result.stderr
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["a.aif", "b.oga", "c.bwf", "d.caf", "e.w64", "f.opus", "g.wav"]

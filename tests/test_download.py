@@ -95,7 +95,7 @@ def test_a_broken_download_goes_on_and_a_wrong_checksum_is_refused(
     # Put there by hand
     one_error_line(download(good, "hand"), "hand/VCTK-Corpus-0.92.zip: wrong checksum", "remove it")
     damaged = hashlib.sha256((tmp_path / "hand" / archive.name).read_bytes()).hexdigest()
-    one_error_line(download(damaged, "hand"), "is no whole zip archive", "download it again")
+    one_error_line(download(damaged, "hand"), "is not a whole zip archive", "download it again")
     assert {path.name for path in (tmp_path / "hand").iterdir()} == {".lock", archive.name}
 
 

@@ -128,7 +128,7 @@ def test_enhance_from_the_command_line(model_dir: Path, tmp_path: Path) -> None:
     result = cli("enhance", "--model", model_dir, noisy / "a", tmp_path / "out/a")
     assert result.returncode == 0 and "0 of 3 files done, 3 skipped" in result.stderr
     one_error_line(
-        cli("enhance", "--model", tmp_path, noisy, tmp_path / "x"), "is no model directory"
+        cli("enhance", "--model", tmp_path, noisy, tmp_path / "x"), "is not a model directory"
     )
     one_error_line(cli("enhance", tmp_path / "absent.wav", "x.wav"), "no such file")
     assert cli("enhance", noisy).returncode == 2

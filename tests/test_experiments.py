@@ -134,7 +134,7 @@ def test_every_experiment_builds_and_takes_a_step(
         (["optimizer.betas=[0.9, 1.0]"], "betas: expected a number from 0 to 0.9999"),
         (["seed=99999999999"], "seed: expected a whole number from 0"),
         (["clip_norm=null"], '"clip_norm" is missing'),
-        (["init=nowhere"], "nowhere: is no model directory"),
+        (["init=nowhere"], "nowhere: is not a model directory"),
         (["init=3"], "init: expected a model directory"),
         (["precision=[bf16]"], "expected one of float32, bf16, float64"),
         (["trackers=[tensorboard]"], "tensorboard is always written"),
@@ -202,5 +202,5 @@ def test_every_experiment_says_what_it_is_and_is_compared_with(path: Any) -> Non
     notes = read_notes(path)
     assert notes["summary"] and "compare_with" in notes
     assert all((EXPERIMENTS / f"{other}.yaml").is_file() for other in notes["compare_with"])
-    with pytest.raises(InputError, match="compare_with is said in the file itself"):
+    with pytest.raises(InputError, match="compare_with belongs in the file"):
         read_experiment(path, ["compare_with=l1"], CONF)

@@ -26,7 +26,7 @@ from training_runs import assert_same, forked, train, weights
             "WORLD_SIZE=2: no launcher has started this process: unset WORLD_SIZE RANK LOCAL_RANK",
         ),
         ({"RANK": "3", "WORLD_SIZE": "4"}, "no launcher has started this process"),
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two: is no number of processes"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two: is not a number of processes"),
         (
             {"ACCELERATE_USE_DEEPSPEED": "true"},
             "ACCELERATE_USE_DEEPSPEED=true: this training does not know DEEPSPEED",

@@ -130,7 +130,7 @@ def test_mlflow_has_parameters_curves_the_model_and_the_results(
     assert [file.path for file in kept[1]] == [f"model/{name}" for name in names]
     (exp / "mlflow_run").write_text("0" * 32)  # of another store
     trackers.keep(exp, exp.parent / "RESULTS.md")
-    assert "RESULTS.md: mlflow does not keep it" in capsys.readouterr().err
+    assert "RESULTS.md: mlflow could not store it" in capsys.readouterr().err
     (exp / "checkpoint.pt").unlink()
     shutil.rmtree(exp / "model")  # or it were finished already
     mlflow.end_run()
@@ -186,5 +186,5 @@ def test_a_tracker_that_goes_away_is_asked_again_after_a_while(
     assert [line.removeprefix("note: ") for line in said] == [
         "exp: goes on without mlflow: no route",
         "exp: mlflow answers again",
-        "mlflow has not heard of the end: gone",
+        "mlflow was not told that the run ended: gone",
     ]

@@ -45,7 +45,7 @@ def test_a_model_leads_back_to_its_inputs(
     note = "note: 4 of these no longer match (✗); the weights are not those that were saved"
     assert result.stderr.strip() == note
     assert "✓" not in cli("explain", "--data", tmp_path, model).stdout.split("noise")[0]
-    one_error_line(cli("explain", tmp_path), "is no model directory")
+    one_error_line(cli("explain", tmp_path), "is not a model directory")
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"origin": None}))
     assert "not noted" in cli("explain", model).stdout  # one of before this was noted
@@ -79,7 +79,7 @@ def test_a_teacher_is_followed(
     other = save_halver(tmp_path / "other", sample_rate=8000)
     for changes, words in {
         f"distil={{teacher: {other}, weight: 1}}": "works at 8000 Hz, needed: 16000 Hz",
-        "distil={teacher: nowhere, weight: 1}": "nowhere is no model directory",
+        "distil={teacher: nowhere, weight: 1}": "nowhere is not a model directory",
         f"distil={{teacher: {teacher}, weight: -1}}": "distil: weight: expected a number from 0",
         f"distil={{teachers: {teacher}}}": 'unknown key "teachers"',
     }.items():
@@ -97,4 +97,4 @@ def test_a_teacher_is_followed(
     (exp / "model/config.json").write_text(json.dumps(config))
     assert "init" in cli("explain", exp / "model").stdout
     (exp / "model/config.json").write_text('{"experiment": "x"}')
-    one_error_line(cli("explain", exp / "model"), "is no model configuration")
+    one_error_line(cli("explain", exp / "model"), "is not a model configuration")

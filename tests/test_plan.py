@@ -36,7 +36,7 @@ def planned(exp: Path, experiments: str, *settings: Any, seeds: str = "0") -> An
         ("l1 gan", ["adversary=null", "optimizer.speed=1"], ['unknown key "speed"']),
         ("l1", ["gain_db=[6, -12]"], ["gain_db: 6 is above -12: swap the two"]),
         ("l1 stream_distilled", [], ["teacher", "$TEACHER"]),
-        ("l1 gan", ["init=nowhere"], ["l1.yaml: init: nowhere is no model directory"]),
+        ("l1 gan", ["init=nowhere"], ["l1.yaml: init: nowhere: is not a model directory"]),
         ("l1 gan", ["trackers=[nothing]"], ["nothing is not there"]),
         ("l1 boxed", [], ["boxed.yaml: scenes: recordings", "no such folder"]),
         ("l1", ["lr"], ['expected key=value, found "lr"']),
@@ -62,8 +62,10 @@ def test_a_teacher_may_be_made_by_an_earlier_run(
 ) -> None:
     monkeypatch.setenv("TEACHER", str(tmp_path / "grid/model"))
     assert planned(tmp_path, "grid stream_distilled").returncode == 0
-    one_error_line(planned(tmp_path, "stream_distilled grid"), "grid/model is no model directory")
-    one_error_line(planned(tmp_path, "grid stream_distilled", "--side-by-side"), "no model")
+    one_error_line(
+        planned(tmp_path, "stream_distilled grid"), "grid/model is not a model directory"
+    )
+    one_error_line(planned(tmp_path, "grid stream_distilled", "--side-by-side"), "not a model")
     assert planned(tmp_path, "grid gan", f"init={tmp_path}/grid/model").returncode == 1  # grid's
 
 

@@ -158,7 +158,7 @@ def test_folders_that_are_not_speakers_are_refused(tmp_path: Path) -> None:
         write(tmp_path / f"sets/{path}.wav", speech_like(0))
     line = prepare(tmp_path / "sets", tmp_path / "data")
     one_error_line(
-        line, "sets/dev: holds recordings in its sub-folders alone", f"--corpus {tmp_path}/sets/dev"
+        line, "sets/dev: holds recordings only in its sub-folders", f"--corpus {tmp_path}/sets/dev"
     )
     chapters = ("1034", "11"), ("1034", "12"), ("1040", "7"), ("1069", "3")
     for seed, (speaker, chapter) in enumerate(chapters):

@@ -112,7 +112,7 @@ def test_from_a_corpus_to_a_table(small_mini: Path, prepared: Path) -> None:
     os.utime(exp / "l1/scores.csv", (4e9, 4e9))  # dated in the future: contents decide
     one_error_line(
         run("python", REPORT, "--data", data, exp),
-        "l1/scores.csv: is not of what lies in",
+        "l1/scores.csv: does not belong to the files in",
         "run stages 3 and 4 again",
     )
     model = exp / "l1/model"

@@ -361,8 +361,8 @@ def test_tables_that_are_none_are_refused(results: Path) -> None:
     )
     text = (results / "l1.csv").read_text()
     for changed, message in (
-        (text.replace("1.500000", "nan"), "l1.csv: a_0: pesq_wb: is no score: 'nan'"),
-        (text.replace("1.500000", "good"), "l1.csv: a_0: pesq_wb: is no score: 'good'"),
+        (text.replace("1.500000", "nan"), "l1.csv: a_0: pesq_wb: is not a score: 'nan'"),
+        (text.replace("1.500000", "good"), "l1.csv: a_0: pesq_wb: is not a score: 'good'"),
         (text.replace("system", "method", 1), "l1.csv: has no column system"),
         ("", "l1.csv: holds no scores"),
     ):
@@ -370,7 +370,7 @@ def test_tables_that_are_none_are_refused(results: Path) -> None:
         with pytest.raises(InputError, match=message):
             Run.read(results)
     (results / "l1.csv").write_bytes(b"utt_id\n\xff\n")
-    with pytest.raises(InputError, match="l1.csv: is no table of scores"):
+    with pytest.raises(InputError, match="l1.csv: is not a table of scores"):
         Run.read(results)
 
 

@@ -111,7 +111,9 @@ def test_it_finds_prunes_and_leaves_what_runs(
     again = run(*command)  # a finished search begins no trial
     assert again.returncode == 0 and rows(tmp_path / "out") == found
     other = space(tmp_path / "lr.yaml", space={"optimizer.lr": [1e-3, 1e-4]})
-    one_error_line(run(*search(other, "--storage", shared)), "has asked something else", "--out")
+    one_error_line(
+        run(*search(other, "--storage", shared)), "was begun with other settings", "--out"
+    )
 
 
 def test_a_study_that_goes_on_draws_what_it_has_not_drawn(tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_a_study_is_of_its_data_code_and_whole_experiment(
     ask("a")
     ask("a")
     base.write_text(base.read_text().replace("clip_norm: 5", "clip_norm: 6"))
-    with pytest.raises(InputError, match=r"a: .* something else \(experiment\)"):
+    with pytest.raises(InputError, match=r"a: .* other settings \(experiment\)"):
         ask("a")
     ask("b")
     (data / "dev/noisy.made").unlink()  # as in a folder that other tools have made
@@ -149,10 +151,10 @@ def test_a_study_is_of_its_data_code_and_whole_experiment(
     names, files = zip(*(line.split(" ", 1) for line in scp), strict=True)
     pairs = zip(names, files[::-1], strict=True)
     (data / "dev/noisy.scp").write_text("".join(f"{name} {file}\n" for name, file in pairs))
-    with pytest.raises(InputError, match=r"b: .* something else \(data\)"):
+    with pytest.raises(InputError, match=r"b: .* other settings \(data\)"):
         ask("b")
     monkeypatch.setattr("gan_denoise.provenance.code.of_training", lambda experiment: "other")
-    with pytest.raises(InputError, match=r"b: .* something else \(data, code\)"):
+    with pytest.raises(InputError, match=r"b: .* other settings \(data, code\)"):
         ask("b")
 
 
@@ -226,7 +228,7 @@ def test_the_page_says_what_matters() -> None:
 
 def test_trainings_that_fail_are_said(search: Callable[..., list[str]], tmp_path: Path) -> None:
     result = run(*search(space(tmp_path / "bad.yaml", seed=7)))
-    one_error_line(result, "all trials fail", "no such thing")
+    one_error_line(result, "every trial failed", "no such thing")
     result = run(*search(space(tmp_path / "lr.yaml"), "--storage", "nosql://me:secret@here/db"))
     one_error_line(result, "nosql://here/db")
     assert "secret" not in result.stderr

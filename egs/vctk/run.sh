@@ -70,7 +70,7 @@ data=$(absolute "$data") exp=$(absolute "$exp") noise=$(absolute "$noise") split
 corpora=("$corpus")
 if [ ${#named[@]} -gt 1 ]; then corpora=("${named[@]}")
 elif [[ $corpus == *[[:space:]]* && ! -e $corpus ]]; then read -ra corpora <<<"$corpus"; fi
-[[ ${#corpora[@]} -eq 1 || " ${corpora[*]} " != *" mini "* ]] || die "--corpus: mini goes alone"
+[[ ${#corpora[@]} -eq 1 || " ${corpora[*]} " != *" mini "* ]] || die "--corpus: mini cannot be combined with other corpora"
 for i in "${!corpora[@]}"; do [ "${corpora[i]}" = mini ] || corpora[i]=$(absolute "${corpora[i]}"); done
 case $equal_names in one | apart) ;; *) die "--equal-names: expected one or apart, found \"$equal_names\"" ;; esac
 corpus=${corpora[0]}

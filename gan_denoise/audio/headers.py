@@ -92,7 +92,7 @@ def doubtful(path: Path, file: sf.SoundFile) -> Promise | None:
         return Promise(frames, limit=frames, beyond=True)
     if file.format in ("WAV", "WAVEX", "AIFF") and _unfinished(path, file):
         if _joined(path, "WAV"):
-            raise InputError(path, "holds several recordings, joined to one file", "split them")
+            raise InputError(path, "holds several recordings, joined into one file", "split them")
         return Promise()
     return Promise() if file.subtype in _CODED and not shortened(file) else None
 

@@ -107,7 +107,7 @@ def _outputs(source: Path, target: Path, overwrite: bool, mirror: bool, note: No
         target = target / f"{source.stem}{suffix(source)}"
     if not mirror and target.suffix.lower() != ".wav":
         name = target.with_suffix(".wav").name
-        raise InputError(target, "WAV is what is written", f"name it {name}")
+        raise InputError(target, "the output has to be WAV", f"name it {name}")
     return [(str(source) if mirror else utt_id_of_file(source), source, target)]
 
 
@@ -171,7 +171,10 @@ def _found(folder: Path, note: Note) -> list[Path]:
     if others:
         names = ", ".join(str(path.relative_to(folder)) for path in others[:_NAMED])
         more = ", ..." if len(others) > _NAMED else ""
-        note(f"{folder}: left out, no audio by their names: {len(others)} ({names}{more})")
+        note(
+            f"{folder}: left out, since they are not named like audio files: {len(others)}"
+            f" ({names}{more})"
+        )
     return files
 
 

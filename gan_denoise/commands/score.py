@@ -164,7 +164,7 @@ def _check_pairs(arguments: argparse.Namespace, pairs: list[Pair], note: Note) -
         )
     judged = scoring.alignment_of(pairs, jobs=arguments.jobs)
     if judged.refusal:
-        raise InputError(arguments.enhanced, f"of its files {judged.refusal}", "align them first")
+        raise InputError(arguments.enhanced, judged.refusal, "align them first")
     for line in judged.notes:
         note(f"{arguments.enhanced}: files are {line}")
 

@@ -89,7 +89,9 @@ class Scenes:
         self._sources = list(self._load(source))
         self._weights = np.array([part.weight for part in self._sources])
         if not self._sources and options["babble"] < 1.0 and self._shares[[0, 2]].any():
-            raise InputError(f"{source}: neither recordings nor synthetic: there is nothing to mix")
+            raise InputError(
+                f"{source}: has neither recordings nor synthetic noise: there is nothing to mix"
+            )
         rooms = dict(options.get("rooms") or {})
         self._room_share = rooms.pop("share", 0.0)
         self._rooms: list[list[Room]] = []  # by room: positions in it

@@ -180,8 +180,8 @@ class Segments(Dataset):
             ) from error
         if info.samplerate != self._sample_rate or info.channels != 1:
             raise InputError(
-                f"{path}: {utt_id}: expected mono at {self._sample_rate} Hz, found {info.channels}"
-                f" at {info.samplerate}"
+                f"{path}: {utt_id}: expected one channel at {self._sample_rate} Hz, found"
+                f" {info.channels} at {info.samplerate} Hz"
             )
         check_duration(path, utt_id, info.frames, self._data.utt2dur[utt_id], self._sample_rate)
         return info.frames

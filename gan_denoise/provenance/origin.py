@@ -115,8 +115,9 @@ def maker(model: Path) -> Maker:
         raise InputError(f"{model}: holds no finished model: run stage 2 first")
     if config.get("weights", weights) != weights:
         raise InputError(
-            f"{model}: model.safetensors is not what config.json tells of (weights {weights}, not"
-            f" {config['weights']}): one of the two was replaced: run stage 2 again in a new --exp"
+            f"{model}: model.safetensors is not the file that config.json describes"
+            f" (weights {weights}, not {config['weights']}): one of the two was replaced: run stage"
+            " 2 again in a new --exp"
         )
     return Maker(weights, code.of_enhancement(config["generator"]["name"]))
 
@@ -166,7 +167,7 @@ def read_config(model: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{model}: holds no finished model: run stage 2 first") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is no model configuration ({error})") from error
+        raise InputError(f"{path}: is not a model configuration ({error})") from error
     return config
 
 
@@ -196,9 +197,9 @@ def explain(model: Path, data: Path | None = None, *, seen: tuple[Path, ...] = (
         config = json.loads(path.read_text(encoding="utf-8"))
         name, written = config.get("name") or place.name, dict(config["experiment"])
     except FileNotFoundError as error:
-        raise InputError(f"{model}: is no model directory, config.json is missing") from error
+        raise InputError(f"{model}: is not a model directory, config.json is missing") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is no model configuration ({error})") from error
+        raise InputError(f"{path}: is not a model configuration ({error})") from error
     weights = file_digest(model / "model.safetensors")
     size = f"{config['parameters']:,} weights" if "parameters" in config else "weights"
     root = Node(str(model), f"{name}, seed {config.get('seed')}, step {config.get('step')}, {size}")

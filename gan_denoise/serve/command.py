@@ -106,7 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
     token = _token(arguments.token)
     if not _loopback(arguments.host) and not token:
         raise InputError(
-            f"--host {arguments.host}", "others could use it", "give a --token, or leave it out"
+            f"--host {arguments.host}",
+            "other machines could use it",
+            "give a --token, or leave it out",
         )
     try:
         from gan_denoise.serve.app import LOOPBACK, create_app
@@ -152,7 +154,7 @@ def _token(option: str | None) -> str | None:
     token = option.strip()
     if not token or not token.isprintable():
         raise InputError(
-            "--token", "is empty, or holds what is no letter", "give one that clients can send"
+            "--token", "is empty, or holds control characters", "give one that clients can send"
         )
     return token
 

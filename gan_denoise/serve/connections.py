@@ -70,7 +70,7 @@ class Connections:
     def admit(self, new: Connection) -> bool:
         """Whether there is room. The oldest of those that ask nothing makes it."""
         if len(self.open) >= self.most:
-            self.say(f"all {self.most} connections are taken: who asks nothing is cut off")
+            self.say(f"all {self.most} connections are in use: idle ones are closed")
             if not self.silent:
                 return False
             next(iter(self.silent)).abort()

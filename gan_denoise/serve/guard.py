@@ -117,7 +117,7 @@ class Guard:
             return Refused(403, unknown)
         if origin is not None and not self._is_ours(origin, host):
             foreign = InputError(
-                "pages of other origins are refused",
+                "requests from pages of other origins are refused",
                 remedy="a proxy must pass on the Host (nginx: proxy_set_header Host $http_host), or"
                 " start the server with --allow-host NAME",
             )

@@ -162,7 +162,8 @@ class Conversation:
                     kind = self._hello["format"]
                     raise Broken(
                         1007,
-                        f"a message of {len(content)} bytes is no whole number of {kind} samples",
+                        f"a message of {len(content)} bytes is not a whole number of"
+                        f" {kind} samples",
                     )
                 samples = self._decode(content)
                 finished = await self._stream.push(samples)

@@ -147,7 +147,7 @@ def tell_progress(app: FastAPI, state: State) -> None:
     async def progress(id: uuid.UUID) -> Progress:
         """How far a request to /v1/enhance with this `id` is; 404 before and after it."""
         if id not in state.files:
-            raise Refused(404, "no request with this id is at work")
+            raise Refused(404, "no request with this id is running")
         return told(state.files[id])
 
     @app.get("/v1/progress", responses={422: {"model": Error}})

@@ -108,7 +108,7 @@ class State:
             many = InputError("too many files at once", remedy=LATER)
             raise Refused(429, many, Retry_After="5")
         if key in self.files:
-            raise Refused(422, InputError("id", "a request with this one is at work"))
+            raise Refused(422, InputError("id", "a request with this id is running"))
         try:
             self._folder.check()
             folder = self._folder.path / key.hex

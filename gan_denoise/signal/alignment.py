@@ -95,7 +95,7 @@ def match_files(pairs: Mapping[str, tuple[Path, Path]], *, jobs: int) -> dict[st
 class Judgement:
     """What is wrong with pairs of files.
 
-    refusal: what is wrong with most, in words that continue a sentence about the pairs; "" where
+    refusal: what is wrong with most, as a sentence; "" where
     nothing is. notes: what is wrong with some, a line each.
     """
 
@@ -131,7 +131,7 @@ def judge(matches: Mapping[str, Match], *, alike: bool = True) -> Judgement:
     for what, utt_ids in kinds.items():
         if len(utt_ids) > _MOST * len(matches):
             return Judgement(
-                f"{len(utt_ids)} of {len(matches)} are {what}, {utt_ids[0]} for one", []
+                f"{len(utt_ids)} of {len(matches)} recordings are {what}, such as {utt_ids[0]}", []
             )
     late = {
         utt_id: f"{utt_id} by {1000 * pair.lag_s:+.1f} ms"

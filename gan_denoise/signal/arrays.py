@@ -75,7 +75,7 @@ def as_float32(samples: Any) -> np.ndarray:
     try:
         array = np.asarray(samples)
     except ValueError as error:  # rows of unequal lengths
-        raise InputError(f"no array of samples ({error})") from error
+        raise InputError(f"not an array of samples ({error})") from error
     if isinstance(samples, (list, tuple)) and array.dtype.kind == "i":
         array = array.astype(np.float64)  # whole numbers among floats, not an integer format
     if array.dtype == np.float32:
@@ -99,7 +99,7 @@ def check_channels(channels: Any) -> None:
 def as_rate(sample_rate: Any) -> int:
     """A sample rate as an int, from any numeric type (44100, 44100.0, np.int64(44100)).
 
-    Raises InputError for what is no whole number of Hz from LOWEST_RATE to HIGHEST_RATE.
+    Raises InputError for what is not a whole number of Hz from LOWEST_RATE to HIGHEST_RATE.
     """
     number = (
         sample_rate.item()

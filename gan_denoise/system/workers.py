@@ -115,7 +115,7 @@ def each(
             return
         queue = itertools.chain(broken, queue)
     for item, _ in queue:
-        died = InputError("all worker processes died, again and again")
+        died = InputError("all worker processes died repeatedly")
         yield Outcome(item, error=died, died=True)
 
 
@@ -190,7 +190,7 @@ def _outcome(item, call: Callable) -> Outcome:
         died = InputError(f"the worker process died (exit code {error.exitcode})")
         return Outcome(item, error=died, died=True)
     except (BrokenProcessPool, SystemExit):
-        return Outcome(item, error=InputError("the worker process was ended"), died=True)
+        return Outcome(item, error=InputError("the worker process was terminated"), died=True)
     except OSError as error:
         return Outcome(item, error=input_error(error), os_error=True)
     # Of a library, or our bug: it is named, and does not take the other items along

@@ -125,7 +125,7 @@ def warnings(
                 yield f"{name}: {len(guilty)} of {len(recordings)} {what}: {_some(guilty)}"
         judged = judge({one.utt_id: one.match for one in recordings})
         if judged.refusal:
-            raise InputError(f"{name}: of its noisy recordings {judged.refusal}: align them first")
+            raise InputError(f"{name}: noisy against clean: {judged.refusal}: align them first")
         yield from (f"{name}: noisy recordings are {note}" for note in judged.notes)
     places: dict[str | None, list[str]] = {}
     for name, recordings in by_split.items():

@@ -128,7 +128,7 @@ class Recordings:
         if judged.refusal:
             raise InputError(
                 self._corpus,
-                f"of its noisy recordings {judged.refusal}",
+                judged.refusal,
                 "align or replace them first, or a model would learn it",
             )
         pairs = [scoring.Pair(one.utt_id, one.clean, one.noisy) for one in recordings if one.noisy]
@@ -136,7 +136,7 @@ class Recordings:
             raise InputError(
                 self._corpus,
                 "its clean recordings have more noise in their pauses than the noisy ones",
-                "are the folders exchanged?",
+                "are the folders swapped?",
             )
         return [f"noisy recordings are {note}" for note in judged.notes]
 

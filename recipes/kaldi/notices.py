@@ -104,4 +104,4 @@ def refuse_leaks(recordings: Iterable[tuple[str, str, str]]) -> None:
         if other != name:
             twice.append(f"{name} = {other}")
     if twice:
-        say(f"  WARNING: {len(twice)} recordings are there twice, {twice[0]} for one")
+        say(f"  WARNING: {len(twice)} recordings are there twice, such as {twice[0]}")

@@ -150,8 +150,7 @@ def look_at(place: Path, pairs: list[scoring.Pair], jobs: int) -> None:
     judged = scoring.alignment_of(pairs, jobs=jobs)
     if judged.refusal:
         raise InputError(
-            f"{place / 'enhanced.scp'}: of its files {judged.refusal}: align them first (nothing"
-            " was scored)"
+            f"{place / 'enhanced.scp'}: {judged.refusal}: align them first (nothing was scored)"
         )
     for note in judged.notes:
         say(f"stage 4: WARNING: {place.name}: enhanced files are {note}")

@@ -54,7 +54,7 @@ class Space:
             (place / name for place in (path.parent, experiments) if (place / name).is_file()), None
         )
         if experiment is None:
-            raise InputError(f"{path}: experiment: neither here nor in {experiments}: {name}")
+            raise InputError(f"{path}: experiment: {name} is neither here nor in {experiments}")
         trials, seed = written.get("trials", 40), written.get("seed", 0)
         check_number(trials, f"{path}: trials", low=1, whole=True)
         check_number(seed, f"{path}: seed", low=0, high=2**31, whole=True)

@@ -191,7 +191,7 @@ def read_experiment(
     """
     overrides, source = list(overrides), str(path)
     if told := [key for key in NOTES if any(pair.startswith(f"{key}=") for pair in overrides)]:
-        raise InputError(f"{source}: {told[0]} is said in the file itself, not as an override")
+        raise InputError(f"{source}: {told[0]} belongs in the file, not in an override")
     written = load_experiment(path, overrides)
     written = {key: value for key, value in written.items() if key not in NOTES}
     _check(Experiment, written, source)
@@ -262,9 +262,7 @@ def _adversary(written: dict, where: str, longest_s: float) -> AdversarySettings
             )
         parts["metric"] = MetricSettings(**written["metric"])
         if written.get("losses") and not written.get("discriminators"):
-            raise InputError(
-                f"{where}: losses: are those of discriminators, of which there is none"
-            )
+            raise InputError(f"{where}: losses: apply to discriminators, and there are none")
     return AdversarySettings(**(written | parts))
 
 
@@ -273,7 +271,7 @@ def _distil(written: dict, where: str, promised: Collection[Path]) -> DistilSett
     teacher = os.path.expandvars(str(written["teacher"]))
     if not has_model(Path(teacher)) and Path(teacher).resolve() not in promised:
         raise InputError(
-            f"{where}: teacher: {teacher} is no model directory: train one, or set what its path"
+            f"{where}: teacher: {teacher} is not a model directory: train one, or set what its path"
             " names"
         )
     return DistilSettings(teacher=teacher, weight=written["weight"])
@@ -324,7 +322,9 @@ def check_same_run(stored: Mapping, current: Mapping, exp: Path) -> None:
     Raises InputError.
     """
     if stored.get("teacher") != current.get("teacher"):
-        raise InputError(f"{exp}: had another teacher: name that one, or choose another --exp")
+        raise InputError(
+            f"{exp}: was trained with another teacher: name that one, or choose another --exp"
+        )
     for key in ("data", "noise", "fresh_noise", "scenes", "sample_rate"):
         if stored.get(key) != current.get(key):
             raise InputError(

@@ -49,7 +49,7 @@ def check_environment(environment: Mapping[str, str]) -> int:
             )
     size = environment.get("WORLD_SIZE", "1")
     if not size.isdigit() or int(size) < 1:
-        raise InputError(f"WORLD_SIZE={size}: is no number of processes: unset it")
+        raise InputError(f"WORLD_SIZE={size}: is not a number of processes: unset it")
     left_over = [name for name in _RANKS if environment.get(name, "0") not in ("0", "1", "-1")] or (
         ["WORLD_SIZE"] if int(size) > 1 else []
     )

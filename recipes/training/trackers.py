@@ -75,7 +75,7 @@ def finish(accelerator: Accelerator) -> None:
         try:
             tracker.finish()
         except Exception as error:  # of a tracker, of a network
-            say(f"note: {tracker.name} has not heard of the end: {_reason(error)}")
+            say(f"note: {tracker.name} was not told that the run ended: {_reason(error)}")
     accelerator.trackers = []
     accelerator.end_training()
 
@@ -108,7 +108,7 @@ def keep(exp: Path, path: Path) -> None:
         else:
             client.log_artifact(run_id, str(path))
     except Exception as error:  # of mlflow, of a store, of a network
-        say(f"note: {path}: mlflow does not keep it: {_reason(error)}")
+        say(f"note: {path}: mlflow could not store it: {_reason(error)}")
 
 
 def _run_id(exp: Path) -> str | None:

@@ -166,7 +166,7 @@ def unpack(archive: Path, folder: Path) -> None:
             path.rename(folder / path.name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise InputError(
-            f"{archive}: is no whole zip archive ({error}): remove it and download it again"
+            f"{archive}: is not a whole zip archive ({error}): remove it and download it again"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

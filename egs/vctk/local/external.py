@@ -58,13 +58,13 @@ def find_files(folder: Path, data: DataDir) -> dict[str, Path]:
     Raises InputError.
     """
     if not folder.is_dir():
-        raise InputError(folder, "no such folder", "name one of enhanced files")
+        raise InputError(folder, "no such folder", "name a folder of enhanced files")
     files: dict[str, Path] = {}
     for path in audio.find(folder.absolute()):
         stem = ids.utt_id_of_file(path)
         utt_id = stem if stem in data.wav else ids.utt_id_below(path, folder.absolute())
         if utt_id in files:
-            raise InputError(path, f"is {utt_id}, as {files[utt_id]} is", "remove one of the two")
+            raise InputError(path, f"has the utt_id of {files[utt_id]}", "remove one of the two")
         files[utt_id] = path
     if missing := [utt_id for utt_id in data.utt_ids if utt_id not in files]:
         raise InputError(
@@ -78,7 +78,7 @@ def find_files(folder: Path, data: DataDir) -> dict[str, Path]:
                 if (is_here := getattr(mine, what)) != (needed := getattr(noisy, what)):
                     word = what.replace("_", " ")
                     problem = f"its {word} is {is_here}, not {needed} as its noisy recording's"
-                    raise InputError(files[utt_id], problem, "make it so")
+                    raise InputError(files[utt_id], problem, "convert it")
     return {utt_id: files[utt_id] for utt_id in data.utt_ids}
 
 

@@ -182,7 +182,7 @@ def main() -> None:
     if others := [utt_id for utt_id, digest in digests.items() if expected.get(utt_id) != digest]:
         say(
             f"WARNING: {len(others)} of {len(digests)} recordings of {arguments.dir}, the first"
-            f" {others[0]}, are not those that the repository's figures rest on: is espeakng-loader"
+            f" {others[0]}, differ from those behind the repository's figures: is espeakng-loader"
             " the version that requirements.lock pins?"
         )
     say(

@@ -56,7 +56,10 @@ def _checked(folder: Path, listing: Listing) -> Listing:
             )
     noisy = sum(recording.noisy is not None for recording in recordings)
     if 0 < noisy < len(recordings):
-        raise InputError(f"{folder}: {noisy} of {len(recordings)} recordings have a noisy file")
+        raise InputError(
+            f"{folder}: only {noisy} of {len(recordings)} recordings have a noisy file: give"
+            " every one a noisy file, or none"
+        )
     if noisy and layout != "parallel":
         layout = f"parallel ({layout})"
     used = {recording.clean for recording in recordings} | {r.noisy for r in recordings if r.noisy}

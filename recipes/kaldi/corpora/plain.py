@@ -50,7 +50,7 @@ def _check_speakers(folder: Path, recordings: list[Recording], people: Collectio
             continue
         if not all(_begins_with(path, name) for path in files):
             raise InputError(
-                f"{folder / name}: holds recordings in its sub-folders alone: is it a set, as train"
+                f"{folder / name}: holds recordings only in its sub-folders: is it a set, as train"
                 " in train/s01/1.wav? then name the folder of the speakers' folders, such as"
                 f" --corpus {_deeper(folder, files)}; if {name} is a speaker, say so by --split"
             )
