@@ -35,6 +35,7 @@ from gan_denoise.system.files import write_atomically
 from gan_denoise.system.owner import owning
 from gan_denoise.system.terminal import program, say
 from reporting import tables
+from reporting.cost import macs_per_second
 from reporting.experiments import describe
 from reporting.formats import FORMATS
 from reporting.listening import of_experiment, render_listening
@@ -220,6 +221,8 @@ def about(exp: Path, data: Path, command: str, wishes: Wishes) -> dict:
         models[name] = {
             key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")
         }
+        rate = config["sample_rate"]
+        models[name]["macs_per_second"] = macs_per_second(config["generator"], rate)
         if wishes.which != "last":
             models[name]["which"] = wishes.which
         scored = exp / name / "scores.yaml"

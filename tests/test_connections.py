@@ -129,7 +129,7 @@ def test_the_silent_make_room_and_who_works_keeps_it(
     finally:
         for stream in streams:
             stream.close()
-    assert capsys.readouterr().err.count("all 12 connections are taken") == 1
+    assert capsys.readouterr().err.count("all 12 connections are in use") == 1
 
 
 def test_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_a_stream_is_one_line_when_it_ends(served: TestClient, lines: list[str])
         pass
     broken, refused = map(fields, told())
     assert (broken["route"], broken["status"]) == ("/v1/stream", "101")
-    assert "no whole number" in broken["reason"]
+    assert "not a whole number" in broken["reason"]
     assert refused["status"] == "422" and "cannot stream" in refused["reason"]
 
 

@@ -70,7 +70,12 @@ def columns(runs: Iterable[Run]) -> list[tuple[str, str]]:
             "how much of the way from noisy to the oracle magnitude the system goes;"
             " higher is better",
         ),
-        ("weights", "how many the generator has, in millions: what the system costs"),
+        ("weights", "how many the generator has, in millions"),
+        (
+            "MACs/s",
+            "how many multiplications with an addition the generator needs for a second of audio,"
+            " in billions (Fourier transforms are not counted): what the system costs",
+        ),
         ("scored", "how many utterances have a value in every column"),
         (
             "difference",

@@ -141,10 +141,10 @@ class Run:
         notes = [f"{seeds} seeds"] * (seeds > 1) + ["best on dev"] * best
         return REFERENCES.get(name, name) + (f" ({', '.join(notes)})" if notes else "")
 
-    def weights(self, name: str) -> int:
-        """How many weights a model has; 0 where there is none, or nothing is known of it."""
+    def cost(self, name: str, key: str) -> int:
+        """What about.yaml says that a model costs (tables.COSTS); 0 where it does not say."""
         models = self.about["models"]
-        return max(models.get(folder, {}).get("parameters", 0) for folder in self.folders[name])
+        return max(models.get(folder, {}).get(key, 0) for folder in self.folders[name])
 
     def values(
         self, name: str, metric: str, seeds: set | None = None

@@ -15,6 +15,8 @@ from reporting.statistics import Run, holm
 
 # Of metrics that say much the same, one
 JUDGES = ("pesq_wb", "pesq_nb", "estoi", "si_sdr", "speaker_similarity", *OPTIONAL)
+# What a model costs: its key in about.yaml, the column's heading, and the unit
+COSTS = {"parameters": ("weights", 1e6, "M"), "macs_per_second": ("MACs/s", 1e9, "G")}
 SURE = 0.05  # of a corrected p value, and the interval does not hold 0
 CORRECTED = "p (Holm)"
 _NAMED = 5  # utterances without a value, of each system
@@ -25,8 +27,8 @@ def systems(run: Run) -> Cells:
     heading = ["system"]
     for metric in run.shown:
         heading += [ALL[metric].heading] + (["gap closed"] if metric in run.gaps else [])
-    costs = any(run.weights(name) for name in run.systems)
-    cells = [[*heading, *(["weights"] if costs else []), "scored"]]
+    costs = {key: cost for key, cost in COSTS.items() if any(run.cost(n, key) for n in run.systems)}
+    cells = [[*heading, *(title for title, _, _ in costs.values()), "scored"]]
     for name, scores in run.systems.items():
         row, means = [run.label(name)], run.means(name)
         for metric in run.shown:
@@ -37,8 +39,9 @@ def systems(run: Run) -> Cells:
         complete = sum(
             all(score.get(metric) is not None for metric in run.metrics) for score in scores
         )
-        if costs:
-            row.append(f"{run.weights(name) / 1e6:.2f} M" if run.weights(name) else "")
+        for key, (_, unit, letter) in costs.items():
+            cost = run.cost(name, key)
+            row.append(f"{cost / unit:.2f} {letter}" if cost else "")
         cells.append([*row, f"{complete} of {len(scores)}"])
     return cells
 
