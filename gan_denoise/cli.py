@@ -7,27 +7,31 @@ program.
 from __future__ import annotations
 
 import argparse
+import sys
 
 from gan_denoise import __version__
 from gan_denoise.commands import corrupt, enhance, explain, export, score, stream
 from gan_denoise.errors import InputError
 from gan_denoise.serve import command as serve
-from gan_denoise.system.terminal import tell
+from gan_denoise.system.terminal import Parser, tell
 
 COMMANDS = (corrupt, enhance, stream, serve, export, explain, score)
 SHELLS = ("bash", "zsh", "tcsh")
 
 
 def main() -> int:
-    arguments = parser().parse_args()
+    program = parser()
+    if len(sys.argv) == 1:
+        program.print_help(sys.stderr)
+        return 2
+    arguments = program.parse_args()
     return arguments.run(arguments)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Of all commands; `run` of what it gives does the one that was asked for."""
-    program = argparse.ArgumentParser(
+    program = Parser(
         prog="gan-denoise",
-        allow_abbrev=False,
         description="Remove noise from speech, add noise to speech, and score denoisers.",
         epilog=(
             "COMMAND --help lists the options of a command. The exit status is 0 if everything was"

@@ -193,6 +193,30 @@ def test_every_command_has_help_in_whole_words():
                 assert f"(default {shown:g})" in option.help, f"{name} {option.dest}"
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["enhance", "--stren", "1", "a", "b"],
+            'unknown option --stren (did you mean "--strength"?)',
+        ),
+        (["enhance", "--mix", "2", "a", "b"], "--mix: expected 0 to 1, found 2"),
+        (["enhance"], "required: IN, OUT (gan-denoise enhance --help lists the options)"),
+        (["export", "a", "b", "c"], "unexpected argument 'c' (gan-denoise export --help"),
+        (["enhanc", "a", "b"], "invalid choice: 'enhanc' (choose from "),
+    ],
+)
+def test_wrong_usage_is_one_line(words, expected):
+    result = cli(*words)
+    one_error_line(result, expected, status=2)
+    assert len(result.stderr.splitlines()) == 1 and not result.stdout
+
+
+def test_without_words_it_says_what_there_is():
+    result = cli()
+    assert result.returncode == 2 and "remove noise from a file" in result.stderr
+
+
 def test_what_an_installed_package_cannot_compare_is_no_difference(monkeypatch, tmp_path):
     monkeypatch.setattr("gan_denoise.provenance.origin.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)

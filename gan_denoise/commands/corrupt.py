@@ -16,7 +16,6 @@ from gan_denoise.datadir import SPLITS
 def add(commands) -> None:
     parser = commands.add_parser(
         "corrupt",
-        allow_abbrev=False,
         help="add the noise of the experiments to clean speech",
         description=(
             "Add the noise of the experiments to clean speech. A recording gets the same noise"

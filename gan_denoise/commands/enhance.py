@@ -21,7 +21,6 @@ from gan_denoise.system import workers
 def add(commands) -> None:
     parser = commands.add_parser(
         "enhance",
-        allow_abbrev=False,
         help="remove noise from a file, a folder, or the files of a list",
         description=(
             "Remove noise from a file, a folder, or the files of a list. The output has the length,"

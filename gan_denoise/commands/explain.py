@@ -19,7 +19,6 @@ WEIGHTS = {
 def add(commands) -> None:
     parser = commands.add_parser(
         "explain",
-        allow_abbrev=False,
         help="say what a model was trained on, and what has changed since",
         description=(
             "Say what a model was trained on, and what has changed since. A line with ✗ names"

@@ -12,7 +12,6 @@ from gan_denoise.system.terminal import say
 def add(commands) -> None:
     parser = commands.add_parser(
         "export",
-        allow_abbrev=False,
         help="write a model as ONNX",
         description=(
             "Write a model as ONNX, and check that onnxruntime computes the same as torch. A file"

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 def add(commands) -> None:
     parser = commands.add_parser(
         "score",
-        allow_abbrev=False,
         help="score the output of any denoiser against clean speech",
         description=(
             "Score the output of any denoiser against clean speech, in pairs of the same name, and"

@@ -14,7 +14,6 @@ from gan_denoise.system.terminal import say
 def add(commands) -> None:
     parser = commands.add_parser(
         "stream",
-        allow_abbrev=False,
         help="remove noise live from raw samples between two pipes",
         description=(
             "Remove noise live from raw samples between two pipes. The samples are mono, signed, 16"

@@ -22,7 +22,6 @@ def add(commands) -> None:
     """Its parser, among those of the other commands."""
     parser = commands.add_parser(
         "serve",
-        allow_abbrev=False,
         help="serve a web page, and an HTTP interface for programs",
         description=(
             "Serve a web page, and an HTTP and WebSocket interface for programs, until Ctrl-C."

@@ -17,9 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from gan_denoise.errors import BeginAgain, InputError, os_error_line
+from gan_denoise.errors import BeginAgain, InputError, nearest, os_error_line
 from gan_denoise.system.family import follow_the_launcher
 from gan_denoise.system.place import check_place
 
@@ -52,13 +52,34 @@ def progress(
             say(f"{label}: {done}/{total} {unit}, {clock(left_s)} left")
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """What all programs of the recipe start from: no abbreviations, and their docstring as help."""
-    return argparse.ArgumentParser(
-        description=description,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+class Parser(argparse.ArgumentParser):
+    """Takes no abbreviations, and says wrong usage in one line, as every other error."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Refuse here what is unknown: a command knows its options, its program does not."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            known = self._option_string_actions
+            self.error(
+                f"unknown option {word}{nearest(word, known)}"
+                if word.startswith("-")
+                else f"unexpected argument {word!r}"
+            )
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ")
+        say(f"error: {message} ({self.prog} --help lists the options)")
+        self.exit(2)
+
+
+def parser(description: str | None) -> Parser:
+    """What all programs of the recipe start from: their docstring is their help."""
+    return Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def say(line: str) -> None:
