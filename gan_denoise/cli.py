@@ -13,7 +13,7 @@ from gan_denoise import __version__
 from gan_denoise.commands import corrupt, enhance, explain, export, score, stream
 from gan_denoise.errors import InputError
 from gan_denoise.serve import command as serve
-from gan_denoise.system.terminal import Parser, tell
+from gan_denoise.system.terminal import Command, Parser, tell
 
 COMMANDS = (corrupt, enhance, stream, serve, export, explain, score)
 SHELLS = ("bash", "zsh", "tcsh")
@@ -45,7 +45,9 @@ def parser() -> Parser:
         choices=SHELLS,
         help="print a script that completes words in this shell (needs shtab), and exit",
     )
-    commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = program.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Command
+    )
     for command in COMMANDS:
         command.add(commands)
     return program

@@ -58,23 +58,35 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)
 
-    def parse_known_args(self, args=None, namespace=None):
-        """Refuse here what is unknown: a command knows its options, its program does not."""
-        found, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            word = unknown[0].partition("=")[0]
-            known = self._option_string_actions
-            self.error(
-                f"unknown option {word}{nearest(word, known)}"
-                if word.startswith("-")
-                else f"unexpected argument {word!r}"
-            )
-        return found, unknown
+    def parse_args(self, args=None, namespace=None):
+        found, unknown = self.parse_known_args(args, namespace)
+        self.refuse(unknown)
+        return found
+
+    def refuse(self, unknown: list[str]) -> None:
+        """Leave the program where there are words that no option and no argument takes."""
+        if not unknown:
+            return
+        word = unknown[0].partition("=")[0]
+        self.error(
+            f"unknown option {word}{nearest(word, self._option_string_actions)}"
+            if word.startswith("-")
+            else f"unexpected argument {word!r}"
+        )
 
     def error(self, message: str) -> NoReturn:
         message = message.removeprefix("argument ")
         say(f"error: {message} ({self.prog} --help lists the options)")
         self.exit(2)
+
+
+class Command(Parser):
+    """One of several commands of a program, which does not know their options."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        found, unknown = super().parse_known_args(args, namespace)
+        self.refuse(unknown)
+        return found, unknown
 
 
 def parser(description: str | None) -> Parser:
