@@ -136,6 +136,9 @@ def test_the_verdict_credits_each_difference_with_what_it_is(results: Path) -> N
         " SI-SDR. The two differ by the adversary and the mrstft loss."
     )
     assert verdict(Run.read(results)).endswith(f"{alone} {both}")
+    write_results(results, "l1_mrstft", "l1_mrstft", 0, shifted(0.58))
+    level = "gan is level with l1_mrstft in PESQ-WB: +0.020 [+0.020, +0.020] (less than 0.03"
+    assert f"{level} counts as level), and" in verdict(Run.read(results))
     (results / "l1_mrstft.csv").unlink()
     unknown = "These systems do not tell which of these parts matters."
     assert verdict(Run.read(results)).endswith(f"{both} {unknown}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gan_denoise.metrics import ALL
 from reporting import tables
-from reporting.statistics import SI_SDR, Run
+from reporting.statistics import SI_SDR, TIE, Run
 
 
 def verdict(run: Run) -> str:
@@ -48,6 +48,9 @@ def _compared(run: Run, subject: str) -> list[str]:
         how = f"{reading} than" if reading != "tie" else "level with"
         lead = ALL[run.lead].heading
         numbers = tables.interval(run, name, other, run.lead)
+        small = run.difference(name, other, run.lead)
+        if reading == "tie" and small and not small.low <= 0.0 <= small.high:
+            numbers += f" (less than {TIE:g} counts as level)"
         if run.difference(name, other, SI_SDR):
             numbers += f", and {tables.interval(run, name, other, SI_SDR)} dB in SI-SDR"
         sentences.append(f"{subject} is {how} {other} in {lead}: {numbers}.")
