@@ -122,11 +122,11 @@ def test_a_graph_is_that_of_the_weights_that_were_loaded(
     monkeypatch.chdir(tmp_path.parent)
     assert isinstance(before.live_generator, graph.Graph)
     remedy = f"--overwrite '{folder}' '{folder}/model.onnx'"
-    with pytest.raises(InputError, match=f"model.stream.onnx: is of another model .*{remedy}"):
+    with pytest.raises(InputError, match=f"model.stream.onnx: belongs to another model .*{remedy}"):
         Denoiser.load(folder).stream()
     other = about["generator"] | {"level_ms": 512.0}  # which shapes no weight
     save_model(folder, before.generator, about | {"generator": other})
-    with pytest.raises(InputError, match="is of another model"):
+    with pytest.raises(InputError, match="belongs to another model"):
         Denoiser.load(folder).stream()
     (folder / graph.NAME).write_bytes((folder / graph.NAME).read_bytes()[:1000])
     with pytest.raises(InputError, match=r"onnxruntime .* cannot open it \(.*\): remove it"):

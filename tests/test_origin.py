@@ -91,7 +91,7 @@ def test_a_teacher_is_followed(
     save_halver(teacher, gain=-0.4)
     with pytest.raises(SystemExit):
         in_process(*common, "steps=60", "ema_decay=0.9", distil, "--exp", exp)
-    assert "pupil: had another teacher" in capsys.readouterr().err
+    assert "pupil: was trained with another teacher" in capsys.readouterr().err
     config = json.loads((exp / "model/config.json").read_text())
     config["experiment"]["init"] = str(exp / "model")  # a circle
     (exp / "model/config.json").write_text(json.dumps(config))
