@@ -7,7 +7,6 @@ program.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from gan_denoise import __version__
 from gan_denoise.commands import corrupt, enhance, explain, export, score, stream
@@ -20,11 +19,7 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 
 def main() -> int:
-    program = parser()
-    if len(sys.argv) == 1:
-        program.print_help(sys.stderr)
-        return 2
-    arguments = program.parse_args()
+    arguments = parser().parse_args()
     return arguments.run(arguments)
 
 

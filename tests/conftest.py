@@ -251,7 +251,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60.0, every_s: float
 
 def queued(cluster: dict[str, str], name: str, state: str) -> str:
     """The id of the job with this name and state, or nothing."""
-    command = ["squeue", "--noheader", f"--name={name}", f"--states={state}", "--format=%A"]
+    command = ["squeue", "--noheader", f"--name={name}", f"--states={state}", "--format=%i"]
     return run(*command, env=cluster).stdout.split("\n")[0]
 
 

@@ -199,7 +199,7 @@ def everything() -> tuple[list[Case], dict[str, str | bytes]]:
             *(
                 [Case((command, good, out, out), ("there are several inputs",), 1)]
                 if command == "enhance"
-                else [Case((command, good, out, out), ("unrecognized",), 2)]
+                else [Case((command, good, out, out), ("unexpected argument",), 2)]
             ),
             Case((command, "--job", "2", good, out), ("--job",), 2),
             Case((command, "--jobs", "0", good, out), ("from 1",), 2),

@@ -212,11 +212,6 @@ def test_wrong_usage_is_one_line(words, expected):
     assert len(result.stderr.splitlines()) == 1 and not result.stdout
 
 
-def test_without_words_it_says_what_there_is():
-    result = cli()
-    assert result.returncode == 2 and "remove noise from a file" in result.stderr
-
-
 def test_what_an_installed_package_cannot_compare_is_no_difference(monkeypatch, tmp_path):
     monkeypatch.setattr("gan_denoise.provenance.origin.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)

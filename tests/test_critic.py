@@ -152,5 +152,5 @@ def test_losses_of_discriminators_that_are_not_there_are_refused(tmp_path: Path)
     metric = "{weight: 1.0, discriminators: {metric: {}}}"
     path = tmp_path / "own.yaml"
     experiment_file(path, f"adversary: {{discriminators: null, metric: {metric}}}")
-    with pytest.raises(InputError, match="losses: are those of discriminators"):
+    with pytest.raises(InputError, match="losses: apply to discriminators"):
         read_experiment(path, [], CONF)

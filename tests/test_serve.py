@@ -249,7 +249,7 @@ def test_the_command_refuses_what_is_unsafe_or_wrong(
     one_error_line(cli("serve", "--host", "0.0.0.0"), "--token")
     for token in ("", " ", "a\nb"):
         one_error_line(cli("serve", "--token", token), "--token")
-    one_error_line(cli("serve", "--model", f"a={tmp_path}"), "no model directory")
+    one_error_line(cli("serve", "--model", f"a={tmp_path}"), "not a model directory")
     one_error_line(
         cli("serve", "--model", f"a={model_dir}", "--model", f"a={model_dir}"), "same name"
     )
