@@ -215,14 +215,16 @@ def about(exp: Path, data: Path, command: str, wishes: Wishes) -> dict:
     That is the command, the data, the noise, the machine, and how each model was trained.
     """
     noise, corpus = datadir.read_noise(data / "test"), read_yaml(data / "corpus.yaml")
-    models = {}
+    models, costs = {}, dict[str, int]()
     for config_path in sorted(exp.glob(f"*/{origin.WHICH[wishes.which]}/config.json")):
         config, name = json.loads(config_path.read_text(encoding="utf-8")), config_path.parts[-3]
         models[name] = {
             key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")
         }
-        rate = config["sample_rate"]
-        models[name]["macs_per_second"] = macs_per_second(config["generator"], rate)
+        generator = dump_yaml([config["generator"], config["sample_rate"]])
+        if generator not in costs:  # which seeds and most experiments share
+            costs[generator] = macs_per_second(config["generator"], config["sample_rate"])
+        models[name]["macs_per_second"] = costs[generator]
         if wishes.which != "last":
             models[name]["which"] = wishes.which
         scored = exp / name / "scores.yaml"

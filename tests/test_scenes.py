@@ -14,6 +14,7 @@ import torch
 
 from conftest import CONF, ROOT, experiment_file, speech_like, write
 from gan_denoise import datadir
+from gan_denoise.corruption import channel
 from gan_denoise.corruption.noise import Procedure, default
 from gan_denoise.corruption.scenes import Scenes
 from gan_denoise.corruption.segments import Segments
@@ -138,6 +139,19 @@ def test_each_setting_does_what_it_says(recordings: dict[str, Any]) -> None:
 
 
 ROOMS = {"share": 1.0, "count": 3, "rt60_s": [0.2, 0.4], "distance_m": [0.5, 1.0]}
+
+
+def test_a_channels_band_ends_gently_or_as_steeply_as_a_codecs() -> None:
+    """Noise whose band ends so is else taken for speech."""
+    hz, draw = np.arange(0.0, 8000.0, 10.0), np.random.default_rng(0)
+    gains = [channel.band_gains(hz, draw, lowest_hz=3000.0) for _ in range(200)]
+    ends = [int(np.argmax(20 * np.log10(gain[100:]) < -3.0)) + 100 for gain in gains]  # from 1 kHz
+    falls = [
+        -20 * np.log10(gain[round(1.05 * end)])
+        for gain, end in zip(gains, ends, strict=True)
+        if 100 < end < 700
+    ]
+    assert np.isfinite(gains).all() and np.quantile(falls, 0.2) < 10.0 < 80.0 < max(falls)
 
 
 def test_a_room_reverberates_and_its_early_part_is_the_target() -> None:
