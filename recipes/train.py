@@ -31,43 +31,38 @@ if __name__ == "__main__":
 import contextlib
 import math
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from gan_denoise import checkpoint
 from gan_denoise.contract import takes_strength
 from gan_denoise.errors import InputError
 from gan_denoise.losses import weighted_sum
-from gan_denoise.provenance import code, origin
+from gan_denoise.provenance import code
 from gan_denoise.system import terminal
 from gan_denoise.system.owner import owning
 from gan_denoise.system.terminal import program, say
 from training import lineage, trackers
 from training.corpus import Corpus
 from training.draws import Draws
-from training.experiment import PRECISIONS, Experiment, check_name, read_experiment, sorted_out
+from training.experiment import PRECISIONS, check_name, read_experiment, sorted_out
 from training.launch import build_accelerator
-from training.logbook import Logbook, Meter, said_finished
+from training.logbook import Meter
 from training.models import Models
 from training.optimizer import set_learning_rate
+from training.records import Records, Run, finished_already
 from training.resume import (
-    Standing,
     check_agreement,
     identify,
     is_finished,
-    lend,
-    snapshot,
     standing,
     sweep,
     warm_start_key,
 )
 from training.schedule import Schedule, random_number
 from training.stopping import INTERRUPTED, StopSignal
-from training.validation import Validation
 
 ROOT = Path(__file__).resolve().parents[1]
 PROCEDURES = ROOT / "egs/vctk/conf"  # noise_NAME.yaml, which `fresh_noise` may name
@@ -118,164 +113,117 @@ def main() -> int:
     mixed_precision, _ = PRECISIONS[experiment.precision]
     accelerator = build_accelerator(mixed_precision, experiment.trackers)
     corpus = Corpus.read(arguments.data, experiment, PROCEDURES)
+    schedule = Schedule.of(experiment)
+    run = Run(accelerator, experiment, schedule, corpus, path, exp, arguments.warm_starts)
     try:
         with contextlib.ExitStack() as owned:
-            return train(accelerator, path, experiment, corpus, exp, arguments.warm_starts, owned)
+            return train(run, owned)
     finally:
         trackers.finish(accelerator)
 
 
-def train(
-    accelerator: Accelerator,
-    path: Path,
-    experiment: Experiment,
-    corpus: Corpus,
-    exp: Path,
-    warm_starts: Path | None,
-    owned: contextlib.ExitStack,
-) -> int:
-    stop, leader = StopSignal(accelerator), accelerator.is_main_process
-    seed, schedule = experiment.seed, Schedule.of(experiment)
-    finished = exp / "model/model.safetensors"
-    build = partial(Models, accelerator, experiment, schedule, corpus.sample_rate)
+def train(run: Run, owned: contextlib.ExitStack) -> int:
+    """Take up a run where it stands, and train to its end; returns the exit status.
+
+    owned: closes all that the training holds, however it ends.
+    """
+    accelerator, experiment, corpus, exp = run.accelerator, run.experiment, run.corpus, run.exp
+    stop = StopSignal(accelerator)
     try:  # models that cannot be built are refused before any file changes
-        models = None if finished.is_file() else build()
+        models = None if run.model.is_file() else build(run)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{run.path}: {error}") from error
+    if run.leader and exp.is_dir():  # a command that is refused leaves no folder
+        owned.enter_context(owning(exp, busy="refuse"))
+    if run.leader and run.warm_starts and run.warm_starts.is_dir():
+        sweep(run.warm_starts)
 
     # Where it stands
-    if leader and exp.is_dir():  # a command that is refused leaves no folder
-        owned.enter_context(owning(exp, busy="refuse"))
-    if leader and warm_starts and warm_starts.is_dir():
-        sweep(warm_starts)
-    identity = identify(experiment, corpus)
-    own_path = exp / "checkpoint.pt"
-    warm_path = warm_starts / f"{warm_start_key(identity, accelerator)}.pt" if warm_starts else None
-    if finished.is_file() and not own_path.exists() and is_finished(exp, identity, schedule.steps):
-        if leader:
-            say(f"{exp.name}: finished already, {schedule.steps} steps")
+    identity, steps, warm_path = identify(experiment, corpus), run.schedule.steps, None
+    if run.warm_starts:
+        warm_path = run.warm_starts / f"{warm_start_key(identity, accelerator)}.pt"
+    if run.model.is_file() and not run.checkpoint.exists() and is_finished(exp, identity, steps):
+        if run.leader:
+            say(f"{exp.name}: finished already, {steps} steps")
         return 0
-    stands = standing(own_path, warm_path, identity)
-    if stands.update == schedule.updates and finished.is_file():
-        if leader:
-            say_finished(accelerator, schedule, exp, stands, code.of_training(experiment.decides))
+    stands = standing(run.checkpoint, warm_path, identity)
+    if stands.update == run.schedule.updates and run.model.is_file():
+        if run.leader:
+            finished_already(run, stands, code.of_training(experiment.decides))
         return 0
-    models = models or build()
-    trained_by = lineage.by_code(experiment, stands, exp, speaks=leader)
+
+    # From there
+    models = models or build(run)
+    trained_by = lineage.by_code(experiment, stands, exp, speaks=run.leader)
     stands.restore(models.states)
     if experiment.start and not stands.path:
         generator, options = models.bare_generator, experiment.generator
         checkpoint.initialise(generator, experiment.start, options, corpus.sample_rate)
     check_agreement(stands.update, accelerator, exp)
-    draws = Draws(corpus, experiment, schedule, accelerator)
+    draws, records = Draws(corpus, experiment, run.schedule, accelerator), None
     owned.callback(draws.close)
     if models.critic:
         owned.callback(models.critic.close)
-    if leader:
+    if run.leader:
         owned.enter_context(owning(exp, busy="refuse"))
-        splits = {"train": corpus.train, "dev": corpus.dev}
-        about = identity | {
-            "name": path.stem,
-            "origin": origin.program() | {"split": origin.who(splits), "training": trained_by},
-        }
-        met = lineage.people(experiment, corpus)
-        logbook = open_logbook(accelerator, experiment, schedule, exp, stands, about, met)
-        owned.push(logbook.leave)
-        validation = Validation(
-            corpus.dev,
-            exp / "validation",
-            count=experiment.validate_utterances,
-            examples=experiment.validate_examples,
-            sample_rate=corpus.sample_rate,
-            jobs=torch.get_num_threads(),
-        )
+        records = Records(run, models, stands, identity, trained_by, warm_path)
+        owned.push(records.leave)
+    return update_by_update(run, models, draws, records, stop, done=stands.update)
 
-    meter, best = Meter(accelerator), stands.best
-    for update in range(stands.update + 1, schedule.updates + 1):
-        phase, step = schedule.phase(update), schedule.step(update)
+
+def build(run: Run) -> Models:
+    return Models(run.accelerator, run.experiment, run.schedule, run.corpus.sample_rate)
+
+
+def update_by_update(
+    run: Run, models: Models, draws: Draws, records: Records | None, stop: StopSignal, *, done: int
+) -> int:
+    """The updates after `done`; returns the exit status. records: None in all but one process."""
+    accelerator, schedule, meter = run.accelerator, run.schedule, Meter(run.accelerator)
+    for update in range(done + 1, schedule.updates + 1):
         waiting = time.monotonic()
         batch = draws.next(update)
         waited_s = time.monotonic() - waiting
-        noisy, clean = (
-            batch[name].to(accelerator.device, models.dtype, non_blocking=True)
-            for name in ("noisy", "clean")
-        )
-        strength = None
-        if takes_strength(models.bare_generator):
-            strength = batch["strength"].to(accelerator.device, models.dtype)
         # The random numbers of dropout
-        torch.manual_seed(random_number(seed, *schedule.draw(update), accelerator.process_index))
-        measures, rates = learn(
-            accelerator, models, experiment, schedule, update, clean, noisy, strength
+        torch.manual_seed(
+            random_number(run.experiment.seed, *schedule.draw(update), accelerator.process_index)
         )
-        decisive = [
-            value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))
-        ]
-        # The sum is the one number per update for which the CPU waits
-        if not math.isfinite(float(sum(decisive))):
-            raise InputError(not_finite(step, measures, batch["utt_id"], own_path))
+        measures, rates = learn(run, models, update, batch)
+        check_finite(run, schedule.step(update), measures, batch["utt_id"])
 
         # What people see, and what survives
         leaving = stop.requested()
         last = leaving or update == schedule.updates
         meter.measure(waited_s, **measures)
-        logged = last or update % experiment.log_every == 0 or update in schedule.borders
+        logged = last or update % run.experiment.log_every == 0 or update in schedule.borders
         means = meter.means() if logged else {}
-        if leader:
-            logbook.count()
-            if logged:
-                logbook.log(update, means, **rates)
-            if phase != "discriminator" and (
-                step == schedule.steps or step % experiment.validate_every == 0
-            ):
-                scores = logbook.validate(update, validation, models.averaged)
-                score = scores.get(validation.decisive, -math.inf)
-                if score > best:
-                    best = score
-                    logbook.save_model("model_best", models.averaged, step)
-                meter.go_on()
-            if update == schedule.warm_start:
-                best = -math.inf  # later scores must not depend on whose warm start this is
-            if last or update % experiment.checkpoint_every == 0 or update in schedule.borders:
-                state = snapshot(
-                    update, best, logbook.elapsed_s, trained_by, identity, models.states
-                )
-                if warm_path and update == schedule.warm_start and not warm_path.exists():
-                    lend(warm_path, state, exp.name, logbook.text)
-                checkpoint.save_state(own_path, state)
+        if records and records.keep(update, means, rates, last=last):
+            meter.go_on()
         if leaving and update != schedule.updates:
-            if leader:
-                logbook.close("interrupted", update)
+            if records:
+                records.interrupted(update)
             return INTERRUPTED
-
-    if leader:
-        logbook.save_model("model", models.averaged, schedule.steps)
-        logbook.close("finished", schedule.updates)
+    if records:
+        records.finished()
     return 0
 
 
 def learn(
-    accelerator: Accelerator,
-    models: Models,
-    experiment: Experiment,
-    schedule: Schedule,
-    update: int,
-    clean: torch.Tensor,
-    noisy: torch.Tensor,
-    strength: torch.Tensor | None,
+    run: Run, models: Models, update: int, batch: dict[str, Any]
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """One update of the networks on a batch: what was measured, and the learning rates.
-
-    clean, noisy: (B, 1, T). strength: (B,), for generators that take one, or None.
-    """
+    """One update of the networks on a batch: what was measured, and the learning rates."""
+    accelerator, experiment, schedule = run.accelerator, run.experiment, run.schedule
     phase, step = schedule.phase(update), schedule.step(update)
     generator, adversary, critic = models.generator, models.adversary, models.critic
+    names = ["noisy", "clean", "strength"][: 3 if takes_strength(models.bare_generator) else 2]
+    noisy, clean, *told = (  # (B, 1, T) twice, and (B,) for generators that take a strength
+        batch[name].to(accelerator.device, models.dtype, non_blocking=True) for name in names
+    )
     measures: dict[str, torch.Tensor] = {}
     rates: dict[str, float] = {}
 
     # The discriminators; a critic learns further down, when the PESQ values are there
     with torch.set_grad_enabled(phase != "discriminator"):
-        told = () if strength is None else (strength,)
         enhanced = (models.bare_generator if phase == "discriminator" else generator)(noisy, *told)
     if adversary and phase != "reconstruction":
         shown = adversary.excerpts(update, clean, enhanced, noisy)
@@ -289,7 +237,7 @@ def learn(
         rates["lr"] = set_learning_rate(
             models.optimizer, step, schedule.steps, experiment.optimizer
         )
-        terms = models.terms(enhanced, clean, noisy, strength)
+        terms = models.terms(enhanced, clean, noisy, *told)
         if adversary and phase == "gan":
             terms |= adversary.terms(*shown)
         if critic and phase == "gan":
@@ -307,72 +255,23 @@ def learn(
     return measures, rates
 
 
-def open_logbook(
-    accelerator: Accelerator,
-    experiment: Experiment,
-    schedule: Schedule,
-    exp: Path,
-    stands: Standing,
-    about: dict[str, Any],
-    people: str,
-) -> Logbook:
-    """The records of a run, continued from where it stands.
-
-    about: facts for the config.json of its models, besides the experiment's settings. people: the
-    speakers that its models were trained on.
-    """
-    if stands.lender:
-        say(
-            f"{exp.name}: starts at step {stands.update}, with the warm start of {stands.lender}"
-            f" ({stands.path})"
-        )
-    config = about | {"generator": experiment.generator, "seed": experiment.seed}
-    config["processes"] = accelerator.num_processes
-    if experiment.licence is not None:
-        config["licence"] = experiment.licence
-    return Logbook(
-        exp,
-        config,
-        accelerator,
-        schedule,
-        first=stands.update,
-        spent_s=stands.spent_s,
-        history=stands.history,
-        people=people,
-    )
-
-
-def say_finished(
-    accelerator: Accelerator, schedule: Schedule, exp: Path, stands: Standing, now: str
+def check_finite(
+    run: Run, step: int, measures: dict[str, torch.Tensor], utt_ids: list[str]
 ) -> None:
-    """Say that a run is finished and needs no further update.
-
-    A run that was killed between its last two records gets the last one. now: digest of the present
-    code.
-    """
-    other = f"; by other code than is here now: to train again, remove {exp}"
-    changed = stands.code and stands.code != (now,)
-    say(f"{exp.name}: finished already, {schedule.steps} steps{other if changed else ''}")
-    if not said_finished(exp):
-        first, spent_s = stands.update, stands.spent_s
-        book = Logbook(exp, {}, accelerator, schedule, first=first, spent_s=spent_s)
-        book.close("finished", first)
-
-
-def not_finite(
-    step: int, measures: dict[str, torch.Tensor], utt_ids: list[str], checkpoint_path: Path
-) -> str:
-    """The error message for an update whose loss or gradient is not finite."""
+    """Raises InputError where a loss or a gradient of an update is not finite."""
+    decisive = [value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))]
+    # The sum is the one number per update for which the CPU waits
+    if math.isfinite(float(sum(decisive))):
+        return
     values = {name: float(value.detach()) for name, value in measures.items()}
     readings = ", ".join(f"{name} {value:g}" for name, value in values.items())
-    kept = (
-        f"{checkpoint_path} is kept" if checkpoint_path.exists() else "there is no checkpoint yet"
-    )
+    written = run.checkpoint.exists()
+    kept = f"{run.checkpoint} is kept" if written else "there is no checkpoint yet"
     adversarial = any(
         name.startswith("discriminator") and not math.isfinite(value)
         for name, value in values.items()
     )
-    return (
+    raise InputError(
         f"step {step}: a loss or its gradient is not finite ({readings}), utterances"
         f" {' '.join(utt_ids)}; {kept}: lower {'adversary.' if adversarial else ''}optimizer.lr,"
         " or look at these files"

@@ -27,7 +27,9 @@ _PLUMBING |= {f"gan_denoise.provenance.{name}" for name in ("code", "inputs", "o
 _PLUMBING |= {
     f"gan_denoise.system.{name}" for name in ("files", "ids", "owner", "terminal", "workers")
 }
-_PLUMBING |= {f"training.{name}" for name in ("board", "launch", "logbook", "stopping", "trackers")}
+_PLUMBING |= {
+    f"training.{name}" for name in ("board", "launch", "logbook", "records", "stopping", "trackers")
+}
 _JUDGES = ("training.critic", "training.judge", "training.validation")  # which few trainings heed
 _METRICS = ("pesq", "pystoi", "mir_eval")
 _DISTRIBUTIONS = {"visqol": "visqol-python"}  # of packages that are imported by another name
