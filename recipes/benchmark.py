@@ -65,8 +65,7 @@ UTTERANCE_S = 4.0
 PRODUCTS, SIZE = 20, 64  # products of square matrices, the reference of `stream`
 
 
-@program
-def main() -> None:
+def arguments_parser() -> argparse.ArgumentParser:
     parser = terminal.parser(__doc__)
     parser.add_argument(
         "what",
@@ -122,7 +121,12 @@ def main() -> None:
     parser.add_argument(
         "--compile", action="store_true", help="measure torch.compile too, for `gan`; takes minutes"
     )
-    arguments = parser.parse_args()
+    return parser
+
+
+@program
+def main() -> None:
+    arguments = arguments_parser().parse_args()
     print(machine())
     if arguments.what == "corrupt":
         corrupt(arguments.seconds)

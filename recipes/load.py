@@ -11,6 +11,7 @@ refused. Then it ends by itself.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
 import io
@@ -80,18 +81,17 @@ def main() -> None:
         metavar="DIR",
         help="a model directory (default: the packaged model live)",
     )
-    arguments = parser.parse_args()
+    measure_all(parser.parse_args())
+
+
+def measure_all(arguments: argparse.Namespace) -> None:
+    """Start a server on one core, and measure each number of streams from the others."""
     print(f"{machine()}; load average {os.getloadavg()[0]:.1f} at the start", flush=True)
     server = ["gan-denoise", "serve", "--port", "0", "--model", f"model={arguments.model}"]
+    server += ["--max-streams", str(arguments.max_streams), "--max-load", str(arguments.max_load)]
     cores = sorted(os.sched_getaffinity(0))
     with subprocess.Popen(
-        [
-            *server,
-            "--max-streams",
-            str(arguments.max_streams),
-            "--max-load",
-            str(arguments.max_load),
-        ],
+        server,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, cores[:1]),

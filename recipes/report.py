@@ -16,6 +16,7 @@ Means are over speakers' means, runs of several seeds pooled. "Gap closed" is (s
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -27,13 +28,14 @@ from typing import NamedTuple
 from gan_denoise import datadir, scoring
 from gan_denoise.config import dump_yaml, read_yaml
 from gan_denoise.errors import InputError
-from gan_denoise.provenance import code, origin
+from gan_denoise.provenance import code
 from gan_denoise.provenance.inputs import FORMAT, file_digest
 from gan_denoise.scoring import read_csv
 from gan_denoise.system import terminal
 from gan_denoise.system.files import write_atomically
 from gan_denoise.system.owner import owning
 from gan_denoise.system.terminal import program, say
+from kaldi.maker import WHICH, check_enhanced
 from reporting import tables
 from reporting.cost import macs_per_second
 from reporting.experiments import describe
@@ -48,8 +50,7 @@ from reporting.verdict import verdict
 from training import trackers
 
 
-@program
-def main() -> None:
+def arguments_parser() -> argparse.ArgumentParser:
     parser = terminal.parser(__doc__)
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of the data that EXP was trained on"
@@ -73,7 +74,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--which",
-        choices=origin.WHICH,
+        choices=WHICH,
         default="last",
         help="the model of each run that was tested (default last)",
     )
@@ -101,6 +102,12 @@ def main() -> None:
     parser.add_argument(
         "folder", type=Path, metavar="EXP", help="folder of the experiments that stage 4 scored"
     )
+    return parser
+
+
+@program
+def main() -> None:
+    parser = arguments_parser()
     arguments = parser.parse_args()
     if arguments.collect:
         print(collect(arguments.folder), end="")
@@ -206,7 +213,7 @@ def check_scores(exp: Path, data: Path, which: str = "last") -> None:
         if record.get("code") != code.of_scores(record["metrics"]):
             raise InputError(f"{path}: was scored by code that differs from this checkout: {again}")
         if system != "noisy":
-            origin.check_enhanced(exp / system, path.parent, enhanced, which=which, jobs=jobs)
+            check_enhanced(exp / system, path.parent, enhanced, which=which, jobs=jobs)
 
 
 def about(exp: Path, data: Path, command: str, wishes: Wishes) -> dict:
@@ -216,7 +223,7 @@ def about(exp: Path, data: Path, command: str, wishes: Wishes) -> dict:
     """
     noise, corpus = datadir.read_noise(data / "test"), read_yaml(data / "corpus.yaml")
     models, costs = {}, dict[str, int]()
-    for config_path in sorted(exp.glob(f"*/{origin.WHICH[wishes.which]}/config.json")):
+    for config_path in sorted(exp.glob(f"*/{WHICH[wishes.which]}/config.json")):
         config, name = json.loads(config_path.read_text(encoding="utf-8")), config_path.parts[-3]
         models[name] = {
             key: config[key] for key in ("step", "seed", "parameters", "trained_s", "machine")

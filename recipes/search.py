@@ -16,6 +16,7 @@ It writes to DIR: best.yaml, an experiment; trials.csv; search.html, a page with
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import re
@@ -45,8 +46,7 @@ _TASK = "SLURM_ARRAY_TASK_ID"
 _FAILURES = 3  # in a row, from the start, are no bad luck
 
 
-@program
-def main() -> int:
+def arguments_parser() -> argparse.ArgumentParser:
     parser = terminal.parser(__doc__)
     parser.add_argument(
         "space", type=Path, metavar="SPACE.yaml", help="file with the settings that are searched"
@@ -84,6 +84,12 @@ def main() -> int:
         metavar="KEY=VALUE,...",
         help="options of sbatch for a worker, such as partition=gpu,gpus=1",
     )
+    return parser
+
+
+@program
+def main() -> int:
+    parser = arguments_parser()
     arguments = parser.parse_args()
     if arguments.workers < 1:
         parser.error("--workers: expected a whole number from 1")
@@ -117,9 +123,16 @@ def main() -> int:
         except KeyboardInterrupt:
             return trials.INTERRUPTED  # slurm_job.sh queues it again
         return 0
-    helpers = [start_worker(number) for number in range(1, arguments.workers)]
+    work_here(study, space, arguments.workers, arguments.data, out)
+    finish(study, space, out)
+    return 0
+
+
+def work_here(study: optuna.Study, space: Space, workers: int, data: Path, out: Path) -> None:
+    """Work with all but one of the workers as processes beside this one, until all have ended."""
+    helpers = [start_worker(number) for number in range(1, workers)]
     try:
-        work(study, space, arguments.data, out)
+        work(study, space, data, out)
         while any(helper.poll() is None for helper in helpers):
             if trials.stop.wait(_LOOK_S):
                 raise KeyboardInterrupt
@@ -128,8 +141,6 @@ def main() -> int:
             helper.terminate()
         for helper in helpers:
             helper.wait()
-    finish(study, space, out)
-    return 0
 
 
 def worker_place() -> int:

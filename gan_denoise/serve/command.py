@@ -28,6 +28,20 @@ def add(commands) -> None:
         ),
     )
     parser.set_defaults(run=run)
+    _add_access(parser)
+    _add_work(parser)
+    for limit in dataclasses.fields(Limits):
+        parser.add_argument(
+            f"--{limit.name.replace('_', '-')}",
+            type=positive,
+            default=limit.default,
+            metavar="N",
+            help=f"{limit.metadata['help']} (default {limit.default})",
+        )
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    """Where it listens, and to whom."""
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -56,6 +70,10 @@ def add(commands) -> None:
             " none)"
         ),
     )
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    """What it serves, and what it tells."""
     parser.add_argument(
         "--model",
         type=_named,
@@ -87,14 +105,6 @@ def add(commands) -> None:
     parser.add_argument(
         "--log-clients", action="store_true", help="write the address of each client into the log"
     )
-    for limit in dataclasses.fields(Limits):
-        parser.add_argument(
-            f"--{limit.name.replace('_', '-')}",
-            type=positive,
-            default=limit.default,
-            metavar="N",
-            help=f"{limit.metadata['help']} (default {limit.default})",
-        )
 
 
 def run(arguments: argparse.Namespace) -> int:

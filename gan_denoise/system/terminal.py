@@ -59,9 +59,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_args(self, args=None, namespace=None):
-        found, unknown = self.parse_known_args(args, namespace)
+        arguments, unknown = self.parse_known_args(args, namespace)
         self.refuse(unknown)
-        return found
+        return arguments
 
     def refuse(self, unknown: list[str]) -> None:
         """Leave the program where there are words that no option and no argument takes."""
@@ -84,9 +84,9 @@ class Command(Parser):
     """One of several commands of a program, which does not know their options."""
 
     def parse_known_args(self, args=None, namespace=None):
-        found, unknown = super().parse_known_args(args, namespace)
+        arguments, unknown = super().parse_known_args(args, namespace)
         self.refuse(unknown)
-        return found, unknown
+        return arguments, unknown
 
 
 def parser(description: str | None) -> Parser:

@@ -21,6 +21,7 @@ from gan_denoise.provenance.inputs import FORMAT, file_digest
 from gan_denoise.system.files import digest, write_atomically
 from gan_denoise.system.owner import owning
 from gan_denoise.system.terminal import progress, say
+from kaldi.maker import WHICH, check_enhanced, maker_of, read_config
 from kaldi.options import Part
 
 CONDITION_METRICS = ("estoi", "si_sdr")  # and PESQ
@@ -116,7 +117,7 @@ def score(system: ScoredSystem, jobs: int, part: Part) -> bool:
     Returns whether every metric of every utterance has a value. Raises InputError.
     """
     enhanced, metrics, place = system.enhanced(), system.metrics, system.place
-    origin.check_enhanced(system.exp, place, enhanced, which=system.which, jobs=jobs)
+    check_enhanced(system.exp, place, enhanced, which=system.which, jobs=jobs)
     pairs = scoring.pairs_of(system.data, enhanced)
     record, target = record_of(pairs, metrics, system.about, jobs), place / "scores.csv"
     with owning(place, shared=bool(part)):
@@ -230,7 +231,7 @@ def about_system(exp: Path, fingerprint: str | None, which: str = "last") -> dic
     """
     if not (exp / "model/config.json").is_file():
         return {"system": exp.name, "seed": "", "settings": None, "model": None}
-    config = origin.read_config(exp / "model")
+    config = read_config(exp / "model")
     if fingerprint and config["noise"] != fingerprint:
         raise InputError(
             f"{exp}: was trained on other noise ({config['noise']}, not {fingerprint}): name its"
@@ -241,5 +242,5 @@ def about_system(exp: Path, fingerprint: str | None, which: str = "last") -> dic
         "system": config["name"],
         "seed": config["seed"],
         "settings": digest(settings),
-        "model": origin.maker(exp / origin.WHICH[which]).weights,
+        "model": maker_of(exp / WHICH[which]).weights,
     }

@@ -20,6 +20,7 @@ import shlex
 import subprocess
 import tempfile
 import zlib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,11 +94,9 @@ def main() -> None:
     ):
         parser.add_argument(name, type=Path, metavar=name.upper(), help=what)
     arguments = parser.parse_args()
-    chosen = (
-        [name.strip() for name in arguments.conditions.split(";")]
-        if arguments.conditions
-        else names()
-    )
+    chosen = names()
+    if arguments.conditions:
+        chosen = [name.strip() for name in arguments.conditions.split(";")]
     for name in chosen:
         if name not in names():
             raise InputError(f"--conditions: unknown name {name!r}{nearest(name, names())}")
@@ -112,9 +111,18 @@ def main() -> None:
             continue
         for group in ("all", case.corpus):
             measured.setdefault((case.condition, group), []).append(value)
+    show(measured, chosen, list(dict.fromkeys(case.corpus for case in cases)))
+
+
+def show(
+    measured: Mapping[tuple[str, str], list[np.ndarray]], chosen: list[str], corpora: list[str]
+) -> None:
+    """Print the table of these conditions, and that of noise alone.
+
+    measured: (condition, corpus or all) -> values of its utterances.
+    """
     print("| input | files | " + " | ".join(METRICS[name].heading for name in SHOWN) + " |")
     print("|---|---|" + "---|" * len(SHOWN))
-    corpora = list(dict.fromkeys(case.corpus for case in cases))
     for condition in chosen:
         broken_down = ("all", *corpora) if condition in ("clean", "procedure") else ("all",)
         for group in broken_down if len(corpora) > 1 else ("all",):

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import recipe_path  # noqa: F401
 from gan_denoise import datadir
-from gan_denoise.provenance import origin, overlap
+from gan_denoise.provenance import overlap
 from gan_denoise.system import terminal, workers
 from gan_denoise.system.owner import owning
 from gan_denoise.system.terminal import program, say
 from kaldi.enhanced import enhance_one
+from kaldi.maker import Maker, maker_of
 from kaldi.options import Part, sharing
 from kaldi.stage import Making, list_files, make
 
@@ -40,16 +41,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if len(arguments.places) % 2:
         parser.error("every DATADIR needs an OUT behind it")
-    maker = origin.maker(arguments.model)
+    maker = maker_of(arguments.model)
     workers.preload("gan_denoise.enhance")
     for folder, out in zip(arguments.places[::2], arguments.places[1::2], strict=True):
         with owning(out, shared=bool(arguments.part)):
             enhance(arguments.model, maker, folder, out, arguments.jobs, arguments.part)
 
 
-def enhance(
-    model: Path, maker: origin.Maker, folder: Path, out: Path, jobs: int, part: Part
-) -> None:
+def enhance(model: Path, maker: Maker, folder: Path, out: Path, jobs: int, part: Part) -> None:
     """Raises InputError where a recording of this part fails, after doing the others."""
     data, target = datadir.read(folder, noisy=True), (out / "enhanced").resolve()
     if met := overlap.met(model, data, jobs=jobs):

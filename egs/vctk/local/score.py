@@ -18,9 +18,9 @@ from pathlib import Path
 import recipe_path  # noqa: F401
 from gan_denoise import datadir
 from gan_denoise.metrics import OPTIONAL
-from gan_denoise.provenance import origin
 from gan_denoise.system import terminal
 from gan_denoise.system.terminal import program
+from kaldi.maker import WHICH
 from kaldi.options import sharing
 from kaldi.scores import ScoredSystem, further_metrics, score
 
@@ -40,7 +40,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--which",
-        choices=origin.WHICH,
+        choices=WHICH,
         default="last",
         help="the model of each run that is tested (default last)",
     )
