@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from gan_denoise import registry
 from gan_denoise.config import check_keys
@@ -86,6 +87,10 @@ def keep_variance(layer: nn.Module) -> None:
     many updates as our trainings have.
     """
     if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
-        layer.weight = nn.init.kaiming_normal_(torch.empty_like(layer.weight), a=0.1)
+        weight = nn.init.kaiming_normal_(torch.empty_like(layer.weight), a=0.1)
+        if parametrize.is_parametrized(layer, "weight"):  # by weight_norm or spectral_norm
+            layer.weight = weight
+        else:
+            layer.weight.data.copy_(weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)

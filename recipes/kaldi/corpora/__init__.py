@@ -1,19 +1,30 @@
-"""The corpora that the recipe knows, a module for each layout, recognised by what is there."""
+"""The corpora that the recipe knows: a file here for each layout, found by its function `read`.
+
+`read(folder, known_speakers)` returns a Listing, or None where the folder has another layout.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from gan_denoise.errors import InputError
-from kaldi.corpora import data_directories, lists, parallel, plain, vctk
+from kaldi.corpora import plain
 from kaldi.corpora.listing import Listing, Recording, unused
 
 MINI = "mini-corpus.txt"  # by which the mini corpus is known, wherever it lies
-# The first one that recognises its own is asked; plain takes what is left
-LAYOUTS = (lists, data_directories, vctk, parallel, plain)
+
+
+def layouts() -> list[ModuleType]:
+    """A module for each layout; plain takes what no other recognises."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__, f"{__name__}."))
+    modules = [importlib.import_module(name) for name in names]
+    return [*(one for one in modules if hasattr(one, "read") and one is not plain), plain]
 
 
 def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Listing:
@@ -25,7 +36,7 @@ def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Listing:
     """
     if not folder.is_dir() and not (folder.is_file() and folder.suffix in (".csv", ".scp")):
         raise InputError(f"{folder}: no such corpus folder: check --corpus")
-    for layout in LAYOUTS:
+    for layout in layouts():
         if (listing := layout.read(folder, known_speakers)) is not None:
             return _checked(folder, listing)
     raise AssertionError("a plain corpus is always one")
