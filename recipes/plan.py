@@ -176,7 +176,7 @@ def build(planned: list[Planned], sample_rate: int) -> None:
     accelerator = Accelerator(cpu=True)
     for path, run in {run.path: run for run in planned}.items():
         experiment = run.experiment
-        if experiment.distil and not has_model(Path(experiment.distil.teacher)):
+        if experiment.distil and not has_model(experiment.distil.teacher):
             experiment = replace(experiment, distil=None)
         try:
             models = Models(accelerator, experiment, Schedule.of(experiment), sample_rate)

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import gan_denoise
-from conftest import cli, one_error_line, speech_like
+from conftest import CONF, cli, one_error_line, speech_like
+from gan_denoise.packaged import MODELS
 from small_models import save_halver
+from training.experiment import read_experiment
 
 
 def test_a_model_leads_back_to_its_inputs(
@@ -75,11 +77,16 @@ def test_a_teacher_is_followed(
     told = cli("explain", "--data", prepared, exp / "model").stdout
     assert re.search(r"✓ teacher +\$PLACE/teacher", told)
 
+    named = read_experiment(tiny_experiment, ["distil={teacher: l1_mrstft, weight: 1}"], CONF)
+    assert named.distil and named.distil.teacher == MODELS["l1_mrstft"]
+
     capsys.readouterr()
     other = save_halver(tmp_path / "other", sample_rate=8000)
     for changes, words in {
         f"distil={{teacher: {other}, weight: 1}}": "works at 8000 Hz, needed: 16000 Hz",
-        "distil={teacher: nowhere, weight: 1}": "nowhere is not a model directory",
+        "distil={teacher: nowhere, weight: 1}": "teacher: nowhere: is not a model directory",
+        "distil={teacher: a/b, weight: 1}": "teacher: a/b is not a model directory",
+        "distil={teacher: l1_mrstf, weight: 1}": 'did you mean "l1_mrstft"?',
         f"distil={{teacher: {teacher}, weight: -1}}": "distil: weight: expected a number from 0",
         f"distil={{teachers: {teacher}}}": 'unknown key "teachers"',
     }.items():

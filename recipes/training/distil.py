@@ -5,8 +5,6 @@ The finished model, the teacher, may be larger, and need not be causal.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -34,7 +32,7 @@ class Teacher:
         device: torch.device,
         dtype: torch.dtype,
     ):
-        generator, config = load_model(Path(settings.teacher))
+        generator, config = load_model(settings.teacher)
         if config["sample_rate"] != sample_rate:
             raise InputError(
                 f"distil: teacher: {settings.teacher} works at {config['sample_rate']} Hz, needed:"

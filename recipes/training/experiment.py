@@ -72,12 +72,13 @@ class AdversarySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DistilSettings:
-    """A model directory that teaches (training/distil.py), and its weight in the generator's loss.
+    """The folder of a model that teaches (training/distil.py), and its weight in the loss.
 
-    Environment variables may stand in the path.
+    An experiment names it by a path, in which environment variables may stand, or by the name of a
+    packaged model.
     """
 
-    teacher: str
+    teacher: Path
     weight: Annotated[float, From(0)]
 
 
@@ -268,10 +269,14 @@ def _adversary(written: dict, where: str, longest_s: float) -> AdversarySettings
 
 def _distil(written: dict, where: str, promised: Collection[Path]) -> DistilSettings:
     _check(DistilSettings, written, where)
-    teacher = os.path.expandvars(str(written["teacher"]))
-    if not has_model(Path(teacher)) and Path(teacher).resolve() not in promised:
+    name = os.path.expandvars(str(written["teacher"]))
+    try:
+        teacher = model_folder(name)
+    except InputError as error:
+        raise InputError(f"{where}: teacher: {error}") from error
+    if not has_model(teacher) and teacher.resolve() not in promised:
         raise InputError(
-            f"{where}: teacher: {teacher} is not a model directory: train one, or set what its path"
+            f"{where}: teacher: {name} is not a model directory: train one, or set what its path"
             " names"
         )
     return DistilSettings(teacher=teacher, weight=written["weight"])
