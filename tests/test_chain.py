@@ -233,6 +233,8 @@ def test_only_code_that_matters_counts(tmp_path: Path, monkeypatch: pytest.Monke
     assert of(other="D = 3\n") == same  # nobody imports it
     assert of(two="# why\ndef g( x ):\n  from pkg.three import (C,)\n  return (x + C)\n") == same
     assert of(one=texts["one"].replace("Doc.", "Other words.")) == same
+    typed = texts["two"].replace("def g(x):", "def g(x: float) -> float:")
+    assert of(two=typed) == same
     assert of(three="C = 2\n") != same  # imported within a function
     assert of(two=texts["two"].replace("+", "-")) != same
     code._digest.cache_clear()

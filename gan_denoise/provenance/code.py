@@ -2,9 +2,9 @@
 
 It keeps the figures of other code from being taken for those of this code.
 
-What counts is what is imported on the way to it, as Python reads it: comments, docstrings and the
-layout of lines change nothing, and neither do the modules that only find files, start processes and
-talk to people (`_PLUMBING`). Where a package computes a metric itself, its version counts as well.
+What counts is what is imported on the way to it, as Python reads it: comments, docstrings, the
+types of arguments and the layout of lines change nothing, and neither do the modules that only find
+files, start processes and talk to people (`_PLUMBING`). Where a package computes a metric itself, its version counts as well.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _digest(roots: tuple[str, ...], but: tuple[str, ...] = ()) -> str:
         if path is None or module in {*digests, *but, *_PLUMBING}:
             continue
         tree = ast.parse(path.read_bytes())
-        digests[module] = digest(ast.dump(_without_docstrings(tree)))
+        digests[module] = digest(ast.dump(_what_computes(tree)))
         left += _imported(tree)
     return digest(sorted(digests.items()))
 
@@ -107,9 +107,14 @@ def _imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
+def _what_computes(tree: ast.Module) -> ast.Module:
+    """A module without docstrings, and without the types of arguments and of what is returned."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in ast.walk(tree):
         if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
     return tree
