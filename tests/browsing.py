@@ -76,6 +76,13 @@ def until(page: Page, expression: str, seconds: float = 15.0) -> Any:
     return found
 
 
+def text(page: Page, selector: str) -> str:
+    """What an element of the page says."""
+    content = page.text_content(selector)
+    assert content is not None
+    return content
+
+
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

@@ -56,6 +56,7 @@ STAGES = {  # program -> its stage
 }
 KILLS_PER_LAP = 25
 # What holds times or places, and the records of who made what
+NOT_COMPARED: tuple[str, ...]
 NOT_COMPARED = ("log.jsonl", "status.json", "config.json", "about.yaml", "report.html", ".lock")
 NOT_COMPARED += ("checkpoint.pt", "data.yaml")
 _POLL_S = 0.02
@@ -120,7 +121,9 @@ def running(recipe: Recipe, leader: int) -> tuple[Program, psutil.Process] | Non
 
 def undisturbed(recipe: Recipe, log: Path) -> list[tuple[Program, float]]:
     """Run it to the end; returns its programs in order, and how long each took."""
-    process, spans, current, since = recipe.start(log), [], None, 0.0
+    spans: list[tuple[Program, float]] = []
+    current: Program | None = None
+    process, since = recipe.start(log), 0.0
     while process.poll() is None:
         found = running(recipe, process.pid)
         program = found[0] if found else None
@@ -367,7 +370,7 @@ def main() -> int:
         "--folder", type=Path, help="kept, for a look at what went wrong (a temporary one)"
     )
     arguments = parser.parse_args()
-    kinds = {
+    kinds: dict[str, tuple[int, Strike, tuple[str, ...]]] = {
         "kills": (arguments.kills, kill_the_group, ()),
         "terms": (arguments.terms, Terminate(), ("--ngpu", "1")),  # by accelerate's launcher
     }

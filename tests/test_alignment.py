@@ -65,8 +65,8 @@ def test_other_recordings_gain_and_polarity() -> None:
     assert alignment.judge({"u": louder}).notes == [
         "louder than the clean ones by +12.0 dB in the median"
     ]
-    rng = np.random.default_rng(0)
-    found = {f"u{k}": alignment.match(*rng.standard_normal((2, RATE)), RATE) for k in range(4)}
+    pairs = np.random.default_rng(0).standard_normal((4, 2, RATE))
+    found = {f"u{k}": alignment.match(one, other, RATE) for k, (one, other) in enumerate(pairs)}
     assert "unlike clean" in alignment.judge(found).refusal
     assert alignment.judge(found, alike=False).refusal == ""  # a bad model's output is a result
     silence = alignment.match(np.zeros(100), np.zeros(100), RATE)

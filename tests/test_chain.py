@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -273,11 +274,9 @@ def test_a_finished_model_without_its_checkpoint_is_not_trained_over(
 def test_a_model_that_knows_the_test_speakers_says_so(finished: tuple[Path, Path]) -> None:
     data, exp = finished
     test = datadir.read(data / "test", noisy=True)
+    (first, *_) = test.utt_ids
     one = datadir.DataDir(
-        *(
-            {key: table[key] for key in test.utt_ids[:1]}
-            for table in (test.wav, test.utt2spk, test.utt2dur)
-        )
+        {first: test.wav[first]}, {first: test.utt2spk[first]}, {first: test.utt2dur[first]}
     )
     overlap.write(exp / "l1/model", overlap.people(one))
     result = local("enhance", exp / "l1/model", data / "test", exp / "l1")
@@ -307,9 +306,9 @@ def test_who_cannot_score_has_a_digest_all_the_same(monkeypatch: pytest.MonkeyPa
     here_ = code.of_scores()
 
     def none(package: str) -> str:
-        raise code.importlib.metadata.PackageNotFoundError(package)
+        raise importlib.metadata.PackageNotFoundError(package)
 
-    monkeypatch.setattr(code.importlib.metadata, "version", none)
+    monkeypatch.setattr(importlib.metadata, "version", none)
     assert code.of_scores() != here_
 
 

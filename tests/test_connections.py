@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import resource
 import socket
 import threading
 import time
@@ -133,9 +135,9 @@ def test_the_silent_make_room_and_who_works_keeps_it(
 
 
 def test_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (64, 64))
-    monkeypatch.setattr(connections.resource, "setrlimit", lambda *_: None)  # or this process's
-    monkeypatch.setattr(connections.os, "listdir", lambda _: ["0"] * 20)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # or this process's
+    monkeypatch.setattr(os, "listdir", lambda _: ["0"] * 20)
     assert connections.Connections(Limits()).most == 64 - 20 - 8 - 16
 
 

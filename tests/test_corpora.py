@@ -42,8 +42,8 @@ def voicebank(folder: Path, lag: int = 0) -> Path:
         part = "testset" if speaker in TEST else "trainset_28spk"
         for number in (1, 2):
             name = f"{speaker}_{number:03d}.wav"
-            folders = (folder / f"{kind}_{part}_wav" for kind in ("clean", "noisy"))
-            pair(*(own / name for own in folders), seed=10 * index + number, lag=lag)
+            clean, noisy = (folder / f"{kind}_{part}_wav" for kind in ("clean", "noisy"))
+            pair(clean / name, noisy / name, seed=10 * index + number, lag=lag)
     return folder
 
 

@@ -25,21 +25,23 @@ from training.judge import Judged, judge
 
 
 def critic(*, self_correcting: bool = False, **optimizer: Any) -> Critic:
+    rates: dict[str, Any]
     rates = {"lr": 2e-3, "lr_final": 2e-3, "betas": [0.8, 0.99], "weight_decay": 0.0}
+    metric = MetricSettings(
+        weight=0.2,
+        discriminators={"metric": {"channels": 4, "n_fft": 256}},
+        self_correcting=self_correcting,
+    )
     adversary = AdversarySettings(
         conditional=False,
-        metric=MetricSettings(
-            weight=0.2,
-            discriminators={"metric": {"channels": 4, "n_fft": 256}},
-            self_correcting=self_correcting,
-        ),
+        metric=metric,
         optimizer=OptimizerSettings(warmup_steps=0, **(rates | optimizer)),
         segment_s=0.25,
         pre_emphasis=0.0,
         clip_norm=10.0,
     )
-    parts = {"sample_rate": 16000, "seed": 0, "updates": 1000, "jobs": 1}
-    return Critic(Accelerator(cpu=True), adversary.metric, adversary, **parts)
+    parts: dict[str, Any] = {"sample_rate": 16000, "seed": 0, "updates": 1000, "jobs": 1}
+    return Critic(Accelerator(cpu=True), metric, adversary, **parts)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,12 +49,20 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     clean = np.stack([speech_like(number) for number in range(3)])
     noise = np.random.default_rng(0).standard_normal(clean.shape)
     noisy = clean + noise * np.array([0.001, 0.01, 0.1])[:, None]
-    return tuple(torch.from_numpy(wave).float()[:, None] for wave in (clean, noisy))
+    one, other = (torch.from_numpy(wave).float()[:, None] for wave in (clean, noisy))
+    return one, other
+
+
+def pesq(clean: np.ndarray, enhanced: np.ndarray) -> float:
+    """Of a pair that has one."""
+    value = judge(Judged(clean, enhanced, 16000))
+    assert value is not None
+    return value
 
 
 def test_pesq_is_normalised() -> None:
     clean, noisy = (wave[:, 0].numpy() for wave in batch())
-    values = [judge(Judged(clean[n], noisy[n], 16000)) for n in range(3)]
+    values = [pesq(clean[n], noisy[n]) for n in range(3)]
     assert 1.0 > values[0] > values[1] > values[2] > 0.0
     assert judge(Judged(clean[0], clean[0], 16000)) == pytest.approx(1.0, abs=1e-3)
     assert judge(Judged(clean[0][::2], clean[0][::2], 8000)) == pytest.approx(1.0, abs=1e-3)
@@ -62,15 +72,12 @@ def test_pesq_is_normalised() -> None:
 def test_a_critic_learns_what_pesq_says_and_leads_the_generator_there() -> None:
     own, (clean, noisy) = critic(), batch()
     noisy.requires_grad_()
-    truths = [
-        judge(Judged(*pair, 16000))
-        for pair in zip(*(wave.detach()[:, 0].numpy() for wave in (clean, noisy)), strict=True)
-    ]
+    truths = [pesq(clean[n, 0].numpy(), noisy[n, 0].detach().numpy()) for n in range(3)]
     asked = own.ask(clean, noisy)
     before = own.terms(asked)
     assert before.keys() == own.weights.keys() == {"metric"}
     before["metric"].backward()
-    assert noisy.grad.abs().sum() > 0
+    assert noisy.grad is not None and noisy.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in own.bare_bank.parameters())
     first = own.learn(1, asked)
     assert first["metric_true"].item() == pytest.approx(np.mean(truths), abs=1e-5)
@@ -99,6 +106,7 @@ def test_parts_of_the_loss_do_not_undo_each_other(against: bool) -> None:
     cosine = own._corrected_backward(parameter @ one, parameter @ other)
     assert float(cosine) == pytest.approx(-0.6 if against else 0.6)
     expected = [0.64, 4.48] if against else [4.0, 4.0]
+    assert parameter.grad is not None
     assert parameter.grad.tolist() == pytest.approx(expected)
     assert parameter.grad @ one > 0 and parameter.grad @ other > 0
 
@@ -126,7 +134,7 @@ def test_what_has_no_pesq_is_left_out_and_a_worker_that_died_changes_nothing() -
         torch.equal(*weights)
         for weights in zip(own.bank.parameters(), twin.bank.parameters(), strict=True)
     )
-    truths = [judge(Judged(clean[n, 0].numpy(), noisy[n, 0].numpy(), 16000)) for n in range(2)]
+    truths = [pesq(clean[n, 0].numpy(), noisy[n, 0].numpy()) for n in range(2)]
     assert results[0]["metric_true"].item() == pytest.approx(np.mean(truths), abs=1e-5)
     nothing = own.learn(2, own.ask(torch.zeros_like(clean), noisy))
     assert torch.isfinite(nothing["metric_loss"]) and nothing["metric_true"] == 0.0

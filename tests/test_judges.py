@@ -120,7 +120,7 @@ def test_scores_rest_on_the_texts(tmp_path: Path) -> None:
 def test_distill_mos_gets_16_khz_and_says_nothing_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
 
     class Model(torch.nn.Module):
         def __init__(self) -> None:
@@ -166,7 +166,7 @@ def test_visqol_hears_noise() -> None:
     assert found[0] > 4.5 > 4.0 > found[1] > 1.0
 
 
-def installed(*names: str) -> Any:
+def installed(*names: str) -> pytest.MarkDecorator:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 

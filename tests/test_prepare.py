@@ -162,8 +162,8 @@ def test_folders_that_are_not_speakers_are_refused(tmp_path: Path) -> None:
     )
     chapters = ("1034", "11"), ("1034", "12"), ("1040", "7"), ("1069", "3")
     for seed, (speaker, chapter) in enumerate(chapters):
-        path = tmp_path / f"libri/{speaker}/{chapter}/{speaker}-{chapter}-0000.flac"
-        write(path, speech_like(seed))
+        recording = tmp_path / f"libri/{speaker}/{chapter}/{speaker}-{chapter}-0000.flac"
+        write(recording, speech_like(seed))
     assert prepare(tmp_path / "libri", tmp_path / "data").returncode == 0
     assert set().union(*speakers(tmp_path / "data").values()) == {"1034", "1040", "1069"}
     one_error_line(

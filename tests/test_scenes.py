@@ -208,7 +208,7 @@ TARGET = {"high_pass_hz": 60.0, "background_db": 15.0, "quiet_first": 1}
 def test_the_target_has_no_rumble_and_what_is_heard_has() -> None:
     time = np.arange(32000) / 16000
     wave = (speech_like(0, 2.0) + 0.2 * np.sin(2 * np.pi * 25 * time)).astype(np.float32)
-    quiet = {"shares": {"clean": 1.0}, "target": TARGET}
+    quiet: dict[str, Any] = {"shares": {"clean": 1.0}, "target": TARGET}
     clean, noisy = compose(build(**quiet), 0, wave)
     below = slice(0, 50)  # of the spectrum of a second: hertz
     low, before = (
@@ -228,7 +228,7 @@ def test_noise_alone_has_silence_for_a_target() -> None:
 
 
 def test_what_is_muted_offset_or_coded_is_so_for_both() -> None:
-    quiet = {"shares": {"clean": 1.0}}
+    quiet: dict[str, Any] = {"shares": {"clean": 1.0}}
     for position in range(8):
         clean, noisy = compose(build(**quiet, mutes=1.0), position)
         np.testing.assert_array_equal(clean, noisy)
@@ -237,7 +237,7 @@ def test_what_is_muted_offset_or_coded_is_so_for_both() -> None:
     clean, noisy = compose(build(**quiet, codec=1.0), 0)
     np.testing.assert_array_equal(clean, noisy)
     assert np.abs(clean - compose(build(**quiet), 0)[0]).max() > 1e-4
-    both = {"babble": 1.0, "voices": [3, 3]}
+    both: dict[str, Any] = {"babble": 1.0, "voices": [3, 3]}
     steady, changing = (
         compose(build(**both, changes=share), 1)[1] - compose(build(**both), 1)[0]
         for share in (0.0, 1.0)
@@ -249,7 +249,7 @@ def test_quiet_recordings_come_more_often() -> None:
     loud = np.tile(np.sin(np.arange(1600)), 10).astype(np.float32)
     waves = {"steady": loud, "pauses": np.concatenate([loud, 1e-4 * loud])}
     scenes = build(shares={"clean": 1.0}, target=TARGET | {"quiet_first": 3})
-    assert sorted(scenes.visits(waves, waves.get)) == ["pauses"] * 3 + ["steady"]
+    assert sorted(scenes.visits(waves, waves.__getitem__)) == ["pauses"] * 3 + ["steady"]
 
 
 def test_measured_rooms_are_rooms(tmp_path: Path) -> None:
@@ -286,7 +286,8 @@ def test_a_setting_that_cannot_be_is_refused(changes: dict[str, Any], message: s
 def test_the_readmes_rooms_are_a_setting() -> None:
     (setting,) = re.findall(r"`(scenes\.rooms=\{.*?\})`", (ROOT / "recipes/README.md").read_text())
     boxed = ROOT / "recipes/experiments/boxed.yaml"
-    assert read_experiment(boxed, [setting], CONF).scenes["rooms"]["count"] == 64
+    scenes = read_experiment(boxed, [setting], CONF).scenes
+    assert scenes is not None and scenes["rooms"]["count"] == 64
 
 
 def test_noise_in_a_room_keeps_its_snr(recordings: dict[str, Any]) -> None:
@@ -321,6 +322,7 @@ def test_segments_in_scenes_are_a_function_of_seed_and_position(
     }
     varied |= {"tilt_db": 6.0, "equaliser_db": 3.0, "speed": [0.8, 1.2], "band_limit": 0.3}
     varied |= {"rooms": ROOMS | {"share": 0.5, "early_ms": 50.0}}
+    settings: dict[str, Any]
     settings = {"length": 8000, "sample_rate": 16000, "gain_db": [0.0, 0.0]}
     one, other = (
         Segments(data, seed=0, scenes=build(default(), **varied), **settings) for _ in range(2)

@@ -101,9 +101,10 @@ def test_a_cancelled_run_is_repeated(
     cluster: dict[str, str], plain_corpus: Path, tmp_path: Path
 ) -> None:
     folders = ["--data", tmp_path / "data", "--exp", tmp_path / "exp"]
+    asked: list[Any]
     asked = ["--stage", 0, "--stop-stage", 1, "--corpus", plain_corpus, "--conditions", "clean"]
     asked += [*folders, *ON_THE_CLUSTER]
-    command = ["bash", RUN, *map(str, asked)]
+    command = ["bash", str(RUN), *map(str, asked)]
     with subprocess.Popen(
         command, env=os.environ | cluster, stderr=subprocess.PIPE, text=True
     ) as program:

@@ -75,6 +75,7 @@ def test_a_signal_to_any_process_saves_and_leaves(
         env=environment,
         start_new_session=True,
     )
+    assert process.stderr
     assert any("step 3/" in line for line in process.stderr)
     tree = psutil.Process(process.pid).children(recursive=True)
     strike(psutil.Process(process.pid))

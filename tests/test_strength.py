@@ -37,7 +37,8 @@ def test_names_are_numbers_and_the_middle_is_the_default(model_dir: Path, wave: 
     denoiser = Denoiser.load(model_dir)
     assert denoiser.takes_strength
     middle = denoiser(wave, 16000)
-    for strength in ("balanced", 0.5, np.float32(0.5)):
+    same: tuple[Any, ...] = ("balanced", 0.5, np.float32(0.5))  # NumPy's is as good
+    for strength in same:
         np.testing.assert_array_equal(denoiser(wave, 16000, strength=strength), middle)
     ends = [denoiser(wave, 16000, strength=name) for name in ("gentle", "strong")]
     for end, number in zip(ends, (0, 1), strict=True):
@@ -232,6 +233,7 @@ def test_losses_of_noise_alone_ask_for_silence() -> None:
         terms = losses(enhanced, silence, noise)
         total = sum(terms.values())
         total.backward()
+        assert enhanced.grad is not None
         assert torch.isfinite(enhanced.grad).all() and enhanced.grad.abs().max() > 0
         assert float(terms["harm"]) == 0.0
         assert before is None or float(total) < before

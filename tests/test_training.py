@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ def test_below_16_khz_the_narrow_band_decides_which_model_is_best(
         for rate in (8000, 16000, 48000)
     }
     assert [own.decisive for own in validations.values()] == ["pesq_nb", "pesq_wb", "pesq_wb"]
-    at_8_khz = {kind: {} for kind in ("wav", "noisy")}
+    at_8_khz: dict[str, Any] = {kind: {} for kind in ("wav", "noisy")}
     for kind, files in at_8_khz.items():
         for utt_id, path in getattr(data, kind).items():
             wave, _ = audio.read_mono(path, sample_rate=8000)
