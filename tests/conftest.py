@@ -244,10 +244,10 @@ adversary:
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0, every_s: float = 0.05) -> Any:
     """What `condition` says, once it is true."""
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (answer := condition()):
         assert time.monotonic() < end
         time.sleep(every_s)
-    return found
+    return answer
 
 
 def queued(cluster: dict[str, str], name: str, state: str) -> str:

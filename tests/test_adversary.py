@@ -145,8 +145,8 @@ def test_members_do_not_depend_on_each_other() -> None:
 def test_a_joint_pass_equals_two_and_items_are_independent() -> None:
     built, real, fake, noisy = bank(conditional=True), noise(0), noise(1), noise(2)
     joint = built(torch.cat([real, fake]), torch.cat([noisy, noisy]))
-    for both, own, other in zip(joint, built(real, noisy), built(fake, noisy), strict=True):
-        for features, first, second in zip(both, own, other, strict=True):
+    for both, of_real, of_fake in zip(joint, built(real, noisy), built(fake, noisy), strict=True):
+        for features, first, second in zip(both, of_real, of_fake, strict=True):
             assert torch.allclose(features, torch.cat([first, second]), atol=1e-6)
     alone = built(real[:1], noisy[:1])
     assert torch.allclose(alone[0][-1], joint[0][-1].chunk(6)[0], atol=1e-6)

@@ -241,9 +241,9 @@ def test_a_fork_while_others_stream(denoise: Denoiser, expected_live: np.ndarray
     live(denoise)  # opens the graph
 
     def stream() -> None:
-        own, hop = denoise.stream(), np.zeros((denoise.live_generator.hop_length, 1))
+        another, hop = denoise.stream(), np.zeros((denoise.live_generator.hop_length, 1))
         while not ended.is_set():
-            own.push(hop)
+            another.push(hop)
 
     threads = [threading.Thread(target=stream) for _ in range(3)]
     for thread in threads:
@@ -287,8 +287,8 @@ def test_in_child_processes(
             target=_in_a_child, args=(queue, denoise if method == "fork" else None)
         )
         child.start()
-        for enhanced, wanted in zip(queue.get(timeout=120), (expected, expected_live), strict=True):
-            np.testing.assert_allclose(enhanced, wanted, atol=1e-6)
+        for enhanced, target in zip(queue.get(timeout=120), (expected, expected_live), strict=True):
+            np.testing.assert_allclose(enhanced, target, atol=1e-6)
         child.join()
         assert child.exitcode == 0
     finally:

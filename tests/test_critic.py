@@ -70,26 +70,26 @@ def test_pesq_is_normalised() -> None:
 
 
 def test_a_critic_learns_what_pesq_says_and_leads_the_generator_there() -> None:
-    own, (clean, noisy) = critic(), batch()
+    learner, (clean, noisy) = critic(), batch()
     noisy.requires_grad_()
     truths = [pesq(clean[n, 0].numpy(), noisy[n, 0].detach().numpy()) for n in range(3)]
-    asked = own.ask(clean, noisy)
-    before = own.terms(asked)
-    assert before.keys() == own.weights.keys() == {"metric"}
+    asked = learner.ask(clean, noisy)
+    before = learner.terms(asked)
+    assert before.keys() == learner.weights.keys() == {"metric"}
     before["metric"].backward()
     assert noisy.grad is not None and noisy.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in own.bare_bank.parameters())
-    first = own.learn(1, asked)
+    assert all(parameter.grad is None for parameter in learner.bare_bank.parameters())
+    first = learner.learn(1, asked)
     assert first["metric_true"].item() == pytest.approx(np.mean(truths), abs=1e-5)
     for number in range(2, 121):
-        last = own.learn(number, asked)
+        last = learner.learn(number, asked)
     assert float(last["metric_loss"]) < 0.003 < float(first["metric_loss"])
     assert float(last["metric_predicted"]) == pytest.approx(np.mean(truths), abs=0.03)
     # Towards the clean wave its term falls
     steps = [clean + share * (noisy.detach() - clean) for share in (1.0, 0.0)]
-    worse, best = (float(own.terms(own.ask(clean, wave))["metric"]) for wave in steps)
+    worse, best = (float(learner.terms(learner.ask(clean, wave))["metric"]) for wave in steps)
     assert best < 0.01 < worse
-    own.close()
+    learner.close()
 
 
 @pytest.mark.parametrize("against", [True, False])
@@ -99,11 +99,11 @@ def test_parts_of_the_loss_do_not_undo_each_other(against: bool) -> None:
     Of gradients g and h that point against each other, what is orthogonal to the other stays.
     Others are added as they are.
     """
-    own = critic(self_correcting=True)
+    learner = critic(self_correcting=True)
     parameter = torch.nn.Parameter(torch.zeros(2))
-    own.bare_bank = torch.nn.ParameterList([parameter])
+    learner.bare_bank = torch.nn.ParameterList([parameter])
     one, other = torch.tensor([1.0, 0.0]), torch.tensor([-3.0 if against else 3.0, 4.0])
-    cosine = own._corrected_backward(parameter @ one, parameter @ other)
+    cosine = learner._corrected_backward(parameter @ one, parameter @ other)
     assert float(cosine) == pytest.approx(-0.6 if against else 0.6)
     expected = [0.64, 4.48] if against else [4.0, 4.0]
     assert parameter.grad is not None
@@ -112,33 +112,33 @@ def test_parts_of_the_loss_do_not_undo_each_other(against: bool) -> None:
 
 
 def test_a_self_correcting_critic_learns_as_well() -> None:
-    own, (clean, noisy) = critic(self_correcting=True), batch()
-    asked = own.ask(clean, noisy)
-    measures = [own.learn(number, asked) for number in range(1, 61)]
+    learner, (clean, noisy) = critic(self_correcting=True), batch()
+    asked = learner.ask(clean, noisy)
+    measures = [learner.learn(number, asked) for number in range(1, 61)]
     first, last = (float(measures[number]["metric_loss"]) for number in (0, -1))
     assert last < 0.2 * first
     assert all(abs(float(one["metric_agreement"])) <= 1.0 + 1e-6 for one in measures)
-    own.close()
+    learner.close()
 
 
 def test_what_has_no_pesq_is_left_out_and_a_worker_that_died_changes_nothing() -> None:
-    own, twin, (clean, noisy) = critic(), critic(), batch()
+    learner, twin, (clean, noisy) = critic(), critic(), batch()
     clean[2] = 0.0
-    asked, whole = twin.ask(clean, noisy), own.ask(clean, noisy)
+    asked, whole = twin.ask(clean, noisy), learner.ask(clean, noisy)
     dead: Future = Future()
     dead.set_exception(ProcessExpired("killed", -9))
     broken = asked._replace(answers=[dead, *asked.answers[1:]])
-    results = [one.learn(1, its) for one, its in ((own, whole), (twin, broken))]
+    results = [one.learn(1, its) for one, its in ((learner, whole), (twin, broken))]
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
     assert all(
         torch.equal(*weights)
-        for weights in zip(own.bank.parameters(), twin.bank.parameters(), strict=True)
+        for weights in zip(learner.bank.parameters(), twin.bank.parameters(), strict=True)
     )
     truths = [pesq(clean[n, 0].numpy(), noisy[n, 0].numpy()) for n in range(2)]
     assert results[0]["metric_true"].item() == pytest.approx(np.mean(truths), abs=1e-5)
-    nothing = own.learn(2, own.ask(torch.zeros_like(clean), noisy))
+    nothing = learner.learn(2, learner.ask(torch.zeros_like(clean), noisy))
     assert torch.isfinite(nothing["metric_loss"]) and nothing["metric_true"] == 0.0
-    own.close()
+    learner.close()
     twin.close()
 
 

@@ -155,8 +155,8 @@ def test_a_word_of_ours_is_explained_where_it_is_first_used(page: Any) -> None:
 def test_the_house_style(page: Any) -> None:
     text = re.sub(r"`[^`]*`|\|", " ", prose(page.read_text(encoding="utf-8")))
     for pattern, instead in SHUNNED.items():
-        found = re.search(pattern, text, re.IGNORECASE)
-        assert not found, f"{found[0]!r}: say {instead}"
+        match = re.search(pattern, text, re.IGNORECASE)
+        assert not match, f"{match[0]!r}: say {instead}"
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

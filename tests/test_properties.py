@@ -288,12 +288,12 @@ def test_links_loops_and_what_is_hidden(tmp_path: Path) -> None:
         sf.write(tree / name, wave(100, 1, 0), 16000)
     result = cli("enhance", "--mix", 0, tree, tmp_path / "out")
     assert result.returncode == 0 and "9 of 9 files done" in result.stderr, result.stderr
-    made = sorted(
+    outputs = sorted(
         str(path.relative_to(tmp_path / "out"))
         for path in (tmp_path / "out").rglob("*")
         if path.is_file()
     )
-    assert made == sorted(
+    assert outputs == sorted(
         [
             "2024/01/rec.wav",
             "2024/02/rec.wav",

@@ -67,7 +67,7 @@ def test_a_voice_at_48_khz_has_the_loss_that_it_has_at_16(name: str) -> None:
     """What lies below 8 kHz; of a mean over bins, those above 8 kHz take two thirds."""
     clean = speech_like(0, 1.5)
     noise = 0.02 * np.random.default_rng(0).standard_normal((2, len(clean)))
-    found = {}
+    values = {}
     for rate in (16000, 44100, 48000):
         waves = (clean + noise[0], clean, clean + noise[1] / 4)
         tensors = [
@@ -75,14 +75,14 @@ def test_a_voice_at_48_khz_has_the_loss_that_it_has_at_16(name: str) -> None:
             for wave in waves
         ]
         loss = Losses({name: 1.0}, rate)
-        found[rate] = float(loss(*tensors)[name])
+        values[rate] = float(loss(*tensors)[name])
         if name in ("compressed", "harm"):  # nothing is there
-            found[rate] *= rate / 16000
+            values[rate] *= rate / 16000
     if name == "mrstft":  # the logarithm hears the resampler's edge, at 80 dB below the voice
-        assert all(found[16000] / 4 < found[rate] < found[16000] for rate in RATES[1:])
+        assert all(values[16000] / 4 < values[rate] < values[16000] for rate in RATES[1:])
     else:
-        assert found[48000] == pytest.approx(found[16000], rel=0.05)
-        assert found[44100] == pytest.approx(found[16000], rel=0.05)
+        assert values[48000] == pytest.approx(values[16000], rel=0.05)
+        assert values[44100] == pytest.approx(values[16000], rel=0.05)
 
 
 def test_pmsqe_needs_8_khz_of_sound() -> None:
@@ -112,8 +112,8 @@ def test_discriminators_see_as_much_time() -> None:
         return bank(wave, wave)
 
     at_16, at_48 = maps_of(16000), maps_of(48000)
-    for own, other in zip(at_16, at_48, strict=True):
-        assert len(own) == len(other)
+    for of_16, of_48 in zip(at_16, at_48, strict=True):
+        assert len(of_16) == len(of_48)
     # As many steps in time at both rates: columns of mpd, and scales of msd
     assert [maps[-1].shape[-1] for maps in at_16[:8]] == [maps[-1].shape[-1] for maps in at_48[:8]]
     assert [maps[-1].shape[2] for maps in at_16[8:11]] == [
@@ -196,5 +196,5 @@ def test_metrics_of_16_khz_hear_at_48_what_they_hear_at_16() -> None:
     for name in ("pesq_wb", "stoi", "estoi", "csig", "speaker_similarity"):
         measure = metrics.ALL[name].function
         expected = measure(Signals(clean, enhanced, None, 16000))
-        found = measure(Signals(at_48[0], at_48[1] + hiss, None, 48000))
-        assert found == pytest.approx(expected, abs=0.02), name
+        score = measure(Signals(at_48[0], at_48[1] + hiss, None, 48000))
+        assert score == pytest.approx(expected, abs=0.02), name

@@ -130,12 +130,12 @@ def test_each_setting_does_what_it_says(recordings: dict[str, Any]) -> None:
     assert -11.0 < min(slopes) < -6.0 and 6.0 < max(slopes) < 11.0
     clean, noisy = compose(build(babble=1.0, voices=[1, 1]), 3)
     voice = speech_like(9, 1.5).astype(np.float32)
-    found = (
+    likeness = (
         np.correlate(noisy - clean, voice, mode="full").max()
         / np.linalg.norm(noisy - clean)
         / np.linalg.norm(voice)
     )
-    assert found > 0.7  # a part of the other utterance, repeated
+    assert likeness > 0.7  # a part of the other utterance, repeated
 
 
 ROOMS = {"share": 1.0, "count": 3, "rt60_s": [0.2, 0.4], "distance_m": [0.5, 1.0]}
@@ -212,8 +212,8 @@ def test_the_target_has_no_rumble_and_what_is_heard_has() -> None:
     clean, noisy = compose(build(**quiet), 0, wave)
     below = slice(0, 50)  # of the spectrum of a second: hertz
     low, before = (
-        np.abs(np.fft.rfft(own * np.hanning(16000)))[below].max()
-        for own in (clean, wave[8000:24000])
+        np.abs(np.fft.rfft(signal * np.hanning(16000)))[below].max()
+        for signal in (clean, wave[8000:24000])
     )
     assert low < 0.01 * before
     rumble = {"share": 1.0, "snr_db": [-10.0, -10.0]}
@@ -260,7 +260,7 @@ def test_measured_rooms_are_rooms(tmp_path: Path) -> None:
         write(tmp_path / f"{name}.wav", response / 4, subtype="FLOAT")
     rooms = ROOMS | {"early_ms": 50.0, "folder": str(tmp_path)}
     scenes = build(shares={"clean": 1.0}, rooms=rooms)
-    assert sorted(len(own) for own in scenes._rooms) == [1, 1, 1, 1, 1, 2, 2]  # three simulated
+    assert sorted(len(room) for room in scenes._rooms) == [1, 1, 1, 1, 1, 2, 2]  # three simulated
     click = np.zeros(32000, np.float32)
     click[20000] = 1.0
     clean, noisy = compose(scenes, 0, click)
@@ -297,8 +297,8 @@ def test_noise_in_a_room_keeps_its_snr(recordings: dict[str, Any]) -> None:
     for position in range(3):
         draws = [np.random.default_rng(position) for _ in range(2)]
         (clean, noisy), (_, heard) = (
-            own.compose(own.prepare(wave), 0.5, 16000, draw, "", lambda draw: wave)
-            for own, draw in zip((scenes, silent), draws, strict=True)
+            each.compose(each.prepare(wave), 0.5, 16000, draw, "", lambda draw: wave)
+            for each, draw in zip((scenes, silent), draws, strict=True)
         )
         filtered = np.mean(clean**2) / np.mean(wave[8000:24000] ** 2)
         level = np.mean(wave**2) * filtered / np.mean((noisy - heard) ** 2)

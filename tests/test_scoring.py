@@ -41,8 +41,8 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path: Path) -> None:
     assert rows[:6] == list(scoring.score(pairs[:6], jobs=1))
     some = ("pesq_wb", "covl", "si_sdr")  # all of them take long for a minute
     long = scoring.score([Pair("many", many, many, many)], jobs=1, metrics=some)
-    found = {row["utt_id"]: row for row in [*rows, *long]}
-    assert all(found["good"][name] is not None for name in metrics.METRICS)
+    scored = {row["utt_id"]: row for row in [*rows, *long]}
+    assert all(scored["good"][name] is not None for name in metrics.METRICS)
     for utt_id, reason in {
         "silent_clean": "the clean signal is silent",
         "silent_enhanced": "the enhanced signal is silent",
@@ -50,27 +50,27 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path: Path) -> None:
         "nan": "NaN",
     }.items():
         for name in metrics.METRICS:
-            assert found[utt_id][name] is None and reason in found[utt_id][f"{name}_reason"], (
+            assert scored[utt_id][name] is None and reason in scored[utt_id][f"{name}_reason"], (
                 utt_id,
                 name,
             )
     for utt_id, what in {"no_clean": "clean", "no_enhanced": "enhanced"}.items():
-        assert {found[utt_id][f"{name}_reason"] for name in metrics.METRICS} == {
+        assert {scored[utt_id][f"{name}_reason"] for name in metrics.METRICS} == {
             f"has no {what} file"
         }
     assert (
-        "more than 50 utterances" in found["many"]["pesq_wb_reason"]
-        and found["many"]["covl"] is None
+        "more than 50 utterances" in scored["many"]["pesq_wb_reason"]
+        and scored["many"]["covl"] is None
     )
-    assert found["many"]["si_sdr"] is not None
+    assert scored["many"]["si_sdr"] is not None
     assert (
-        "0.25 s" in found["short"]["pesq_wb_reason"]
-        and "active speech" in found["short"]["stoi_reason"]
+        "0.25 s" in scored["short"]["pesq_wb_reason"]
+        and "active speech" in scored["short"]["stoi_reason"]
     )
-    assert found["short"]["si_sdr"] is not None
+    assert scored["short"]["si_sdr"] is not None
     scoring.write_csv(tmp_path / "scores.csv", rows)
     again = {row["utt_id"]: row for row in scoring.read_csv(tmp_path / "scores.csv")}
-    assert again["good"]["pesq_wb"] == pytest.approx(found["good"]["pesq_wb"], abs=1e-6)
+    assert again["good"]["pesq_wb"] == pytest.approx(scored["good"]["pesq_wb"], abs=1e-6)
     assert again["nan"]["pesq_wb"] is None and "NaN" in again["nan"]["pesq_wb_reason"]
 
 

@@ -96,8 +96,8 @@ def test_the_graphs_have_it_too(model_dir: Path, wave: np.ndarray, tmp_path: Pat
     list(export.export(model_dir, tmp_path / "a.onnx"))  # which compares strengths with torch
     denoiser = Denoiser.load(model_dir)
     run = onnxruntime.InferenceSession(tmp_path / "a.onnx").run
-    for given, strength in (({}, 0.5), ({"strength": np.ones((1, 1), np.float32)}, 1.0)):
-        (enhanced,) = run(None, {"noisy": wave[None], **given})
+    for inputs, strength in (({}, 0.5), ({"strength": np.ones((1, 1), np.float32)}, 1.0)):
+        (enhanced,) = run(None, {"noisy": wave[None], **inputs})
         expected = denoiser(wave, 16000, strength=strength)
         np.testing.assert_allclose(enhanced[0], expected, rtol=0.0, atol=1e-4)
 

@@ -199,7 +199,7 @@ def test_a_file_appears_whole_under_the_longest_name(
         assert path.read_bytes() == content and path.stat().st_mode & 0o777 == 0o644
     with pytest.raises(Terminated), writing(path) as file:
         raise Terminated(signal.SIGTERM)
-    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def _odd(item: int) -> int:

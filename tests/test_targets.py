@@ -98,8 +98,8 @@ def test_mutes_are_digital_silence_and_noise_comes_and_goes() -> None:
     gains = [
         channel.coming_and_going(32000, RATE, np.random.default_rng(seed)) for seed in range(40)
     ]
-    assert all(own.max() > 0.0 and own.max() <= 2.0 for own in gains)  # never silent throughout
-    assert 10 < sum(own.min() == 0.0 for own in gains) < 40
+    assert all(gain.max() > 0.0 and gain.max() <= 2.0 for gain in gains)  # never silent throughout
+    assert 10 < sum(gain.min() == 0.0 for gain in gains) < 40
 
 
 def test_score_can_leave_out_what_lies_below(tmp_path: Path) -> None:

@@ -193,8 +193,8 @@ def test_colours_are_known_to_browsers_of_2022(page: Page) -> None:
     accents: dict[Scheme, str] = {"light": "#b3400a", "dark": "#ff9b5e"}
     for scheme, accent in accents.items():
         page.emulate_media(color_scheme=scheme)
-        own = "getComputedStyle(document.documentElement).getPropertyValue('--accent').trim()"
-        assert page.evaluate(own) == accent
+        computed = "getComputedStyle(document.documentElement).getPropertyValue('--accent').trim()"
+        assert page.evaluate(computed) == accent
 
 
 def test_a_file_may_come_before_the_models_are_known(page: Page, noisy: Path) -> None:

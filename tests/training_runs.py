@@ -94,8 +94,8 @@ def forked(call: Callable[[], None], *, processes: int = 1) -> set[int | None]:
     def start(rank: int) -> None:
         os.environ.update(ON_THE_CPU)
         if processes > 1:
-            own = common | {"RANK": rank, "LOCAL_RANK": rank}
-            os.environ.update({name: str(value) for name, value in own.items()})
+            variables = common | {"RANK": rank, "LOCAL_RANK": rank}
+            os.environ.update({name: str(value) for name, value in variables.items()})
         # Its own: the parent's is no child of it
         ForkServer.__init__(multiprocessing.forkserver._forkserver)
         workers._PRELOADED.clear()  # what other tests have asked for
@@ -184,7 +184,7 @@ def assert_same_state(one: Any, other: Any, where: str = "") -> None:
         assert torch.equal(one, other), where
     elif isinstance(one, (list, tuple)):
         assert len(one) == len(other), where
-        for number, (own, others) in enumerate(zip(one, other, strict=True)):
-            assert_same_state(own, others, f"{where}/{number}")
+        for number, (part, others) in enumerate(zip(one, other, strict=True)):
+            assert_same_state(part, others, f"{where}/{number}")
     else:
         assert one == other, where
