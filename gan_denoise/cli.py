@@ -7,6 +7,7 @@ program.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from gan_denoise import __version__
 from gan_denoise.commands import corrupt, enhance, explain, export, score, stream
@@ -49,7 +50,13 @@ def parser() -> Parser:
 
 
 class _PrintCompletion(argparse.Action):
-    def __call__(self, parser, namespace, shell, option_string=None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        shell: Any,
+        option_string: str | None = None,
+    ) -> None:
         try:
             import shtab
         except ModuleNotFoundError as error:

@@ -6,7 +6,7 @@ import difflib
 import errno
 from collections.abc import Iterable
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 
 class InputError(ValueError):
@@ -25,7 +25,7 @@ class InputError(ValueError):
     @overload
     def __init__(self, where: object, problem: str, remedy: str = "", /): ...
 
-    def __init__(self, *parts, remedy: str = ""):
+    def __init__(self, *parts: Any, remedy: str = ""):
         where, problem, *last = parts if len(parts) > 1 else ("", *parts)
         self.where, self.problem = str(where), problem
         self.remedy: str = last[0] if last else remedy

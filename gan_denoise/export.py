@@ -267,7 +267,10 @@ def _whole(step: bytes, generator: StreamingGenerator, config: dict) -> bytes:
     return model.SerializeToString()
 
 
-def _lstm(wave, memory, weights, has_biases, layers, dropout, train, both_ways, batch_first):
+# The exporter takes annotations for types of ONNX
+def _lstm(  # type: ignore[no-untyped-def]
+    wave, memory, weights, has_biases, layers, dropout, train, both_ways, batch_first
+):
     """torch.nn.LSTM in ONNX, without the dozen nodes around it that are the exporter's own."""
     from onnxscript import opset18
 

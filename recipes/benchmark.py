@@ -172,7 +172,7 @@ def enhance(model: Path | None) -> None:
     torch.set_num_threads(1)
     noisy, stft = 0.05 * torch.randn(1, 1, round(30 * SAMPLE_RATE)), STFT(512, 128)
 
-    def seconds(function) -> float:
+    def seconds(function: Callable[..., object]) -> float:
         times = []
         with torch.inference_mode():
             function()

@@ -70,10 +70,17 @@ def until(page: Page, expression: str, seconds: float = 15.0) -> Any:
     The page's policy forbids what Playwright has for that.
     """
     deadline = time.monotonic() + seconds
-    while not (found := page.evaluate(expression)):
+    while not (value := page.evaluate(expression)):
         assert time.monotonic() < deadline, expression
         time.sleep(0.02)
-    return found
+    return value
+
+
+def text(page: Page, selector: str) -> str:
+    """What an element of the page says."""
+    content = page.text_content(selector)
+    assert content is not None
+    return content
 
 
 BROWSER = next(

@@ -56,6 +56,7 @@ STAGES = {  # program -> its stage
 }
 KILLS_PER_LAP = 25
 # What holds times or places, and the records of who made what
+NOT_COMPARED: tuple[str, ...]
 NOT_COMPARED = ("log.jsonl", "status.json", "config.json", "about.yaml", "report.html", ".lock")
 NOT_COMPARED += ("checkpoint.pt", "data.yaml")
 _POLL_S = 0.02
@@ -120,10 +121,12 @@ def running(recipe: Recipe, leader: int) -> tuple[Program, psutil.Process] | Non
 
 def undisturbed(recipe: Recipe, log: Path) -> list[tuple[Program, float]]:
     """Run it to the end; returns its programs in order, and how long each took."""
-    process, spans, current, since = recipe.start(log), [], None, 0.0
+    spans: list[tuple[Program, float]] = []
+    current: Program | None = None
+    process, since = recipe.start(log), 0.0
     while process.poll() is None:
-        found = running(recipe, process.pid)
-        program = found[0] if found else None
+        running_now = running(recipe, process.pid)
+        program = running_now[0] if running_now else None
         if program != current:
             if current:
                 spans.append((current, time.monotonic() - since))
@@ -208,18 +211,18 @@ def strike_at(
     process = recipe.start(log)
     due = None
     while process.poll() is None:
-        found = running(recipe, process.pid)
-        if due is None and found and found[0] == program:
+        running_now = running(recipe, process.pid)
+        if due is None and running_now and running_now[0] == program:
             due = time.monotonic() + delay_s
         if due is not None and time.monotonic() >= due:
-            stage = STAGES[found[0][0]] if found else "between programs"
+            stage = STAGES[running_now[0][0]] if running_now else "between programs"
             tree = psutil.Process(process.pid).children(recursive=True)
             try:
                 done = strike(process, draw)
             except psutil.NoSuchProcess:
                 continue  # it has just ended by itself
             _, alive = psutil.wait_procs(tree, timeout=20)
-            assert not alive, f"left over: {[own.cmdline() for own in alive]}"
+            assert not alive, f"left over: {[left.cmdline() for left in alive]}"
             return stage, done
         time.sleep(_POLL_S)
     return None
@@ -230,7 +233,7 @@ def results(recipe: Recipe) -> dict[str, str]:
 
     The content is the samples of audio, the rows of a report, text without the folder's name.
     """
-    found = {}
+    digests = {}
     for path in sorted(recipe.folder.rglob("*")):
         inside = path.relative_to(recipe.folder)
         skipped = path.name in NOT_COMPARED or path.suffix == ".made"
@@ -247,8 +250,8 @@ def results(recipe: Recipe) -> dict[str, str]:
             if path.name == "RESULTS.md":
                 content = b"\n".join(line for line in content.split(b"\n") if line.startswith(b"|"))
         name = _CONVERTED.sub(b"local/at/", str(inside).encode()).decode()
-        found[name] = hashlib.sha256(content).hexdigest()
-    return found
+        digests[name] = hashlib.sha256(content).hexdigest()
+    return digests
 
 
 def leftovers(recipe: Recipe) -> Iterator[Path]:
@@ -260,21 +263,23 @@ def leftovers(recipe: Recipe) -> Iterator[Path]:
 
 def processes_of(recipe: Recipe) -> list[list[str]]:
     """Command lines of processes that still work in the recipe's folder."""
-    found = []
+    commands = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if any(str(recipe.folder) in word for word in words) and process.pid != os.getpid():
-            found.append(words)
-    return found
+            commands.append(words)
+    return commands
 
 
 def differences(recipe: Recipe, reference: dict[str, str]) -> list[str]:
     """What the recipe's results do not share with the undisturbed run's; what was left over."""
-    own = results(recipe)
+    digests = results(recipe)
     bad = [
-        f"{name}: differs" for name in own.keys() & reference.keys() if own[name] != reference[name]
+        f"{name}: differs"
+        for name in digests.keys() & reference.keys()
+        if digests[name] != reference[name]
     ]
-    bad += [f"{name}: only in one of both" for name in own.keys() ^ reference.keys()]
+    bad += [f"{name}: only in one of both" for name in digests.keys() ^ reference.keys()]
     bad += [f"{path}: left over" for path in leftovers(recipe)]
     return bad + [f"still running: {' '.join(words)}" for words in processes_of(recipe)]
 
@@ -367,7 +372,7 @@ def main() -> int:
         "--folder", type=Path, help="kept, for a look at what went wrong (a temporary one)"
     )
     arguments = parser.parse_args()
-    kinds = {
+    kinds: dict[str, tuple[int, Strike, tuple[str, ...]]] = {
         "kills": (arguments.kills, kill_the_group, ()),
         "terms": (arguments.terms, Terminate(), ("--ngpu", "1")),  # by accelerate's launcher
     }

@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         for fixture, marker in (("cluster", "slurm"), ("browser", "browser")):
-            if fixture in item.fixturenames:
+            if isinstance(item, pytest.Function) and fixture in item.fixturenames:
                 item.add_marker(marker)
                 item.add_marker("slow")
     first = ("slurm", "slow")
@@ -124,6 +124,7 @@ def here(main: Callable, *command: Any) -> subprocess.CompletedProcess:
         try:
             main()
         except SystemExit as left:
+            assert not isinstance(left.code, str)
             status = left.code or 0
         finally:
             for number, handler in handlers.items():
@@ -243,10 +244,10 @@ adversary:
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0, every_s: float = 0.05) -> Any:
     """What `condition` says, once it is true."""
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (answer := condition()):
         assert time.monotonic() < end
         time.sleep(every_s)
-    return found
+    return answer
 
 
 def queued(cluster: dict[str, str], name: str, state: str) -> str:

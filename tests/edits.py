@@ -208,8 +208,8 @@ class Fresh:
             fresh = Place(self._folder, place.settings)
             for name in ("code", "corpus"):
                 shutil.copytree(getattr(place, name), getattr(fresh, name), symlinks=True)
-            made = fresh.run(0)
-            assert made.returncode == 0, made.stderr
+            result = fresh.run(0)
+            assert result.returncode == 0, result.stderr
             self._known[key] = fresh.figures
         return self._known[key]
 

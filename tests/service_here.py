@@ -83,7 +83,8 @@ def left_of(folder: Path) -> list[Path]:
 
 async def post(app: Any, pieces: Any, query: bytes = b"") -> tuple[int, dict[bytes, bytes], bytes]:
     """POST /v1/enhance with a body that comes as `pieces` does: (status, headers, content)."""
-    sent, headers, ended = [], [(b"host", b"127.0.0.1")], False
+    sent: list[dict[str, Any]] = []
+    headers, ended = [(b"host", b"127.0.0.1")], False
 
     async def receive() -> Any:
         nonlocal ended
@@ -94,7 +95,7 @@ async def post(app: Any, pieces: Any, query: bytes = b"") -> tuple[int, dict[byt
         ended = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def send(message: str) -> None:
+    async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
     scope = {

@@ -32,10 +32,10 @@ class Service:
     def __init__(self, process: subprocess.Popen, log: Path) -> None:
         self.process, self._log = process, log
         deadline = time.monotonic() + 120
-        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", self.log)):
+        while not (match := re.search(r"http://127\.0\.0\.1:(\d+)", self.log)):
             assert process.poll() is None and time.monotonic() < deadline, self.log
             time.sleep(0.05)
-        self.url, self.port = found[0], int(found[1])
+        self.url, self.port = match[0], int(match[1])
 
     def enhance(self) -> None:
         """A file, for which the first process must have begun."""

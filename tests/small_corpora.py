@@ -33,7 +33,7 @@ def kaldi_accepts(folder: Path) -> None:
     assert [speaker for speaker, *_ in listed] == sorted(
         {speaker for speaker, *_ in listed}, key=str.encode
     )
-    assert {(utt, speaker) for speaker, *own in listed for utt in own} == {
+    assert {(utt, speaker) for speaker, *utt_ids in listed for utt in utt_ids} == {
         tuple(line.split()) for line in lines
     }
     assert all(float(line.split()[1]) > 0 for line in tables["utt2dur"].splitlines())

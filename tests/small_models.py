@@ -16,8 +16,9 @@ from gan_denoise import (
 )
 from gan_denoise.contract import Generator
 from gan_denoise.enhance import Denoiser
+from gan_denoise.generators import causal, convnext
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "bands": {
         "name": "bands",
         "channels": 8,
@@ -117,6 +118,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def identity() -> Denoiser:
     """A Denoiser that gives back what it hears, up to half its rate of 16 kHz."""
     generator = generators.build(SMALL["causal"], sample_rate=16000)
+    assert isinstance(generator, causal.Generator)
     torch.nn.init.zeros_(generator.head.weight)
     return Denoiser(generator, 16000)
 
@@ -130,7 +132,7 @@ def in_pieces(
     """
     pieces, start = [], 0
     while start < len(wave):
-        size = int(draw.choice([1, 2, 255, 256, 257, draw.integers(1, largest)]))
+        size = int(draw.choice([1, 2, 255, 256, 257, int(draw.integers(1, largest))]))
         pieces.append(stage.push(wave[start : start + size]))
         start += size
     return [*pieces, stage.flush()]
@@ -145,6 +147,7 @@ def whole(generator: Generator, wave: np.ndarray) -> np.ndarray:
 def save_halver(folder: Path, *, sample_rate: int = 16000, gain: float = -0.5) -> Path:
     """A model directory; its output is half of its input, or 1 + gain of it."""
     built = generators.build(SMALL["convnext"], sample_rate=sample_rate)
+    assert isinstance(built, convnext.Generator)
     with torch.no_grad():
         built.head.weight.zero_()
         built.head.bias.zero_()[: built.stft.bins] = gain

@@ -24,12 +24,12 @@ from gan_denoise.adversarial import (
     lsgan,
     lsgan_discriminator,
 )
-from gan_denoise.discriminators import Bank
+from gan_denoise.discriminators import Bank, mpd
 from gan_denoise.errors import InputError
 from training.adversary import Adversary
 from training.experiment import AdversarySettings, OptimizerSettings, read_experiment
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "mpd": {"channels": 2, "periods": [2, 3, 5]},
     "msd": {"channels": 4, "scales": 2, "groups": 4},
     "mrd": {"channels": 3, "n_ffts": [64, 128]},
@@ -145,8 +145,8 @@ def test_members_do_not_depend_on_each_other() -> None:
 def test_a_joint_pass_equals_two_and_items_are_independent() -> None:
     built, real, fake, noisy = bank(conditional=True), noise(0), noise(1), noise(2)
     joint = built(torch.cat([real, fake]), torch.cat([noisy, noisy]))
-    for both, own, other in zip(joint, built(real, noisy), built(fake, noisy), strict=True):
-        for features, first, second in zip(both, own, other, strict=True):
+    for both, of_real, of_fake in zip(joint, built(real, noisy), built(fake, noisy), strict=True):
+        for features, first, second in zip(both, of_real, of_fake, strict=True):
             assert torch.allclose(features, torch.cat([first, second]), atol=1e-6)
     alone = built(real[:1], noisy[:1])
     assert torch.allclose(alone[0][-1], joint[0][-1].chunk(6)[0], atol=1e-6)
@@ -165,9 +165,13 @@ def test_mpd_is_the_papers_two_dimensional_convolution() -> None:
 
     Kong et al. 2020.
     """
-    stack, wave, period = bank("mpd").members["mpd"].stacks[1], noise(0, 2000), 3
+    member, wave, period = bank("mpd").members["mpd"], noise(0, 2000), 3
+    assert isinstance(member, mpd.Discriminator)
+    stack = member.stacks[1]
+    assert isinstance(stack, mpd.PeriodStack)
     folded = F.pad(wave, (0, 1), mode="reflect").view(3, 1, 667, 3)
     for layer, convolution in enumerate(stack.convolutions):
+        assert isinstance(convolution, nn.Conv1d)
         weight = convolution.weight[..., None]
         folded = F.conv2d(
             folded, weight, convolution.bias, stride=(convolution.stride[0], 1), padding=(2, 0)
@@ -178,9 +182,10 @@ def test_mpd_is_the_papers_two_dimensional_convolution() -> None:
 
 
 def adversary(**changes: Any) -> Adversary:
+    optimizer: dict[str, Any]
     optimizer = {"lr": 2e-3, "betas": [0.8, 0.99], "weight_decay": 0.0, "warmup_steps": 0}
     optimizer |= {"lr_final": 2e-3} | changes.pop("optimizer", {})
-    settings = {
+    settings: dict[str, Any] = {
         "discriminators": OURS,
         "conditional": False,
         "losses": {"lsgan": 1.0, "feature_matching": 1.0},
@@ -189,8 +194,8 @@ def adversary(**changes: Any) -> Adversary:
         "optimizer": OptimizerSettings(**optimizer),
         "clip_norm": 1e6,
     }
-    settings = AdversarySettings(**(settings | changes))
-    return Adversary(Accelerator(cpu=True), settings, sample_rate=16000, seed=0, updates=100)
+    written = AdversarySettings(**(settings | changes))
+    return Adversary(Accelerator(cpu=True), written, sample_rate=16000, seed=0, updates=100)
 
 
 @pytest.mark.parametrize("loss", ["lsgan", "hinge"])
@@ -224,9 +229,11 @@ def test_the_generators_terms_leave_the_discriminators_alone() -> None:
     real, fake, noisy = noise(0, 800), noise(1, 800).requires_grad_(), noise(2, 800)
     terms = opponent.terms(real, fake, noisy)
     assert terms.keys() == opponent.losses.weights.keys()
-    sum(terms.values()).backward()
-    assert fake.grad.abs().sum() > 0 and all(
-        parameter.grad is None for parameter in opponent.bare_bank.parameters()
+    torch.stack([*terms.values()]).sum().backward()
+    assert (
+        fake.grad is not None
+        and fake.grad.abs().sum() > 0
+        and all(parameter.grad is None for parameter in opponent.bare_bank.parameters())
     )
     # The same value and gradient as without the savings
     copy = fake.detach().clone().requires_grad_()
@@ -235,7 +242,8 @@ def test_the_generators_terms_leave_the_discriminators_alone() -> None:
         "lsgan": lsgan([], maps),
         "feature_matching": feature_matching(opponent.bare_bank(real, noisy), maps),
     }
-    sum(plain.values()).backward()
+    torch.stack([*plain.values()]).sum().backward()
+    assert copy.grad is not None
     assert all(torch.equal(terms[name], plain[name]) for name in terms)
     assert torch.allclose(fake.grad, copy.grad, rtol=1e-5, atol=1e-9)
     without = adversary(losses={"lsgan": 1.0}).terms(real, fake, noisy)

@@ -45,15 +45,15 @@ def test_what_lies_right_is_left_alone(snr_db: float) -> None:
 
 
 def test_one_late_pair_is_named_and_not_refused() -> None:
-    found = matches() | {"late": alignment.match(speech_like(3), np.roll(speech_like(3), 80), RATE)}
-    judged = alignment.judge(found)
+    pairs = matches() | {"late": alignment.match(speech_like(3), np.roll(speech_like(3), 80), RATE)}
+    judged = alignment.judge(pairs)
     assert judged.refusal == "" and judged.notes == [
         "later than clean (-: earlier): 1 of 11: late by +5.0 ms"
     ]
 
 
 def test_other_recordings_gain_and_polarity() -> None:
-    found = {
+    measured = {
         f"u{seed}": alignment.match(speech_like(seed), speech_like(50 + seed, 1.2), RATE)
         for seed in range(8)
     }
@@ -65,10 +65,10 @@ def test_other_recordings_gain_and_polarity() -> None:
     assert alignment.judge({"u": louder}).notes == [
         "louder than the clean ones by +12.0 dB in the median"
     ]
-    rng = np.random.default_rng(0)
-    found = {f"u{k}": alignment.match(*rng.standard_normal((2, RATE)), RATE) for k in range(4)}
-    assert "unlike clean" in alignment.judge(found).refusal
-    assert alignment.judge(found, alike=False).refusal == ""  # a bad model's output is a result
+    pairs = np.random.default_rng(0).standard_normal((4, 2, RATE))
+    measured = {f"u{k}": alignment.match(one, other, RATE) for k, (one, other) in enumerate(pairs)}
+    assert "unlike clean" in alignment.judge(measured).refusal
+    assert alignment.judge(measured, alike=False).refusal == ""  # a bad model's output is a result
     silence = alignment.match(np.zeros(100), np.zeros(100), RATE)
     assert silence.lag_s == 0.0 and silence.correlation == 0.0
 

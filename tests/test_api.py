@@ -10,6 +10,7 @@ import multiprocessing
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkContext, SpawnContext
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,8 @@ def test_wrong_words_are_refused(denoise: Denoiser, tmp_path: Path) -> None:
     for device in ("cuda:99", "meta", "gpu", ""):
         with pytest.raises(InputError, match="device"):
             gan_denoise.load(device=device)
-    for channels in (0, -1, 1.0, True, "2", 5000):
+    no_channels: tuple[Any, ...] = (0, -1, 1.0, True, "2", 5000)
+    for channels in no_channels:
         with pytest.raises(InputError, match="channels: expected a whole number from 1 to 1024"):
             denoise.stream(16000, channels)
 
@@ -239,9 +241,9 @@ def test_a_fork_while_others_stream(denoise: Denoiser, expected_live: np.ndarray
     live(denoise)  # opens the graph
 
     def stream() -> None:
-        own, hop = denoise.stream(), np.zeros((denoise.live_generator.hop_length, 1))
+        another, hop = denoise.stream(), np.zeros((denoise.live_generator.hop_length, 1))
         while not ended.is_set():
-            own.push(hop)
+            another.push(hop)
 
     threads = [threading.Thread(target=stream) for _ in range(3)]
     for thread in threads:
@@ -278,14 +280,15 @@ def test_in_child_processes(
     try:
         denoise(np.tile(WAVE, 2), 16000)
         live(denoise)
-        context = multiprocessing.get_context(method)
+        fork, spawn = multiprocessing.get_context("fork"), multiprocessing.get_context("spawn")
+        context: ForkContext | SpawnContext = fork if method == "fork" else spawn
         queue = context.Queue()
         child = context.Process(
             target=_in_a_child, args=(queue, denoise if method == "fork" else None)
         )
         child.start()
-        for enhanced, wanted in zip(queue.get(timeout=120), (expected, expected_live), strict=True):
-            np.testing.assert_allclose(enhanced, wanted, atol=1e-6)
+        for enhanced, target in zip(queue.get(timeout=120), (expected, expected_live), strict=True):
+            np.testing.assert_allclose(enhanced, target, atol=1e-6)
         child.join()
         assert child.exitcode == 0
     finally:

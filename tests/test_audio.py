@@ -22,9 +22,10 @@ def test_pcm16_is_kept_exactly_and_nothing_clips(tmp_path: Path) -> None:
     audio.write_wav(tmp_path / "a.wav", wave, 16000)
     assert sf.info(tmp_path / "a.wav").subtype == "PCM_16"
     np.testing.assert_array_equal(audio.read_mono(tmp_path / "a.wav", dtype="float64")[0], wave)
-    audio.write_wav(tmp_path / "b.wav", np.array([0.5, 1.0]), 16000)  # +1.0 has no PCM 16 value
+    loud = np.array([0.5, 1.0])  # +1.0 has no PCM 16 value
+    audio.write_wav(tmp_path / "b.wav", loud, 16000)
     assert sf.info(tmp_path / "b.wav").subtype == "FLOAT"
-    np.testing.assert_array_equal(audio.read_mono(tmp_path / "b.wav")[0], np.float32([0.5, 1.0]))
+    np.testing.assert_array_equal(audio.read_mono(tmp_path / "b.wav")[0], loud)
 
 
 @pytest.mark.parametrize(

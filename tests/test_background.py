@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,8 +83,9 @@ def test_fresh_noise_is_checked_and_found() -> None:
         "fingerprint": default().fingerprint(16000),
         "sample_rate": 16000,
     }
-    assert fresh_noise(False, record, "x", CONF) is None
+    assert fresh_noise(False, record, Path("x"), CONF) is None
     clean = speech_like(0, 0.5)
-    both = fresh_noise({"data": 1.0}, record, "x", CONF)
+    both = fresh_noise({"data": 1.0}, record, Path("x"), CONF)
     expected = default().apply(clean, "v", 16000)
+    assert both is not None
     np.testing.assert_array_equal(both.apply(clean, "v", 16000, split="train"), expected)

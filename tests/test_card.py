@@ -37,8 +37,8 @@ def test_a_cards_rows_are_of_their_own_mixtures(
         for name, snr in (("5 dB", 5), ("10 dB, room", 10)):
             row = f"| {snr}.00 → {snr + 4}.00 (+4.00) |"
             assert table[name].endswith(row)
-    words = ("--conditions", "5 db", "model", prepared / "test", noise, noise)
-    one_error_line(local("card", *words), "unknown name '5 db'", "5 dB")
+    result = local("card", "--conditions", "5 db", "model", prepared / "test", noise, noise)
+    one_error_line(result, "unknown name '5 db'", "5 dB")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -37,7 +38,7 @@ def model(folder: Path, data: Path, seed: int, name: str = "l1") -> None:
         "experiment": {"generator": options},
         "sample_rate": 16000,
         "noise": datadir.read_noise(data / "train")["fingerprint"],
-        "data": {part: data_digest(own, data / part) for part, own in splits.items()},
+        "data": {part: data_digest(split, data / part) for part, split in splits.items()},
         **{"seed": 0, "step": 4, "parameters": 100, "trained_s": 1, "machine": "test"},
     }
     generator = generators.build(options, sample_rate=16000)
@@ -74,9 +75,9 @@ def finished(through_stage_5: tuple[Path, Path]) -> tuple[Path, Path]:
 
 def stage_3(data: Path, exp: Path) -> str:
     """Error lines of a stage, "" where it is content."""
-    made = [local("oracle", data / "test", exp / "oracle_mag", exp / "oracle_mask")]
-    made.append(local("enhance", exp / "l1/model", data / "test", exp / "l1"))
-    return errors(*made)
+    answers = [local("oracle", data / "test", exp / "oracle_mag", exp / "oracle_mask")]
+    answers.append(local("enhance", exp / "l1/model", data / "test", exp / "l1"))
+    return errors(*answers)
 
 
 def stage_4(data: Path, exp: Path) -> str:
@@ -88,8 +89,8 @@ def stage_5(data: Path, exp: Path, *options: Any) -> str:
     return errors(here(report.main, "report.py", "--data", data, *options, exp))
 
 
-def errors(*made: Any) -> str:
-    failed = [one for one in made if one.returncode not in (0, 3)]
+def errors(*answers: Any) -> str:
+    failed = [one for one in answers if one.returncode not in (0, 3)]
     for one in failed:
         one_error_line(one)
     return "\n".join(one.stderr.splitlines()[-1] for one in failed)
@@ -275,11 +276,9 @@ def test_a_finished_model_without_its_checkpoint_is_not_trained_over(
 def test_a_model_that_knows_the_test_speakers_says_so(finished: tuple[Path, Path]) -> None:
     data, exp = finished
     test = datadir.read(data / "test", noisy=True)
+    (first, *_) = test.utt_ids
     one = datadir.DataDir(
-        *(
-            {key: table[key] for key in test.utt_ids[:1]}
-            for table in (test.wav, test.utt2spk, test.utt2dur)
-        )
+        {first: test.wav[first]}, {first: test.utt2spk[first]}, {first: test.utt2dur[first]}
     )
     overlap.write(exp / "l1/model", overlap.people(one))
     result = local("enhance", exp / "l1/model", data / "test", exp / "l1")
@@ -309,9 +308,9 @@ def test_who_cannot_score_has_a_digest_all_the_same(monkeypatch: pytest.MonkeyPa
     here_ = code.of_scores()
 
     def none(package: str) -> str:
-        raise code.importlib.metadata.PackageNotFoundError(package)
+        raise importlib.metadata.PackageNotFoundError(package)
 
-    monkeypatch.setattr(code.importlib.metadata, "version", none)
+    monkeypatch.setattr(importlib.metadata, "version", none)
     assert code.of_scores() != here_
 
 

@@ -46,12 +46,12 @@ def test_what_is_wrong_with_recordings_is_said(tmp_path: Path) -> None:
 
     def split(names: str, speaker: str) -> DataDir:
         keys = names.split()
-        wav, own = {key: clean[key] for key in keys}, {key: noisy[key] for key in keys}
-        return DataDir(wav, dict.fromkeys(keys, speaker), dict.fromkeys(keys, 1.0), noisy=own)
+        wav, noisy_wav = {key: clean[key] for key in keys}, {key: noisy[key] for key in keys}
+        return DataDir(wav, dict.fromkeys(keys, speaker), dict.fromkeys(keys, 1.0), noisy=noisy_wav)
 
     splits = {"train": split("a_0 a_1 a_2 a_3", "ann"), "dev": split("b_0 b_1", "ann")}
-    found = recordings.measure_all(splits, jobs=1)
-    said = list(recordings.warnings(splits, found))
+    measured = recordings.measure_all(splits, jobs=1)
+    said = list(recordings.warnings(splits, measured))
     for words in (
         "train: 1 of 4 is silent: a_2",
         "train: 1 of 4 is clipped: a_1",
@@ -62,9 +62,9 @@ def test_what_is_wrong_with_recordings_is_said(tmp_path: Path) -> None:
     ):
         assert words in said
     assert len(said) == 6
-    heading, train, dev = recordings.rows(splits, found)
+    heading, train, dev = recordings.rows(splits, measured)
     assert train[:3] == ["train", "1", "4"] and len(heading) == len(dev) == 8
-    one = next(one for one in found["train"] if one.utt_id == "a_0")
+    one = next(one for one in measured["train"] if one.utt_id == "a_0")
     assert one.level_db == pytest.approx(-20.0, abs=0.1) and one.seconds == 1.0
 
 
@@ -76,9 +76,9 @@ def test_a_batch_is_learnt_or_the_reason_is_said(experiment: Any) -> None:
         "wanted was": ([], batch(0, related=False), 40),
         "is not finite: lower optimizer.lr=1e+30": (["optimizer.lr=1e30"], batch(0), 20),
     }
-    for words, (changes, own, updates) in problems.items():
-        found = by_heart(experiment(*changes), 16000, own, updates=updates, share=0.2)
-        assert words in found.problem
+    for words, (changes, waves, updates) in problems.items():
+        attempt = by_heart(experiment(*changes), 16000, waves, updates=updates, share=0.2)
+        assert words in attempt.problem
 
 
 def test_the_range_test_finds_where_the_loss_falls_and_where_it_breaks(experiment: Any) -> None:

@@ -66,7 +66,7 @@ def test_corpora_that_share_names_get_prefixes(plain_corpus: Path, tmp_path: Pat
     shutil.copytree(plain_corpus, twin)
     assert combined(tmp_path / "data", plain_corpus, twin).returncode == 0
     record = read_yaml(tmp_path / "data/corpus.yaml")
-    everyone = [s for own in record["corpora"]["twin"].values() for s in own]
+    everyone = [s for part in record["corpora"]["twin"].values() for s in part]
     assert len(everyone) == 5 and all(speaker.startswith("twin-") for speaker in everyone)
     train = datadir.read(tmp_path / "data/train")
     assert all(utt_id.startswith(("twin-", f"{plain_corpus.name}-")) for utt_id in train.wav)

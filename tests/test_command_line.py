@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -20,7 +21,7 @@ from gan_denoise.enhance import Denoiser, mix_for_limit
 
 
 @pytest.fixture
-def three(tmp_path):
+def three(tmp_path: Path) -> Path:
     """Two recordings, a folder with one and a text, and the folder they lie in."""
     write(tmp_path / "a.wav", speech_like(0, 0.3))
     write(tmp_path / "b.flac", speech_like(1, 0.3))
@@ -29,7 +30,7 @@ def three(tmp_path):
     return tmp_path
 
 
-def test_several_inputs_go_into_a_folder(three, model_dir):
+def test_several_inputs_go_into_a_folder(three: Path, model_dir: Path) -> None:
     inputs = (three / "a.wav", three / "b.flac", three / "more")
     result = cli("enhance", "--model", model_dir, *inputs, three / "out")
     assert result.returncode == 0 and "3 of 3 files done" in result.stderr, result.stderr
@@ -50,19 +51,21 @@ def test_several_inputs_go_into_a_folder(three, model_dir):
         (("-", "a.wav"), "out", "hold one recording"),
     ],
 )
-def test_what_several_inputs_cannot_be(three, names, out, words):
+def test_what_several_inputs_cannot_be(
+    three: Path, names: tuple[str, ...], out: str, words: str
+) -> None:
     inputs = [name if name == "-" else three / name for name in names]
     before = (three / "a.wav").read_bytes()
     one_error_line(cli("enhance", "--overwrite", "--mix", 0, *inputs, three / out), words)
     assert (three / "a.wav").read_bytes() == before and not (three / "out").exists()
 
 
-def piped(*words, content=b"") -> subprocess.CompletedProcess:
+def piped(*words: object, content: bytes = b"") -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "gan_denoise", *map(str, words)]
     return subprocess.run(command, input=content, capture_output=True, timeout=120)
 
 
-def test_a_recording_goes_through_pipes(three):
+def test_a_recording_goes_through_pipes(three: Path) -> None:
     content = (three / "a.wav").read_bytes()
     result = piped("enhance", "--mix", 0, "-", "-", content=content)
     assert result.returncode == 0, result.stderr
@@ -80,7 +83,7 @@ def test_a_recording_goes_through_pipes(three):
     assert result.returncode == 1 and result.stdout == b"" and b"--json" in result.stderr
 
 
-def test_scripts_read_json(three, model_dir):
+def test_scripts_read_json(three: Path, model_dir: Path) -> None:
     (three / "more/bad.wav").write_text("no audio")
     write(three / "out/c.wav", speech_like(0, 0.1))
     options = ("--json", "--model", model_dir)
@@ -99,7 +102,7 @@ def test_scripts_read_json(three, model_dir):
     assert row["utt_id"] == "a" and row["si_sdr"] > 0
 
 
-def test_quiet_says_what_fails_alone(three, model_dir):
+def test_quiet_says_what_fails_alone(three: Path, model_dir: Path) -> None:
     options = ("-q", "--model", model_dir)
     result = cli("enhance", *options, three / "more", three / "out")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
@@ -108,7 +111,7 @@ def test_quiet_says_what_fails_alone(three, model_dir):
     assert result.stderr.count("\n") == 1 and "bad.wav: cannot be decoded" in result.stderr
 
 
-def test_a_dry_run_names_files_and_writes_none(three):
+def test_a_dry_run_names_files_and_writes_none(three: Path) -> None:
     write(three / "out/c.wav", speech_like(0, 0.1))
     (three / "more/d.wav").write_bytes((three / "a.wav").read_bytes())
     result = cli("enhance", "--dry-run", "--model", "nowhere", three / "more", three / "out")
@@ -118,7 +121,7 @@ def test_a_dry_run_names_files_and_writes_none(three):
     assert [path.name for path in (three / "out").iterdir()] == ["c.wav"]
 
 
-def test_a_limit_in_db_keeps_some_of_the_input(three, model_dir):
+def test_a_limit_in_db_keeps_some_of_the_input(three: Path, model_dir: Path) -> None:
     wave = audio.read_mono(three / "a.wav")[0]
     denoiser = gan_denoise.load(model_dir)
     enhanced, share = denoiser(wave, 16000), 10 ** (-12 / 20)
@@ -132,10 +135,10 @@ def test_a_limit_in_db_keeps_some_of_the_input(three, model_dir):
 
 
 @pytest.mark.parametrize("rate", [16000, 48000])
-def test_a_stream_keeps_some_of_the_input_in_step(model_dir, rate):
+def test_a_stream_keeps_some_of_the_input_in_step(model_dir: Path, rate: int) -> None:
     denoiser, wave = Denoiser.load(model_dir), speech_like(3, 0.5, rate)[:, None]
 
-    def streamed(mix):
+    def streamed(mix: float) -> np.ndarray:
         stream = denoiser.stream(rate, mix=mix)
         pieces = [stream.push(wave[start : start + 777]) for start in range(0, len(wave), 777)]
         return np.concatenate([*pieces, stream.flush()])
@@ -145,7 +148,9 @@ def test_a_stream_keeps_some_of_the_input_in_step(model_dir, rate):
     np.testing.assert_allclose(streamed(0.75), expected, atol=1e-6)
 
 
-def test_one_file_has_all_threads_whatever_the_jobs(three, model_dir, monkeypatch):
+def test_one_file_has_all_threads_whatever_the_jobs(
+    three: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads: list[int] = []
     monkeypatch.setattr("torch.set_num_threads", threads.append)
     options = ("--jobs", 4, "--model", model_dir)
@@ -153,7 +158,7 @@ def test_one_file_has_all_threads_whatever_the_jobs(three, model_dir, monkeypatc
     assert threads == []
 
 
-def test_a_second_audio_track_is_named(three):
+def test_a_second_audio_track_is_named(three: Path) -> None:
     wave = (speech_like(0, 0.5) * 32767).astype(np.int16)
     with av.open(str(three / "two.mka"), "w") as file:
         tracks = [file.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in range(2)]
@@ -167,7 +172,7 @@ def test_a_second_audio_track_is_named(three):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_a_shell_completes_words(shell):
+def test_a_shell_completes_words(shell: str) -> None:
     pytest.importorskip("shtab")
     result = cli("--print-completion", shell)
     assert result.returncode == 0 and "--atten-lim" in result.stdout
@@ -175,12 +180,12 @@ def test_a_shell_completes_words(shell):
         assert run("bash", "-n", "-c", result.stdout).returncode == 0
 
 
-def test_completion_says_what_it_needs(monkeypatch):
+def test_completion_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
     one_error_line(cli("--print-completion", "bash"), "pip install shtab")
 
 
-def test_every_command_has_help_in_whole_words():
+def test_every_command_has_help_in_whole_words() -> None:
     (commands,) = (one.choices for one in parser()._actions if one.dest == "command")
     names = {"corrupt", "enhance", "explain", "export", "score", "serve", "stream"}
     assert isinstance(commands, dict) and set(commands) == names
@@ -206,13 +211,15 @@ def test_every_command_has_help_in_whole_words():
         (["enhanc", "a", "b"], "invalid choice: 'enhanc' (choose from "),
     ],
 )
-def test_wrong_usage_is_one_line(words, expected):
+def test_wrong_usage_is_one_line(words: list[str], expected: str) -> None:
     result = cli(*words)
     one_error_line(result, expected, status=2)
     assert len(result.stderr.splitlines()) == 1 and not result.stdout
 
 
-def test_what_an_installed_package_cannot_compare_is_no_difference(monkeypatch, tmp_path):
+def test_what_an_installed_package_cannot_compare_is_no_difference(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("gan_denoise.provenance.origin.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in ("boxed", "live", "files"):

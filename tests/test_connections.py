@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import resource
 import socket
 import threading
 import time
@@ -42,16 +44,16 @@ def listening(model_dir: Path, folder: Path, limits: Any = LIMITS) -> Iterator[A
         patch.setattr("tempfile.tempdir", str(folder))
         # An answer soon waits for its client
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**14)
-        made = server.server(create_app({"small": model_dir}, limits=limits), "announced")
-        thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
+        serving = server.server(create_app({"small": model_dir}, limits=limits), "announced")
+        thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            while not made.started:
+            while not serving.started:
                 assert thread.is_alive()
                 time.sleep(0.02)
-            yield made, listener.getsockname()[1]
+            yield serving, listener.getsockname()[1]
         finally:
-            made.should_exit = True
+            serving.should_exit = True
             thread.join(30)
 
 
@@ -133,9 +135,9 @@ def test_the_silent_make_room_and_who_works_keeps_it(
 
 
 def test_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (64, 64))
-    monkeypatch.setattr(connections.resource, "setrlimit", lambda *_: None)  # or this process's
-    monkeypatch.setattr(connections.os, "listdir", lambda _: ["0"] * 20)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # or this process's
+    monkeypatch.setattr(os, "listdir", lambda _: ["0"] * 20)
     assert connections.Connections(Limits()).most == 64 - 20 - 8 - 16
 
 
@@ -154,7 +156,7 @@ def test_who_takes_nothing_is_cut_off_without_a_word(
     service: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An answer that nobody reads, and one stream's, which does not wait for the handshake."""
-    made, wire = service
+    serving, wire = service
     content = a_wav(seconds=40.0)  # more than what the system keeps for a reader
     with connect(wire, upload(content), receives=4096) as none, open_stream(wire) as stream:
         with contextlib.suppress(OSError):
@@ -162,7 +164,7 @@ def test_who_takes_nothing_is_cut_off_without_a_word(
             for _ in range(200):
                 stream.sendall(frame(0x82, bytes(2**16)))
         none.recv(1, socket.MSG_PEEK)  # the answer is there, however long its work took
-        wait_for(lambda: not made.server_state.connections)
+        wait_for(lambda: not serving.server_state.connections)
         assert len(read(none)) < len(content)
         with contextlib.suppress(TimeoutError):
             read(stream)  # to its end
@@ -233,7 +235,7 @@ def test_a_share_is_a_tenth_after_a_burst() -> None:
 def test_time_runs_from_a_files_turn(wire: Any) -> None:
     """Three that take a second each, of two that each may take."""
     content = upload(a_wav(seconds=0.2))
-    workers = [one for own in psutil.Process().children() for one in own.children()]
+    workers = [one for parent in psutil.Process().children() for one in parent.children()]
     for worker in workers:
         worker.suspend()
     with contextlib.ExitStack() as stack:
@@ -256,14 +258,14 @@ def test_at_the_end_who_is_at_work_is_told_so(
     content = a_wav(seconds=1.0)
     limits = Limits(max_load=999)
     with (
-        listening(model_dir, tmp_path, limits) as (made, port),
+        listening(model_dir, tmp_path, limits) as (serving, port),
         connect(port, upload(content, more=1000)) as sending,
         open_stream(port) as stream,
         connect(port, HEALTH.replace(b"close", b"keep-alive")) as idle,
     ):
         stream.recv(4096), idle.recv(4096)
         wait_for(lambda: list(tmp_path.rglob("upload")))
-        made.should_exit = True
+        serving.should_exit = True
         answer = read(sending)
         assert b"503" in answer and b'{"error":"this server is ending' in answer
         assert read(stream) and read(idle) == b""

@@ -42,8 +42,8 @@ def voicebank(folder: Path, lag: int = 0) -> Path:
         part = "testset" if speaker in TEST else "trainset_28spk"
         for number in (1, 2):
             name = f"{speaker}_{number:03d}.wav"
-            folders = (folder / f"{kind}_{part}_wav" for kind in ("clean", "noisy"))
-            pair(*(own / name for own in folders), seed=10 * index + number, lag=lag)
+            clean, noisy = (folder / f"{kind}_{part}_wav" for kind in ("clean", "noisy"))
+            pair(clean / name, noisy / name, seed=10 * index + number, lag=lag)
     return folder
 
 
@@ -119,8 +119,8 @@ def test_names_of_the_dns_challenge(tmp_path: Path) -> None:
         pair(clean, corpus / "noisy" / noisy, seed=number)
     result = prepare(corpus, tmp_path / "data")
     assert result.returncode == 0, result.stderr
-    found = set().union(*people(tmp_path / "data").values())
-    assert found == {"reader_00012", "reader_00034", "reader_00056"}
+    names = set().union(*people(tmp_path / "data").values())
+    assert names == {"reader_00012", "reader_00034", "reader_00056"}
 
 
 def listed(folder: Path) -> list[dict]:
@@ -226,7 +226,7 @@ def test_one_person_of_two_corpora_is_in_one_split(tmp_path: Path) -> None:
         assert prepare(corpus, tmp_path / corpus.name / "../alone").returncode == 0
         splits.append(people(tmp_path / "alone"))
         shutil.rmtree(tmp_path / "alone")
-    places = [{who: part for part in own for who in own[part]} for own in splits]
+    places = [{who: part for part in split for who in split[part]} for split in splits]
     torn = [speaker for speaker in "bc" if places[0][speaker] != places[1][speaker]]
     assert torn  # or the test shows nothing
     named = ("--corpus", first, "--corpus", second, "--sample-rate", 16000)

@@ -78,6 +78,7 @@ def test_the_committed_results_keep_their_utt_ids_and_noise() -> None:
             assert utt_id_below(Path(layout), Path("speech")) == utt_id
     assert utt_id_below(Path("speech/s12/day1/s12_001_mic1.flac"), Path("speech")) == "s12_001"
     noisy = audio.to_pcm16(noise.default().apply(speech_like(0), "s12_001", 16000))
+    assert noisy is not None
     assert hashlib.sha256(noisy.astype("<i2").tobytes()).hexdigest()[:16] == "96d1e3fa9a3c147b"
 
 

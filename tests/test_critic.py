@@ -25,21 +25,23 @@ from training.judge import Judged, judge
 
 
 def critic(*, self_correcting: bool = False, **optimizer: Any) -> Critic:
+    rates: dict[str, Any]
     rates = {"lr": 2e-3, "lr_final": 2e-3, "betas": [0.8, 0.99], "weight_decay": 0.0}
+    metric = MetricSettings(
+        weight=0.2,
+        discriminators={"metric": {"channels": 4, "n_fft": 256}},
+        self_correcting=self_correcting,
+    )
     adversary = AdversarySettings(
         conditional=False,
-        metric=MetricSettings(
-            weight=0.2,
-            discriminators={"metric": {"channels": 4, "n_fft": 256}},
-            self_correcting=self_correcting,
-        ),
+        metric=metric,
         optimizer=OptimizerSettings(warmup_steps=0, **(rates | optimizer)),
         segment_s=0.25,
         pre_emphasis=0.0,
         clip_norm=10.0,
     )
-    parts = {"sample_rate": 16000, "seed": 0, "updates": 1000, "jobs": 1}
-    return Critic(Accelerator(cpu=True), adversary.metric, adversary, **parts)
+    parts: dict[str, Any] = {"sample_rate": 16000, "seed": 0, "updates": 1000, "jobs": 1}
+    return Critic(Accelerator(cpu=True), metric, adversary, **parts)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,12 +49,20 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     clean = np.stack([speech_like(number) for number in range(3)])
     noise = np.random.default_rng(0).standard_normal(clean.shape)
     noisy = clean + noise * np.array([0.001, 0.01, 0.1])[:, None]
-    return tuple(torch.from_numpy(wave).float()[:, None] for wave in (clean, noisy))
+    one, other = (torch.from_numpy(wave).float()[:, None] for wave in (clean, noisy))
+    return one, other
+
+
+def pesq(clean: np.ndarray, enhanced: np.ndarray) -> float:
+    """Of a pair that has one."""
+    value = judge(Judged(clean, enhanced, 16000))
+    assert value is not None
+    return value
 
 
 def test_pesq_is_normalised() -> None:
     clean, noisy = (wave[:, 0].numpy() for wave in batch())
-    values = [judge(Judged(clean[n], noisy[n], 16000)) for n in range(3)]
+    values = [pesq(clean[n], noisy[n]) for n in range(3)]
     assert 1.0 > values[0] > values[1] > values[2] > 0.0
     assert judge(Judged(clean[0], clean[0], 16000)) == pytest.approx(1.0, abs=1e-3)
     assert judge(Judged(clean[0][::2], clean[0][::2], 8000)) == pytest.approx(1.0, abs=1e-3)
@@ -60,29 +70,26 @@ def test_pesq_is_normalised() -> None:
 
 
 def test_a_critic_learns_what_pesq_says_and_leads_the_generator_there() -> None:
-    own, (clean, noisy) = critic(), batch()
+    learner, (clean, noisy) = critic(), batch()
     noisy.requires_grad_()
-    truths = [
-        judge(Judged(*pair, 16000))
-        for pair in zip(*(wave.detach()[:, 0].numpy() for wave in (clean, noisy)), strict=True)
-    ]
-    asked = own.ask(clean, noisy)
-    before = own.terms(asked)
-    assert before.keys() == own.weights.keys() == {"metric"}
+    truths = [pesq(clean[n, 0].numpy(), noisy[n, 0].detach().numpy()) for n in range(3)]
+    asked = learner.ask(clean, noisy)
+    before = learner.terms(asked)
+    assert before.keys() == learner.weights.keys() == {"metric"}
     before["metric"].backward()
-    assert noisy.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in own.bare_bank.parameters())
-    first = own.learn(1, asked)
+    assert noisy.grad is not None and noisy.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in learner.bare_bank.parameters())
+    first = learner.learn(1, asked)
     assert first["metric_true"].item() == pytest.approx(np.mean(truths), abs=1e-5)
     for number in range(2, 121):
-        last = own.learn(number, asked)
+        last = learner.learn(number, asked)
     assert float(last["metric_loss"]) < 0.003 < float(first["metric_loss"])
     assert float(last["metric_predicted"]) == pytest.approx(np.mean(truths), abs=0.03)
     # Towards the clean wave its term falls
     steps = [clean + share * (noisy.detach() - clean) for share in (1.0, 0.0)]
-    worse, best = (float(own.terms(own.ask(clean, wave))["metric"]) for wave in steps)
+    worse, best = (float(learner.terms(learner.ask(clean, wave))["metric"]) for wave in steps)
     assert best < 0.01 < worse
-    own.close()
+    learner.close()
 
 
 @pytest.mark.parametrize("against", [True, False])
@@ -92,45 +99,46 @@ def test_parts_of_the_loss_do_not_undo_each_other(against: bool) -> None:
     Of gradients g and h that point against each other, what is orthogonal to the other stays.
     Others are added as they are.
     """
-    own = critic(self_correcting=True)
+    learner = critic(self_correcting=True)
     parameter = torch.nn.Parameter(torch.zeros(2))
-    own.bare_bank = torch.nn.ParameterList([parameter])
+    learner.bare_bank = torch.nn.ParameterList([parameter])
     one, other = torch.tensor([1.0, 0.0]), torch.tensor([-3.0 if against else 3.0, 4.0])
-    cosine = own._corrected_backward(parameter @ one, parameter @ other)
+    cosine = learner._corrected_backward(parameter @ one, parameter @ other)
     assert float(cosine) == pytest.approx(-0.6 if against else 0.6)
     expected = [0.64, 4.48] if against else [4.0, 4.0]
+    assert parameter.grad is not None
     assert parameter.grad.tolist() == pytest.approx(expected)
     assert parameter.grad @ one > 0 and parameter.grad @ other > 0
 
 
 def test_a_self_correcting_critic_learns_as_well() -> None:
-    own, (clean, noisy) = critic(self_correcting=True), batch()
-    asked = own.ask(clean, noisy)
-    measures = [own.learn(number, asked) for number in range(1, 61)]
+    learner, (clean, noisy) = critic(self_correcting=True), batch()
+    asked = learner.ask(clean, noisy)
+    measures = [learner.learn(number, asked) for number in range(1, 61)]
     first, last = (float(measures[number]["metric_loss"]) for number in (0, -1))
     assert last < 0.2 * first
     assert all(abs(float(one["metric_agreement"])) <= 1.0 + 1e-6 for one in measures)
-    own.close()
+    learner.close()
 
 
 def test_what_has_no_pesq_is_left_out_and_a_worker_that_died_changes_nothing() -> None:
-    own, twin, (clean, noisy) = critic(), critic(), batch()
+    learner, twin, (clean, noisy) = critic(), critic(), batch()
     clean[2] = 0.0
-    asked, whole = twin.ask(clean, noisy), own.ask(clean, noisy)
+    asked, whole = twin.ask(clean, noisy), learner.ask(clean, noisy)
     dead: Future = Future()
     dead.set_exception(ProcessExpired("killed", -9))
     broken = asked._replace(answers=[dead, *asked.answers[1:]])
-    results = [one.learn(1, its) for one, its in ((own, whole), (twin, broken))]
+    results = [one.learn(1, its) for one, its in ((learner, whole), (twin, broken))]
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
     assert all(
         torch.equal(*weights)
-        for weights in zip(own.bank.parameters(), twin.bank.parameters(), strict=True)
+        for weights in zip(learner.bank.parameters(), twin.bank.parameters(), strict=True)
     )
-    truths = [judge(Judged(clean[n, 0].numpy(), noisy[n, 0].numpy(), 16000)) for n in range(2)]
+    truths = [pesq(clean[n, 0].numpy(), noisy[n, 0].numpy()) for n in range(2)]
     assert results[0]["metric_true"].item() == pytest.approx(np.mean(truths), abs=1e-5)
-    nothing = own.learn(2, own.ask(torch.zeros_like(clean), noisy))
+    nothing = learner.learn(2, learner.ask(torch.zeros_like(clean), noisy))
     assert torch.isfinite(nothing["metric_loss"]) and nothing["metric_true"] == 0.0
-    own.close()
+    learner.close()
     twin.close()
 
 

@@ -97,6 +97,7 @@ def recorded(path: Path, codec: str, *, timed: bool = True) -> Path:
         frame.sample_rate = 48000
         if timed:
             frame.pts, frame.time_base = 0, Fraction(1, 48000)
+        assert isinstance(stream, av.AudioStream)
         size = stream.codec_context.frame_size or None
         pieces = av.AudioResampler(stream.codec_context.format, "mono", 48000, frame_size=size)
         for piece in (*pieces.resample(frame), *pieces.resample(None), None):

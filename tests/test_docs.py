@@ -6,6 +6,7 @@ few, and a word of ours is explained where a page first uses it.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dataclasses
 import html
@@ -88,8 +89,9 @@ def table_below(page: str, heading: str) -> dict[str, list[str]]:
     """The rows of the first table below a heading, by the first cell without its quotes."""
     text = (ROOT / page).read_text(encoding="utf-8")
     _, _, below = text.partition(f"\n{heading}\n")
-    rows = re.search(r"^\|.*?(?=\n\n|\Z)", below, re.MULTILINE | re.DOTALL)[0]
-    return {row[0].strip("`"): row[1:] for row in cells(rows)[1:]}
+    rows = re.search(r"^\|.*?(?=\n\n|\Z)", below, re.MULTILINE | re.DOTALL)
+    assert rows, heading
+    return {row[0].strip("`"): row[1:] for row in cells(rows[0])[1:]}
 
 
 def cells(text: str) -> list[list[str]]:
@@ -103,9 +105,9 @@ def test_results_md_is_rendered_from_the_committed_scores() -> None:
 
 
 def test_the_readmes_table_is_rows_of_it() -> None:
-    name, shown = re.search(
-        r"<!-- results: (\w+) -->\n(.*?)\n<!-- end -->", README, re.DOTALL
-    ).groups()
+    table = re.search(r"<!-- results: (\w+) -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
+    assert table
+    name, shown = table.groups()
     whole = tables.systems(Run.read(RESULTS / name))
     heading, *rows = cells(shown)
     columns, by_name = [whole[0].index(title) for title in heading], {row[0]: row for row in whole}
@@ -153,8 +155,8 @@ def test_a_word_of_ours_is_explained_where_it_is_first_used(page: Any) -> None:
 def test_the_house_style(page: Any) -> None:
     text = re.sub(r"`[^`]*`|\|", " ", prose(page.read_text(encoding="utf-8")))
     for pattern, instead in SHUNNED.items():
-        found = re.search(pattern, text, re.IGNORECASE)
-        assert not found, f"{found[0]!r}: say {instead}"
+        match = re.search(pattern, text, re.IGNORECASE)
+        assert not match, f"{match[0]!r}: say {instead}"
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
@@ -199,7 +201,7 @@ def _is_part(kind: object) -> bool:
     return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
-def flat(settings: dict, prefix: str = "") -> dict[str, object]:
+def flat(settings: dict, prefix: str = "") -> dict[str, Any]:
     flattened = {}
     for key, value in settings.items():
         flattened[prefix + key] = value
@@ -266,7 +268,7 @@ def test_every_option_of_run_sh_is_explained() -> None:
     options = re.search(r'^options="(.*)"$', (ROOT / "egs/vctk/run.sh").read_text(), re.MULTILINE)
     rows = table_below("egs/vctk/README.md", "## Options")
     explained = {word.strip("`, -") for row in rows for word in row.split()}
-    assert explained == set(options[1].split())
+    assert options and explained == set(options[1].split())
 
 
 def test_every_option_of_a_program_has_a_help_text() -> None:
@@ -284,6 +286,7 @@ def test_the_librarys_page_has_the_first_line_of_every_commands_help() -> None:
     page = (ROOT / "gan_denoise/README.md").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^    gan-denoise (\w+) .*?  +(.*)$", page, re.MULTILINE))
     (commands,) = (one for one in parser()._actions if one.dest == "command")
+    assert isinstance(commands, argparse._SubParsersAction)
     assert listed == {one.dest: one.help for one in commands._choices_actions}
 
 

@@ -67,7 +67,7 @@ def test_a_file_keeps_its_kind(
 
 def test_another_container_takes_the_nearest_subtype(identity: Denoiser, tmp_path: Path) -> None:
     for source, target, subtype in (("a.wav", "b.flac", "PCM_24"), ("c.ogg", "d.wav", "PCM_16")):
-        kind = {"subtype": "FLOAT"} if source == "a.wav" else {}
+        kind: dict[str, Any] = {"subtype": "FLOAT"} if source == "a.wav" else {}
         enhance_file(identity, write(tmp_path / source, speech_like(0), **kind), tmp_path / target)
         assert sf.info(tmp_path / target).subtype == subtype
     with pytest.raises(InputError, match=r"x\.aac: unknown suffix: name it x\.wav"):

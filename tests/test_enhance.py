@@ -36,7 +36,7 @@ def test_pieces_equal_the_whole_for_every_generator(
     enhanced = np.concatenate(list(denoiser.blocks(np.split(wave, cuts), 16000, 1)))
     np.testing.assert_allclose(enhanced, expected, rtol=0.0, atol=1e-5)
     if denoiser.streams:
-        assert denoiser.stream(16000)
+        assert isinstance(denoiser.stream(16000), streaming.Live)
     else:
         with pytest.raises(InputError, match="cannot stream"):
             denoiser.stream()

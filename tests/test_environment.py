@@ -95,6 +95,6 @@ def test_two_first_commands_make_one_environment(tmp_path: Path) -> None:
         waiting = subprocess.Popen(
             command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        assert "Waiting for another command" in waiting.stderr.readline()
+        assert waiting.stderr and "Waiting for another command" in waiting.stderr.readline()
         os.killpg(waiting.pid, signal.SIGINT)  # Ctrl-C, which does not go on without the lock
         assert "Making" not in waiting.communicate(timeout=60)[1] and waiting.returncode != 0

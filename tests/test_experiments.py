@@ -79,6 +79,7 @@ def test_every_experiment_builds_and_takes_a_step(
     if name.endswith("_full"):  # the papers' sizes, which take gigabytes to train
         whole = read_experiment(path, [], CONF)
         generators.build(whole.generator, sample_rate=16000)
+        assert whole.adversary is not None
         Bank(whole.adversary.discriminators, conditional=whole.adversary.conditional, seed=0)
         narrow = {"convnext": "width=128", "segan": "channels=[16, 32, 64]"}
         changes += [f"generator.{narrow[whole.generator.get('name', 'convnext')]}"]

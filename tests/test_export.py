@@ -18,8 +18,10 @@ import gan_denoise
 from conftest import ROOT, cli, one_error_line, run, speech_like, write
 from gan_denoise import audio, export, graph
 from gan_denoise.checkpoint import load_model, save_model
+from gan_denoise.contract import streams
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
+from gan_denoise.generators import bands
 from gan_denoise.packaged import BOXED
 from gan_denoise.signal import streaming
 from small_models import SMALL, in_pieces, randomised, save, whole
@@ -70,7 +72,8 @@ def test_export_by_a_users_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_live_use_runs_the_graph_beside_the_weights() -> None:
     pytest.importorskip("onnxruntime")
-    denoiser, draw = gan_denoise.load("live", device=torch.device("cpu")), np.random.default_rng(0)
+    device: Any = torch.device("cpu")  # which works too, though the annotation says str
+    denoiser, draw = gan_denoise.load("live", device=device), np.random.default_rng(0)
     assert isinstance(denoiser.live_generator, graph.Graph)
     wave = np.stack([speech_like(i, 4.0) for i in range(2)], axis=1).astype(np.float32)
     expected = whole(denoiser.generator, wave)
@@ -116,6 +119,7 @@ def test_a_graph_is_that_of_the_weights_that_were_loaded(
     monkeypatch.chdir(tmp_path)
     before, wave = Denoiser.load("a model"), speech_like(0)[:, None].astype(np.float32)
     generator, about = load_model(folder)
+    assert isinstance(generator, bands.Generator)
     with torch.no_grad():
         generator.head.bias.add_(1e-3)
     save_model(folder, generator, about)  # as another training does
@@ -134,13 +138,14 @@ def test_a_graph_is_that_of_the_weights_that_were_loaded(
     with monkeypatch.context() as patch:  # it may be there for the sake of something else
         patch.setattr("onnxruntime.__version__", "1.16.3")
         denoiser = Denoiser.load(folder)
-        assert denoiser.live_generator is denoiser.generator
+        assert streams(denoiser.generator) and denoiser.live_generator is denoiser.generator
+        assert denoiser.live_note
         assert denoiser.live_note.startswith("onnxruntime 1.16.3 is too old")
     Denoiser.load(folder)(wave, 16000)  # files do without
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     denoiser = Denoiser.load(folder)
-    assert denoiser.live_generator is denoiser.generator
+    assert streams(denoiser.generator) and denoiser.live_generator is denoiser.generator
     assert len(denoiser.stream().push(wave)) > 15000
 
 
@@ -159,7 +164,8 @@ def test_every_kind_of_generator_exports(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime")
-    options = SMALL[name] | {"hifigan": {"scales": 1}, "segan": {"channels": [4, 8]}}[name]
+    smaller: dict[str, dict[str, Any]] = {"hifigan": {"scales": 1}, "segan": {"channels": [4, 8]}}
+    options = SMALL[name] | smaller[name]
     folder = save(tmp_path / "model", options, randomised(options))
     (line,) = export.export(folder, tmp_path / "a.onnx")  # which compares it with torch
     assert "differs from torch by at most" in line

@@ -12,8 +12,9 @@ import torch
 
 from conftest import speech_like
 from gan_denoise import generators
-from gan_denoise.contract import Generator
+from gan_denoise.contract import Generator, streams
 from gan_denoise.errors import InputError
+from gan_denoise.generators import convnext
 from small_models import SMALL, save, waves
 
 
@@ -53,9 +54,12 @@ def test_a_generator_takes_any_length(generator: Generator, length: int) -> None
 def test_a_generator_declares_its_receptive_field(generator: Generator) -> None:
     if generator.receptive_field == math.inf:
         # What it remembers is explicit; how far ahead: test_enhance
+        assert streams(generator)
         assert set(generator.initial_state()) >= {"past", "tail"}
         return
-    reach, middle = generator.receptive_field, generator.receptive_field + 4000
+    reach = generator.receptive_field
+    assert isinstance(reach, int)
+    middle = reach + 4000
     noisy = waves(2 * middle, batch=1)
     changed = noisy.clone()
     changed[..., : middle - reach] *= -0.5
@@ -78,6 +82,7 @@ def test_a_generators_items_are_independent_and_all_parameters_learn(generator: 
 
 def test_48_khz_gives_windows_of_the_same_duration() -> None:
     built = generators.build(SMALL["convnext"], sample_rate=48000)
+    assert isinstance(built, convnext.Generator)
     assert (built.stft.n_fft, built.stft.hop_length) == (1536, 384)
 
 

@@ -90,8 +90,8 @@ def test_word_errors_are_counted_by_kind(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(wer, "heard", lambda wave, rate: said[id(wave)].split())
 
     def of(**more: Any) -> list[float]:
-        given = signals(enhanced, clean, **more)
-        return [metrics.ALL[name].function(given) for name in metrics.with_companions(["wer"])]
+        pair = signals(enhanced, clean, **more)
+        return [metrics.ALL[name].function(pair) for name in metrics.with_companions(["wer"])]
 
     assert of() == [3 / 5, 1, 1, 1, 5]  # rate, substitutions, deletions, insertions, words
     assert of(text="Six spoon, fresh snow.") == [1 / 4, 0, 0, 1, 4]  # the text goes first
@@ -120,7 +120,7 @@ def test_scores_rest_on_the_texts(tmp_path: Path) -> None:
 def test_distill_mos_gets_16_khz_and_says_nothing_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
 
     class Model(torch.nn.Module):
         def __init__(self) -> None:
@@ -162,11 +162,11 @@ def test_visqol_gets_48_khz_and_the_clean_recording_first(monkeypatch: pytest.Mo
 def test_visqol_hears_noise() -> None:
     clean = speech_like(0, 1.0)
     noise = np.random.default_rng(0).standard_normal(len(clean)) / 30
-    found = [visqol.visqol(signals(wave, clean)) for wave in (clean, clean + noise)]
-    assert found[0] > 4.5 > 4.0 > found[1] > 1.0
+    scores = [visqol.visqol(signals(wave, clean)) for wave in (clean, clean + noise)]
+    assert scores[0] > 4.5 > 4.0 > scores[1] > 1.0
 
 
-def installed(*names: str) -> Any:
+def installed(*names: str) -> pytest.MarkDecorator:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 

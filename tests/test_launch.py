@@ -106,10 +106,10 @@ def test_two_processes_with_a_batch_of_b_equal_one_with_2b(
             assert torch.allclose(tensor, part(two)[name], rtol=0, atol=1e-9), name
     assert json.loads((tmp_path / "two/model/config.json").read_text())["processes"] == 2
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
-    for own, other in zip(*(map(json.loads, log) for log in logs), strict=True):
+    for entry, other in zip(*(map(json.loads, log) for log in logs), strict=True):
         for name in ("loss", "l1", "discriminator_loss", "score_real", "gradient_norm"):
-            if name in own or name in other:
-                assert own[name] == pytest.approx(other[name], rel=1e-6), (own["update"], name)
+            if name in entry or name in other:
+                assert entry[name] == pytest.approx(other[name], rel=1e-6), (entry["update"], name)
 
 
 FREEING = """

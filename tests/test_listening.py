@@ -12,9 +12,10 @@ import pytest
 
 import report
 import samples
+from browsing import lengthen
 from conftest import ROOT, here, one_error_line, run, speech_like, write
 from gan_denoise.packaged import PUBLISHED
-from test_page import browser, lengthen, page_file  # noqa: F401
+from test_page import browser, page_file  # noqa: F401
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

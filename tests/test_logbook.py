@@ -173,13 +173,13 @@ def test_a_tracker_that_goes_away_is_asked_again_after_a_while(
     accelerator = SimpleNamespace(
         trackers=[], init_trackers=lambda *_, **__: None, end_training=lambda: None
     )
-    own = trackers.Trackers(accelerator, tmp_path / "exp", {})
+    ours = trackers.Trackers(accelerator, tmp_path / "exp", {})
     accelerator.trackers = [Tracker()]
     now = 0.0
     monkeypatch.setattr("training.trackers.time.monotonic", lambda: now)
     for step in range(12):
         now += trackers._PAUSE_S / 4
-        own.log({"loss": 1.0}, step)
+        ours.log({"loss": 1.0}, step)
     assert Tracker.heard == [0, 1, 10, 11]
     trackers.finish(accelerator)
     said = capsys.readouterr().err.splitlines()

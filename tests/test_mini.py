@@ -46,9 +46,9 @@ def test_every_recording_of_the_mini_corpus_is_always_the_same(tmp_path: Path) -
     """
     import make_mini
 
-    known = datadir.read_table(make_mini.DIGESTS)
-    assert len(known) == 240
-    assert make_mini.make(tmp_path / "one", 12, 20, 2) == known
+    digests = datadir.read_table(make_mini.DIGESTS)
+    assert len(digests) == 240
+    assert make_mini.make(tmp_path / "one", 12, 20, 2) == digests
     program = "import sys; from pathlib import Path; import make_mini; "
     program += "print(make_mini.make_speaker((Path(sys.argv[1]), int(sys.argv[2]), 20)))"
     for index in (11, 7, 0):  # two that breathe, and one that does not
@@ -58,9 +58,9 @@ def test_every_recording_of_the_mini_corpus_is_always_the_same(tmp_path: Path) -
             "TZ": "Asia/Tokyo",
             "PADDING": "x" * 999 * index,
         }
-        made = run("python", "-c", program, tmp_path / "two", index, env=environment)
-        assert eval(made.stdout) == {
-            key: value for key, value in known.items() if key.startswith(f"p{901 + index}")
+        result = run("python", "-c", program, tmp_path / "two", index, env=environment)
+        assert eval(result.stdout) == {
+            key: value for key, value in digests.items() if key.startswith(f"p{901 + index}")
         }
     for path in (tmp_path / "two").rglob("*.flac"):
         other = tmp_path / "one" / path.relative_to(tmp_path / "two")

@@ -46,6 +46,7 @@ def answer(case: Case) -> subprocess.CompletedProcess:
         try:
             module.main()
         except SystemExit as left:
+            assert not isinstance(left.code, str)
             status = left.code or 0
         except Exception:  # what Python would show
             status = 1
@@ -56,7 +57,7 @@ def answer(case: Case) -> subprocess.CompletedProcess:
 def wrong_with(case: Case, result: subprocess.CompletedProcess) -> str | None:
     """Why an answer is not good, or None."""
     errors = [line for line in result.stderr.splitlines() if "error: " in line]
-    if case.status is not None and result.returncode != case.status:
+    if result.returncode != case.status:
         return f"status {result.returncode}, not {case.status}"
     if "Traceback" in result.stderr:
         return "a traceback"
@@ -96,10 +97,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "empty_folder").mkdir()
     os.mkfifo(folder / "pipe.wav")
     (folder / "file").write_text("a file")
-    for name, content in FILES.items():
-        if isinstance(content, str):
-            content = content.replace(str(PLACE), str(folder)).encode()
-        (folder / name).write_bytes(content)
+    for name, text in FILES.items():
+        if isinstance(text, str):
+            text = text.replace(str(PLACE), str(folder)).encode()
+        (folder / name).write_bytes(text)
     yield folder
     assert not [path for path in folder.rglob(".*") if path.name.endswith(".part")]
 

@@ -38,7 +38,7 @@ def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does() ->
                 for name, shape in {"embed": (8, 24), "tall": (24, 96), "wide": (96, 24)}.items()
             }
         )
-        before = {name: own.detach().clone() for name, own in module.named_parameters()}
+        before = {name: each.detach().clone() for name, each in module.named_parameters()}
         optimizer = build_optimizer(module, replace(settings, **choice))
         for update in range(3):
             if update == 2 and saved:
@@ -46,15 +46,15 @@ def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does() ->
                 optimizer = build_optimizer(module, replace(settings, **choice))
                 optimizer.load_state_dict(state)
             draw = torch.Generator().manual_seed(update)
-            for own in module.parameters():
-                own.grad = torch.randn(own.shape, generator=draw)
+            for each in module.parameters():
+                each.grad = torch.randn(each.shape, generator=draw)
             optimizer.step()
             if update == 1:
-                second = {name: own.detach().clone() for name, own in module.named_parameters()}
-        after = {name: own.detach() for name, own in module.named_parameters()}
+                second = {name: each.detach().clone() for name, each in module.named_parameters()}
+        after = {name: each.detach() for name, each in module.named_parameters()}
         return {
-            name: torch.stack([second[name] - before[name], own - second[name]])
-            for name, own in after.items()
+            name: torch.stack([second[name] - before[name], each - second[name]])
+            for name, each in after.items()
         }
 
     adamw, muon, at_once = moved(), moved(muon=0.95), moved(saved=False, muon=0.95)
@@ -83,8 +83,9 @@ def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does() ->
             weight.grad = torch.randn(96, 24, generator=torch.Generator().manual_seed(update))
             optimizer.step()
         steps.append((weight.detach() - start).flatten())
-    assert torch.nn.functional.cosine_similarity(*steps, dim=0) > 0.995
-    assert steps[0].norm() == pytest.approx(float(steps[1].norm()), rel=0.02)
+    ours, torchs = steps
+    assert torch.nn.functional.cosine_similarity(ours, torchs, dim=0) > 0.995
+    assert ours.norm() == pytest.approx(float(torchs.norm()), rel=0.02)
     with pytest.raises(InputError, match="muon: there are no weight matrices"):
         build_optimizer(torch.nn.Conv1d(1, 1, 3), replace(settings, muon=0.95))
 
@@ -103,6 +104,7 @@ def test_phases_are_a_function_of_the_update() -> None:
 
 
 def test_random_numbers_are_a_function_of_their_key() -> None:
+    keys: list[tuple[int | str, ...]]
     keys = [(0, 1, 0), (0, 1, 1), (1, 1, 0), (0, 11, 0), (0, "excerpt", 1)]
     numbers = [random_number(*key) for key in keys]
     assert len(set(numbers)) == len(keys) and numbers == [random_number(*key) for key in keys]

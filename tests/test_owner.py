@@ -22,7 +22,7 @@ def holder(*folders: Path) -> subprocess.Popen:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, *map(str, folders)], stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout.readline() == "mine\n"
+    assert process.stdout and process.stdout.readline() == "mine\n"
     return process
 
 
@@ -99,6 +99,7 @@ def test_a_program_that_had_to_wait_reads_again_what_it_had_read(tmp_path: Path)
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert second.stderr
     said = second.stderr.readline()
     assert f"is being written by -c, process {process.pid}" in said and "waiting for it" in said
     (tmp_path / "known").write_text("new")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from browsing import BROWSER, lengthen
+from browsing import BROWSER, lengthen, text
 from conftest import write_scores
 from gan_denoise import datadir
 from report import report
@@ -162,7 +162,7 @@ def test_tables_sort_and_filter(page: Page) -> None:
     assert systems() == ["oracle magnitude", "noisy", "l1", "gan"]
     page.locator("[data-filter=systems]").fill("l1")
     assert systems() == ["l1"]
-    assert "better" in page.locator("#differences").text_content()
+    assert "better" in text(page, "#differences")
     assert page.locator("figure svg").count() == 6
     assert page.locator("pre").text_content() == "bash run.sh </script><b>"
 

@@ -73,8 +73,8 @@ def test_names_that_mean_something_else(tmp_path: Path) -> None:
     for name, words in {"noisy": "is not the name of", "a_seed1": "seed of a run"}.items():
         path = experiment_file(tmp_path / f"{name}.yaml", "steps: 5000\n")
         one_error_line(planned(tmp_path, str(path)), name, words)
-    own = experiment_file(tmp_path / "l1.yaml", "steps: 5000\n")
-    one_error_line(planned(tmp_path, f"l1 {own}"), "l1, as", "does: rename one")
+    l1 = experiment_file(tmp_path / "l1.yaml", "steps: 5000\n")
+    one_error_line(planned(tmp_path, f"l1 {l1}"), "l1, as", "does: rename one")
 
 
 def test_a_finished_run_with_other_settings_is_refused_before_another_is_trained(

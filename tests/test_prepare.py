@@ -18,8 +18,8 @@ from small_corpora import corrupt, kaldi_accepts, prepare, speakers, utterances,
 
 
 def test_plain_corpus(prepared: Path) -> None:
-    found = speakers(prepared)
-    assert sorted(found["train"] | found["dev"] | found["test"]) == [
+    people = speakers(prepared)
+    assert sorted(people["train"] | people["dev"] | people["test"]) == [
         "ann",
         "bob",
         "spk10",
@@ -27,11 +27,11 @@ def test_plain_corpus(prepared: Path) -> None:
         "zoe",
     ]
     assert (
-        not found["train"] & found["dev"]
-        and not found["train"] & found["test"]
-        and not found["dev"] & found["test"]
+        not people["train"] & people["dev"]
+        and not people["train"] & people["test"]
+        and not people["dev"] & people["test"]
     )
-    for split in found:
+    for split in people:
         kaldi_accepts(prepared / split)
     everything = set().union(*utterances(prepared).values())
     assert "spk1_rec0" in everything and "spk10_rec3" in everything and len(everything) == 20
@@ -72,11 +72,11 @@ def test_vctk_092(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "VCTK 0.92" in result.stderr
-    found = utterances(data)
+    ids = utterances(data)
     # 001 and 002 are read by others too
-    assert found["test"] == {"p232_030", "p232_031", "s5_030", "s5_031"}
-    assert found["dev"] == {"p226_030", "p226_031"}
-    assert found["train"] == {
+    assert ids["test"] == {"p232_030", "p232_031", "s5_030", "s5_031"}
+    assert ids["dev"] == {"p226_030", "p226_031"}
+    assert ids["train"] == {
         f"{s}_{n:03d}" for s in ("p225", "p280", "p315") for n in (1, 2, 30, 31)
     }
     skipped = (data / "skipped").read_text()
@@ -87,7 +87,7 @@ def test_vctk_092(tmp_path: Path) -> None:
     assert not (data / "train/text").exists()  # p315 has none, and Kaldi wants all or nothing
     info = sf.info(test.wav["p232_030"])
     assert (info.samplerate, info.channels, info.frames) == (16000, 1, 9600)
-    for split in found:
+    for split in ids:
         kaldi_accepts(data / split)
 
 
@@ -96,9 +96,9 @@ def test_vctk_080_with_its_archive_folder(tmp_path: Path) -> None:
     result = prepare(corpus, tmp_path / "data", "--subset", 1)
     assert result.returncode == 0, result.stderr
     assert "VCTK 0.80" in result.stderr
-    found = utterances(tmp_path / "data")
-    assert found["test"] == {"p232_030"} and found["dev"] == {"p226_030"}  # VCTK's fixed split
-    assert found["train"] == {"p225_001", "p280_001", "p315_001", "s5_001"}
+    ids = utterances(tmp_path / "data")
+    assert ids["test"] == {"p232_030"} and ids["dev"] == {"p226_030"}  # VCTK's fixed split
+    assert ids["train"] == {"p225_001", "p280_001", "p315_001", "s5_001"}
 
 
 def test_parallel_corpus_brings_its_noise(tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_folders_that_are_not_speakers_are_refused(tmp_path: Path) -> None:
     )
     chapters = ("1034", "11"), ("1034", "12"), ("1040", "7"), ("1069", "3")
     for seed, (speaker, chapter) in enumerate(chapters):
-        path = tmp_path / f"libri/{speaker}/{chapter}/{speaker}-{chapter}-0000.flac"
-        write(path, speech_like(seed))
+        recording = tmp_path / f"libri/{speaker}/{chapter}/{speaker}-{chapter}-0000.flac"
+        write(recording, speech_like(seed))
     assert prepare(tmp_path / "libri", tmp_path / "data").returncode == 0
     assert set().union(*speakers(tmp_path / "data").values()) == {"1034", "1040", "1069"}
     one_error_line(
@@ -224,7 +224,7 @@ def test_bad_recordings_are_skipped_and_counted(plain_corpus: Path, tmp_path: Pa
         "short.wav": "truncated",
     }.items():
         assert any(name in line and reason in line for line in skipped), (name, skipped)
-    assert sum(len(found) for found in utterances(data).values()) == 20
+    assert sum(len(ids) for ids in utterances(data).values()) == 20
 
 
 def test_a_large_corpus_is_announced_and_a_small_disk_refused(

@@ -22,6 +22,7 @@ from gan_denoise import audio, generators
 from gan_denoise.config import dump_yaml, parse_yaml
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.errors import InputError
+from gan_denoise.generators import causal
 from small_models import SMALL
 
 
@@ -56,6 +57,7 @@ LENGTHS = st.one_of(
 @pytest.fixture(scope="module")
 def denoiser() -> Denoiser:
     generator = generators.build(SMALL["causal"], sample_rate=16000)
+    assert isinstance(generator, causal.Generator)
     torch.nn.init.zeros_(generator.head.weight)
     return Denoiser(generator, 16000)
 
@@ -120,7 +122,7 @@ def test_any_bytes_are_audio_or_one_line(
 @examples(100)
 @given(st.sampled_from(SUBTYPES), st.integers(0, 2000), st.integers(0, 255), st.integers(0, 8))
 def test_a_spoiled_header_is_one_line_or_as_long_as_it_was(
-    denoiser: Denoiser, tmp_path: Path, kind: Any, place: Path, value: Any, cut: Any
+    denoiser: Denoiser, tmp_path: Path, kind: Any, place: int, value: int, cut: int
 ) -> None:
     suffix, subtype = kind
     source = tmp_path / f"in.{suffix}"
@@ -286,12 +288,12 @@ def test_links_loops_and_what_is_hidden(tmp_path: Path) -> None:
         sf.write(tree / name, wave(100, 1, 0), 16000)
     result = cli("enhance", "--mix", 0, tree, tmp_path / "out")
     assert result.returncode == 0 and "9 of 9 files done" in result.stderr, result.stderr
-    made = sorted(
+    outputs = sorted(
         str(path.relative_to(tmp_path / "out"))
         for path in (tmp_path / "out").rglob("*")
         if path.is_file()
     )
-    assert made == sorted(
+    assert outputs == sorted(
         [
             "2024/01/rec.wav",
             "2024/02/rec.wav",

@@ -155,6 +155,6 @@ def test_a_published_models_figure_is_reproduced(name: str, mini: Path, tmp_path
     result = cli("enhance", "--model", name, mini / "noisy", tmp_path)
     assert result.returncode == 0, result.stderr
     result = cli("score", "--metrics", "pesq_wb", mini / "mini", tmp_path)
-    found = re.search(r"pesq_wb +(\d\.\d+) +10 of 10", result.stdout)
-    assert found, result.stderr
-    assert float(found[1]) == pytest.approx(float(rows()[name]["mini"]), abs=0.02)
+    match = re.search(r"pesq_wb +(\d\.\d+) +10 of 10", result.stdout)
+    assert match, result.stderr
+    assert float(match[1]) == pytest.approx(float(rows()[name]["mini"]), abs=0.02)

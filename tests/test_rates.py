@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from conftest import speech_like
 from gan_denoise import audio, generators, metrics
-from gan_denoise.discriminators import Bank
+from gan_denoise.discriminators import Bank, mrd, msd
 from gan_denoise.errors import InputError
-from gan_denoise.losses import Losses
+from gan_denoise.losses import Losses, mel, mrstft
 from gan_denoise.metrics import Signals, high_band
 from gan_denoise.signal.rates import samples_at, whole_ratio
+from gan_denoise.signal.stft import STFT, StreamingSTFT
 
 RATES = (16000, 44100, 48000)
+
+
+def stft_of(module: nn.Module) -> STFT | StreamingSTFT:
+    """Of a generator, a discriminator or a loss."""
+    stft = module.stft
+    assert isinstance(stft, STFT | StreamingSTFT)
+    return stft
 
 
 def test_samples_last_as_long() -> None:
@@ -25,14 +36,17 @@ def test_samples_last_as_long() -> None:
 
 
 def test_windows_of_the_losses_last_as_long() -> None:
-    def windows(rate: int) -> dict[str, list[int]]:
+    def windows(rate: int) -> dict[str, list[Any]]:
         built = Losses({"mrstft": 1.0, "compressed": 1.0, "mel": 1.0, "pmsqe": 1.0}, rate).functions
+        several, on_the_mel_scale = built["mrstft"], built["mel"]
+        assert isinstance(several, mrstft.Loss) and isinstance(on_the_mel_scale, mel.Loss)
+        others = [stft_of(built[name]) for name in ("compressed", "pmsqe")]
         return {
-            "mrstft": [each.fft_size for each in built["mrstft"].resolutions.stft_losses],
-            "hops": [each.hop_size for each in built["mrstft"].resolutions.stft_losses],
-            "mel": [each.n_fft for each in built["mel"].spectra],
-            "others": [built[name].stft.n_fft for name in ("compressed", "pmsqe")],
-            "other hops": [built[name].stft.hop_length for name in ("compressed", "pmsqe")],
+            "mrstft": [each.fft_size for each in several.resolutions.stft_losses],
+            "hops": [each.hop_size for each in several.resolutions.stft_losses],
+            "mel": [each.n_fft for each in on_the_mel_scale.spectra],
+            "others": [each.n_fft for each in others],
+            "other hops": [each.hop_length for each in others],
         }
 
     at_16 = {
@@ -53,7 +67,7 @@ def test_a_voice_at_48_khz_has_the_loss_that_it_has_at_16(name: str) -> None:
     """What lies below 8 kHz; of a mean over bins, those above 8 kHz take two thirds."""
     clean = speech_like(0, 1.5)
     noise = 0.02 * np.random.default_rng(0).standard_normal((2, len(clean)))
-    found = {}
+    values = {}
     for rate in (16000, 44100, 48000):
         waves = (clean + noise[0], clean, clean + noise[1] / 4)
         tensors = [
@@ -61,14 +75,14 @@ def test_a_voice_at_48_khz_has_the_loss_that_it_has_at_16(name: str) -> None:
             for wave in waves
         ]
         loss = Losses({name: 1.0}, rate)
-        found[rate] = float(loss(*tensors)[name])
+        values[rate] = float(loss(*tensors)[name])
         if name in ("compressed", "harm"):  # nothing is there
-            found[rate] *= rate / 16000
+            values[rate] *= rate / 16000
     if name == "mrstft":  # the logarithm hears the resampler's edge, at 80 dB below the voice
-        assert all(found[16000] / 4 < found[rate] < found[16000] for rate in RATES[1:])
+        assert all(values[16000] / 4 < values[rate] < values[16000] for rate in RATES[1:])
     else:
-        assert found[48000] == pytest.approx(found[16000], rel=0.05)
-        assert found[44100] == pytest.approx(found[16000], rel=0.05)
+        assert values[48000] == pytest.approx(values[16000], rel=0.05)
+        assert values[44100] == pytest.approx(values[16000], rel=0.05)
 
 
 def test_pmsqe_needs_8_khz_of_sound() -> None:
@@ -85,17 +99,21 @@ def test_discriminators_see_as_much_time() -> None:
         bank = Bank(members, conditional=False, seed=0, sample_rate=rate)
         wave = torch.randn(1, 1, rate // 4, generator=torch.Generator().manual_seed(0))
         if rate == 48000:
-            mpd, msd, mrd, metric = bank.members.values()
-            assert mpd.periods == [6, 9, 15, 21, 33]
-            first = msd.stacks[0].convolutions[0]
+            periods, scales, resolutions, metric = bank.members.values()
+            assert periods.periods == [6, 9, 15, 21, 33]
+            assert isinstance(scales, msd.Discriminator)
+            assert isinstance(resolutions, mrd.Discriminator)
+            (whole, *_) = scales.stacks
+            assert isinstance(whole, msd.ScaleStack)
+            first = whole.convolutions[0]
             assert first.kernel_size == (45,) and first.stride == (3,)
-            assert [stack.stft.n_fft for stack in mrd.stacks] == [768, 1536, 3072]
-            assert metric.stft.n_fft == 1536
+            assert [stft_of(stack).n_fft for stack in resolutions.stacks] == [768, 1536, 3072]
+            assert stft_of(metric).n_fft == 1536
         return bank(wave, wave)
 
     at_16, at_48 = maps_of(16000), maps_of(48000)
-    for own, other in zip(at_16, at_48, strict=True):
-        assert len(own) == len(other)
+    for of_16, of_48 in zip(at_16, at_48, strict=True):
+        assert len(of_16) == len(of_48)
     # As many steps in time at both rates: columns of mpd, and scales of msd
     assert [maps[-1].shape[-1] for maps in at_16[:8]] == [maps[-1].shape[-1] for maps in at_48[:8]]
     assert [maps[-1].shape[2] for maps in at_16[8:11]] == [
@@ -109,7 +127,7 @@ def test_sizes_that_an_experiment_states_are_samples_at_its_rate() -> None:
     with pytest.raises(InputError, match="expected a list of whole numbers, found 3"):
         Bank({"mpd": {"periods": 3}}, conditional=False, seed=0)
     grid = generators.build({"name": "grid", "n_fft": 512, "hop_length": 128}, sample_rate=48000)
-    assert (grid.stft.n_fft, grid.stft.hop_length) == (512, 128)
+    assert (stft_of(grid).n_fft, stft_of(grid).hop_length) == (512, 128)
     with pytest.raises(InputError, match="n_fft: expected a whole number"):
         generators.build({"name": "grid", "n_fft": "long"}, sample_rate=16000)
 
@@ -118,7 +136,7 @@ def test_windows_of_generators_last_as_long() -> None:
     for name in ("convnext", "hifigan", "causal", "grid", "bands"):
         windows = {}
         for rate in RATES:
-            stft = generators.build({"name": name}, sample_rate=rate).stft
+            stft = stft_of(generators.build({"name": name}, sample_rate=rate))
             windows[rate] = (stft.n_fft / rate, stft.hop_length / rate)
         assert windows[48000] == pytest.approx(windows[16000])
         assert windows[44100] == pytest.approx(windows[16000], rel=5e-3)
@@ -158,9 +176,9 @@ def test_metrics_of_the_high_band_have_reasons_where_there_is_none() -> None:
     for name in ("lsd_high", "si_sdr_high"):
         with pytest.raises(metrics.Unscorable, match="no band above 8000 Hz at 16000 Hz"):
             metrics.ALL[name].function(Signals(low, low, None, 16000))
-    for pair, which in (((low, low + high), "clean"), ((low + high, low), "enhanced")):
+    for clean, enhanced, which in ((low, low + high, "clean"), (low + high, low, "enhanced")):
         with pytest.raises(metrics.Unscorable, match=f"the {which} signal holds nothing above"):
-            metrics.ALL["si_sdr_high"].function(Signals(*pair, None, 48000))
+            metrics.ALL["si_sdr_high"].function(Signals(clean, enhanced, None, 48000))
 
 
 def test_tables_have_the_high_band_at_44_1_and_48_khz_alone() -> None:
@@ -178,5 +196,5 @@ def test_metrics_of_16_khz_hear_at_48_what_they_hear_at_16() -> None:
     for name in ("pesq_wb", "stoi", "estoi", "csig", "speaker_similarity"):
         measure = metrics.ALL[name].function
         expected = measure(Signals(clean, enhanced, None, 16000))
-        found = measure(Signals(at_48[0], at_48[1] + hiss, None, 48000))
-        assert found == pytest.approx(expected, abs=0.02), name
+        score = measure(Signals(at_48[0], at_48[1] + hiss, None, 48000))
+        assert score == pytest.approx(expected, abs=0.02), name

@@ -107,7 +107,7 @@ def test_from_a_corpus_to_a_table(small_mini: Path, prepared: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
     enhanced = sorted((exp / "l1/enhanced").iterdir())
-    kept = enhanced[0].read_bytes()
+    before = enhanced[0].read_bytes()
     enhanced[0].write_bytes(enhanced[1].read_bytes())
     os.utime(exp / "l1/scores.csv", (4e9, 4e9))  # dated in the future: contents decide
     one_error_line(
@@ -117,7 +117,7 @@ def test_from_a_corpus_to_a_table(small_mini: Path, prepared: Path) -> None:
     )
     model = exp / "l1/model"
     assert local("enhance", model, data / "test", exp / "l1").returncode == 0
-    assert enhanced[0].read_bytes() == kept  # what was spoiled is made anew
+    assert enhanced[0].read_bytes() == before  # what was spoiled is made anew
     command = yaml.safe_load((exp / "about.yaml").read_text())["command"]
     (exp / "RESULTS.md").unlink()
     again = run("python", REPORT, "--command", command, "--data", data, exp)

@@ -130,12 +130,12 @@ def test_each_setting_does_what_it_says(recordings: dict[str, Any]) -> None:
     assert -11.0 < min(slopes) < -6.0 and 6.0 < max(slopes) < 11.0
     clean, noisy = compose(build(babble=1.0, voices=[1, 1]), 3)
     voice = speech_like(9, 1.5).astype(np.float32)
-    found = (
+    likeness = (
         np.correlate(noisy - clean, voice, mode="full").max()
         / np.linalg.norm(noisy - clean)
         / np.linalg.norm(voice)
     )
-    assert found > 0.7  # a part of the other utterance, repeated
+    assert likeness > 0.7  # a part of the other utterance, repeated
 
 
 ROOMS = {"share": 1.0, "count": 3, "rt60_s": [0.2, 0.4], "distance_m": [0.5, 1.0]}
@@ -208,12 +208,12 @@ TARGET = {"high_pass_hz": 60.0, "background_db": 15.0, "quiet_first": 1}
 def test_the_target_has_no_rumble_and_what_is_heard_has() -> None:
     time = np.arange(32000) / 16000
     wave = (speech_like(0, 2.0) + 0.2 * np.sin(2 * np.pi * 25 * time)).astype(np.float32)
-    quiet = {"shares": {"clean": 1.0}, "target": TARGET}
+    quiet: dict[str, Any] = {"shares": {"clean": 1.0}, "target": TARGET}
     clean, noisy = compose(build(**quiet), 0, wave)
     below = slice(0, 50)  # of the spectrum of a second: hertz
     low, before = (
-        np.abs(np.fft.rfft(own * np.hanning(16000)))[below].max()
-        for own in (clean, wave[8000:24000])
+        np.abs(np.fft.rfft(signal * np.hanning(16000)))[below].max()
+        for signal in (clean, wave[8000:24000])
     )
     assert low < 0.01 * before
     rumble = {"share": 1.0, "snr_db": [-10.0, -10.0]}
@@ -228,7 +228,7 @@ def test_noise_alone_has_silence_for_a_target() -> None:
 
 
 def test_what_is_muted_offset_or_coded_is_so_for_both() -> None:
-    quiet = {"shares": {"clean": 1.0}}
+    quiet: dict[str, Any] = {"shares": {"clean": 1.0}}
     for position in range(8):
         clean, noisy = compose(build(**quiet, mutes=1.0), position)
         np.testing.assert_array_equal(clean, noisy)
@@ -237,7 +237,7 @@ def test_what_is_muted_offset_or_coded_is_so_for_both() -> None:
     clean, noisy = compose(build(**quiet, codec=1.0), 0)
     np.testing.assert_array_equal(clean, noisy)
     assert np.abs(clean - compose(build(**quiet), 0)[0]).max() > 1e-4
-    both = {"babble": 1.0, "voices": [3, 3]}
+    both: dict[str, Any] = {"babble": 1.0, "voices": [3, 3]}
     steady, changing = (
         compose(build(**both, changes=share), 1)[1] - compose(build(**both), 1)[0]
         for share in (0.0, 1.0)
@@ -249,7 +249,7 @@ def test_quiet_recordings_come_more_often() -> None:
     loud = np.tile(np.sin(np.arange(1600)), 10).astype(np.float32)
     waves = {"steady": loud, "pauses": np.concatenate([loud, 1e-4 * loud])}
     scenes = build(shares={"clean": 1.0}, target=TARGET | {"quiet_first": 3})
-    assert sorted(scenes.visits(waves, waves.get)) == ["pauses"] * 3 + ["steady"]
+    assert sorted(scenes.visits(waves, waves.__getitem__)) == ["pauses"] * 3 + ["steady"]
 
 
 def test_measured_rooms_are_rooms(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_measured_rooms_are_rooms(tmp_path: Path) -> None:
         write(tmp_path / f"{name}.wav", response / 4, subtype="FLOAT")
     rooms = ROOMS | {"early_ms": 50.0, "folder": str(tmp_path)}
     scenes = build(shares={"clean": 1.0}, rooms=rooms)
-    assert sorted(len(own) for own in scenes._rooms) == [1, 1, 1, 1, 1, 2, 2]  # three simulated
+    assert sorted(len(room) for room in scenes._rooms) == [1, 1, 1, 1, 1, 2, 2]  # three simulated
     click = np.zeros(32000, np.float32)
     click[20000] = 1.0
     clean, noisy = compose(scenes, 0, click)
@@ -286,7 +286,8 @@ def test_a_setting_that_cannot_be_is_refused(changes: dict[str, Any], message: s
 def test_the_readmes_rooms_are_a_setting() -> None:
     (setting,) = re.findall(r"`(scenes\.rooms=\{.*?\})`", (ROOT / "recipes/README.md").read_text())
     boxed = ROOT / "recipes/experiments/boxed.yaml"
-    assert read_experiment(boxed, [setting], CONF).scenes["rooms"]["count"] == 64
+    scenes = read_experiment(boxed, [setting], CONF).scenes
+    assert scenes is not None and scenes["rooms"]["count"] == 64
 
 
 def test_noise_in_a_room_keeps_its_snr(recordings: dict[str, Any]) -> None:
@@ -296,8 +297,8 @@ def test_noise_in_a_room_keeps_its_snr(recordings: dict[str, Any]) -> None:
     for position in range(3):
         draws = [np.random.default_rng(position) for _ in range(2)]
         (clean, noisy), (_, heard) = (
-            own.compose(own.prepare(wave), 0.5, 16000, draw, "", lambda draw: wave)
-            for own, draw in zip((scenes, silent), draws, strict=True)
+            each.compose(each.prepare(wave), 0.5, 16000, draw, "", lambda draw: wave)
+            for each, draw in zip((scenes, silent), draws, strict=True)
         )
         filtered = np.mean(clean**2) / np.mean(wave[8000:24000] ** 2)
         level = np.mean(wave**2) * filtered / np.mean((noisy - heard) ** 2)
@@ -321,6 +322,7 @@ def test_segments_in_scenes_are_a_function_of_seed_and_position(
     }
     varied |= {"tilt_db": 6.0, "equaliser_db": 3.0, "speed": [0.8, 1.2], "band_limit": 0.3}
     varied |= {"rooms": ROOMS | {"share": 0.5, "early_ms": 50.0}}
+    settings: dict[str, Any]
     settings = {"length": 8000, "sample_rate": 16000, "gain_db": [0.0, 0.0]}
     one, other = (
         Segments(data, seed=0, scenes=build(default(), **varied), **settings) for _ in range(2)

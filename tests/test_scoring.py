@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,17 +27,11 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path: Path) -> None:
     }
     pairs = []
     for utt_id, (reference, enhanced) in cases.items():
-        files = [
-            write(tmp_path / f"{utt_id}_{i}.wav", w, subtype="FLOAT")
-            for i, w in enumerate((reference, enhanced))
-        ]
-        pairs.append(
-            Pair(
-                utt_id,
-                *files,
-                write(tmp_path / f"{utt_id}_2.wav", noisy[: len(reference)], subtype="FLOAT"),
-            )
+        one, two, three = (
+            write(tmp_path / f"{utt_id}_{i}.wav", wave, subtype="FLOAT")
+            for i, wave in enumerate((reference, enhanced, noisy[: len(reference)]))
         )
+        pairs.append(Pair(utt_id, one, two, three))
     good = pairs[0]
     pairs += [Pair("no_clean", None, good.enhanced), Pair("no_enhanced", good.clean, None)]
     burst = np.concatenate([speech_like(0, 0.6), np.zeros(8000)])
@@ -48,8 +41,8 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path: Path) -> None:
     assert rows[:6] == list(scoring.score(pairs[:6], jobs=1))
     some = ("pesq_wb", "covl", "si_sdr")  # all of them take long for a minute
     long = scoring.score([Pair("many", many, many, many)], jobs=1, metrics=some)
-    found = {row["utt_id"]: row for row in [*rows, *long]}
-    assert all(found["good"][name] is not None for name in metrics.METRICS)
+    scored = {row["utt_id"]: row for row in [*rows, *long]}
+    assert all(scored["good"][name] is not None for name in metrics.METRICS)
     for utt_id, reason in {
         "silent_clean": "the clean signal is silent",
         "silent_enhanced": "the enhanced signal is silent",
@@ -57,27 +50,27 @@ def test_what_cannot_be_scored_is_empty_with_a_reason(tmp_path: Path) -> None:
         "nan": "NaN",
     }.items():
         for name in metrics.METRICS:
-            assert found[utt_id][name] is None and reason in found[utt_id][f"{name}_reason"], (
+            assert scored[utt_id][name] is None and reason in scored[utt_id][f"{name}_reason"], (
                 utt_id,
                 name,
             )
     for utt_id, what in {"no_clean": "clean", "no_enhanced": "enhanced"}.items():
-        assert {found[utt_id][f"{name}_reason"] for name in metrics.METRICS} == {
+        assert {scored[utt_id][f"{name}_reason"] for name in metrics.METRICS} == {
             f"has no {what} file"
         }
     assert (
-        "more than 50 utterances" in found["many"]["pesq_wb_reason"]
-        and found["many"]["covl"] is None
+        "more than 50 utterances" in scored["many"]["pesq_wb_reason"]
+        and scored["many"]["covl"] is None
     )
-    assert found["many"]["si_sdr"] is not None
+    assert scored["many"]["si_sdr"] is not None
     assert (
-        "0.25 s" in found["short"]["pesq_wb_reason"]
-        and "active speech" in found["short"]["stoi_reason"]
+        "0.25 s" in scored["short"]["pesq_wb_reason"]
+        and "active speech" in scored["short"]["stoi_reason"]
     )
-    assert found["short"]["si_sdr"] is not None
+    assert scored["short"]["si_sdr"] is not None
     scoring.write_csv(tmp_path / "scores.csv", rows)
     again = {row["utt_id"]: row for row in scoring.read_csv(tmp_path / "scores.csv")}
-    assert again["good"]["pesq_wb"] == pytest.approx(found["good"]["pesq_wb"], abs=1e-6)
+    assert again["good"]["pesq_wb"] == pytest.approx(scored["good"]["pesq_wb"], abs=1e-6)
     assert again["nan"]["pesq_wb"] is None and "NaN" in again["nan"]["pesq_wb_reason"]
 
 
@@ -104,8 +97,8 @@ def test_score_from_the_command_line(tmp_path: Path) -> None:
     assert [row["utt_id"] for row in scoring.read_csv(tmp_path / "s.csv")] == ["0", "1", "2"]
     csv = ("--csv", tmp_path / "s.csv", tmp_path / "clean", tmp_path / "enhanced")
     one_error_line(cli("score", *csv), "s.csv: exists", "--overwrite")
-    clean = tmp_path / "clean/0.wav"
-    result = cli("score", "--overwrite", "--csv", clean, clean, tmp_path / "enhanced/0.wav")
+    path = tmp_path / "clean/0.wav"
+    result = cli("score", "--overwrite", "--csv", path, path, tmp_path / "enhanced/0.wav")
     one_error_line(result, "0.wav: is an input")
     (tmp_path / "enhanced/2.wav").unlink()
     result = cli("score", tmp_path / "clean", tmp_path / "enhanced", "--metrics", "si_sdr,stoi")
@@ -142,7 +135,8 @@ def test_a_recording_too_short_for_a_metric_has_a_reason_and_keeps_its_other_sco
             tmp_path / f"{name}.wav",
             wave + (0.01 if name != "clean" else 0.0) * np.cos(3.0 * np.arange(length)),
         )
-    pair = scoring.Pair("a", *(tmp_path / f"{name}.wav" for name in ("clean", "enhanced", "noisy")))
+    clean, enhanced, noisy = (tmp_path / f"{name}.wav" for name in ("clean", "enhanced", "noisy"))
+    pair = Pair("a", clean, enhanced, noisy)
     (row,) = scoring.score([pair], jobs=1)
     assert row["wsdr"] is not None
     for name in ("stoi", "estoi", "pesq_wb"):
@@ -153,10 +147,10 @@ def test_a_recording_too_short_for_a_metric_has_a_reason_and_keeps_its_other_sco
 def test_an_exception_of_a_metrics_library_is_the_reason_of_that_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(signals: Any) -> None:
+    def broken(signals: metrics.Signals) -> float:
         raise IndexError("in\nsome library")
 
-    monkeypatch.setitem(scoring.ALL, "stoi", replace(scoring.ALL["stoi"], function=broken))
+    monkeypatch.setitem(metrics.ALL, "stoi", replace(metrics.ALL["stoi"], function=broken))
     write(tmp_path / "a.wav", speech_like(0))
     pair = scoring.Pair("a", tmp_path / "a.wav", tmp_path / "a.wav")
     values = scoring._score_group((pair, ("stoi", "si_sdr")))

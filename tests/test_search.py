@@ -78,8 +78,8 @@ def search(tmp_path: Path) -> Callable[..., list[str]]:
 
     def command(path: Path, *arguments: Any) -> list[str]:
         begin = [sys.executable, "-c", SEARCH, str(ROOT / "recipes"), str(tmp_path / "train.py")]
-        given = [path, "--data", tmp_path / "data", "--out", tmp_path / "out", *arguments]
-        return [*begin, *map(str, given)]
+        words = [path, "--data", tmp_path / "data", "--out", tmp_path / "out", *arguments]
+        return [*begin, *map(str, words)]
 
     return command
 
@@ -95,11 +95,11 @@ def test_it_finds_prunes_and_leaves_what_runs(
     command = search(space(tmp_path / "lr.yaml"), "--workers", 2, "--storage", shared)
     result = run(*command)
     assert result.returncode == 0, result.stderr
-    found = rows(tmp_path / "out")
-    assert 12 <= len(found) <= 13  # two workers may begin a last one each
-    best = found[0]
-    assert float(best["PESQ"]) == max(float(row["PESQ"]) for row in found if not row["state"])
-    pruned = [row for row in found if row["state"] == "pruned"]
+    table = rows(tmp_path / "out")
+    assert 12 <= len(table) <= 13  # two workers may begin a last one each
+    best = table[0]
+    assert float(best["PESQ"]) == max(float(row["PESQ"]) for row in table if not row["state"])
+    pruned = [row for row in table if row["state"] == "pruned"]
     assert pruned and any(int(row["last step"]) < 50 for row in pruned)
     experiment = load_experiment(tmp_path / "out/best.yaml")
     assert f"{experiment['optimizer']['lr']:.3g}" == best["lr"] and experiment["steps"] in (50, 51)
@@ -109,7 +109,7 @@ def test_it_finds_prunes_and_leaves_what_runs(
     assert "is best: PESQ" in result.stdout and best["lr"] in result.stdout
 
     again = run(*command)  # a finished search begins no trial
-    assert again.returncode == 0 and rows(tmp_path / "out") == found
+    assert again.returncode == 0 and rows(tmp_path / "out") == table
     other = space(tmp_path / "lr.yaml", space={"optimizer.lr": [1e-3, 1e-4]})
     one_error_line(
         run(*search(other, "--storage", shared)), "was begun with other settings", "--out"
@@ -131,13 +131,13 @@ def test_a_study_is_of_its_data_code_and_whole_experiment(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By content, the base's as well."""
-    data, base, own = tmp_path / "data", tmp_path / "base.yaml", tmp_path / "own.yaml"
+    data, base, derived = tmp_path / "data", tmp_path / "base.yaml", tmp_path / "own.yaml"
     shutil.copytree(prepared, data)
     base.write_text(dump_yaml(load_experiment(EXPERIMENTS / "l1.yaml")))
-    own.write_text("base: base.yaml\nsteps: 20\n")
+    derived.write_text("base: base.yaml\nsteps: 20\n")
 
     def ask(name: str) -> None:
-        asked = {"space": "1"} | trials.identity([str(own), "seed=0"], data)
+        asked = {"space": "1"} | trials.identity([str(derived), "seed=0"], data)
         open_study(f"sqlite:///{tmp_path}/study.db", name, 0, asked)
 
     ask("a")
@@ -176,8 +176,8 @@ def test_a_trial_whose_worker_ended_is_taken_up_again(
     result = run(*search(path))
     assert result.returncode == 0, result.stderr
     assert log.read_text().startswith(begun)  # it went on where it stood
-    found = rows(tmp_path / "out")
-    assert len(found) == 2 and "resumed" in {row["state"] for row in found}
+    table = rows(tmp_path / "out")
+    assert len(table) == 2 and "resumed" in {row["state"] for row in table}
     assert sorted(path.name for path in (tmp_path / "out/trials").iterdir() if path.is_dir()) in (
         ["0000", "0001"],
         ["0000", "0002"],

@@ -24,22 +24,22 @@ def test_segments_are_a_function_of_seed_and_position(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forwards, backwards = segments(prepared), segments(prepared)
-    wanted = {position: forwards[position] for position in range(30)}
+    items = {position: forwards[position] for position in range(30)}
     for position in reversed(range(30)):
         item = backwards[position]
-        assert item["utt_id"] == wanted[position]["utt_id"]
-        assert torch.equal(item["noisy"], wanted[position]["noisy"])
+        assert item["utt_id"] == items[position]["utt_id"]
+        assert torch.equal(item["noisy"], items[position]["noisy"])
     count = len(datadir.read(prepared / "train"))
     for epoch in range(2):  # every utterance once an epoch, in another order each time
-        assert len({wanted[epoch * count + i]["utt_id"] for i in range(count)}) == count
-    assert any(wanted[i]["utt_id"] != wanted[count + i]["utt_id"] for i in range(count))
+        assert len({items[epoch * count + i]["utt_id"] for i in range(count)}) == count
+    assert any(items[i]["utt_id"] != items[count + i]["utt_id"] for i in range(count))
     others = [segments(prepared, seed=4), segments(prepared, draws="discriminator")]
     assert all(
-        any(other[i]["utt_id"] != wanted[i]["utt_id"] for i in range(count)) for other in others
+        any(other[i]["utt_id"] != items[i]["utt_id"] for i in range(count)) for other in others
     )
     # A corpus too large for memory reads the same
     monkeypatch.setattr("gan_denoise.corruption.segments._CACHE_BYTES", 0)
-    assert torch.equal(segments(prepared)[7]["clean"], wanted[7]["clean"])
+    assert torch.equal(segments(prepared)[7]["clean"], items[7]["clean"])
 
 
 def test_segments_are_aligned_pairs_with_one_gain(prepared: Path) -> None:

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from conftest import cli, one_error_line
 from gan_denoise.serve import uploads
 from gan_denoise.serve.app import create_app
 from service_here import FILE, FORM, STREAM, a_wav, client, flac_bomb, form, left_of, post, talk
 
-MALFORMED = {
+# Body, query, headers, and the status of the answer
+MALFORMED: dict[str, tuple[bytes, dict[str, Any], dict[str, str], int]] = {
     "empty body": (b"", {}, {}, 400),
     "text": (b"hello", {}, {}, 415),
     "zeros": (bytes(1000), {}, {}, 415),
@@ -108,6 +109,7 @@ def test_a_body_that_stops_coming_is_given_up(served: TestClient, temporary: Pat
         yield b"RIFF"
         await asyncio.sleep(60)
 
+    assert served.portal is not None
     status, _, content = served.portal.call(post, served.app, stops())
     assert (status, content) == (408, b'{"error":"nothing came for 1 s"}')
     assert left_of(temporary) == []
@@ -148,7 +150,7 @@ def test_foreign_pages_are_refused(
             assert socket.receive_json()["latency"] == 512
     else:
         with (
-            pytest.raises(Exception) as refused,
+            pytest.raises(WebSocketDenialResponse) as refused,
             served.websocket_connect(STREAM, headers=headers),
         ):
             pass
@@ -157,7 +159,7 @@ def test_foreign_pages_are_refused(
 
 def test_a_token_is_asked_for_where_there_is_one(model_dir: Path, temporary: Path) -> None:
     with client(create_app({"small": model_dir}, token="pass wörd €")) as guarded:
-        bearer = {"authorization": "Bearer pass wörd €".encode()}
+        bearer = {b"authorization": "Bearer pass wörd €".encode()}
         for path, open_to_all in [
             ("/", True),
             ("/healthz", True),
@@ -173,12 +175,15 @@ def test_a_token_is_asked_for_where_there_is_one(model_dir: Path, temporary: Pat
             "pass word",
             "Bearer \u00e9",
         ):
-            answer = guarded.get("/v1/models", headers={"authorization": wrong.encode("latin-1")})
+            answer = guarded.get("/v1/models", headers={b"authorization": wrong.encode("latin-1")})
             assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
         for query, headers in [("?token=pass+w%C3%B6rd+%E2%82%AC", {}), ("", bearer)]:
             with guarded.websocket_connect(f"{STREAM}{query}", headers=headers) as socket:
                 socket.receive_json()
-        with pytest.raises(Exception) as refused, guarded.websocket_connect(f"{STREAM}?token=x"):
+        with (
+            pytest.raises(WebSocketDenialResponse) as refused,
+            guarded.websocket_connect(f"{STREAM}?token=x"),
+        ):
             pass
         assert refused.value.status_code == 401
         assert (
@@ -234,6 +239,7 @@ def test_private_files_of_a_killed_server_are_removed_by_the_next(temporary: Pat
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(temporary)}
     ) as killed:
+        assert killed.stdout
         folder = temporary / killed.stdout.readline().strip()
         with uploads.PrivateFolder() as other:
             assert folder.stat().st_mode & 0o777 == 0o700 and (folder / "a").exists()  # it lives

@@ -82,7 +82,7 @@ def test_a_file_comes_back_in_the_format_that_is_asked_for(
     served: TestClient, tmp_path: Path, format: str, kind: tuple[str, str], rate: int
 ) -> None:
     source = wave_file(tmp_path / "a.ogg", 0.3, rate)
-    query = {"format": format, "mix": 0, "name": "a.ogg"}
+    query: dict[str, Any] = {"format": format, "mix": 0, "name": "a.ogg"}
     answer = served.post("/v1/enhance", params=query, content=source.read_bytes())
     info = sf.info(io.BytesIO(answer.content))
     assert (info.format, info.subtype) == kind and answer.headers["x-notes"] == ""
@@ -111,6 +111,7 @@ def test_more_files_than_allowed_are_refused_and_progress_is_told(
     )
     told = f"/v1/progress/{key}"
 
+    assert served.portal is not None
     release, refusals = asyncio.Event(), threading.Event()
 
     async def scene() -> Any:
@@ -169,7 +170,7 @@ def test_a_file_whose_process_is_killed_is_worked_on_again(served: TestClient) -
     key, content = uuid.uuid4(), a_wav(seconds=50.0)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(served.post, f"/v1/enhance?id={key}", content=content)
-        told = {}
+        told: dict[str, dict[str, Any]] = {}
         while told.get(str(key), {}).get("state") != "enhancing":
             assert not asked.done()
             told = served.get(f"/v1/progress?id={key}&id={uuid.uuid4()}").json()
@@ -180,10 +181,13 @@ def test_a_file_whose_process_is_killed_is_worked_on_again(served: TestClient) -
 
 def test_progress_can_be_asked_at_any_moment(tmp_path: Path) -> None:
     files.tell_progress(tmp_path, 0.0)
+
+    def tell() -> None:
+        for share in np.linspace(0.0, 1.0, 100):
+            files.tell_progress(tmp_path, share)
+
     with ThreadPoolExecutor(1) as pool:
-        telling = pool.submit(
-            lambda: [files.tell_progress(tmp_path, share) for share in np.linspace(0.0, 1.0, 100)]
-        )
+        telling = pool.submit(tell)
         while not telling.done():
             assert files.progress(tmp_path) is not None
     assert files.progress(tmp_path) == 1.0

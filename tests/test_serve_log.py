@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from gan_denoise.serve.app import create_app
 from service_here import FORM, LIMITS, STREAM, a_wav, client, form
 
 SECRET = 'Content-Disposition: form-data; name="file"; filename="/home/me/se cret.wav"'
+Lines = Callable[[log.Level], Callable[[], list[str]]]
 
 
 @pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
     """Begins to log at a level; returns what gives the lines since."""
 
-    def begin(level: Any) -> Any:
+    def begin(level: log.Level) -> Callable[[], list[str]]:
         log.begin(level)
         capsys.readouterr()
         return lambda: capsys.readouterr().err.splitlines()
@@ -47,7 +48,7 @@ def fields(line: str) -> dict[str, str]:
 
 
 def test_a_refused_file_is_one_line_with_its_reason_and_remedy(
-    served: TestClient, lines: list[str]
+    served: TestClient, lines: Lines
 ) -> None:
     told, key = lines("warning"), uuid.uuid4()
     answer = served.post(
@@ -72,7 +73,7 @@ def test_a_refused_file_is_one_line_with_its_reason_and_remedy(
 )
 def test_what_is_refused_elsewhere_is_logged_in_one_line_too(
     served: TestClient,
-    lines: list[str],
+    lines: Lines,
     path: str,
     headers: dict[str, Any],
     status: int,
@@ -84,7 +85,7 @@ def test_what_is_refused_elsewhere_is_logged_in_one_line_too(
     assert fields(line)["status"] == str(status) and words in fields(line)["reason"]
 
 
-def test_what_goes_well_is_logged_for_who_asks(served: TestClient, lines: list[str]) -> None:
+def test_what_goes_well_is_logged_for_who_asks(served: TestClient, lines: Lines) -> None:
     told = lines("warning")
     served.post("/v1/enhance?name=x.wav", content=a_wav())
     assert told() == []
@@ -97,7 +98,7 @@ def test_what_goes_well_is_logged_for_who_asks(served: TestClient, lines: list[s
     assert second["route"] == "/healthz" and "reason" not in first
 
 
-def test_a_stream_is_one_line_when_it_ends(served: TestClient, lines: list[str]) -> None:
+def test_a_stream_is_one_line_when_it_ends(served: TestClient, lines: Lines) -> None:
     told = lines("warning")
     with served.websocket_connect(f"{STREAM}?model=small") as socket:
         socket.receive_json()
@@ -114,7 +115,7 @@ def test_a_stream_is_one_line_when_it_ends(served: TestClient, lines: list[str])
 
 
 def test_a_failure_inside_is_an_error_that_names_its_place(
-    served: TestClient, lines: list[str], monkeypatch: pytest.MonkeyPatch
+    served: TestClient, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = lines("error")
     monkeypatch.setattr("gan_denoise.serve.app.Model", lambda **_: 1 / 0)
@@ -124,9 +125,7 @@ def test_a_failure_inside_is_an_error_that_names_its_place(
     assert "test_serve_log.py" in entries[0]["reason"] and entries[0]["remedy"]
 
 
-def test_addresses_are_named_for_who_asks(
-    model_dir: Path, temporary: Path, lines: list[str]
-) -> None:
+def test_addresses_are_named_for_who_asks(model_dir: Path, temporary: Path, lines: Lines) -> None:
     app = create_app({"small": model_dir}, limits=LIMITS, log_clients=True)
     with client(app) as opened:
         told = lines("info")

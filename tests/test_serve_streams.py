@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
 import gan_denoise
@@ -131,7 +131,7 @@ def test_a_strength_over_the_websocket(served: TestClient, told_dir: Path) -> No
     assert hello["strength"] == 0.0
     expected = np.concatenate([stage.push(wave[:, None]), stage.flush()])[:, 0]
     np.testing.assert_allclose(np.frombuffer(content, "<f4"), expected, rtol=0.0, atol=1e-5)
-    pieces, expected = [], [stage.push(wave[:8000, None])]
+    pieces, parts = [], [stage.push(wave[:8000, None])]
     with served.websocket_connect(f"{STREAM}{query}&strength=0") as socket:
         socket.receive_json()
         for part in (wave[:8000], wave[8000:]):
@@ -139,10 +139,10 @@ def test_a_strength_over_the_websocket(served: TestClient, told_dir: Path) -> No
             pieces.append(np.frombuffer(socket.receive_bytes(), "<f4"))
             socket.send_text("strength 1")
         stage.strength = 1.0
-        expected.append(stage.push(wave[8000:, None]))
+        parts.append(stage.push(wave[8000:, None]))
         socket.send_text("strength much")
         assert "strength: expected" in socket.receive_json()["error"]
-    expected = np.concatenate(expected)[:, 0]
+    expected = np.concatenate(parts)[:, 0]
     np.testing.assert_allclose(np.concatenate(pieces), expected, rtol=0.0, atol=1e-5)
 
 
@@ -164,7 +164,7 @@ def test_more_streams_than_allowed_are_refused_and_the_others_go_on(served: Test
     try:
         for socket in sockets:
             socket.__enter__().receive_json()
-        with pytest.raises(Exception) as refused, served.websocket_connect(STREAM):
+        with pytest.raises(WebSocketDenialResponse) as refused, served.websocket_connect(STREAM):
             pass
         assert refused.value.status_code == 503
         assert "gan_denoise_streams_open 20.0" in served.get("/metrics").text
@@ -183,7 +183,7 @@ def test_a_busy_server_takes_no_further_stream(
 ) -> None:
     monkeypatch.setattr(busy, "_wanted_s", lambda: 10.0 * time.monotonic())  # ten cores' worth
     time.sleep(1.1)
-    with pytest.raises(Exception) as refused, served.websocket_connect(STREAM):
+    with pytest.raises(WebSocketDenialResponse) as refused, served.websocket_connect(STREAM):
         pass
     assert refused.value.status_code == 503
     assert refused.value.json() == {"error": "this machine is busy: try again in a while"}
@@ -232,7 +232,10 @@ def test_an_idle_stream_ends_with_a_word(served: TestClient) -> None:
 def test_a_stream_that_cannot_be_is_refused_with_a_reason(
     served: TestClient, query: str, status: int
 ) -> None:
-    with pytest.raises(Exception) as refused, served.websocket_connect(f"{STREAM}{query}"):
+    with (
+        pytest.raises(WebSocketDenialResponse) as refused,
+        served.websocket_connect(f"{STREAM}{query}"),
+    ):
         pass
     assert refused.value.status_code == status and refused.value.json()["error"]
 

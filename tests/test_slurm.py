@@ -71,11 +71,11 @@ def test_jobs_do_what_one_machine_does(
     folders = ["--data", here / "data", "--exp", here / "exp"]
     result = recipe("--stage", 0, "--stop-stage", 4, *options, *folders)
     assert result.returncode == 0, result.stderr
-    wanted, found = outcome(here), outcome(there)
-    assert len(wanted) > 40 and wanted == found
+    expected, actual = outcome(here), outcome(there)
+    assert len(expected) > 40 and expected == actual
 
     again = recipe("--stage", 4, "--stop-stage", 4, *command, env=cluster)
-    assert again.returncode == 0 and outcome(there) == found, again.stderr
+    assert again.returncode == 0 and outcome(there) == actual, again.stderr
     logs = sorted((there / "exp/slurm").glob("score*.log"), key=lambda path: path.stat().st_mtime)
     assert all("scored" not in log.read_text() for log in logs[-3:])
 
@@ -101,9 +101,10 @@ def test_a_cancelled_run_is_repeated(
     cluster: dict[str, str], plain_corpus: Path, tmp_path: Path
 ) -> None:
     folders = ["--data", tmp_path / "data", "--exp", tmp_path / "exp"]
+    asked: list[Any]
     asked = ["--stage", 0, "--stop-stage", 1, "--corpus", plain_corpus, "--conditions", "clean"]
     asked += [*folders, *ON_THE_CLUSTER]
-    command = ["bash", RUN, *map(str, asked)]
+    command = ["bash", str(RUN), *map(str, asked)]
     with subprocess.Popen(
         command, env=os.environ | cluster, stderr=subprocess.PIPE, text=True
     ) as program:

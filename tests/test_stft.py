@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gan_denoise.signal.stft import STFT, StreamingSTFT
+from gan_denoise.signal.stft import STFT, ExportedStreamingSTFT, StreamingSTFT
 
 
 @pytest.mark.parametrize("length", [1, 100, 128, 129, 5000])
@@ -25,14 +25,14 @@ def test_streaming_stft_is_the_dft_of_frames_and_inverts_piece_by_piece(
     n_fft: int, hop_length: int, exported: bool
 ) -> None:
     stft, window = StreamingSTFT(n_fft, hop_length), torch.hann_window(n_fft).sqrt()
-    if exported:
-        stft = stft.exported()
+    form = stft.exported() if exported else stft
+    assert isinstance(form, StreamingSTFT | ExportedStreamingSTFT)
     wave = torch.randn(2, 7 * hop_length, generator=torch.Generator().manual_seed(0))
     past = tail = torch.zeros(2, stft.overlap, hop_length)
     spectra, pieces = [], []
     for hops in wave.unflatten(1, (-1, hop_length)).split([1, 4, 2], dim=1):
-        spectrum, past = stft.analyse(hops, past)
-        finished, tail = stft.synthesise(spectrum, tail)
+        spectrum, past = form.analyse(hops, past)
+        finished, tail = form.synthesise(spectrum, tail)
         spectra.append(spectrum)
         pieces.append(finished.flatten(1))
     behind = n_fft - hop_length
@@ -54,6 +54,7 @@ def test_derivatives_of_the_streaming_stft_are_those_of_its_matrices(
     spectrum = torch.randn(2, 2, 5, stft.bins, requires_grad=True)
     slopes = []
     for form in (stft, stft.exported()):
+        assert isinstance(form, StreamingSTFT | ExportedStreamingSTFT)
         heard, _ = form.analyse(hops, state)
         finished, tail = form.synthesise(spectrum, state)
         total = heard.pow(3).sum() + finished.pow(3).sum() + tail.pow(3).sum()
@@ -69,10 +70,10 @@ def test_stft_and_its_derivatives_are_torchs() -> None:
     theirs = torch.stft(wave, 16, 4, window=window, pad_mode="constant", return_complex=True)
     assert torch.allclose(ours, theirs, atol=1e-12)
     # With a phase, the parts' slopes differ; torch's way through them is another one
-    slopes = [
+    one, other = (
         torch.autograd.grad((x * (2 + 1j)).real.pow(3).sum(), wave)[0] for x in (ours, theirs)
-    ]
-    assert torch.allclose(*slopes, atol=1e-10)
+    )
+    assert torch.allclose(one, other, atol=1e-10)
     spectrum = torch.randn(2, 2, 11, 9, dtype=torch.float64, requires_grad=True)
     complex_bins = torch.complex(*spectrum.unbind(dim=1)).transpose(1, 2)
     back = torch.istft(complex_bins, 16, 4, window=window, length=40)

@@ -22,7 +22,7 @@ from training_runs import TRAIN
 @pytest.mark.parametrize("number", [*stopping.SIGNALS, stopping.FROM_A_WORKER])
 def test_every_signal_is_a_request_and_twice_at_once_is_one(number: Any) -> None:
     handlers = {
-        known: signal.getsignal(known) for known in (*stopping.SIGNALS, stopping.FROM_A_WORKER)
+        each: signal.getsignal(each) for each in (*stopping.SIGNALS, stopping.FROM_A_WORKER)
     }
     try:
         stop = stopping.StopSignal(SimpleNamespace(num_processes=1))
@@ -31,8 +31,8 @@ def test_every_signal_is_a_request_and_twice_at_once_is_one(number: Any) -> None
             os.kill(os.getpid(), number)
         assert stop.requested() and stop.received
     finally:
-        for known, handler in handlers.items():
-            signal.signal(known, handler)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
 
 
 def to_the_group(process: psutil.Process) -> None:
@@ -75,6 +75,7 @@ def test_a_signal_to_any_process_saves_and_leaves(
         env=environment,
         start_new_session=True,
     )
+    assert process.stderr
     assert any("step 3/" in line for line in process.stderr)
     tree = psutil.Process(process.pid).children(recursive=True)
     strike(psutil.Process(process.pid))

@@ -37,7 +37,8 @@ def test_names_are_numbers_and_the_middle_is_the_default(model_dir: Path, wave: 
     denoiser = Denoiser.load(model_dir)
     assert denoiser.takes_strength
     middle = denoiser(wave, 16000)
-    for strength in ("balanced", 0.5, np.float32(0.5)):
+    same: tuple[Any, ...] = ("balanced", 0.5, np.float32(0.5))  # NumPy's is as good
+    for strength in same:
         np.testing.assert_array_equal(denoiser(wave, 16000, strength=strength), middle)
     ends = [denoiser(wave, 16000, strength=name) for name in ("gentle", "strong")]
     for end, number in zip(ends, (0, 1), strict=True):
@@ -95,8 +96,8 @@ def test_the_graphs_have_it_too(model_dir: Path, wave: np.ndarray, tmp_path: Pat
     list(export.export(model_dir, tmp_path / "a.onnx"))  # which compares strengths with torch
     denoiser = Denoiser.load(model_dir)
     run = onnxruntime.InferenceSession(tmp_path / "a.onnx").run
-    for given, strength in (({}, 0.5), ({"strength": np.ones((1, 1), np.float32)}, 1.0)):
-        (enhanced,) = run(None, {"noisy": wave[None], **given})
+    for inputs, strength in (({}, 0.5), ({"strength": np.ones((1, 1), np.float32)}, 1.0)):
+        (enhanced,) = run(None, {"noisy": wave[None], **inputs})
         expected = denoiser(wave, 16000, strength=strength)
         np.testing.assert_allclose(enhanced[0], expected, rtol=0.0, atol=1e-4)
 
@@ -232,6 +233,7 @@ def test_losses_of_noise_alone_ask_for_silence() -> None:
         terms = losses(enhanced, silence, noise)
         total = sum(terms.values())
         total.backward()
+        assert enhanced.grad is not None
         assert torch.isfinite(enhanced.grad).all() and enhanced.grad.abs().max() > 0
         assert float(terms["harm"]) == 0.0
         assert before is None or float(total) < before

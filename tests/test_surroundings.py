@@ -130,8 +130,8 @@ def test_a_signal_is_one_line_and_leaves_nothing(place: Path, tmp_path: Path, nu
         "enhance",
         "--jobs",
         "2",
-        tmp_path / "in",
-        tmp_path / "out",
+        str(tmp_path / "in"),
+        str(tmp_path / "out"),
     ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: _writers(process.pid, tmp_path / "out") == 2)
@@ -199,7 +199,7 @@ def test_a_file_appears_whole_under_the_longest_name(
         assert path.read_bytes() == content and path.stat().st_mode & 0o777 == 0o644
     with pytest.raises(Terminated), writing(path) as file:
         raise Terminated(signal.SIGTERM)
-    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def _odd(item: int) -> int:
@@ -211,9 +211,8 @@ def test_no_exception_takes_the_other_items_along(jobs: int) -> None:
     outcomes = {outcome.item: outcome for outcome in workers.each(_odd, [0, 1, 2], jobs=jobs)}
     assert outcomes[1].result == 1
     for item, name in ((0, "IndexError"), (2, "KeyError")):
-        assert f"unexpected {name} (test_surroundings.py:" in outcomes[item].reason, outcomes[
-            item
-        ].reason
+        reason = outcomes[item].reason or ""
+        assert f"unexpected {name} (test_surroundings.py:" in reason, reason
 
 
 def test_what_cannot_be_said_is_no_error(

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def test_pairs_that_are_not_equally_long_are_refused(
     wave, rate = audio.read_mono(path)
 
     def refusal() -> str:
-        own = Segments(
+        segments = Segments(
             datadir.read(tmp_path / "data/train", noisy=True),
             length=8000,
             sample_rate=16000,
@@ -98,7 +99,7 @@ def test_pairs_that_are_not_equally_long_are_refused(
             seed=0,
         )
         with pytest.raises(InputError) as refused:
-            [own[position] for position in range(20)]
+            [segments[position] for position in range(20)]
         return str(refused.value)
 
     audio.write_wav(path, wave[:-100], rate)
@@ -115,8 +116,8 @@ def test_below_16_khz_the_narrow_band_decides_which_model_is_best(
         rate: Validation(data, tmp_path, count=1, examples=1, sample_rate=rate, jobs=1)
         for rate in (8000, 16000, 48000)
     }
-    assert [own.decisive for own in validations.values()] == ["pesq_nb", "pesq_wb", "pesq_wb"]
-    at_8_khz = {kind: {} for kind in ("wav", "noisy")}
+    assert [each.decisive for each in validations.values()] == ["pesq_nb", "pesq_wb", "pesq_wb"]
+    at_8_khz: dict[str, Any] = {kind: {} for kind in ("wav", "noisy")}
     for kind, files in at_8_khz.items():
         for utt_id, path in getattr(data, kind).items():
             wave, _ = audio.read_mono(path, sample_rate=8000)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 
 import gan_denoise
-from browsing import lengthen, until
+from browsing import lengthen, text, until
 from conftest import speech_like, write
 from gan_denoise import audio
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import FilePayload, Page
+
+Scheme = Literal["light", "dark"]
 
 
 def test_a_file_is_enhanced_heard_and_saved(page: Page, noisy: Path, tmp_path: Path) -> None:
@@ -71,17 +73,19 @@ def test_a_file_is_enhanced_heard_and_saved(page: Page, noisy: Path, tmp_path: P
     assert page.locator(".card.room").count() == 0
 
 
+def no_audio(name: str) -> FilePayload:
+    return {"name": name, "mimeType": "audio/wav", "buffer": b"hello"}
+
+
 def test_what_cannot_be_read_is_said_in_words(page: Page) -> None:
-    page.set_input_files(
-        "#files", [{"name": "words.wav", "mimeType": "audio/wav", "buffer": b"hello"}]
-    )
+    page.set_input_files("#files", no_audio("words.wav"))
     page.wait_for_selector(".waits.problem")
-    assert page.text_content(".waits output").startswith("words.wav: cannot be decoded")
+    assert text(page, ".waits output").startswith("words.wav: cannot be decoded")
 
 
 def test_a_server_that_is_gone_is_said_in_words(page: Page) -> None:
     page.route("**/v1/enhance*", lambda route: route.abort("failed"))
-    page.set_input_files("#files", [{"name": "a.wav", "mimeType": "audio/wav", "buffer": b"hello"}])
+    page.set_input_files("#files", no_audio("a.wav"))
     page.wait_for_selector(".waits.problem")
     assert (
         page.text_content(".waits output")
@@ -148,7 +152,7 @@ def test_a_proxys_refusal_is_said_in_words_and_tried_again(page: Page, three: li
     )
     page.set_input_files("#files", three[:1])
     page.wait_for_selector(".waits.problem")
-    assert "413: the file is too large" in page.text_content(".waits output")
+    assert "413: the file is too large" in text(page, ".waits output")
     page.unroute("**/v1/enhance*")
     page.click(".waits .retry")
     page.wait_for_selector(".ready:not([hidden])")
@@ -186,10 +190,11 @@ def test_the_files_of_a_dropped_folder_are_taken(page: Page) -> None:
 def test_colours_are_known_to_browsers_of_2022(page: Page) -> None:
     style = page.evaluate("document.querySelector('style').textContent")
     assert "light-dark(" not in style and "color-mix(" not in style
-    for scheme, accent in (("light", "#b3400a"), ("dark", "#ff9b5e")):
+    accents: dict[Scheme, str] = {"light": "#b3400a", "dark": "#ff9b5e"}
+    for scheme, accent in accents.items():
         page.emulate_media(color_scheme=scheme)
-        own = "getComputedStyle(document.documentElement).getPropertyValue('--accent').trim()"
-        assert page.evaluate(own) == accent
+        computed = "getComputedStyle(document.documentElement).getPropertyValue('--accent').trim()"
+        assert page.evaluate(computed) == accent
 
 
 def test_a_file_may_come_before_the_models_are_known(page: Page, noisy: Path) -> None:
@@ -206,7 +211,8 @@ def test_it_fits_a_phone_and_the_dark(page: Page, noisy: Path) -> None:
     page.set_input_files("#files", [str(noisy)])
     page.wait_for_selector(".ready:not([hidden])")
     page.set_viewport_size({"width": 390, "height": 844})
-    for scheme, ink in (("light", "rgb(0, 0, 0)"), ("dark", "rgb(255, 255, 255)")):
+    inks: dict[Scheme, str] = {"light": "rgb(0, 0, 0)", "dark": "rgb(255, 255, 255)"}
+    for scheme, ink in inks.items():
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert page.evaluate("getComputedStyle(document.body).color") == ink

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing.forkserver import ForkServer
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ TWO_PROCESSES = ["torchrun", "--standalone", "--nproc_per_node", 2]
 ON_THE_CPU = {"ACCELERATE_USE_CPU": "true"}
 
 
-def forked(call: Callable[[], None], *, processes: int = 1) -> set[int]:
+def forked(call: Callable[[], None], *, processes: int = 1) -> set[int | None]:
     """What torchrun would start, as forks of this process, without importing torch anew.
 
     The others are killed as soon as one fails. Returns their exit statuses.
@@ -93,15 +94,16 @@ def forked(call: Callable[[], None], *, processes: int = 1) -> set[int]:
     def start(rank: int) -> None:
         os.environ.update(ON_THE_CPU)
         if processes > 1:
-            own = common | {"RANK": rank, "LOCAL_RANK": rank}
-            os.environ.update({name: str(value) for name, value in own.items()})
-        multiprocessing.forkserver._forkserver.__init__()  # its own: the parent's is no child of it
+            variables = common | {"RANK": rank, "LOCAL_RANK": rank}
+            os.environ.update({name: str(value) for name, value in variables.items()})
+        # Its own: the parent's is no child of it
+        ForkServer.__init__(multiprocessing.forkserver._forkserver)
         workers._PRELOADED.clear()  # what other tests have asked for
         call()
 
     fork = multiprocessing.get_context("fork")
     running = [fork.Process(target=start, args=[rank]) for rank in range(processes)]
-    statuses: set[int] = set()
+    statuses: set[int | None] = set()
     for process in running:
         process.start()
     while running:
@@ -146,7 +148,7 @@ def dying(moment: str, count: int, call: Callable[[], None]) -> Callable[[], Non
 
     def run_until_then() -> None:
         if moment == "update":
-            logbook.Meter.measure = measuring
+            pytest.MonkeyPatch().setattr(logbook.Meter, "measure", measuring)
         else:
             os.link, os.replace = saving(os.link), saving(os.replace)
         call()
@@ -182,7 +184,7 @@ def assert_same_state(one: Any, other: Any, where: str = "") -> None:
         assert torch.equal(one, other), where
     elif isinstance(one, (list, tuple)):
         assert len(one) == len(other), where
-        for number, (own, others) in enumerate(zip(one, other, strict=True)):
-            assert_same_state(own, others, f"{where}/{number}")
+        for number, (part, others) in enumerate(zip(one, other, strict=True)):
+            assert_same_state(part, others, f"{where}/{number}")
     else:
         assert one == other, where

@@ -82,7 +82,7 @@ def add_model(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help=DEVICE)
 
 
-def add_limit(group) -> None:
+def add_limit(group: argparse._ActionsContainer) -> None:
     """--atten-lim, of a parser or a group of options."""
     group.add_argument(
         "--atten-lim",

@@ -13,7 +13,7 @@ from gan_denoise.corruption.noise import corrupt_file, load_once
 from gan_denoise.datadir import SPLITS
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "corrupt",
         help="add the noise of the experiments to clean speech",

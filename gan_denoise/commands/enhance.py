@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +18,11 @@ from gan_denoise.commands.files import FILES, Task, tasks
 from gan_denoise.errors import InputError
 from gan_denoise.system import workers
 
+if TYPE_CHECKING:
+    from gan_denoise.enhance import Denoiser
 
-def add(commands) -> None:
+
+def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "enhance",
         help="remove noise from a file, a folder, or the files of a list",
@@ -92,7 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
     return told.end()
 
 
-def _tasks(arguments: argparse.Namespace, sources, target: Path, told: report.Report) -> list[Task]:
+def _tasks(
+    arguments: argparse.Namespace, sources: Sequence[Path], target: Path, told: report.Report
+) -> list[Task]:
     return tasks(sources, target, overwrite=arguments.overwrite, mirror=True, note=told.note)
 
 
@@ -154,7 +160,7 @@ def _enhance(
 
 
 @functools.cache
-def denoiser(model: str | None, device: str, one_thread: bool):
+def denoiser(model: str | None, device: str, one_thread: bool) -> Denoiser:
     """The model, loaded once in each process."""
     import torch  # by those who need it: the other commands start without
 

@@ -16,7 +16,7 @@ WEIGHTS = {
 }
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "explain",
         help="say what a model was trained on, and what has changed since",

@@ -9,7 +9,7 @@ from gan_denoise.commands.arguments import MODEL, model_folder
 from gan_denoise.system.terminal import say
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "export",
         help="write a model as ONNX",

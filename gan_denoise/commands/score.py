@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gan_denoise.scoring import Pair, Row
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "score",
         help="score the output of any denoiser against clean speech",

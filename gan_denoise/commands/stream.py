@@ -11,7 +11,7 @@ from gan_denoise.errors import InputError
 from gan_denoise.system.terminal import say
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "stream",
         help="remove noise live from raw samples between two pipes",

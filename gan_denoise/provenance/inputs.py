@@ -33,7 +33,7 @@ _DIGITS = 16
 Key = TypeVar("Key")
 
 
-def made_from(*parts) -> str:
+def made_from(*parts: object) -> str:
     """The digest of what something was made from.
 
     parts: JSON values, such as digests of files and settings.

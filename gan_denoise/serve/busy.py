@@ -15,7 +15,7 @@ _SCHEDULER = Path("/proc/thread-self/schedstat")  # Linux: ns on a core, ns of w
 class Busy:
     """share: of the last half second that this thread has run or has waited for a core, 0 to 1."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.share = 0.0
 
     @contextlib.asynccontextmanager

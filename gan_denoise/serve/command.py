@@ -18,7 +18,7 @@ from gan_denoise.serve.limits import Limits
 TOKEN_VARIABLE = "GAN_DENOISE_TOKEN"
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     """Its parser, among those of the other commands."""
     parser = commands.add_parser(
         "serve",

@@ -38,7 +38,7 @@ _FULL = (
 class Share:
     """What one client may take of the event loop's time."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._debt_s, self._at = 0.0, time.monotonic()
 
     def spend(self, seconds: float) -> float:
@@ -58,7 +58,7 @@ class Connections:
         self._said: dict[str, float] = {}
         self.most = _as_many_as(limits)
 
-    def protocol(self, *, app_state: dict[str, Any], **others) -> Connection:
+    def protocol(self, *, app_state: dict[str, Any], **others: Any) -> Connection:
         """The connection is told to the application as scope["state"]["connection"]."""
 
         def inner(connection: Connection) -> asyncio.Protocol:

@@ -48,7 +48,7 @@ class Guard:
 
     def __init__(
         self,
-        app,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
         *,
         token: str | None,
         hosts: frozenset[str],

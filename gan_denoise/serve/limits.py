@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from gan_denoise.errors import InputError
 
 SAMPLE_RATES_HZ = (1000, 768000)  # beyond, a resampler needs gigabytes
 
 
-def _limit(default: float, what: str):
+def _limit(default: float, what: str) -> Any:
     return field(default=default, metadata={"help": what})
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 
 _ANSWER_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+Metric = TypeVar("Metric", bound=MetricWrapperBase)
 
 
 class Metrics:
     """Of one server. kind: "file" or "stream"."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._audio_s: dict[str, float] = defaultdict(float)
         self._work_s: dict[str, float] = defaultdict(float)
 
-        def metric(cls, name: str, what: str, labels: tuple[str, ...] = (), **options):
+        def metric(
+            cls: type[Metric], name: str, what: str, labels: tuple[str, ...] = (), **options: Any
+        ) -> Metric:
             return cls(f"gan_denoise_{name}", what, labels, registry=self._registry, **options)
 
         self.requests = metric(Counter, "requests", "Requests answered", ("route", "status"))

@@ -66,7 +66,7 @@ class State:
         self.metrics.restarts.set_function(lambda: self.workers.restarts)
 
     @contextlib.asynccontextmanager
-    async def running(self, _=None) -> AsyncIterator[None]:
+    async def running(self, _: object = None) -> AsyncIterator[None]:
         """The service's lifespan. Raises InputError and OSError where files cannot be stored."""
         with self._folder:
             start = asyncio.ensure_future(self.workers.start())

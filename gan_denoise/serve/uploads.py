@@ -38,7 +38,7 @@ class PrivateFolder:
     be none.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.path, self._held = Path(), contextlib.ExitStack()
 
     def __enter__(self) -> PrivateFolder:
@@ -56,7 +56,7 @@ class PrivateFolder:
             self._lock = self._held.enter_context(_locked(self.path))
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.close()
 
     def check(self) -> None:

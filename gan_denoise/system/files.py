@@ -52,9 +52,10 @@ def write_atomically(
 
 
 _SUFFIX = ".part"
+_Opened = tuple[BinaryIO, Callable[[Path], None]]  # a file, and what gives it its name
 
 
-def _unnamed(folder: Path):
+def _unnamed(folder: Path) -> contextlib.AbstractContextManager[_Opened] | None:
     """A file without a name until it is whole (Linux): whatever kills the process leaves nothing.
 
     None where the system or the file system cannot do that.
@@ -67,7 +68,7 @@ def _unnamed(folder: Path):
         return None
 
     @contextlib.contextmanager
-    def opened():
+    def opened() -> Iterator[_Opened]:
         with os.fdopen(handle, "w+b") as file:
             yield file, partial(_link, handle)
 
@@ -90,7 +91,7 @@ def _name(handle: int, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _hidden(folder: Path):
+def _hidden(folder: Path) -> Iterator[_Opened]:
     """A file with a hidden name, which is removed unless it is placed.
 
     The name is short enough even beside the longest names.
@@ -145,6 +146,6 @@ def _take_effect(number: int, handler: Callable[[int, None], object], waiting: l
         handler(number, None)
 
 
-def digest(content) -> str:
+def digest(content: object) -> str:
     """12 hexadecimal digits of the SHA-256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from gan_denoise.errors import BeginAgain, InputError, nearest, os_error_line
@@ -58,7 +59,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)
 
-    def parse_args(self, args=None, namespace=None):
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         arguments, unknown = self.parse_known_args(args, namespace)
         self.refuse(unknown)
         return arguments
@@ -83,7 +84,9 @@ class Parser(argparse.ArgumentParser):
 class Command(Parser):
     """One of several commands of a program, which does not know their options."""
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
         arguments, unknown = super().parse_known_args(args, namespace)
         self.refuse(unknown)
         return arguments, unknown
@@ -210,7 +213,7 @@ def _prepare() -> None:
                 signal.signal(number, terminate)
 
 
-def terminate(number: int, frame) -> None:
+def terminate(number: int, frame: FrameType | None) -> None:
     """A signal's handler: leave through every `finally`."""
     signal.signal(number, signal.SIG_IGN)  # timeout and shells may send it twice
     raise Terminated(number)

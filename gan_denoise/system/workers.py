@@ -23,6 +23,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def was_killed(expired: ProcessExpired) -> bool:
     return expired.exitcode in _KILLED
 
 
-def _outcome(item, call: Callable) -> Outcome:
+def _outcome(item: Any, call: Callable) -> Outcome:
     try:
         return Outcome(item, result=call())
     except InputError as error:
@@ -228,7 +229,7 @@ class _WithoutProgram(multiprocessing.context.ForkServerProcess):
     """
 
     @staticmethod
-    def _Popen(process):
+    def _Popen(process: BaseProcess) -> Any:
         with _program_hidden():
             return multiprocessing.context.ForkServerProcess._Popen(process)
 

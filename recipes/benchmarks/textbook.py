@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from gan_denoise import generators
+from gan_denoise.contract import Maps
 from gan_denoise.losses import Losses, weighted_sum
 from training.adversary import Adversary
 from training.experiment import PRECISIONS, Experiment
@@ -97,7 +98,7 @@ class Update:
         self._report(real_maps, fake_maps)
         return self.adversary.losses(real_maps, fake_maps)
 
-    def _report(self, real_maps, fake_maps) -> None:
+    def _report(self, real_maps: Maps, fake_maps: Maps) -> None:
         if not self.savings.get("silent"):
             for maps in (*real_maps, *fake_maps):
                 maps[-1].mean().item()

@@ -5,6 +5,7 @@ NOTES.md has the result of each.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,6 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.textbook import SAMPLE_RATE, Update, difference
+from gan_denoise.discriminators.mpd import PeriodStack
+from gan_denoise.discriminators.msd import ScaleStack
 from training.experiment import Experiment
 
 
@@ -31,7 +34,7 @@ def halve(update: Update) -> None:
 def unfold(update: Update) -> None:
     """MPD as the paper writes it: kernels of (5, 1) on (B, C, T / p, p)."""
 
-    def forward(stack, wave: torch.Tensor, period: int) -> list[torch.Tensor]:
+    def forward(stack: PeriodStack, wave: torch.Tensor, period: int) -> list[torch.Tensor]:
         hidden = F.pad(wave, (0, -wave.shape[-1] % period), mode="reflect")
         hidden, maps = hidden.unflatten(-1, (-1, period)), []
         for layer in (*stack.convolutions, stack.score):
@@ -64,7 +67,7 @@ def stack_scales(update: Update) -> None:
     The shorter scales are padded, and after each layer the padded places are set to zero.
     """
 
-    def forward(stacks, wave: torch.Tensor) -> list[list[torch.Tensor]]:
+    def forward(stacks: Sequence[ScaleStack], wave: torch.Tensor) -> list[list[torch.Tensor]]:
         waves = [wave]
         for _ in stacks[1:]:
             waves.append(F.avg_pool1d(waves[-1], 4, 2, padding=2))
@@ -112,7 +115,7 @@ def moved(
         for _ in range(3)
     ]
 
-    def updated(settings: dict, change=None) -> Update:
+    def updated(settings: dict, change: Callable[[Update], None] | None = None) -> Update:
         update = Update(experiment, device, **settings)
         if change:
             change(update)

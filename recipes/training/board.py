@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from gan_denoise.system.terminal import say
@@ -30,11 +31,11 @@ class Board:
         """Write a curve's next point."""
         self._try(lambda writer: writer.add_scalar(name, value, step))
 
-    def audio(self, name: str, wave, step: int, sample_rate: int) -> None:
+    def audio(self, name: str, wave: np.ndarray, step: int, sample_rate: int) -> None:
         """Write an audio example, (1, T) float samples."""
         self._try(lambda writer: writer.add_audio(name, wave, step, sample_rate=sample_rate))
 
-    def image(self, name: str, picture, step: int) -> None:
+    def image(self, name: str, picture: np.ndarray, step: int) -> None:
         """Write a picture, (1, F, N) in [0, 1]."""
         self._try(lambda writer: writer.add_image(name, picture, step))
 

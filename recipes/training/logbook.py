@@ -218,7 +218,7 @@ class Logbook:
         record = {"state": state, **place, "trained_s": round(self.elapsed_s)}
         write_atomically(self._exp / "status.json", json.dumps(record) + "\n")
 
-    def leave(self, kind: type[BaseException] | None, *_) -> None:
+    def leave(self, kind: type[BaseException] | None, *_: object) -> None:
         """Write the status `failed` if an exception ends the run; for an ExitStack."""
         if kind is not None and not self._closed:
             with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
+from types import FrameType
 
 import torch
 from accelerate import Accelerator
@@ -34,7 +35,7 @@ class StopSignal:
                 signal.signal(number, self._receive)
         signal.signal(FROM_A_WORKER, self._receive)
 
-    def _receive(self, number: int, frame) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._since is None:
             self._since = now
@@ -61,7 +62,7 @@ class StopSignal:
 class Ending:
     """A flag, set by the parent, that tells data workers to end."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._value = multiprocessing.Value("b", 0, lock=False)
 
     def set(self) -> None:
