@@ -35,7 +35,7 @@ class _StrictLoader(yaml.SafeLoader):
     }
     depth = 0
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
         if self.depth > _DEEPEST:
             mark = self.peek_event().start_mark
@@ -46,7 +46,7 @@ class _StrictLoader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
@@ -55,7 +55,7 @@ class _StrictLoader(yaml.SafeLoader):
                 )
         return super().construct_mapping(node, deep)
 
-    def construct_yaml_int(self, node):
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         text = self.construct_scalar(node)
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
@@ -85,7 +85,7 @@ class _StrictDumper(yaml.SafeDumper):
 
     yaml_implicit_resolvers = _StrictLoader.yaml_implicit_resolvers
 
-    def ignore_aliases(self, data) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 

@@ -141,7 +141,7 @@ class Denoiser:
 
     def __call__(
         self,
-        wave,
+        wave: Any,
         sample_rate: int,
         *,
         mix: float = 1.0,

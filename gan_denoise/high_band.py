@@ -228,7 +228,9 @@ class HighBand:
     def _hop_start(self, hop: int) -> int:
         return round(hop * HOP * self._rate / RATE)
 
-    def _take(self, below, kept, heard, enhanced) -> None:
+    def _take(
+        self, below: np.ndarray, kept: np.ndarray, heard: np.ndarray, enhanced: np.ndarray
+    ) -> None:
         """What has come of each signal, and so of the band above."""
         self._heard.add(heard)
         begin, end = self._above.end, min(self._input.end, self._heard.end)

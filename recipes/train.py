@@ -52,7 +52,7 @@ from training.launch import build_accelerator
 from training.logbook import Meter
 from training.models import Models
 from training.optimizer import set_learning_rate
-from training.records import Records, Run, finished_already
+from training.records import Records, Setup, finished_already
 from training.resume import (
     check_agreement,
     identify,
@@ -114,88 +114,89 @@ def main() -> int:
     accelerator = build_accelerator(mixed_precision, experiment.trackers)
     corpus = Corpus.read(arguments.data, experiment, PROCEDURES)
     schedule = Schedule.of(experiment)
-    run = Run(accelerator, experiment, schedule, corpus, path, exp, arguments.warm_starts)
+    setup = Setup(accelerator, experiment, schedule, corpus, path, exp, arguments.warm_starts)
     try:
         with contextlib.ExitStack() as owned:
-            return train(run, owned)
+            return train(setup, owned)
     finally:
         trackers.finish(accelerator)
 
 
-def train(run: Run, owned: contextlib.ExitStack) -> int:
+def train(setup: Setup, owned: contextlib.ExitStack) -> int:
     """Take up a run where it stands, and train to its end; returns the exit status.
 
     owned: closes all that the training holds, however it ends.
     """
-    accelerator, experiment, corpus, exp = run.accelerator, run.experiment, run.corpus, run.exp
-    stop = StopSignal(accelerator)
+    accelerator, experiment = setup.accelerator, setup.experiment
+    corpus, exp, stop = setup.corpus, setup.exp, StopSignal(accelerator)
     try:  # models that cannot be built are refused before any file changes
-        models = None if run.model.is_file() else build(run)
+        models = None if setup.model.is_file() else build(setup)
     except InputError as error:
-        raise InputError(f"{run.path}: {error}") from error
-    if run.leader and exp.is_dir():  # a command that is refused leaves no folder
+        raise InputError(f"{setup.path}: {error}") from error
+    if setup.leader and exp.is_dir():  # a command that is refused leaves no folder
         owned.enter_context(owning(exp, busy="refuse"))
-    if run.leader and run.warm_starts and run.warm_starts.is_dir():
-        sweep(run.warm_starts)
+    if setup.leader and setup.warm_starts and setup.warm_starts.is_dir():
+        sweep(setup.warm_starts)
 
     # Where it stands
-    identity, steps, warm_path = identify(experiment, corpus), run.schedule.steps, None
-    if run.warm_starts:
-        warm_path = run.warm_starts / f"{warm_start_key(identity, accelerator)}.pt"
-    if run.model.is_file() and not run.checkpoint.exists() and is_finished(exp, identity, steps):
-        if run.leader:
+    identity, steps, warm_path = identify(experiment, corpus), setup.schedule.steps, None
+    if setup.warm_starts:
+        warm_path = setup.warm_starts / f"{warm_start_key(identity, accelerator)}.pt"
+    done = setup.model.is_file() and not setup.checkpoint.exists()
+    if done and is_finished(exp, identity, steps):
+        if setup.leader:
             say(f"{exp.name}: finished already, {steps} steps")
         return 0
-    stands = standing(run.checkpoint, warm_path, identity)
-    if stands.update == run.schedule.updates and run.model.is_file():
-        if run.leader:
-            finished_already(run, stands, code.of_training(experiment.decides))
+    stands = standing(setup.checkpoint, warm_path, identity)
+    if stands.update == setup.schedule.updates and setup.model.is_file():
+        if setup.leader:
+            finished_already(setup, stands, code.of_training(experiment.decides))
         return 0
 
     # From there
-    models = models or build(run)
-    trained_by = lineage.by_code(experiment, stands, exp, speaks=run.leader)
+    models = models or build(setup)
+    trained_by = lineage.by_code(experiment, stands, exp, speaks=setup.leader)
     stands.restore(models.states)
     if experiment.start and not stands.path:
         generator, options = models.bare_generator, experiment.generator
         checkpoint.initialise(generator, experiment.start, options, corpus.sample_rate)
     check_agreement(stands.update, accelerator, exp)
-    draws, records = Draws(corpus, experiment, run.schedule, accelerator), None
+    draws, records = Draws(corpus, experiment, setup.schedule, accelerator), None
     owned.callback(draws.close)
     if models.critic:
         owned.callback(models.critic.close)
-    if run.leader:
+    if setup.leader:
         owned.enter_context(owning(exp, busy="refuse"))
-        records = Records(run, models, stands, identity, trained_by, warm_path)
+        records = Records(setup, models, stands, identity, trained_by, warm_path)
         owned.push(records.leave)
-    return update_by_update(run, models, draws, records, stop, done=stands.update)
+    return update_by_update(setup, models, draws, records, stop, stands.update)
 
 
-def build(run: Run) -> Models:
-    return Models(run.accelerator, run.experiment, run.schedule, run.corpus.sample_rate)
+def build(setup: Setup) -> Models:
+    return Models(setup.accelerator, setup.experiment, setup.schedule, setup.corpus.sample_rate)
 
 
 def update_by_update(
-    run: Run, models: Models, draws: Draws, records: Records | None, stop: StopSignal, *, done: int
+    setup: Setup, models: Models, draws: Draws, records: Records | None, stop: StopSignal, done: int
 ) -> int:
     """The updates after `done`; returns the exit status. records: None in all but one process."""
-    accelerator, schedule, meter = run.accelerator, run.schedule, Meter(run.accelerator)
+    accelerator, schedule, meter = setup.accelerator, setup.schedule, Meter(setup.accelerator)
     for update in range(done + 1, schedule.updates + 1):
         waiting = time.monotonic()
         batch = draws.next(update)
         waited_s = time.monotonic() - waiting
         # The random numbers of dropout
         torch.manual_seed(
-            random_number(run.experiment.seed, *schedule.draw(update), accelerator.process_index)
+            random_number(setup.experiment.seed, *schedule.draw(update), accelerator.process_index)
         )
-        measures, rates = learn(run, models, update, batch)
-        check_finite(run, schedule.step(update), measures, batch["utt_id"])
+        measures, rates = learn(setup, models, update, batch)
+        check_finite(setup, schedule.step(update), measures, batch["utt_id"])
 
         # What people see, and what survives
         leaving = stop.requested()
         last = leaving or update == schedule.updates
         meter.measure(waited_s, **measures)
-        logged = last or update % run.experiment.log_every == 0 or update in schedule.borders
+        logged = last or update % setup.experiment.log_every == 0 or update in schedule.borders
         means = meter.means() if logged else {}
         if records and records.keep(update, means, rates, last=last):
             meter.go_on()
@@ -209,10 +210,10 @@ def update_by_update(
 
 
 def learn(
-    run: Run, models: Models, update: int, batch: dict[str, Any]
+    setup: Setup, models: Models, update: int, batch: dict[str, Any]
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """One update of the networks on a batch: what was measured, and the learning rates."""
-    accelerator, experiment, schedule = run.accelerator, run.experiment, run.schedule
+    accelerator, experiment, schedule = setup.accelerator, setup.experiment, setup.schedule
     phase, step = schedule.phase(update), schedule.step(update)
     generator, adversary, critic = models.generator, models.adversary, models.critic
     names = ["noisy", "clean", "strength"][: 3 if takes_strength(models.bare_generator) else 2]
@@ -256,7 +257,7 @@ def learn(
 
 
 def check_finite(
-    run: Run, step: int, measures: dict[str, torch.Tensor], utt_ids: list[str]
+    setup: Setup, step: int, measures: dict[str, torch.Tensor], utt_ids: list[str]
 ) -> None:
     """Raises InputError where a loss or a gradient of an update is not finite."""
     decisive = [value for key, value in measures.items() if key.endswith(("loss", "gradient_norm"))]
@@ -265,8 +266,8 @@ def check_finite(
         return
     values = {name: float(value.detach()) for name, value in measures.items()}
     readings = ", ".join(f"{name} {value:g}" for name, value in values.items())
-    written = run.checkpoint.exists()
-    kept = f"{run.checkpoint} is kept" if written else "there is no checkpoint yet"
+    written = setup.checkpoint.exists()
+    kept = f"{setup.checkpoint} is kept" if written else "there is no checkpoint yet"
     adversarial = any(
         name.startswith("discriminator") and not math.isfinite(value)
         for name, value in values.items()

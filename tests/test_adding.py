@@ -19,7 +19,9 @@ from gan_denoise.losses import Losses
 from kaldi import corpora
 
 
-def add(package: ModuleType, name: str, text: str, monkeypatch: pytest.MonkeyPatch, to: Path):
+def add(
+    package: ModuleType, name: str, text: str, monkeypatch: pytest.MonkeyPatch, to: Path
+) -> None:
     """The file NAME.py in another folder, as if it lay in a package's own."""
     (to / f"{name}.py").write_text(text)
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(to)])

@@ -125,7 +125,7 @@ def test_each_manipulation_does_what_it_says() -> None:
     assert abs(np.mean(np.angle(added - spectrum))) < 0.05  # phases all around
     flat = spectrum.copy()
     flat[0, 0] = 0.0
-    noise._set(flat, everywhere, {"magnitude": 1.0}, rms, None)
+    noise._set(flat, everywhere, {"magnitude": 1.0}, rms, noise._Draws(0, "a", 0))
     np.testing.assert_allclose(np.abs(flat), 1.0)
     assert flat[0, 0] == 1.0  # no phase: phase 0
     assert np.angle(flat[5, 50]) == pytest.approx(np.angle(spectrum[5, 50]))

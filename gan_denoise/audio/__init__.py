@@ -74,7 +74,7 @@ class Reader:
     def __enter__(self) -> Reader:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._decoder.close()
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
@@ -190,7 +190,7 @@ def in_order(place: str, folders: list[str]) -> list[str]:
     return sorted(shown, key=lambda name: (os.path.islink(os.path.join(place, name)), name))
 
 
-def torchaudio():
+def torchaudio() -> types.ModuleType:
     """Import torchaudio: the only place that does.
 
     Its public wheel links a C++ extension to CUDA libraries that a CPU build of torch lacks, so the

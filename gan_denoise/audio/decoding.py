@@ -200,7 +200,7 @@ class _Ffmpeg:
         return promise
 
     @contextlib.contextmanager
-    def _opened(self):
+    def _opened(self) -> Iterator[Any]:
         with open(self._path, "rb") as content:  # a path might be taken for an address
             try:
                 container = self._av.open(content, options=self._options)
@@ -296,7 +296,7 @@ class _Ffmpeg:
         except self._av.FFmpegError:
             self._damaged_at_s = self._decoded / self.sample_rate
 
-    def _no_audio(self, packet, last_pos: int) -> bool:
+    def _no_audio(self, packet: Any, last_pos: int) -> bool:
         """Whether what cannot be decoded is padding, or a tag, as between files that were joined.
 
         last_pos: where the packet before it begins in the file; FFmpeg may have passed over the

@@ -72,10 +72,10 @@ class Writer:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *raised) -> None:
+    def __exit__(self, *raised: Any) -> None:
         self._stack.__exit__(*raised)
 
-    def _close(self, *raised) -> None:
+    def _close(self, *raised: Any) -> None:
         with undisturbed():
             self._file.close()
         self._sink.check()

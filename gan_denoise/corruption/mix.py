@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class BackgroundNoise:
             split: list(self._parse(split, entries)) for split, entries in options["noise"].items()
         }
 
-    def _parse(self, split: str, entries) -> Iterator[tuple[Path | str, float, float | None]]:
+    def _parse(self, split: str, entries: Any) -> Iterator[tuple[Path | str, float, float | None]]:
         """The entries as (file, start, end), those of a synthetic kind as (kind, 0, None)."""
         where = f"{self._source}: noise: {split}"
         if not isinstance(entries, list) or not entries:

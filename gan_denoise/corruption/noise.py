@@ -166,7 +166,7 @@ class Procedure:
             spectrum_from = functools.cache(spectrum_from)
         powers = (_power(spectrum_from(start)).reshape(-1) for start in starts)
         adds = any(kind == "add" for kind, _ in steps)
-        rms = np.sqrt(pairwise_sum(powers, count * bins) / (count * bins)) if adds else None
+        rms = np.sqrt(pairwise_sum(powers, count * bins) / (count * bins)) if adds else 0.0
         # A manipulation's bins are drawn first, then its phases
         chosen = [_Draws(seed, utt_id, position) for position in range(len(steps))]
         phases = [
@@ -298,16 +298,22 @@ def _within_quantile(power: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 # A manipulation takes the spectrum, which it changes in place, the chosen bins, its options, the
-# RMS magnitude of the clean STFT, and draws that no other manipulation uses
-def _zero(spectrum, chosen, options, rms, draws):
+# RMS magnitude of the clean STFT (0 where nothing is added), and draws that no other one uses
+def _zero(
+    spectrum: np.ndarray, chosen: np.ndarray, options: Mapping, rms: float, draws: _Draws
+) -> None:
     spectrum[chosen] = 0.0
 
 
-def _scale(spectrum, chosen, options, rms, draws):
+def _scale(
+    spectrum: np.ndarray, chosen: np.ndarray, options: Mapping, rms: float, draws: _Draws
+) -> None:
     spectrum[chosen] *= options["factor"]
 
 
-def _add(spectrum, chosen, options, rms, draws):
+def _add(
+    spectrum: np.ndarray, chosen: np.ndarray, options: Mapping, rms: float, draws: _Draws
+) -> None:
     where = np.flatnonzero(chosen)
     phase = draws.uniform(spectrum.shape).reshape(-1)[where]
     phase *= 2.0 * np.pi
@@ -317,7 +323,9 @@ def _add(spectrum, chosen, options, rms, draws):
     spectrum.reshape(-1)[where] += added
 
 
-def _set(spectrum, chosen, options, rms, draws):
+def _set(
+    spectrum: np.ndarray, chosen: np.ndarray, options: Mapping, rms: float, draws: _Draws
+) -> None:
     bins = spectrum[chosen]
     magnitude = np.sqrt(bins.real**2 + bins.imag**2)
     # A bin of magnitude 0 has no phase and takes phase 0
@@ -328,7 +336,7 @@ def _set(spectrum, chosen, options, rms, draws):
 _MANIPULATE = {"zero": _zero, "scale": _scale, "add": _add, "set": _set}
 
 
-def _check_manipulation(manipulation, where: str) -> None:
+def _check_manipulation(manipulation: object, where: str) -> None:
     if not isinstance(manipulation, Mapping) or len(manipulation) != 1:
         raise InputError(
             f"{where}: expected one manipulation, such as zero: {{share: 0.2}}, found"

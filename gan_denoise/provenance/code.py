@@ -4,7 +4,8 @@ It keeps the figures of other code from being taken for those of this code.
 
 What counts is what is imported on the way to it, as Python reads it: comments, docstrings, the
 types of arguments and the layout of lines change nothing, and neither do the modules that only find
-files, start processes and talk to people (`_PLUMBING`). Where a package computes a metric itself, its version counts as well.
+files, start processes and talk to people (`_PLUMBING`). Where a package computes a metric itself,
+its version counts as well.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy  # its parts are imported where they are first used: signal takes 0.7 s
@@ -16,6 +16,7 @@ _REACH_S, _STOP_DB = 0.004, 70.0
 # Usual rates have 640 phases at most; others, and those where it would damp much, are soxr's
 _MOST_PHASES, _LOWEST_HZ = 1000, 6000
 _AT_ONCE = 2**12  # outputs of it
+Outputs = TypeVar("Outputs", int, np.ndarray)  # their places
 _FEW = 12  # of a ratio's two numbers, their product: up to it each phase is a convolution
 
 
@@ -102,7 +103,7 @@ class ShortFilter:
         self._held, self._first = self._held[needed - self._first :].copy(), needed
         return np.concatenate(pieces)
 
-    def _begins(self, outputs):
+    def _begins(self, outputs: Outputs) -> Outputs:
         """The first input of outputs."""
         return -((self._reach - outputs * self._down) // self._up)
 

@@ -6,6 +6,7 @@ A spectrum is real numbers of one layout, (B, 2, N, F): real and imaginary part,
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,14 +82,14 @@ class _Transform(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, wave: Tensor, window: Tensor, hop_length: int) -> Tensor:
+    def forward(ctx: Any, wave: Tensor, window: Tensor, hop_length: int) -> Tensor:
         ctx.save_for_backward(window)
         ctx.hop_length, ctx.length = hop_length, wave.shape[-1]
         spectrum = torch.fft.rfft(wave.unfold(-1, len(window), hop_length) * window)
         return torch.stack([spectrum.real, spectrum.imag], dim=1)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (window,) = ctx.saved_tensors
         wave = _Synthesis.apply(gradient * _counts(window), window, ctx.hop_length)
         return F.pad(wave, (0, ctx.length - wave.shape[-1])), None, None
@@ -98,14 +99,14 @@ class _Synthesis(torch.autograd.Function):
     """Inverse DFT, window and `overlap_add`: (B, 2, N, n_fft / 2 + 1) -> (B, T)."""
 
     @staticmethod
-    def forward(ctx, spectrum: Tensor, window: Tensor, hop_length: int) -> Tensor:
+    def forward(ctx: Any, spectrum: Tensor, window: Tensor, hop_length: int) -> Tensor:
         ctx.save_for_backward(window)
         ctx.hop_length = hop_length
         frames = torch.fft.irfft(torch.complex(*spectrum.unbind(dim=1)), len(window)) * window
         return overlap_add(frames, hop_length)
 
     @staticmethod
-    def backward(ctx, wave: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, wave: Tensor) -> tuple[Tensor, None, None]:
         (window,) = ctx.saved_tensors
         return _Transform.apply(wave, window, ctx.hop_length) / _counts(window), None, None
 

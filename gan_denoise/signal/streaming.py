@@ -71,7 +71,7 @@ class Live:
         for part in self._told:
             part.strength = number
 
-    def push(self, samples) -> np.ndarray:
+    def push(self, samples: Any) -> np.ndarray:
         """(n, channels), n >= 0, of any type of samples -> (m, channels) float32.
 
         Returns what is finished by now. Raises InputError for other shapes and types, NaN and

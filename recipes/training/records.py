@@ -25,7 +25,7 @@ from training.validation import Validation
 
 
 @dataclass(frozen=True)
-class Run:
+class Setup:
     """A training: what stays the same from its first update to its last.
 
     path: the experiment's file. exp: the folder that the training writes. warm_starts: folder of
@@ -65,38 +65,38 @@ class Records:
 
     def __init__(
         self,
-        run: Run,
+        setup: Setup,
         models: Models,
         stands: Standing,
         identity: Mapping[str, Any],
         trained_by: tuple[str, ...],
         warm_path: Path | None,
     ):
-        self._run, self._models, self._identity = run, models, identity
+        self._setup, self._models, self._identity = setup, models, identity
         self._trained_by, self._warm_path = trained_by, warm_path
         self._best = stands.best
-        experiment, corpus = run.experiment, run.corpus
+        experiment, corpus = setup.experiment, setup.corpus
         splits = {"train": corpus.train, "dev": corpus.dev}
         about = dict(identity) | {
-            "name": run.path.stem,
+            "name": setup.path.stem,
             "origin": origin.program() | {"split": origin.who(splits), "training": trained_by},
             "generator": experiment.generator,
             "seed": experiment.seed,
-            "processes": run.accelerator.num_processes,
+            "processes": setup.accelerator.num_processes,
         }
         if experiment.licence is not None:
             about["licence"] = experiment.licence
         people = lineage.people(experiment, corpus)
         if stands.lender:
             say(
-                f"{run.exp.name}: starts at step {stands.update}, with the warm start of"
+                f"{setup.exp.name}: starts at step {stands.update}, with the warm start of"
                 f" {stands.lender} ({stands.path})"
             )
         self._logbook = Logbook(
-            run.exp,
+            setup.exp,
             about,
-            run.accelerator,
-            run.schedule,
+            setup.accelerator,
+            setup.schedule,
             first=stands.update,
             spent_s=stands.spent_s,
             history=stands.history,
@@ -105,7 +105,7 @@ class Records:
         self.leave = self._logbook.leave
         self._validation = Validation(
             corpus.dev,
-            run.exp / "validation",
+            setup.exp / "validation",
             count=experiment.validate_utterances,
             examples=experiment.validate_examples,
             sample_rate=corpus.sample_rate,
@@ -120,7 +120,7 @@ class Records:
         means: of the measures since the last entry of the log; empty where none is due. rates: the
         learning rates. last: whether no update follows.
         """
-        experiment, schedule = self._run.experiment, self._run.schedule
+        experiment, schedule = self._setup.experiment, self._setup.schedule
         self._logbook.count()
         if means:
             self._logbook.log(update, means, **rates)
@@ -143,7 +143,7 @@ class Records:
             self._logbook.save_model("model_best", generator, step)
 
     def _save(self, update: int) -> None:
-        run, warm_path = self._run, self._warm_path
+        setup, warm_path = self._setup, self._warm_path
         state = snapshot(
             update,
             self._best,
@@ -152,30 +152,30 @@ class Records:
             self._identity,
             self._models.states,
         )
-        if warm_path and update == run.schedule.warm_start and not warm_path.exists():
-            lend(warm_path, state, run.exp.name, self._logbook.text)
-        checkpoint.save_state(run.checkpoint, state)
+        if warm_path and update == setup.schedule.warm_start and not warm_path.exists():
+            lend(warm_path, state, setup.exp.name, self._logbook.text)
+        checkpoint.save_state(setup.checkpoint, state)
 
     def interrupted(self, update: int) -> None:
         self._logbook.close("interrupted", update)
 
     def finished(self) -> None:
-        schedule = self._run.schedule
+        schedule = self._setup.schedule
         self._logbook.save_model("model", self._models.averaged, schedule.steps)
         self._logbook.close("finished", schedule.updates)
 
 
-def finished_already(run: Run, stands: Standing, now: str) -> None:
+def finished_already(setup: Setup, stands: Standing, now: str) -> None:
     """Say that a run is finished and needs no further update.
 
     A run that was killed between its last two records gets the last one. now: digest of the present
     code.
     """
-    name, schedule = run.exp.name, run.schedule
-    other = f"; by other code than is here now: to train again, remove {run.exp}"
+    name, schedule = setup.exp.name, setup.schedule
+    other = f"; by other code than is here now: to train again, remove {setup.exp}"
     changed = stands.code and stands.code != (now,)
     say(f"{name}: finished already, {schedule.steps} steps{other if changed else ''}")
-    if not said_finished(run.exp):
+    if not said_finished(setup.exp):
         first, spent_s = stands.update, stands.spent_s
-        book = Logbook(run.exp, {}, run.accelerator, schedule, first=first, spent_s=spent_s)
+        book = Logbook(setup.exp, {}, setup.accelerator, schedule, first=first, spent_s=spent_s)
         book.close("finished", first)
