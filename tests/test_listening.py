@@ -40,7 +40,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page_file(folders: Path) -> Path:
+def ranking(folders: Path) -> Path:
     page, note = folders / "page.html", folders / "note.txt"
     note.write_text("Recordings: https://example.org/a, CC BY 4.0 & <others>\n")
     options = ("--title", "A <title>", "--note", note, page)
@@ -51,7 +51,7 @@ def page_file(folders: Path) -> Path:
 
 
 @pytest.fixture
-def opened(browser: Browser, page_file: Path) -> Iterator[Any]:  # noqa: F811
+def opened(browser: Browser, ranking: Path) -> Iterator[Any]:  # noqa: F811
     """The page, opened from the disk.
 
     Fails where the console has an error, or anything else is asked for.
@@ -60,13 +60,11 @@ def opened(browser: Browser, page_file: Path) -> Iterator[Any]:  # noqa: F811
     page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(page_file.as_uri())
+    page.goto(ranking.as_uri())
     yield page
     page.close()
     assert errors == []
-    assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {
-        page_file.as_uri()
-    }
+    assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {ranking.as_uri()}
 
 
 def test_samples_are_heard_and_seen_with_scores_and_attribution(opened: Any) -> None:
