@@ -172,177 +172,184 @@ SETTINGS = {  # of a training, and what is said
 BAD = bad_audio()
 
 
-def everything() -> tuple[list[Case], dict[str, str | bytes]]:
-    """The table of commands, and the files that it names: name -> content.
+# A folder of the table; files that it names are made by the functions below
+GOOD, OUT, DATA = PLACE / "good/a.wav", PLACE / "out.wav", PLACE / "data"
+PREPARE = ("prepare", "--corpus", PLACE / "corpus", "--sample-rate", RATE)
+Files = dict[str, str | bytes]  # name -> content
 
-    The table lacks the commands that the folder runs answer line by line.
-    """
-    files: dict[str, str | bytes] = {}
-    place, good, out = PLACE, PLACE / "good/a.wav", PLACE / "out.wav"
-    table = [Case(("enhance", place / "bad" / name, out), (name,)) for name in BAD]
-    table += [Case(("corrupt", place / "bad" / name, out), (name,)) for name in BAD]
+
+def recordings() -> list[Case]:
+    """What can be wrong with a recording, or where it should be."""
+    table = [Case(("enhance", PLACE / "bad" / name, OUT), (name,)) for name in BAD]
+    table += [Case(("corrupt", PLACE / "bad" / name, OUT), (name,)) for name in BAD]
     for wrong, words in {
-        place / "absent.wav": ("no such file",),
-        place / "empty_folder": ("holds no audio files",),
-        place / "pipe.wav": ("is a pipe or a device",),
+        PLACE / "absent.wav": ("no such file",),
+        PLACE / "empty_folder": ("holds no audio files",),
+        PLACE / "pipe.wav": ("is a pipe or a device",),
         Path("/dev/null"): ("is a pipe or a device",),
-        place / "file/below.wav": ("no such file",),
-        place / ("x" * 300 + ".wav"): ("",),
-        place / "nul\n.wav": ("no such file",),
+        PLACE / "file/below.wav": ("no such file",),
+        PLACE / ("x" * 300 + ".wav"): ("",),
+        PLACE / "nul\n.wav": ("no such file",),
     }.items():
-        table += [Case((command, wrong, out), words) for command in ("enhance", "corrupt")]
-        table += [Case(("score", wrong, good), words), Case(("score", good, wrong), words)]
+        table += [Case((command, wrong, OUT), words) for command in ("enhance", "corrupt")]
+        table += [Case(("score", wrong, GOOD), words), Case(("score", GOOD, wrong), words)]
+    return table
+
+
+def usage_of_both() -> list[Case]:
+    """Wrong usage of enhance and corrupt, which share their options."""
+    table: list[Case] = []
     for command in ("enhance", "corrupt"):
         table += [
             Case((command,), ("required",), 2),
-            Case((command, good), ("required",), 2),
+            Case((command, GOOD), ("required",), 2),
             *(
-                [Case((command, good, out, out), ("there are several inputs",), 1)]
+                [Case((command, GOOD, OUT, OUT), ("there are several inputs",), 1)]
                 if command == "enhance"
-                else [Case((command, good, out, out), ("unexpected argument",), 2)]
+                else [Case((command, GOOD, OUT, OUT), ("unexpected argument",), 2)]
             ),
-            Case((command, "--job", "2", good, out), ("--job",), 2),
-            Case((command, "--jobs", "0", good, out), ("from 1",), 2),
-            Case((command, "--jobs", "-1", good, out), ("from 1",), 2),
-            Case((command, "--jobs", "two", good, out), ("from 1",), 2),
-            Case((command, "--jobs", "٣", good, out), ("from 1",), 2),
-            Case((command, good, good), ("a.wav: ",)),
-            Case((command, "--overwrite", good, good), ("is an input file",)),
-            Case((command, place / "good", place / "good/out"), ("inside the input folder",)),
-            Case((command, place / "good", place / "file"), ("has to be a folder",)),
-            Case((command, place / "good", place / "x.scp"), ("has to be a folder",)),
-            Case((command, good, place / "x.scp"), ("has to be a file or a folder",)),
+            Case((command, "--job", "2", GOOD, OUT), ("--job",), 2),
+            Case((command, "--jobs", "0", GOOD, OUT), ("from 1",), 2),
+            Case((command, "--jobs", "-1", GOOD, OUT), ("from 1",), 2),
+            Case((command, "--jobs", "two", GOOD, OUT), ("from 1",), 2),
+            Case((command, "--jobs", "٣", GOOD, OUT), ("from 1",), 2),
+            Case((command, GOOD, GOOD), ("a.wav: ",)),
+            Case((command, "--overwrite", GOOD, GOOD), ("is an input file",)),
+            Case((command, PLACE / "good", PLACE / "good/out"), ("inside the input folder",)),
+            Case((command, PLACE / "good", PLACE / "file"), ("has to be a folder",)),
+            Case((command, PLACE / "good", PLACE / "x.scp"), ("has to be a folder",)),
+            Case((command, GOOD, PLACE / "x.scp"), ("has to be a file or a folder",)),
             Case(
-                (command, good, place / "file/x.wav"),
+                (command, GOOD, PLACE / "file/x.wav"),
                 ("file: File exists: a folder is expected there",),
             ),
-            Case((command, good, "/proc/x.wav"), ("/proc/x.wav",)),
-            Case((command, "--", "-x.wav", out), ("-x.wav: no such file",)),
+            Case((command, GOOD, "/proc/x.wav"), ("/proc/x.wav",)),
+            Case((command, "--", "-x.wav", OUT), ("-x.wav: no such file",)),
         ]
-    table += [
-        Case(("enhance", good, place / "out.aac"), ("unknown suffix",)),
-        Case(("enhance", good, place / "out.raw"), ("unknown suffix",)),
-        Case(("enhance", good, place / "out"), ("unknown suffix",)),
-        Case(("corrupt", good, place / "out.flac"), ("the output has to be WAV",)),
-        Case(("enhance", "--mix", "2", good, out), ("0 to 1",), 2),
-        Case(("enhance", "--mix", "nan", good, out), ("0 to 1",), 2),
-        Case(("enhance", "--mix", "half", good, out), ("--mix",), 2),
-        Case(("enhance", "--high-band", "kep", good, out), ("invalid choice",), 2),
-        Case(("enhance", "--device", "tpu9", good, out), ("device",)),
-        Case(("enhance", "--device", "cuda:7", good, out), ("device",)),
-        Case(("enhance", "--model", place / "absent", good, out), ("is not a model directory",)),
-        Case(("enhance", "--model", place / "good", good, out), ("is not a model directory",)),
-        Case(("enhance", "--model", "", good, out), ("model",)),
-        Case(("corrupt", "--split", "tset", good, out), ("invalid choice",), 2),
-        Case(("corrupt", "--noise", place / "absent.yaml", good, out), ("absent.yaml",)),
-        Case(("corrupt", "--noise", place / "good", good, out), ("good",)),
-        Case(("corrupt", "--noise", good, good, out), ("a.wav",)),
+    return table
+
+
+def usage_of_each() -> list[Case]:
+    return [
+        Case(("enhance", GOOD, PLACE / "out.aac"), ("unknown suffix",)),
+        Case(("enhance", GOOD, PLACE / "out.raw"), ("unknown suffix",)),
+        Case(("enhance", GOOD, PLACE / "out"), ("unknown suffix",)),
+        Case(("corrupt", GOOD, PLACE / "out.flac"), ("the output has to be WAV",)),
+        Case(("enhance", "--mix", "2", GOOD, OUT), ("0 to 1",), 2),
+        Case(("enhance", "--mix", "nan", GOOD, OUT), ("0 to 1",), 2),
+        Case(("enhance", "--mix", "half", GOOD, OUT), ("--mix",), 2),
+        Case(("enhance", "--high-band", "kep", GOOD, OUT), ("invalid choice",), 2),
+        Case(("enhance", "--device", "tpu9", GOOD, OUT), ("device",)),
+        Case(("enhance", "--device", "cuda:7", GOOD, OUT), ("device",)),
+        Case(("enhance", "--model", PLACE / "absent", GOOD, OUT), ("is not a model directory",)),
+        Case(("enhance", "--model", PLACE / "good", GOOD, OUT), ("is not a model directory",)),
+        Case(("enhance", "--model", "", GOOD, OUT), ("model",)),
+        Case(("corrupt", "--split", "tset", GOOD, OUT), ("invalid choice",), 2),
+        Case(("corrupt", "--noise", PLACE / "absent.yaml", GOOD, OUT), ("absent.yaml",)),
+        Case(("corrupt", "--noise", PLACE / "good", GOOD, OUT), ("good",)),
+        Case(("corrupt", "--noise", GOOD, GOOD, OUT), ("a.wav",)),
         Case(("score",), ("required",), 2),
-        Case(("score", good), ("required",), 2),
-        Case(("score", "--metrics", "pesk", good, good), ("unknown metric 'pesk'",), 2),
-        Case(("score", "--metrics", "", good, good), ("unknown metric",), 2),
-        Case(("score", "--csv", good, good, good), ("exists",)),
-        Case(("score", "--csv", good, "--overwrite", good, good), ("is an input",)),
-        Case(("score", place / "corpus", place / "good"), ("no utt_id in common",)),
-        Case(("score", "--jobs", "0", good, good), ("from 1",), 2),
+        Case(("score", GOOD), ("required",), 2),
+        Case(("score", "--metrics", "pesk", GOOD, GOOD), ("unknown metric 'pesk'",), 2),
+        Case(("score", "--metrics", "", GOOD, GOOD), ("unknown metric",), 2),
+        Case(("score", "--csv", GOOD, GOOD, GOOD), ("exists",)),
+        Case(("score", "--csv", GOOD, "--overwrite", GOOD, GOOD), ("is an input",)),
+        Case(("score", PLACE / "corpus", PLACE / "good"), ("no utt_id in common",)),
+        Case(("score", "--jobs", "0", GOOD, GOOD), ("from 1",), 2),
         Case(("stream",), ("required",), 2),
-        Case(("stream", good, "-"), ("invalid choice",), 2),
+        Case(("stream", GOOD, "-"), ("invalid choice",), 2),
         Case(("stream", "--sample-rate", "0", "-", "-"), ("from 1",), 2),
         Case(("stream", "--sample-rate", "16k", "-", "-"), ("from 1",), 2),
         Case(("export", "boxed"), ("required",), 2),
-        Case(("export", place / "absent", place / "m.onnx"), ("is not a model directory",)),
-        Case(("export", place / "model", place / "m.bin"), ("m.onnx",)),
-        Case(("export", "", place / "m.onnx"), ("model",)),
+        Case(("export", PLACE / "absent", PLACE / "m.onnx"), ("is not a model directory",)),
+        Case(("export", PLACE / "model", PLACE / "m.bin"), ("m.onnx",)),
+        Case(("export", "", PLACE / "m.onnx"), ("model",)),
         Case((), ("required",), 2),
         Case(("denoise",), ("invalid choice",), 2),
         Case(("--version",), (), 0),
         Case(("enhance", "--help"), (), 0),
     ]
-    lists = {
+
+
+def lists(files: Files) -> list[Case]:
+    """Lists of recordings; adds them to `files`."""
+    table: list[Case] = []
+    wrong = {
         "": ("is empty",),
         "\n": ("expected `key value`",),
         "a": ("expected `key value`",),
         "a \n": ("expected `key value`",),
-        f"a {good}\na {good}\n": ("listed twice",),
-        f"../a {good}\n": ("may not be a path",),
-        f".a {good}\n": ("may not be a path",),
+        f"a {GOOD}\na {GOOD}\n": ("listed twice",),
+        f"../a {GOOD}\n": ("may not be a path",),
+        f".a {GOOD}\n": ("may not be a path",),
         "a sox x.wav -t wav - |\n": ("are not run",),
         "a /absent.wav\n": ("/absent.wav: no such file",),
-        f"a {place}/bad/text.wav\n": ("text.wav: cannot be decoded",),
+        f"a {PLACE}/bad/text.wav\n": ("text.wav: cannot be decoded",),
         "\x00\n": ("expected `key value`",),
     }
-    for number, (content, words) in enumerate(lists.items()):
-        path = place / f"list{number}.scp"
+    for number, (content, words) in enumerate(wrong.items()):
+        path = PLACE / f"list{number}.scp"
         files[path.name] = content
-        table += [Case(("enhance", path, place / f"listed{number}"), words)]
+        table += [Case(("enhance", path, PLACE / f"listed{number}"), words)]
         table += [
             Case(("score", path, path), ("",) if "absent" in content or "bad" in content else words)
         ]
     files["latin.scp"] = "ä /x.wav\n".encode("latin-1")
-    table += [Case(("enhance", place / "latin.scp", place / "latin"), ("not UTF-8",))]
+    table += [Case(("enhance", PLACE / "latin.scp", PLACE / "latin"), ("not UTF-8",))]
     for number, (name, content) in enumerate(
         {
-            "mark.scp": f"\ufeffa {good}\n",
-            "tab.scp": f"a\t{good}\n",
-            "blanks.scp": f"a \t  {good}  \n",
-            "windows.scp": f"a {good}\r\n",
-            "UPPER.SCP": f"a {good}\n",
-            "no_newline.scp": f"a {good}",
+            "mark.scp": f"\ufeffa {GOOD}\n",
+            "tab.scp": f"a\t{GOOD}\n",
+            "blanks.scp": f"a \t  {GOOD}  \n",
+            "windows.scp": f"a {GOOD}\r\n",
+            "UPPER.SCP": f"a {GOOD}\n",
+            "no_newline.scp": f"a {GOOD}",
         }.items()
     ):
         files[name] = content
-        table += [Case(("enhance", "--mix", "0", place / name, place / f"fine{number}"), (), 0)]
+        table += [Case(("enhance", "--mix", "0", PLACE / name, PLACE / f"fine{number}"), (), 0)]
+    return table
+
+
+def noises(files: Files) -> list[Case]:
+    """Settings of the noise; adds them to `files`."""
+    table: list[Case] = []
     for number, (content, words) in enumerate(NOISE.items()):
         content = content.replace("STFT", STFT)
-        path = place / f"noise{number}.yaml"
+        path = PLACE / f"noise{number}.yaml"
         files[path.name] = content
         table += [
             Case(
-                ("corrupt", "--noise", path, good, out),
+                ("corrupt", "--noise", path, GOOD, OUT),
                 (path.name, *words) if content.count("absent.wav") == 0 else words,
             )
         ]
-    prepare = ("prepare", "--corpus", place / "corpus", "--sample-rate", RATE)
-    data = place / "data"
-    table += [
-        Case(("prepare", "--sample-rate", RATE, data), ("--corpus and --sample-rate",), 2),
-        Case(("prepare", "--corpus", place / "corpus", data), ("--corpus and --sample-rate",), 2),
+    return table
+
+
+def preparation(files: Files) -> list[Case]:
+    """Corpora and splits; adds the splits to `files`."""
+    table = [
+        Case(("prepare", "--sample-rate", RATE, DATA), ("--corpus and --sample-rate",), 2),
+        Case(("prepare", "--corpus", PLACE / "corpus", DATA), ("--corpus and --sample-rate",), 2),
         Case(
-            ("prepare", "--corpus", place / "absent", "--sample-rate", RATE, data),
+            ("prepare", "--corpus", PLACE / "absent", "--sample-rate", RATE, DATA),
             ("no such corpus folder",),
         ),
         Case(
-            ("prepare", "--corpus", place / "empty_folder", "--sample-rate", RATE, data),
+            ("prepare", "--corpus", PLACE / "empty_folder", "--sample-rate", RATE, DATA),
             ("no recordings found",),
         ),
         Case(
-            ("prepare", "--corpus", place / "file", "--sample-rate", RATE, data),
+            ("prepare", "--corpus", PLACE / "file", "--sample-rate", RATE, DATA),
             ("no such corpus folder",),
         ),
-        Case((*prepare, place / "corpus/data"), ("lies inside the corpus",)),
-        Case((*prepare, "--split", place / "absent.yaml", data), ("absent.yaml",)),
-        Case((*prepare, "--split", place / "file", data), ("file",)),
-        Case((*prepare, "--jobs", "two", data), ("--jobs",), 2),
-        Case((*prepare, "--corpsu", "x", data), ("--corpsu",), 2),
-        Case((*prepare, place / "file/data"), ("file",)),
-        Case(("corrupt.py", place / "absent"), ("no such data directory",)),
-        Case(("corrupt.py", place / "good"), ("good",)),
-        Case(("corrupt.py", "--noise", place / "noise1.yaml", place / "absent"), ("",)),
-        Case(("condition", place / "absent", "clean"), ("no such data directory",)),
-        Case(("oracle", place / "absent", place / "m", place / "k"), ("no such data directory",)),
-        Case(("score.py", place / "absent", place / "exp"), ("no such data directory",)),
-        Case(("score.py", data, "x", "--then", data), ("--then: every DATADIR",), 2),
-        Case(("oracle", data, place / "m"), ("every DATADIR needs",), 2),
-        Case(("report", place / "absent"), ("--data",), 2),
-        Case(
-            ("train", "--data", place / "absent", "--exp", place / "exp"),
-            ("no such data directory",),
-        ),
-        Case(
-            ("train", place / "absent.yaml", "--data", data, "--exp", place / "exp"),
-            ("absent.yaml",),
-        ),
-        Case(("train", place / "file.txt", place / "file", "--data", data), ("one experiment",), 2),
+        Case((*PREPARE, PLACE / "corpus/data"), ("lies inside the corpus",)),
+        Case((*PREPARE, "--split", PLACE / "absent.yaml", DATA), ("absent.yaml",)),
+        Case((*PREPARE, "--split", PLACE / "file", DATA), ("file",)),
+        Case((*PREPARE, "--jobs", "two", DATA), ("--jobs",), 2),
+        Case((*PREPARE, "--corpsu", "x", DATA), ("--corpsu",), 2),
+        Case((*PREPARE, PLACE / "file/data"), ("file",)),
     ]
     splits = {
         "dev: s0\ntest: [s1]": ("dev: expected a list",),
@@ -354,10 +361,40 @@ def everything() -> tuple[list[Case], dict[str, str | bytes]]:
     }
     for number, (content, words) in enumerate(splits.items()):
         files[f"split{number}.yaml"] = content
-        table += [Case((*prepare, "--split", place / f"split{number}.yaml", data), words)]
+        table += [Case((*PREPARE, "--split", PLACE / f"split{number}.yaml", DATA), words)]
+    return table
+
+
+def stages() -> list[Case]:
+    """The recipe's other programs, and settings of a training."""
+    table = [
+        Case(("corrupt.py", PLACE / "absent"), ("no such data directory",)),
+        Case(("corrupt.py", PLACE / "good"), ("good",)),
+        Case(("corrupt.py", "--noise", PLACE / "noise1.yaml", PLACE / "absent"), ("",)),
+        Case(("condition", PLACE / "absent", "clean"), ("no such data directory",)),
+        Case(("oracle", PLACE / "absent", PLACE / "m", PLACE / "k"), ("no such data directory",)),
+        Case(("score.py", PLACE / "absent", PLACE / "exp"), ("no such data directory",)),
+        Case(("score.py", DATA, "x", "--then", DATA), ("--then: every DATADIR",), 2),
+        Case(("oracle", DATA, PLACE / "m"), ("every DATADIR needs",), 2),
+        Case(("report", PLACE / "absent"), ("--data",), 2),
+        Case(
+            ("train", "--data", PLACE / "absent", "--exp", PLACE / "exp"),
+            ("no such data directory",),
+        ),
+        Case(
+            ("train", PLACE / "absent.yaml", "--data", DATA, "--exp", PLACE / "exp"),
+            ("absent.yaml",),
+        ),
+        Case(("train", PLACE / "file.txt", PLACE / "file", "--data", DATA), ("one experiment",), 2),
+    ]
     for setting, words in SETTINGS.items():
-        table += [Case(("train", setting, "--data", place / "made", "--exp", place / "exp"), words)]
-    return table, files
+        table += [Case(("train", setting, "--data", PLACE / "made", "--exp", PLACE / "exp"), words)]
+    return table
 
 
-CASES, FILES = everything()
+FILES: Files = {}
+# Without the commands that the folder runs answer line by line
+CASES = [
+    *(*recordings(), *usage_of_both(), *usage_of_each(), *lists(FILES), *noises(FILES)),
+    *(*preparation(FILES), *stages()),
+]

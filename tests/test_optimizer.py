@@ -24,11 +24,12 @@ def test_learning_rate_is_a_function_of_the_step() -> None:
     assert rates[59] == pytest.approx(0.55) and rates[-1] == pytest.approx(0.1)
 
 
-def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does() -> None:
-    settings = OptimizerSettings(
-        lr=0.01, warmup_steps=0, lr_final=0.01, weight_decay=0.1, betas=[0.9, 0.99]
-    )
+SETTINGS = OptimizerSettings(
+    lr=0.01, warmup_steps=0, lr_final=0.01, weight_decay=0.1, betas=[0.9, 0.99]
+)
 
+
+def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does() -> None:
     def moved(saved: bool = True, **choice: Any) -> dict[str, torch.Tensor]:
         """By two updates, and a third, after a save and a load or without."""
         torch.manual_seed(0)
@@ -39,11 +40,11 @@ def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does() ->
             }
         )
         before = {name: each.detach().clone() for name, each in module.named_parameters()}
-        optimizer = build_optimizer(module, replace(settings, **choice))
+        optimizer = build_optimizer(module, replace(SETTINGS, **choice))
         for update in range(3):
             if update == 2 and saved:
                 state = optimizer.state_dict()
-                optimizer = build_optimizer(module, replace(settings, **choice))
+                optimizer = build_optimizer(module, replace(SETTINGS, **choice))
                 optimizer.load_state_dict(state)
             draw = torch.Generator().manual_seed(update)
             for each in module.parameters():
@@ -63,11 +64,16 @@ def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does() ->
         if name not in ("tall.weight", "wide.weight"):
             torch.testing.assert_close(movement, adamw[name], rtol=0.0, atol=0.0)
             continue
-        decay = settings.lr * settings.weight_decay / np.sqrt(3 * min(movement.shape[1:]))
-        size = settings.lr * 0.2 * np.sqrt(96)
+        decay = SETTINGS.lr * SETTINGS.weight_decay / np.sqrt(3 * min(movement.shape[1:]))
+        size = SETTINGS.lr * 0.2 * np.sqrt(96)
         values = torch.linalg.svdvals(movement[1]) / size
         assert values.min() > 0.6 and values.max() < 1.25 + decay / size
-    # The same by torch's own, which multiplies in bf16
+    with pytest.raises(InputError, match="muon: there are no weight matrices"):
+        build_optimizer(torch.nn.Conv1d(1, 1, 3), replace(SETTINGS, muon=0.95))
+
+
+def test_muon_moves_as_torchs_own() -> None:
+    """Which multiplies in bf16."""
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(96, 24))
     module = torch.nn.ParameterDict({"weight": weight})
@@ -77,7 +83,7 @@ def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does() ->
         optimizer = (
             torch.optim.Muon([weight], lr=0.01, adjust_lr_fn="match_rms_adamw")
             if theirs
-            else build_optimizer(module, replace(settings, muon=0.95))
+            else build_optimizer(module, replace(SETTINGS, muon=0.95))
         )
         for update in range(3):
             weight.grad = torch.randn(96, 24, generator=torch.Generator().manual_seed(update))
@@ -86,8 +92,6 @@ def test_muon_moves_matrices_by_orthogonal_steps_and_the_rest_as_adamw_does() ->
     ours, torchs = steps
     assert torch.nn.functional.cosine_similarity(ours, torchs, dim=0) > 0.995
     assert ours.norm() == pytest.approx(float(torchs.norm()), rel=0.02)
-    with pytest.raises(InputError, match="muon: there are no weight matrices"):
-        build_optimizer(torch.nn.Conv1d(1, 1, 3), replace(settings, muon=0.95))
 
 
 def test_phases_are_a_function_of_the_update() -> None:

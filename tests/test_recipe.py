@@ -42,82 +42,82 @@ def small_mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+OPTIONS = ["--corpus", "mini/", "--data", "data", "--exp=exp", "--nj", "2"]
+OPTIONS += ["--train-opts", TINY, "--conditions", "clean"]
+
+
 def test_from_a_corpus_to_a_table(small_mini: Path, prepared: Path) -> None:
-    options = [
-        "--corpus",
-        "mini/",
-        "--data",
-        "data",
-        "--exp=exp",
-        "--train-opts",
-        TINY,
-        "--nj",
-        "2",
-    ]
-    options += ["--conditions", "clean"]
-    result = recipe("--stage", 0, *options, cwd=small_mini)  # paths are relative to the caller
+    """In parts that build on each other."""
+    result = recipe("--stage", 0, *OPTIONS, cwd=small_mini)  # paths are relative to the caller
     assert result.returncode == 0, result.stderr
-    exp, data = small_mini / "exp", small_mini / "data"
+    # The tables are what a newcomer reads
+    assert "| l1" in result.stdout and "| gan - l1" in result.stdout
+    the_tables_are_whole(small_mini / "exp")
+    the_scores_are_those_of_their_systems(small_mini / "exp")
+    the_page_is_whole(small_mini / "exp")
+    a_finished_stage_does_nothing_again(small_mini)
+    what_was_spoiled_is_made_anew(small_mini)
+    looked = recipe("--stage", 4, "--data", "data", "--exp=exp", cwd=small_mini)
+    assert "first look" in looked.stderr and "clean zero scale add heavy mixed" in looked.stderr
+    other_settings_and_data_are_refused(small_mini, prepared)
+
+
+def the_tables_are_whole(exp: Path) -> None:
     results = (exp / "RESULTS.md").read_text()
     assert "bash egs/vctk/run.sh --stage 0 --corpus mini/ --data data" in results
     rows = [line.split("|")[1].strip() for line in results.splitlines() if line.startswith("| ")]
+    oracles = ("noisy", "oracle mask", "oracle magnitude")
+    differences = ("difference", *DIFFERENCES) * 2  # in five columns, and in all metrics
     assert rows == [
-        *(
-            "system",
-            "noisy",
-            "oracle mask",
-            "oracle magnitude",
-            *SYSTEMS,
-            *("difference", *DIFFERENCES) * 2,  # in five columns, and in all metrics
-        ),
-        *("PESQ-WB / SI-SDR dB", "noisy", "oracle mask", "oracle magnitude", *SYSTEMS),
-        *("difference", *DIFFERENCES) * 2,  # on clean
+        *("system", *oracles, *SYSTEMS, *differences),
+        *("PESQ-WB / SI-SDR dB", *oracles, *SYSTEMS, *differences),  # on clean
         *("PESQ-WB gain", *SYSTEMS),
     ]
     assert results.split("bash egs")[1].count("2 of 2") == 6
+
+
+def the_scores_are_those_of_their_systems(exp: Path) -> None:
     clean = read_csv(exp / "noisy/conditions/clean/scores.csv")
     # Nothing is damaged there
     assert all(row["si_sdr"] == 100.0 and row["pesq_wb"] > 4.6 for row in clean)
     assert len(read_csv(exp / "gan/conditions/clean/scores.csv")) == 2
-    # The tables are what a newcomer reads
-    assert "| l1" in result.stdout and "| gan - l1" in result.stdout
     scores = {name: read_csv(exp / name / "scores.csv") for name in ("noisy", "oracle_mag", "l1")}
-    assert (
-        scores["l1"][0]["system"] == "l1"
-        and scores["l1"][0]["seed"] == "0"
-        and scores["noisy"][0]["seed"] == ""
-    )
+    assert scores["l1"][0]["system"] == "l1" and scores["l1"][0]["seed"] == "0"
+    assert scores["noisy"][0]["seed"] == ""
     assert len({row["fingerprint"] for rows in scores.values() for row in rows}) == 1
     for noisy, oracle in zip(scores["noisy"], scores["oracle_mag"], strict=True):
-        assert (
-            oracle["pesq_wb"] > noisy["pesq_wb"] + 1.0 and oracle["si_sdr"] > noisy["si_sdr"] + 5.0
-        )
+        assert oracle["pesq_wb"] > noisy["pesq_wb"] + 1.0
+        assert oracle["si_sdr"] > noisy["si_sdr"] + 5.0
+
+
+def the_page_is_whole(exp: Path) -> None:
     page = (exp / "report.html").read_text()
     assert page.count("class=room ") == 2 and page.count("data-system=") == 2 * 5
     assert "http://" not in page and "https://" not in page  # opens offline
     assert any((exp / "l1/tensorboard").iterdir())
 
-    kept = {
-        path: path.stat().st_mtime_ns
-        for path in [*data.rglob("*.wav"), *exp.rglob("scores.csv"), *exp.rglob("enhanced.scp")]
-    }
-    again = recipe("--stage", 0, "--stop-stage", 4, *options, cwd=small_mini)
-    assert again.returncode == 0, again.stderr
-    # A finished stage does nothing again
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
+def a_finished_stage_does_nothing_again(folder: Path) -> None:
+    exp, data = folder / "exp", folder / "data"
+    files = [*data.rglob("*.wav"), *exp.rglob("scores.csv"), *exp.rglob("enhanced.scp")]
+    times = {path: path.stat().st_mtime_ns for path in files}
+    again = recipe("--stage", 0, "--stop-stage", 4, *OPTIONS, cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def what_was_spoiled_is_made_anew(folder: Path) -> None:
+    exp, data = folder / "exp", folder / "data"
+    results = (exp / "RESULTS.md").read_text()
     enhanced = sorted((exp / "l1/enhanced").iterdir())
     before = enhanced[0].read_bytes()
     enhanced[0].write_bytes(enhanced[1].read_bytes())
     os.utime(exp / "l1/scores.csv", (4e9, 4e9))  # dated in the future: contents decide
-    one_error_line(
-        run("python", REPORT, "--data", data, exp),
-        "l1/scores.csv: does not belong to the files in",
-        "run stages 3 and 4 again",
-    )
-    model = exp / "l1/model"
-    assert local("enhance", model, data / "test", exp / "l1").returncode == 0
-    assert enhanced[0].read_bytes() == before  # what was spoiled is made anew
+    refused = run("python", REPORT, "--data", data, exp)
+    words = ("l1/scores.csv: does not belong to the files in", "run stages 3 and 4 again")
+    one_error_line(refused, *words)
+    assert local("enhance", exp / "l1/model", data / "test", exp / "l1").returncode == 0
+    assert enhanced[0].read_bytes() == before
     command = yaml.safe_load((exp / "about.yaml").read_text())["command"]
     (exp / "RESULTS.md").unlink()
     again = run("python", REPORT, "--command", command, "--data", data, exp)
@@ -125,38 +125,27 @@ def test_from_a_corpus_to_a_table(small_mini: Path, prepared: Path) -> None:
     assert (exp / "RESULTS.md").read_text() == results  # stage 5 repeated says the same
     assert yaml.safe_load((data / "corpus.yaml").read_text())["mini"] is True
 
-    looked = recipe("--stage", 4, "--data", "data", "--exp=exp", cwd=small_mini)
-    assert "first look" in looked.stderr and "clean zero scale add heavy mixed" in looked.stderr
 
+def other_settings_and_data_are_refused(folder: Path, other_data: Path) -> None:
     other = f"{TINY} optimizer.lr=1e-2"  # or other figures would stand below this command
-    result = recipe("--stage", 3, *options, "--train-opts", other, cwd=small_mini)
+    result = recipe("--stage", 3, *OPTIONS, "--train-opts", other, cwd=folder)
     one_error_line(result, "exp/l1: was started with other settings", "optimizer.lr")
+    one = ("--experiments", "l1")  # which no other has to be built for
     for stage in ("2", "3", "5"):  # an exp folder belongs to one data folder
-        said = "with other settings" if stage == "2" else "was made from other data"
-        result = recipe(
-            "--stage",
-            stage,
-            "--stop-stage",
-            stage,
-            "--data",
-            prepared,
-            "--exp",
-            exp,
-            "--experiments",
-            "l1",  # which no other has to be built for
-            cwd=small_mini,
-        )
-        one_error_line(result, said, "--exp")
-    for changed, words in {
+        words = "with other settings" if stage == "2" else "was made from other data"
+        asked = ("--stage", stage, "--stop-stage", stage, "--data", other_data)
+        result = recipe(*asked, "--exp", folder / "exp", *one, cwd=folder)
+        one_error_line(result, words, "--exp")
+    for changed, expected in {
         ("--sample-rate", "48000"): ["--sample-rate 16000, not 48000"],
         ("--subset", "2"): ["--subset"],
-        ("--corpus", str(small_mini)): ["--corpus"],
+        ("--corpus", str(folder)): ["--corpus"],
         ("--noise", str(CONF / "noise_heavy.yaml")): ["corrupted by another procedure", "--noise"],
     }.items():
-        for stages in (("0", "1"), ("2", "2")):  # with one experiment: none is built before
-            asked = ["--stage", stages[0], "--stop-stage", stages[1], *options, *changed]
-            result = recipe(*asked, "--experiments", "l1", cwd=small_mini)
-            one_error_line(result, *words, "--data")
+        for stages in (("0", "1"), ("2", "2")):
+            some = ("--stage", stages[0], "--stop-stage", stages[1])
+            result = recipe(*some, *OPTIONS, *changed, *one, cwd=folder)
+            one_error_line(result, *expected, "--data")
 
 
 @pytest.mark.parametrize(
