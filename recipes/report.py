@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -43,6 +42,7 @@ from reporting.formats import FORMATS
 from reporting.listening import of_experiment, render_listening
 from reporting.page import render_page
 from reporting.plots import FIGURES, save_figures
+from reporting.publication import collect, publish, scored_tables, tables_of
 from reporting.reading import systems_of
 from reporting.results import opening, section
 from reporting.statistics import Run
@@ -186,7 +186,7 @@ def check_scores(exp: Path, data: Path, which: str = "last") -> None:
 
     Raises InputError that names the first one that is not.
     """
-    for path in _tables(exp):
+    for path in tables_of(exp):
         system, condition = (
             path.relative_to(exp).parts[0],
             path.parts[-2] if path.parts[-3] == "conditions" else "",
@@ -254,55 +254,9 @@ def about(exp: Path, data: Path, command: str, wishes: Wishes) -> dict:
     }
 
 
-def scored_tables(exp: Path) -> dict[str, str | None]:
-    """EXP's tables of scores, by their place in it: their digests."""
-    return {str(path.relative_to(exp)): file_digest(path) for path in _tables(exp)}
-
-
-def _tables(exp: Path) -> list[Path]:
-    return sorted([*exp.glob("*/scores.csv"), *exp.glob("*/conditions/*/scores.csv")])
-
-
 def _systems(exp: Path) -> dict[str, bool]:
     """The systems of EXP, and whether each was trained here."""
     return systems_of({path.parent.name: read_csv(path)[:1] for path in exp.glob("*/scores.csv")})
-
-
-def publish(exp: Path, folder: Path, note: str) -> None:
-    """Make FOLDER hold what stage 5 has shown of EXP last, and nothing else.
-
-    Raises InputError where EXP has changed since.
-    """
-    run = Run.read(exp)
-    if run.about.get("scores") != scored_tables(exp):
-        raise InputError(
-            f"{exp}: its scores are not those that stage 5 last showed (some are new, or a"
-            " system was removed): run stage 5 again"
-        )
-    for old in [*folder.glob("*.csv"), *folder.glob("*/*.csv")]:
-        old.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in _tables(exp):
-        name, *condition = path.relative_to(exp).parts[:-1]
-        place = folder.joinpath(*condition[1:])
-        place.mkdir(exist_ok=True)
-        shutil.copyfile(path, place / f"{name}.csv")
-    about = {key: value for key, value in run.about.items() if key != "scores"}
-    write_atomically(folder / "about.yaml", dump_yaml({"note": note, **about} if note else about))
-
-
-def collect(results: Path) -> str:
-    """The committed RESULTS.md: a section for each folder of `results`."""
-    folders = sorted(path.parent for path in results.glob("*/about.yaml"))
-    if not folders:
-        raise InputError(f"{results}: holds no results: `report.py --publish` puts them there")
-    intro = (
-        "# Results\n\nMade by `python recipes/report.py --collect egs/vctk/results >"
-        " egs/vctk/RESULTS.md` from the scores in `results/`.\n"
-    )
-    runs = {folder.name.replace("_", " "): Run.read(folder) for folder in folders}
-    sections = (f"\n## {name}\n\n{section(run)}" for name, run in runs.items())
-    return f"{intro}\n{opening(list(runs.values()))}{''.join(sections)}"
 
 
 if __name__ == "__main__":

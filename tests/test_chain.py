@@ -154,10 +154,16 @@ def test_a_folder_of_another_systems_files_takes_part(
     assert stage_5(data, exp, "--experiment", file) == ""
     assert "| mine - theirs |" in shown(exp) and "- mine: l1, begun elsewhere.\n" in shown(exp)
     assert "| theirs - l1 " in shown(exp) and "- theirs: A system from elsewhere" in shown(exp)
+    again = ("external", data / "test", exp)
+    assert errors(local("external", "--check", *again[1:], f"theirs={folder}")) == ""
+    other = shutil.copytree(folder, tmp_path / "other")
+    refused = local("external", "--check", *again[1:], f"theirs={other}")
+    one_error_line(refused, "stage 3 has listed other files")
+    twice = local(*again, f"theirs={folder}", f"theirs={other}")
+    one_error_line(twice, "theirs is named twice")
     first = sorted(folder.iterdir())[0]
     samples, rate = sf.read(first)
     sf.write(first, samples[:-1], rate)
-    again = ("external", data / "test", exp)
     one_error_line(local(*again, f"theirs={folder}"), str(first), f"frames is {len(samples) - 1}")
     first.unlink()
     one_error_line(local(*again, f"theirs={folder}"), "has no file of 1 of 4 test recordings")
@@ -200,8 +206,9 @@ def test_what_is_published_is_what_was_shown(finished: tuple[Path, Path], tmp_pa
     data, exp = finished
     folder = tmp_path / "results"
     folder.mkdir()
-    (folder / "gan.csv").write_text("left over\n")
     publish = ("report.py", "--publish", folder, exp)
+    assert here(report.main, *publish).returncode == 0
+    (folder / "gan.csv").write_text("left over\n")
     assert here(report.main, *publish).returncode == 0
     assert sorted(path.name for path in folder.iterdir()) == [
         *("about.yaml", "l1.csv", "noisy.csv", "oracle_mag.csv", "oracle_mask.csv")
@@ -210,6 +217,24 @@ def test_what_is_published_is_what_was_shown(finished: tuple[Path, Path], tmp_pa
     one_error_line(here(report.main, *publish), "run stage 5 again")
     assert stage_5(data, exp) == "" and here(report.main, *publish).returncode == 0
     assert not (folder / "l1.csv").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]  # nothing is left beside it
+
+    for wrong, words in {
+        exp: "is, holds or lies in",
+        exp.parent: "is, holds or lies in",
+        exp / "noisy": "is, holds or lies in",
+        tmp_path: "holds something else than one published run",
+        folder / "noisy.csv": "holds something else than one published run",
+    }.items():
+        one_error_line(here(report.main, "report.py", "--publish", wrong, exp), words)
+    collect = ("report.py", "--collect", tmp_path)
+    assert here(report.main, *collect).returncode == 0
+    text = (folder / "noisy.csv").read_text()
+    (folder / "noisy.csv").write_text(text.replace("1.", "4."))
+    one_error_line(here(report.main, *collect), "results/noisy.csv: is not as it was published")
+    (folder / "noisy.csv").write_text(text)
+    (folder / "oracle_mag.csv").unlink()
+    one_error_line(here(report.main, *collect), "results/oracle_mag.csv: is gone")
 
 
 def test_only_code_that_matters_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,8 @@ from conftest import CONF, ROOT
 from gan_denoise.cli import parser
 from gan_denoise.serve.limits import Limits
 from kaldi.splits import read_split
-from report import collect
 from reporting import tables
+from reporting.publication import collect
 from reporting.statistics import Run
 from training.experiment import Experiment
 

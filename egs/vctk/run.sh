@@ -56,10 +56,11 @@ while [ $# -gt 0 ]; do
             die "unknown option --$name${near:+ (did you mean --$near?)} (--help lists the options)" ;;
     esac
 done
-for name in stage stop_stage ngpu; do [[ ${!name} =~ ^-?[0-9]+$ ]] || die "--${name//_/-}: expected a whole number, found \"${!name}\""; done
+for name in stage stop_stage; do [[ ${!name} =~ ^-?[0-9]$ ]] || die "--${name//_/-}: expected a whole number from -1 to 5, found \"${!name}\""; done
+[[ $ngpu =~ ^(0|[1-9][0-9]{0,3})$ ]] || die "--ngpu: expected a whole number from 0, found \"$ngpu\""
 [ "$stage" -le "$stop_stage" ] && [ "$stage" -le 5 ] && [ "$stop_stage" -ge -1 ] || die "--stage $stage, --stop-stage $stop_stage: there is nothing to do: stages go from -1 to 5"
 for name in nj subset sample_rate; do
-    [[ ${!name} =~ ^([1-9][0-9]*)?$ ]] || die "--${name//_/-}: expected a whole number from 1, found \"${!name}\""
+    [[ ${!name} =~ ^([1-9][0-9]{0,8})?$ ]] || die "--${name//_/-}: expected a whole number from 1, found \"${!name}\""
 done
 [[ -z $sample_rate || ( $sample_rate -ge 8000 && $sample_rate -le 192000 ) ]] || die "--sample-rate: expected 8000 to 192000 Hz, found $sample_rate"
 [ -n "$nj" ] && [ -n "$experiments" ] && [ -n "$seeds" ] && [ -n "$data" ] && [ -n "$exp" ] || die "--nj, --experiments, --seeds, --data and --exp may not be empty"
@@ -72,6 +73,8 @@ if [ ${#named[@]} -gt 1 ]; then corpora=("${named[@]}")
 elif [[ $corpus == *[[:space:]]* && ! -e $corpus ]]; then read -ra corpora <<<"$corpus"; fi
 [[ ${#corpora[@]} -eq 1 || " ${corpora[*]} " != *" mini "* ]] || die "--corpus: mini cannot be combined with other corpora"
 for i in "${!corpora[@]}"; do [ "${corpora[i]}" = mini ] || corpora[i]=$(absolute "${corpora[i]}"); done
+[[ $said != *" equal-names "* || ${#corpora[@]} -gt 1 || $stage -gt 0 ]] || die "--equal-names: is for several corpora"
+[[ $said != *" metrics "* || ( $stage -le 4 && $stop_stage -ge 4 ) ]] || die "--metrics: is for stage 4, which is not among the stages asked for"
 case $equal_names in one | apart) ;; *) die "--equal-names: expected one or apart, found \"$equal_names\"" ;; esac
 corpus=${corpora[0]}
 if [ "$stage" -eq 0 ]; then for dir in "${corpora[@]}"; do case $dir in '' | mini) ;; *) [ -e "$dir" ] || die "$dir: no such corpus folder" ;; esac; done; fi
@@ -86,6 +89,8 @@ if [ -n "$mini" ]; then # for a first look: three trainings of few updates and o
     [[ $said == *" experiments "* ]] || experiments='l1 l1_mrstft gan'
     [[ $said == *" conditions "* ]] || conditions=''
 fi
+twice=$(sed -E 's/[[:space:]]+([A-Za-z_][A-Za-z0-9_.]*=)/\n\1/g' <<<"$asked" | sed -n 's/^[[:space:]]*\([A-Za-z_][A-Za-z0-9_.]*\)=.*/\1/p' | sort | uniq -d)
+[ -z "$twice" ] || die "--train-opts: $twice is set twice"
 names=() files=()
 for name in $experiments; do
     case $name in *.yaml) file=$(absolute "$name") ;; *) file=$root/recipes/experiments/$name.yaml ;; esac
@@ -94,10 +99,12 @@ for name in $experiments; do
     names+=("$(basename "$file" .yaml)") files+=("$file")
 done
 case $which in last) weights=model ;; best) weights=model_best ;; *) die "--which: expected last or best, found \"$which\"" ;; esac
-others=() # NAME=FOLDER of each system from elsewhere, with the folder's whole path
+guest_names=' ' others=() # NAME=FOLDER of each system from elsewhere, with the folder's whole path
 while read -r words; do
     [ -n "$words" ] || continue
     [[ $words == ?*=?* ]] || die "--external: expected NAME=FOLDER, found \"$words\""
+    [[ $guest_names != *" ${words%%=*} "* ]] || die "--external: ${words%%=*} is named twice"
+    guest_names+="${words%%=*} "
     others+=("${words%%=*}=$(absolute "${words#*=}")")
     [ -d "$(absolute "${words#*=}")" ] || die "--external: ${words#*=}: no such folder"
     [[ " ${names[*]} " != *" ${words%%=*} "* ]] || die "--external: ${words%%=*} is one of --experiments: choose another name"
@@ -159,6 +166,9 @@ for i in "${!names[@]}"; do
         systems+=("$run") trainings+=(--run "$seed" "$run" "${files[i]}"); [ "$seed" != "${seeds%% *}" ] || first_seeds+=("$run")
     done
 done
+if [ "$stage" -eq 5 ] && [[ $said == *" experiments "* || $said == *" seeds "* ]]; then # or the command would name what its figures lack
+    for run in "${systems[@]}"; do [ -f "$run/scores.csv" ] || die "$run: has no scores: run stages 2 to 4 for it, or leave it out of --experiments and --seeds"; done
+fi
 if [ "$stage" -le 2 ]; then # what a stage would refuse after hours
     plan=(${noise:+--noise "$noise"})
     if runs 1; then for name in $conditions; do [ "$name" = clean ] || plan+=(--noise "$here/conf/noise_$name.yaml"); done; fi
@@ -223,6 +233,8 @@ if runs 3; then
     done
     [ ${#others[@]} -eq 0 ] || alone_ "$here/local/external.py" "$data/test" "$exp" "${others[@]}"
     then_
+elif [ ${#others[@]} -gt 0 ] && [ "$stage" -gt 3 ]; then
+    do_ python "$here/local/external.py" --check "$data/test" "$exp" "${others[@]}"
 fi
 
 if runs 4; then

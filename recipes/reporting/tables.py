@@ -224,15 +224,17 @@ def missing(run: Run) -> list[str]:
     A line also tells over how many utterances a mean is that is not over all of them.
     """
     lines = []
-    total = len({(row["spk_id"], row["utt_id"]) for row in run.systems["noisy"]})
+    everything = {row["utt_id"] for rows in run.systems.values() for row in rows}
+    total = len(everything)
     for metric in run.shown:
         without = {}
         for name, rows in run.systems.items():
             absent = [f"{row['utt_id']}{_of_seed(row)}" for row in rows if row.get(metric) is None]
+            absent += sorted(everything - {row["utt_id"] for row in rows})
             if absent:
                 more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
                 named = f"{', '.join(absent[:_NAMED])}{more}"
-                without[run.label(name)] = f"{len(absent)} of {len(rows)} ({named})"
+                without[run.label(name)] = f"{len(absent)} of {max(len(rows), total)} ({named})"
         if without:
             listed = "; ".join(f"{name} {what}" for name, what in without.items())
             lines.append(

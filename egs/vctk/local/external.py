@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Stage 3 of other people's systems: folders of enhanced files take part as our own.
 
-    external.py DATADIR EXP NAME=FOLDER...
+    external.py [--check] DATADIR EXP NAME=FOLDER...
 
-writes EXP/NAME/enhanced.scp. FOLDER holds one file for every recording of DATADIR, of its utt_id,
-sample rate and length, mono, in sub-folders as one likes.
+writes EXP/NAME/enhanced.scp; --check refuses one that lists other files, and writes nothing.
+FOLDER holds one file for every recording of DATADIR, of its utt_id, sample rate and length, mono,
+in sub-folders as one likes.
 """
 
 from __future__ import annotations
@@ -30,13 +31,23 @@ def main() -> None:
     parser.add_argument(
         "systems", nargs="+", metavar="NAME=FOLDER", help="a system, and its enhanced files"
     )
+    parser.add_argument(
+        "--check", action="store_true", help="only check that stage 3 has listed these folders"
+    )
     arguments = parser.parse_args()
+    systems = [words.partition("=")[0] for words in arguments.systems]
+    for name in systems:
+        if systems.count(name) > 1:
+            raise InputError("--external", f"{name} is named twice", "choose another name for one")
     data = datadir.read(arguments.data, noisy=True)
     for words in arguments.systems:
         name, _, folder = words.partition("=")
         out = arguments.exp / name
         check_system(words, out)
         files = find_files(Path(folder), data)
+        if arguments.check:
+            check_listed(out / "enhanced.scp", files, words)
+            continue
         with owning(out):
             list_files(out / "enhanced.scp", files)
         say(f"stage 3: {name}: {len(files)} files of {folder}")
@@ -50,6 +61,14 @@ def check_system(words: str, out: Path) -> None:
     check_name(out)
     if "_seed" in name or (out / "model").exists() or (out / "checkpoint.pt").exists():
         raise InputError("--external", f"{name} is the name of a training here", "choose another")
+
+
+def check_listed(listing: Path, files: dict[str, Path], words: str) -> None:
+    """Refuse files that stage 3 has not listed. Raises InputError."""
+    if not listing.is_file() or datadir.read_scp(listing) != files:
+        raise InputError(
+            "--external", f"{words}: stage 3 has listed other files, or none", "run --stage 3"
+        )
 
 
 def find_files(folder: Path, data: DataDir) -> dict[str, Path]:
