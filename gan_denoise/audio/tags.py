@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gan_denoise.audio.headers import chunks
+from gan_denoise.audio import riff
 from gan_denoise.errors import InputError
 
 # Of the samples themselves, or of nothing; `levl` draws them as they were
@@ -23,28 +23,28 @@ WITHOUT_MUTAGEN = "the input's tags"  # what is lost where that package is not t
 _LARGEST, _COPIED_AT_ONCE = 2**28, 2**20  # bytes of all chunks; others are no chunks
 
 
-def keep(source: Path, target: BinaryIO, *, plain: bool) -> list[str]:
+def keep(source: Path, target: BinaryIO) -> list[str]:
     """Give a whole audio file what `source` has beside its samples.
 
-    plain: whether the sizes in a WAV header are right, so that what follows its samples is found.
     Returns the names of what is lost. Raises InputError for tags that cannot be kept, OSError where
     they cannot be written.
     """
     target.seek(0)
     into_riff = target.read(4) in (b"RIFF", b"RF64")
+    wav = riff.layout(source)
+    if wav is None:
+        return _keep_tags(source, None if into_riff else target)
     with open(source, "rb") as file:
-        if file.read(4) not in (b"RIFF", b"RF64"):
-            return _keep_tags(source, None if into_riff else target)
-        extras = []
-        for name, at, size in chunks(file):
-            if name == b"data" and not plain or not name.strip().isalnum():
-                break
-            if name not in _OWN and not _encoder(file, at, size):
-                extras.append((name, at, size))
+        extras = [
+            (name, at, size)
+            for name, at, size in wav.chunks
+            if name not in _OWN and not _encoder(file, at, size)
+        ]
         lost = _names(extras)
-        if into_riff and sum(size for *_, size in extras) <= _LARGEST:
+        same_order = wav.order == "<"  # else the numbers within the chunks are turned round
+        if into_riff and same_order and sum(size for *_, size in extras) <= _LARGEST:
             lost = [] if _keep_chunks(file, extras, target) else lost
-        kept = _keep_mask(file, target if into_riff else None)
+        kept = not same_order or _keep_mask(file, target if into_riff else None)
         return lost if kept else [*lost, "channel mask"]
 
 
@@ -96,7 +96,7 @@ def _keep_mask(file: BinaryIO, target: BinaryIO | None) -> bool:
 
 def _mask(file: BinaryIO) -> tuple[int, int, int] | None:
     """The place of a WAVEX file's mask, its number of channels, the mask."""
-    for name, at, size in chunks(file):
+    for name, at, size in riff.front(file)[0]:
         if name == b"fmt " and size >= _MASK_AT + 4:
             file.seek(at)
             kind, channels, mask = struct.unpack("<HH16xI", file.read(_MASK_AT + 4))
