@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -119,6 +122,36 @@ def test_a_dry_run_names_files_and_writes_none(three: Path) -> None:
     assert first == f"{three}/more/c.wav -> {three}/out/c.wav (exists, skipped)"
     assert second == f"{three}/more/d.wav -> {three}/out/d.wav" and result.returncode == 0
     assert [path.name for path in (three / "out").iterdir()] == ["c.wav"]
+
+
+def test_what_a_folder_cannot_give_is_named(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links to nothing, pipes, and folders that may not be opened, which root may."""
+    more, scandir = three / "more", os.scandir
+    (more / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    os.mkfifo(more / "pipe.wav")
+    (more / "locked").mkdir()
+
+    def opened(path: Any) -> Any:
+        if str(path) == str(locked):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", opened)
+    locked = more / "locked"
+    result = cli("enhance", "--mix", 0, more, three / "out")
+    assert result.returncode == 0, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if "left out" in line]
+    assert line == (
+        f"note: {more}: left out, since they are not named like audio files: 1 (notes.txt); since"
+        " they cannot be read: 3 (gone.wav, locked, pipe.wav)"
+    )
+    (more / "c.wav").unlink()
+    result = cli("enhance", more, three / "empty")
+    one_error_line(result, "holds no audio files", "cannot be read: 3 (gone.wav, locked, pipe.wav)")
+    locked = more
+    one_error_line(cli("enhance", more, three / "no"), f"{more}: Permission denied")
 
 
 def test_a_limit_in_db_keeps_some_of_the_input(three: Path, model_dir: Path) -> None:

@@ -160,14 +160,29 @@ def write_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def find(folder: str | Path, suffixes: Collection[str] | None = SUFFIXES) -> list[Path]:
+def find(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """All audio files below a folder, sorted by their path in C order.
 
-    Hidden files and folders are left out. suffixes: those of audio files; None takes all files.
+    Hidden files and folders are left out. suffixes: those of audio files.
+    """
+    return [path for path in search(folder)[0] if path.suffix.lower() in suffixes]
+
+
+def search(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """All files below a folder, and what cannot be read: both sorted by their path in C order.
+
+    The latter are pipes, devices, links to nothing, and folders that this user may not open. Hidden
+    files and folders are left out. Raises OSError where this user may not open the folder itself.
     """
     folder = Path(folder)
-    paths, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    files, unreadable, seen = list[Path](), list[Path](), set[str]()
+
+    def refused(error: OSError) -> None:
+        if isinstance(error, PermissionError) and Path(error.filename) == folder:
+            raise error
+        unreadable.append(Path(error.filename))
+
+    for place, folders, names in os.walk(folder, onerror=refused, followlinks=True):
         if (real := os.path.realpath(place)) in seen:  # a link to a folder above
             folders.clear()
             continue
@@ -175,10 +190,9 @@ def find(folder: str | Path, suffixes: Collection[str] | None = SUFFIXES) -> lis
         folders[:] = in_order(place, folders)
         for name in names:
             path = Path(place) / name
-            has_suffix = suffixes is None or path.suffix.lower() in suffixes
-            if has_suffix and not name.startswith(".") and path.is_file():
-                paths.append(path)
-    return sorted(paths, key=os.fsencode)
+            if not name.startswith("."):
+                (files if path.is_file() else unreadable).append(path)
+    return sorted(files, key=os.fsencode), sorted(unreadable, key=os.fsencode)
 
 
 def in_order(place: str, folders: list[str]) -> list[str]:

@@ -162,20 +162,25 @@ def _identity(path: Path) -> object:
 
 def _found(folder: Path, note: Note) -> list[Path]:
     """The recordings of a folder; what it holds besides is named."""
-    files = audio.find(folder, audio.READ)
-    others = sorted({*audio.find(folder, None)} - {*files}, key=os.fsencode)
+    there, unreadable = audio.search(folder)
+    files = [path for path in there if path.suffix.lower() in audio.READ]
+    others = [path for path in there if path.suffix.lower() not in audio.READ]
+    lost = f"since they cannot be read: {_named(unreadable, folder)}" if unreadable else ""
     if not files:
-        raise InputError(
-            folder, f"holds no audio files ({', '.join(audio.SUFFIXES)}, ...)", "check the path"
-        )
-    if others:
-        names = ", ".join(str(path.relative_to(folder)) for path in others[:_NAMED])
-        more = ", ..." if len(others) > _NAMED else ""
-        note(
-            f"{folder}: left out, since they are not named like audio files: {len(others)}"
-            f" ({names}{more})"
-        )
+        kinds = f"({', '.join(audio.SUFFIXES)}, ...)"
+        more = f"; left out, {lost}" if lost else ""
+        raise InputError(folder, f"holds no audio files {kinds}{more}", "check the path")
+    names = _named(others, folder)
+    why = [f"since they are not named like audio files: {names}"] if others else []
+    if why or lost:
+        note(f"{folder}: left out, {'; '.join([*why, *([lost] if lost else [])])}")
     return files
+
+
+def _named(paths: Sequence[Path], folder: Path) -> str:
+    """Their number, and the names of the first."""
+    names = ", ".join(str(path.relative_to(folder)) for path in paths[:_NAMED])
+    return f"{len(paths)} ({names}{', ...' if len(paths) > _NAMED else ''})"
 
 
 def files_of(source: Path, note: Note) -> dict[str, Path]:
