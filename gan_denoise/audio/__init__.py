@@ -20,7 +20,7 @@ import soxr
 
 from gan_denoise.audio.decoding import open_decoder
 from gan_denoise.errors import InputError
-from gan_denoise.signal.arrays import MAX_CHANNELS
+from gan_denoise.signal.arrays import MAX_CHANNELS, check_values
 from gan_denoise.system.files import undisturbed, write_atomically
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -42,7 +42,7 @@ class Reader:
     all that is stored, or as the header names it. plain: whether libsndfile alone reads it right,
     from any sample on. tracks: of audio, the first of which this is. dtype: of the samples,
     "float32" or "float64", full scale is 1.0. Raises InputError when the file is missing, no audio,
-    empty, truncated, damaged, or holds NaN or infinite samples.
+    empty, truncated, damaged, or holds NaN, infinite or far too loud samples.
     """
 
     def __init__(self, path: str | Path, *, dtype: str = "float32"):
@@ -80,8 +80,7 @@ class Reader:
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
         """What is left, in pieces of `frames` samples, the last one shorter: (n, channels) each."""
         while len(samples := self._decoder.read(frames)):
-            if not np.isfinite(samples).all():
-                raise InputError(self.path, "holds NaN or infinite samples", "replace or remove it")
+            check_values(samples, self.path, "replace or remove it")
             self._any = True
             yield samples
         if not self._any:
