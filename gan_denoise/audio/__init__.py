@@ -47,16 +47,7 @@ class Reader:
 
     def __init__(self, path: str | Path, *, dtype: str = "float32"):
         self.path = path = Path(path)
-        if path.is_dir():
-            raise InputError(path, "is a folder, a file is needed", "name one")
-        if not path.exists():
-            raise InputError(path, "no such file", "check the path")
-        if not path.is_file():
-            raise InputError(
-                path, "is a pipe or a device, not a file", "write the audio to a file first"
-            )
-        if path.stat().st_size == 0:
-            raise InputError(path, "the file is empty (0 bytes)", "replace or remove it")
+        check_file(path)
         self._decoder = decoder = open_decoder(path, dtype=dtype)
         self._any = False
         self.sample_rate, self.channels, self.frames = (
@@ -85,6 +76,20 @@ class Reader:
             yield samples
         if not self._any:
             raise InputError(self.path, "holds no samples", "replace or remove it")
+
+
+def check_file(path: Path) -> None:
+    """Raises InputError for what is no file with something in it."""
+    if path.is_dir():
+        raise InputError(path, "is a folder, a file is needed", "name one")
+    if not path.exists():
+        raise InputError(path, "no such file", "check the path")
+    if not path.is_file():
+        raise InputError(
+            path, "is a pipe or a device, not a file", "write the audio to a file first"
+        )
+    if path.stat().st_size == 0:
+        raise InputError(path, "the file is empty (0 bytes)", "replace or remove it")
 
 
 def read(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:

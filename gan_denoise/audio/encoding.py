@@ -234,20 +234,26 @@ def container(suffix: str) -> str | None:
     return name if name in sf.available_formats() and name != "RAW" else None
 
 
-def _kind(path: Path, like: Reader, asked: str | None) -> tuple[str, str]:
-    """libsndfile's format and subtype for a path.
-
-    Raises InputError for a suffix that libsndfile does not know.
-    """
+def check_suffix(path: Path) -> str:
+    """libsndfile's name for what is written to a path. Raises InputError where it has none."""
     kind = container(path.suffix)
-    if kind == "WAV" and like.format in ("WAVEX", "RF64"):
-        kind = like.format
     if not kind:
         raise InputError(
             path,
             "unknown suffix",
             f"name it {path.with_suffix('.wav').name}, or any of {', '.join(SUFFIXES)}",
         )
+    return kind
+
+
+def _kind(path: Path, like: Reader, asked: str | None) -> tuple[str, str]:
+    """libsndfile's format and subtype for a path.
+
+    Raises InputError for a suffix that libsndfile does not know.
+    """
+    kind = check_suffix(path)
+    if kind == "WAV" and like.format in ("WAVEX", "RF64"):
+        kind = like.format
     opus = path.suffix.lower() == ".opus"
     subtype = asked or ("OPUS" if opus else _nearest_subtype(kind, like.subtype))
     if (
