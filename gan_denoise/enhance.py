@@ -84,12 +84,7 @@ class Denoiser:
         None loads both models of the package: "files" for waves and files, "live" for streams.
         Raises InputError when there is no such model or no such device.
         """
-        if model_dir is not None and not str(model_dir):
-            raise InputError(
-                'model ""',
-                "an empty name",
-                "name a model directory, or none for the models in the package",
-            )
+        _check_model(model_dir, device)
         live = cls.load("live", device=device) if model_dir is None else None
         folder = model_folder("files" if model_dir is None else model_dir)
         generator, config = load_model(folder)
@@ -195,8 +190,7 @@ class Denoiser:
         Raises InputError for other values of these, for a strength where the model takes none, and
         for a model whose output is not finite.
         """
-        sample_rate = as_rate(sample_rate)
-        check_mix(mix)
+        sample_rate, mix = as_rate(sample_rate), as_mix(mix)
         _check_word("stereo", stereo, STEREO)
         above, told = self._above(high_band, sample_rate), self.as_strength(strength)
         network: Stage = (
@@ -344,7 +338,7 @@ class Denoiser:
         generator, model = self.live_generator, self.at_home_live
         told = model.as_strength(strength)
         check_channels(channels)
-        check_mix(mix)
+        mix = as_mix(mix)
         outside, inside = (
             self.sample_rate if sample_rate is None else as_rate(sample_rate),
             self.sample_rate,
@@ -368,12 +362,32 @@ def _check_word(name: str, word: str | None, words: tuple[str | None, ...]) -> N
         raise InputError(name, f"unknown value {word!r}{near}")
 
 
-def check_mix(mix: Any) -> None:
-    """Raises InputError for what is no share of the enhanced signal."""
-    if not (isinstance(mix, (int, float)) and 0.0 <= mix <= 1.0):
+def as_mix(mix: Any) -> float:
+    """The share of the enhanced signal, of any type of number. Raises InputError for no share."""
+    number = isinstance(mix, Real) and not isinstance(mix, bool)
+    if not (number and 0.0 <= float(mix) <= 1.0):
         raise InputError(
             "mix", f"expected a number from 0 (input only) to 1 (enhanced only), found {mix!r}"
         )
+    return float(mix)
+
+
+def _check_model(model_dir: Any, device: Any) -> None:
+    """Raises InputError for what can be no model, or no device, by its type."""
+    if model_dir is not None and not isinstance(model_dir, (str, os.PathLike)):
+        raise InputError(
+            f"model {model_dir!r}",
+            "expected a model directory or a name",
+            "name one, or none for the models in the package",
+        )
+    if model_dir is not None and not str(model_dir):
+        raise InputError(
+            'model ""',
+            "an empty name",
+            "name a model directory, or none for the models in the package",
+        )
+    if not isinstance(device, (str, torch.device)):
+        raise InputError(f"device {device!r}", "expected a name", "say cpu, cuda, cuda:1 or mps")
 
 
 def mix_for_limit(limit_db: float) -> float:

@@ -10,6 +10,7 @@ import multiprocessing
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from multiprocessing.context import ForkContext, SpawnContext
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ import pytest
 import torch
 
 import gan_denoise
-from conftest import speech_like
+from conftest import speech_like, write
 from gan_denoise import audio
-from gan_denoise.enhance import Denoiser
+from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.errors import InputError
 
 WAVE = speech_like(0, 0.5)
@@ -110,6 +111,13 @@ def test_any_array_of_samples_is_right(denoise: Denoiser, wave: Any, meant: Any)
         (np.where(WAVE > 0.05, np.nan, WAVE), "NaN or infinite"),
         (WAVE * 1e60, "NaN or infinite"),
         (torch.full((9,), torch.inf), "NaN or infinite"),
+        (torch.from_numpy(WAVE).to_sparse(), "a tensor .*sparse.*: make it a plain one"),
+        (torch.zeros(9, device="meta"), "a tensor .*: make it a plain one"),
+        (torch.zeros(9, dtype=torch.complex64).conj(), "samples of type complex64"),
+        (
+            WAVE / np.abs(WAVE).max() * 1e15,
+            "the wave: holds samples of up to 1e\\+15, 1e\\+06 at most are read: scale",
+        ),
     ],
     ids=str,
 )
@@ -136,8 +144,18 @@ def test_what_is_no_rate_is_refused(denoise: Denoiser, rate: Any) -> None:
             denoise.stream(rate)
 
 
+@pytest.mark.parametrize("share", [np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_any_number_is_a_mix(denoise: Denoiser, share: Any) -> None:
+    half = denoise(WAVE, 16000, mix=share)
+    assert half.dtype == np.float32
+    np.testing.assert_array_equal(half, denoise(WAVE, 16000, mix=0.5))
+    stream = denoise.stream(16000, mix=share)
+    assert len(np.concatenate([stream.push(WAVE[:, None]), stream.flush()])) == len(WAVE)
+
+
 @pytest.mark.parametrize(
-    "options", [{"mix": 2}, {"mix": -1}, {"mix": np.nan}, {"mix": "0.5"}, {"mix": None}]
+    "options",
+    [{"mix": 2}, {"mix": -1}, {"mix": np.nan}, {"mix": "0.5"}, {"mix": None}, {"mix": True}],
 )
 def test_a_mix_is_a_share(denoise: Denoiser, options: Any) -> None:
     with pytest.raises(InputError, match="mix: expected a number from 0 .* to 1"):
@@ -152,13 +170,30 @@ def test_wrong_words_are_refused(denoise: Denoiser, tmp_path: Path) -> None:
     for model in ("", tmp_path, tmp_path / "absent"):
         with pytest.raises(InputError, match="model"):
             gan_denoise.load(model)
-    for device in ("cuda:99", "meta", "gpu", ""):
+    others: tuple[Any, ...] = (0, ["files"], b"files", True, 1.5)
+    for other in others:
+        with pytest.raises(InputError, match="model .*: expected a model directory or a name"):
+            gan_denoise.load(other)
+    devices: tuple[Any, ...] = ("cuda:99", "meta", "gpu", "", None, 0, b"cpu", ["cpu"])
+    for device in devices:
         with pytest.raises(InputError, match="device"):
             gan_denoise.load(device=device)
+    gan_denoise.load("live", device=torch.device("cpu"))  # type: ignore[arg-type]
     no_channels: tuple[Any, ...] = (0, -1, 1.0, True, "2", 5000)
     for channels in no_channels:
         with pytest.raises(InputError, match="channels: expected a whole number from 1 to 1024"):
             denoise.stream(16000, channels)
+
+
+def test_a_loud_input_is_blamed_and_not_the_model(denoise: Denoiser, tmp_path: Path) -> None:
+    loud = (WAVE / np.abs(WAVE).max() * 1e15).astype(np.float32)
+    words = r"holds samples of up to 1e\+15, 1e\+06 at most are read: scale them to full scale 1.0"
+    path = write(tmp_path / "loud.wav", loud, subtype="FLOAT")
+    with pytest.raises(InputError, match=rf"loud\.wav: {words}"):
+        enhance_file(denoise, path, tmp_path / "out.wav")
+    with pytest.raises(InputError, match=f"the stream: {words}"):
+        denoise.stream(16000).push(loud[:, None])
+    assert np.isfinite(denoise(loud / 1e9, 16000)).all()
 
 
 def test_no_shape_reaches_the_resampler_that_it_cannot_take() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -119,6 +122,101 @@ def test_a_dry_run_names_files_and_writes_none(three: Path) -> None:
     assert first == f"{three}/more/c.wav -> {three}/out/c.wav (exists, skipped)"
     assert second == f"{three}/more/d.wav -> {three}/out/d.wav" and result.returncode == 0
     assert [path.name for path in (three / "out").iterdir()] == ["c.wav"]
+
+
+@pytest.mark.parametrize("command", [("enhance", "--mix", 0), ("corrupt",)])
+def test_a_slash_says_that_out_is_a_folder(three: Path, command: tuple[object, ...]) -> None:
+    for out, name in ((f"{three}/new/", "new/a.wav"), (f"{three}/new.wav/", "new.wav/a.wav"),
+                      (f"{three}/deep/new.scp//", "deep/new.scp/a.wav")):  # fmt: skip
+        result = cli(*command, three / "a.wav", out)
+        assert result.returncode == 0 and (three / name).is_file(), result.stderr
+        one_error_line(cli(*command, three / "a.wav", out), f"{name}: exists", "--overwrite")
+    one_error_line(cli(*command, three / "a.wav", f"{three}/a.wav/"), "a.wav: is a file, and OUT/")
+    result = cli(*command, "--dry-run", three / "b.flac", f"{three}/other/")
+    suffix = ".wav" if command[0] == "corrupt" else ".flac"
+    assert result.stdout == f"{three}/b.flac -> {three}/other/b{suffix}\n"
+    assert not (three / "other").exists()
+
+
+def test_several_inputs_go_into_a_folder_named_like_a_file(three: Path) -> None:
+    result = cli("enhance", "--mix", 0, three / "a.wav", three / "b.flac", f"{three}/new.wav/")
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in (three / "new.wav").iterdir()) == ["a.wav", "b.flac"]
+
+
+def test_several_inputs_of_phones_become_wav(three: Path) -> None:
+    (three / "c.m4a").write_bytes((three / "a.wav").read_bytes())  # its content decides
+    result = cli("enhance", "--mix", 0, three / "a.wav", three / "c.m4a", three / "out")
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in (three / "out").iterdir()) == ["a.wav", "c.wav"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("enhance", "", "b.wav"), ("enhance", "a.wav", ""), ("corrupt", "", "b.wav"),
+     ("corrupt", "a.wav", ""), ("score", "a.wav", ""), ("export", "live", "")],
+)  # fmt: skip
+def test_an_empty_name_is_refused(words: tuple[str, ...]) -> None:
+    one_error_line(cli(*words), "expected a file or a folder, found an empty name", status=2)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("b.aac", "b.aac: unknown suffix: name it b.wav"), ("d.wav", "d.wav: exists")],
+)
+def test_a_dry_run_refuses_what_the_real_one_refuses(three: Path, target: str, words: str) -> None:
+    write(three / "d.wav", speech_like(0, 0.1))
+    for dry in (("--dry-run",), ()):
+        result = cli("enhance", *dry, "--mix", 0, three / "a.wav", three / target)
+        one_error_line(result, words)
+        assert result.stdout == ""
+
+
+def test_a_dry_run_names_the_inputs_of_a_list_that_are_not_there(three: Path) -> None:
+    (three / "empty.wav").touch()
+    (three / "wav.scp").write_text(f"a {three}/a.wav\nb {three}/no.wav\nc {three}/empty.wav\n")
+    for command in (("enhance", "--mix", 0), ("corrupt",)):
+        result = cli(*command, "--dry-run", three / "wav.scp", three / "out")
+        assert result.returncode == 1
+        assert result.stdout == f"{three}/a.wav -> {three}/out/a.wav\n"
+        errors = result.stderr.splitlines()
+        assert errors == [
+            f"error: {three}/no.wav: no such file: check the path",
+            f"error: {three}/empty.wav: the file is empty (0 bytes): replace or remove it",
+        ]
+        real = cli(*command, three / "wav.scp", three / "out").stderr
+        assert all(line in real for line in errors)
+        (three / "out/a.wav").unlink()
+
+
+def test_what_a_folder_cannot_give_is_named(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links to nothing, pipes, and folders that may not be opened, which root may."""
+    more, scandir = three / "more", os.scandir
+    (more / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    os.mkfifo(more / "pipe.wav")
+    (more / "locked").mkdir()
+
+    def opened(path: Any) -> Any:
+        if str(path) == str(locked):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", opened)
+    locked = more / "locked"
+    result = cli("enhance", "--mix", 0, more, three / "out")
+    assert result.returncode == 0, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if "left out" in line]
+    assert line == (
+        f"note: {more}: left out, since they are not named like audio files: 1 (notes.txt); since"
+        " they cannot be read: 3 (gone.wav, locked, pipe.wav)"
+    )
+    (more / "c.wav").unlink()
+    result = cli("enhance", more, three / "empty")
+    one_error_line(result, "holds no audio files", "cannot be read: 3 (gone.wav, locked, pipe.wav)")
+    locked = more
+    one_error_line(cli("enhance", more, three / "no"), f"{more}: Permission denied")
 
 
 def test_a_limit_in_db_keeps_some_of_the_input(three: Path, model_dir: Path) -> None:

@@ -280,3 +280,18 @@ def test_a_form_in_slices_is_whole(wire: Any) -> None:
         answer = read(connection)
     assert b"200 OK" in answer[:20] and len(answer) > 32000
     assert np.frombuffer(answer[-32000:], "<i2").any()
+
+
+def test_a_header_over_the_limit_is_refused_without_a_word(
+    service: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What came behind the refusal was handed on too, and the parser failed."""
+    serving, wire = service
+    with connect(wire) as connection, contextlib.suppress(OSError):
+        connection.sendall(HEALTH[:-4] + b"\r\nX-Long: " + b"x" * 100_000 + b"\r\n\r\n")
+        assert b"400 Bad Request" in connection.recv(65536)
+    wait_for(lambda: not serving.server_state.connections)
+    assert not [record for record in caplog.records if record.exc_info]
+    assert "Traceback" not in capsys.readouterr().err
+    with connect(wire, HEALTH) as heard:
+        assert b"200 OK" in read(heard)

@@ -19,7 +19,7 @@ import soundfile as sf
 
 from conftest import cli, one_error_line, speech_like, write
 from gan_denoise import audio
-from gan_denoise.audio import headers
+from gan_denoise.audio import riff
 from gan_denoise.errors import InputError
 
 RATE = 16000
@@ -81,8 +81,8 @@ def test_a_wav_is_longer_than_the_size_in_its_header(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: Any
 ) -> None:
     """Beyond 4 GiB: here with smaller sizes."""
-    monkeypatch.setattr(headers, "_WRAP", 2**16)
-    monkeypatch.setattr(headers, "_PIPE_SIZES", (60000,))
+    monkeypatch.setattr(riff, "_WRAP", 2**16)
+    monkeypatch.setattr(riff, "PIPE_SIZES", (60000,))
     behind = b"" if size == 60000 else b"LIST\x04\x00\x00\x00abcd"
     wav = pipe_header(encoded(tmp_path / "a.wav"), size + 36, size) + behind
     np.testing.assert_array_equal(read(tmp_path / "long.wav", wav), WAVE)

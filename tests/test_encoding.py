@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import av
+import mutagen.apev2
 import mutagen.flac
 import mutagen.id3
 import numpy as np
@@ -181,6 +183,60 @@ def test_tags_are_kept_or_their_loss_is_noted(
     monkeypatch.setitem(sys.modules, "mutagen", None)  # an extra
     (note,) = enhance_file(identity, mp3, tmp_path / "c.mp3", mix=0.0)
     assert note.endswith("c.mp3: the input's tags are left out: pip install mutagen")
+
+
+def tagged(path: Path, codec: str, rate: int = 16000) -> Path:
+    """Half a second with a title, as FFmpeg writes it."""
+    with av.open(str(path), "w") as file:
+        file.metadata.update({"title": "A song"})
+        stream = file.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(stream, av.AudioStream)
+        wave = speech_like(0, 0.5, rate).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = rate, 0
+        kind = stream.codec_context.format
+        for piece in av.AudioResampler(kind, "mono", rate).resample(frame):
+            file.mux(stream.encode(piece))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mka", "flac"), ("a.mkv", "pcm_s16le"), ("a.tta", "tta"), ("a.caf", "pcm_s16be"),
+     ("a.aif", "pcm_s16be"), ("a.au", "pcm_s16be")],
+)  # fmt: skip
+@pytest.mark.parametrize("with_mutagen", [True, False])
+def test_tags_that_mutagen_does_not_know_are_named(
+    identity: Denoiser,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    codec: str,
+    with_mutagen: bool,
+) -> None:
+    if not with_mutagen:
+        monkeypatch.setitem(sys.modules, "mutagen", None)
+    notes = enhance_file(identity, tagged(tmp_path / name, codec), tmp_path / "c.wav", mix=0.0)
+    assert sum("input's tags" in note for note in notes) == 1, notes
+    plain = write(tmp_path / "plain.wav", speech_like(0, 0.1), format="AIFF", subtype="PCM_16")
+    assert not enhance_file(identity, plain, tmp_path / "b.wav", mix=0.0)
+
+
+@pytest.mark.parametrize("old", [b"", b"TAG".ljust(128, b"\0")])
+def test_an_ape_tag_behind_an_mp3_is_named(identity: Denoiser, tmp_path: Path, old: bytes) -> None:
+    mp3, words = write(tmp_path / "a.mp3", speech_like(0, 0.5)), mutagen.apev2.APEv2()
+    words["Title"] = "A song"
+    words.save(mp3)
+    mp3.write_bytes(mp3.read_bytes() + old)
+    (note,) = enhance_file(identity, mp3, tmp_path / "b.mp3", mix=0.0)
+    assert note.endswith("b.mp3: MP3 has no place for the input's APEv2 tags, which are left out")
+    more = mutagen.id3.ID3()
+    more.add(mutagen.id3.TIT2(encoding=3, text="A song"))
+    more.save(mp3)
+    (note,) = enhance_file(identity, mp3, tmp_path / "c.mp3", mix=0.0)
+    assert note.endswith("c.mp3: MP3 has no place for the input's APEv2 tags, which are left out")
+    assert mutagen.File(tmp_path / "c.mp3")["TIT2"].text == ["A song"]
 
 
 @pytest.mark.parametrize("unnamed", [True, False])

@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 from conftest import wait_for
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.serve import files, uploads
+from gan_denoise.serve.limits import Limits
 from service_here import a_wav, kill, left_of, post, talk, wave_file, workers_of
 from small_models import SMALL, randomised, save
 
@@ -233,3 +234,29 @@ def test_a_model_stays_what_it_was_when_its_folder_changes(
         assert served.post("/v1/enhance", content=content).content == expected
     finally:
         shutil.copytree(tmp_path / "kept", model_dir, dirs_exist_ok=True)
+
+
+def test_many_channels_of_few_samples_are_counted(served: TestClient) -> None:
+    """Each costs a window's work, and all together the square of their number."""
+    for channels, status, words in (
+        (200, 422, "the file: has 200 channels, 32 at most are served: split them"),
+        (33, 422, "the file: has 33 channels, 32 at most are served: split them"),
+        (3, 200, ""),
+    ):
+        file = io.BytesIO()
+        sf.write(file, np.full((100, channels), 0.1), 16000, format="WAV")
+        answer = served.post("/v1/enhance", content=file.getvalue())
+        assert answer.status_code == status, answer.text
+        assert not words or answer.json() == {"error": words}
+
+
+def test_a_channel_counts_a_second_at_least(tmp_path: Path, model_dir: Path) -> None:
+    limits = Limits(max_duration=3)
+    files._models["small"] = Denoiser.load(model_dir)
+    for channels, good in ((3, True), (4, False)):
+        path = tmp_path / f"{channels}.wav"
+        sf.write(path, np.full((100, channels), 0.1), 16000)
+        outcome = files._enhance(path, "small", {}, None, limits)
+        assert isinstance(outcome, files.Enhanced) == good
+        if isinstance(outcome, files.Problem):
+            assert outcome.status == 413 and "longer than 3 s (its 4" in str(outcome.error)

@@ -20,7 +20,7 @@ import soxr
 
 from gan_denoise.audio.decoding import open_decoder
 from gan_denoise.errors import InputError
-from gan_denoise.signal.arrays import MAX_CHANNELS
+from gan_denoise.signal.arrays import MAX_CHANNELS, check_values
 from gan_denoise.system.files import undisturbed, write_atomically
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -42,21 +42,12 @@ class Reader:
     all that is stored, or as the header names it. plain: whether libsndfile alone reads it right,
     from any sample on. tracks: of audio, the first of which this is. dtype: of the samples,
     "float32" or "float64", full scale is 1.0. Raises InputError when the file is missing, no audio,
-    empty, truncated, damaged, or holds NaN or infinite samples.
+    empty, truncated, damaged, or holds NaN, infinite or far too loud samples.
     """
 
     def __init__(self, path: str | Path, *, dtype: str = "float32"):
         self.path = path = Path(path)
-        if path.is_dir():
-            raise InputError(path, "is a folder, a file is needed", "name one")
-        if not path.exists():
-            raise InputError(path, "no such file", "check the path")
-        if not path.is_file():
-            raise InputError(
-                path, "is a pipe or a device, not a file", "write the audio to a file first"
-            )
-        if path.stat().st_size == 0:
-            raise InputError(path, "the file is empty (0 bytes)", "replace or remove it")
+        check_file(path)
         self._decoder = decoder = open_decoder(path, dtype=dtype)
         self._any = False
         self.sample_rate, self.channels, self.frames = (
@@ -80,12 +71,25 @@ class Reader:
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
         """What is left, in pieces of `frames` samples, the last one shorter: (n, channels) each."""
         while len(samples := self._decoder.read(frames)):
-            if not np.isfinite(samples).all():
-                raise InputError(self.path, "holds NaN or infinite samples", "replace or remove it")
+            check_values(samples, self.path, "replace or remove it")
             self._any = True
             yield samples
         if not self._any:
             raise InputError(self.path, "holds no samples", "replace or remove it")
+
+
+def check_file(path: Path) -> None:
+    """Raises InputError for what is no file with something in it."""
+    if path.is_dir():
+        raise InputError(path, "is a folder, a file is needed", "name one")
+    if not path.exists():
+        raise InputError(path, "no such file", "check the path")
+    if not path.is_file():
+        raise InputError(
+            path, "is a pipe or a device, not a file", "write the audio to a file first"
+        )
+    if path.stat().st_size == 0:
+        raise InputError(path, "the file is empty (0 bytes)", "replace or remove it")
 
 
 def read(path: str | Path, *, dtype: str = "float32") -> tuple[np.ndarray, int]:
@@ -160,14 +164,29 @@ def write_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def find(folder: str | Path, suffixes: Collection[str] | None = SUFFIXES) -> list[Path]:
+def find(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """All audio files below a folder, sorted by their path in C order.
 
-    Hidden files and folders are left out. suffixes: those of audio files; None takes all files.
+    Hidden files and folders are left out. suffixes: those of audio files.
+    """
+    return [path for path in search(folder)[0] if path.suffix.lower() in suffixes]
+
+
+def search(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """All files below a folder, and what cannot be read: both sorted by their path in C order.
+
+    The latter are pipes, devices, links to nothing, and folders that this user may not open. Hidden
+    files and folders are left out. Raises OSError where this user may not open the folder itself.
     """
     folder = Path(folder)
-    paths, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    files, unreadable, seen = list[Path](), list[Path](), set[str]()
+
+    def refused(error: OSError) -> None:
+        if isinstance(error, PermissionError) and Path(error.filename) == folder:
+            raise error
+        unreadable.append(Path(error.filename))
+
+    for place, folders, names in os.walk(folder, onerror=refused, followlinks=True):
         if (real := os.path.realpath(place)) in seen:  # a link to a folder above
             folders.clear()
             continue
@@ -175,10 +194,9 @@ def find(folder: str | Path, suffixes: Collection[str] | None = SUFFIXES) -> lis
         folders[:] = in_order(place, folders)
         for name in names:
             path = Path(place) / name
-            has_suffix = suffixes is None or path.suffix.lower() in suffixes
-            if has_suffix and not name.startswith(".") and path.is_file():
-                paths.append(path)
-    return sorted(paths, key=os.fsencode)
+            if not name.startswith("."):
+                (files if path.is_file() else unreadable).append(path)
+    return sorted(files, key=os.fsencode), sorted(unreadable, key=os.fsencode)
 
 
 def in_order(place: str, folders: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile as sf
 
-from gan_denoise.audio import SUFFIXES, Reader, tags
+from gan_denoise.audio import SUFFIXES, Reader, headers, tags
 from gan_denoise.errors import InputError
 from gan_denoise.system.files import undisturbed, writing
 
@@ -42,6 +42,7 @@ class Writer:
         self._asked = subtype is not None
         self._bits = _BITS.get(self._subtype)
         self._lost: list[str] = []
+        self._remarks: list[str] = []
 
     def __enter__(self) -> Writer:
         with contextlib.ExitStack() as stack:
@@ -80,12 +81,13 @@ class Writer:
             self._file.close()
         self._sink.check()
         if raised[0] is None:
-            self._lost = tags.keep(self._like.path, self._content, plain=self._like.plain)
+            self._remarks = headers.remarks(self._like.path)
+            self._lost = tags.keep(self._like.path, self._content)
 
     @property
     def notes(self) -> list[str]:
         """What is not as in the input, one line each."""
-        notes = []
+        notes = [f"{self._path}: {remark}" for remark in self._remarks]
         if self._like.tracks > 1:
             notes.append(
                 f"{self._path}: the input holds {self._like.tracks} audio tracks, of which this is"
@@ -232,20 +234,26 @@ def container(suffix: str) -> str | None:
     return name if name in sf.available_formats() and name != "RAW" else None
 
 
-def _kind(path: Path, like: Reader, asked: str | None) -> tuple[str, str]:
-    """libsndfile's format and subtype for a path.
-
-    Raises InputError for a suffix that libsndfile does not know.
-    """
+def check_suffix(path: Path) -> str:
+    """libsndfile's name for what is written to a path. Raises InputError where it has none."""
     kind = container(path.suffix)
-    if kind == "WAV" and like.format in ("WAVEX", "RF64"):
-        kind = like.format
     if not kind:
         raise InputError(
             path,
             "unknown suffix",
             f"name it {path.with_suffix('.wav').name}, or any of {', '.join(SUFFIXES)}",
         )
+    return kind
+
+
+def _kind(path: Path, like: Reader, asked: str | None) -> tuple[str, str]:
+    """libsndfile's format and subtype for a path.
+
+    Raises InputError for a suffix that libsndfile does not know.
+    """
+    kind = check_suffix(path)
+    if kind == "WAV" and like.format in ("WAVEX", "RF64"):
+        kind = like.format
     opus = path.suffix.lower() == ".opus"
     subtype = asked or ("OPUS" if opus else _nearest_subtype(kind, like.subtype))
     if (

@@ -6,22 +6,16 @@ They are read where libsndfile's count cannot be believed.
 from __future__ import annotations
 
 import mmap
-import os
 import re
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import soundfile as sf
 
+from gan_denoise.audio import riff
 from gan_denoise.errors import InputError
 
 _CODED = ("GSM610", "MPEG_LAYER_III")  # in WAV, where libsndfile adds a block
-# Sizes that writers leave in the header of a pipe: sox and arecord, ffmpeg, sox in AIFF
-_PIPE_SIZES, _PIPE_TOLERANCE = (2**31, 2**32 - 1, 0x7F000000), 8192
-_WRAP = 2**32  # what a size of 32 bits cannot tell from nothing
 _UNKNOWN_FRAMES = 2**48  # more than any file has: libsndfile's word for a FLAC without a count
 # libsndfile's log, which alone tells what the header said: "data : 617400 (should be 99956)"
 _SIZE = re.compile(r"^ *(?:RIFF|FORM|data|SSND)[^:\n]*: (\d+)( \(should be)?", re.MULTILINE)
@@ -88,11 +82,12 @@ def doubtful(path: Path, file: sf.SoundFile) -> Promise | None:
         return Promise(limit=file.frames, end=end) if file.subtype == "VORBIS" else None
     if file.format == "FLAC" and (file.frames >= _UNKNOWN_FRAMES or _joined(path, "FLAC")):
         return Promise()
-    if file.format in ("WAV", "WAVEX") and (frames := _longer(path)):
-        return Promise(frames, limit=frames, beyond=True)
-    if file.format in ("WAV", "WAVEX", "AIFF") and _unfinished(path, file):
+    if file.format in ("WAV", "WAVEX", "RF64") and (wav := riff.layout(path)) and wav.longer:
         if _joined(path, "WAV"):
             raise InputError(path, "holds several recordings, joined into one file", "split them")
+        frames = wav.frames(wav.size)
+        return Promise(frames, limit=frames, beyond=True)
+    if file.format == "AIFF" and _from_a_pipe(file):
         return Promise()
     return Promise() if file.subtype in _CODED and not shortened(file) else None
 
@@ -102,56 +97,28 @@ def shortened(file: sf.SoundFile) -> bool:
     return any(repaired for _, repaired in _SIZE.findall(file.extra_info))
 
 
-def _unfinished(path: Path, file: sf.SoundFile) -> bool:
+def _from_a_pipe(file: sf.SoundFile) -> bool:
     """Whether the sizes in the header are those that a pipe left behind."""
     sizes = [int(size) for size, _ in _SIZE.findall(file.extra_info)]
-    if any(abs(size - pipe) <= _PIPE_TOLERANCE for size in sizes for pipe in _PIPE_SIZES):
-        return True
-    with open(path, "rb") as content:
-        (riff_size,) = struct.unpack("<4xI", content.read(8))
-    # No samples, and yet more bytes than the header knows of
-    return file.frames == 0 and file.format != "AIFF" and riff_size + 8 < path.stat().st_size
+    return any(
+        abs(size - pipe) <= riff.PIPE_TOLERANCE for size in sizes for pipe in riff.PIPE_SIZES
+    )
 
 
-def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks of a RIFF or RF64 file as its header has them.
-
-    Yields the name, where the content begins, and its size in bytes.
-    """
-    file.seek(0, os.SEEK_END)
-    end, at = file.tell(), 12
-    long: int | None = None  # RF64: the size of what has no room for it
-    while at + 8 <= end:
-        file.seek(at)
-        name, size = struct.unpack("<4sI", file.read(8))
-        if name == b"ds64":
-            long = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
-        if name == b"data" and size == 2**32 - 1 and long is not None:
-            size = long
-        yield name, at + 8, size
-        at += 8 + size + size % 2
-
-
-def _longer(path: Path) -> int | None:
-    """The samples of a WAV file that holds more than the size in its header; None for others.
-
-    A pipe left such a size there, or the header had no room for the upper bits of the size.
-    """
-    length = path.stat().st_size
-    if length < min(_PIPE_SIZES):
-        return None
-    with open(path, "rb") as file:
-        block = 0
-        for name, at, size in chunks(file):
-            if name == b"fmt ":
-                file.seek(at)
-                (block,) = struct.unpack("<12xH", file.read(14).ljust(14, b"\0"))
-            if name == b"data":
-                more = length - at - size
-                if not any(abs(size - pipe) <= _PIPE_TOLERANCE for pipe in _PIPE_SIZES):
-                    more = more // _WRAP * _WRAP  # what is left lies behind the samples
-                return (size + more) // block if more > 0 and block else None
-    return None
+def remarks(path: Path) -> list[str]:
+    """What is to be known of how a file is read: its samples do not end where it says so."""
+    wav, told = riff.layout(path), []
+    if wav is None:
+        return []
+    stated, frames = wav.frames(wav.stated), wav.frames(wav.size)
+    if wav.longer and not wav.is_from_a_pipe and frames is not None:
+        told.append(
+            f"the input's header tells of {stated} samples, and all {frames} that are there are"
+            " read"
+        )
+    if wav.left:
+        told.append(f"{wav.left} bytes behind the input's samples are no sound, and are left out")
+    return told
 
 
 def _ogg_end(path: Path) -> int:

@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gan_denoise.audio.headers import chunks
+from gan_denoise.audio import riff
 from gan_denoise.errors import InputError
 
 # Of the samples themselves, or of nothing; `levl` draws them as they were
@@ -19,32 +19,36 @@ _WAVEX, _MASK_AT = 0xFFFE, 20
 _USUAL = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
 # The program that wrote the file: the new one has its own
 _ENCODERS = {"encoder", "tsse", "\xa9too", "wm/encodingsettings"}
+# What FFmpeg tells of the container and the stream
+_TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "language", "handler_name"}
+_TECHNICAL |= {"duration", "vendor_id", "creation_time", "timecode", "com.android.version"}
+_APE_FOOTER, _ID3V1 = 32, 128  # bytes
 WITHOUT_MUTAGEN = "the input's tags"  # what is lost where that package is not there
 _LARGEST, _COPIED_AT_ONCE = 2**28, 2**20  # bytes of all chunks; others are no chunks
 
 
-def keep(source: Path, target: BinaryIO, *, plain: bool) -> list[str]:
+def keep(source: Path, target: BinaryIO) -> list[str]:
     """Give a whole audio file what `source` has beside its samples.
 
-    plain: whether the sizes in a WAV header are right, so that what follows its samples is found.
     Returns the names of what is lost. Raises InputError for tags that cannot be kept, OSError where
     they cannot be written.
     """
     target.seek(0)
     into_riff = target.read(4) in (b"RIFF", b"RF64")
+    wav = riff.layout(source)
+    if wav is None:
+        return _keep_tags(source, None if into_riff else target)
     with open(source, "rb") as file:
-        if file.read(4) not in (b"RIFF", b"RF64"):
-            return _keep_tags(source, None if into_riff else target)
-        extras = []
-        for name, at, size in chunks(file):
-            if name == b"data" and not plain or not name.strip().isalnum():
-                break
-            if name not in _OWN and not _encoder(file, at, size):
-                extras.append((name, at, size))
+        extras = [
+            (name, at, size)
+            for name, at, size in wav.chunks
+            if name not in _OWN and not _encoder(file, at, size)
+        ]
         lost = _names(extras)
-        if into_riff and sum(size for *_, size in extras) <= _LARGEST:
+        same_order = wav.order == "<"  # else the numbers within the chunks are turned round
+        if into_riff and same_order and sum(size for *_, size in extras) <= _LARGEST:
             lost = [] if _keep_chunks(file, extras, target) else lost
-        kept = _keep_mask(file, target if into_riff else None)
+        kept = not same_order or _keep_mask(file, target if into_riff else None)
         return lost if kept else [*lost, "channel mask"]
 
 
@@ -96,7 +100,7 @@ def _keep_mask(file: BinaryIO, target: BinaryIO | None) -> bool:
 
 def _mask(file: BinaryIO) -> tuple[int, int, int] | None:
     """The place of a WAVEX file's mask, its number of channels, the mask."""
-    for name, at, size in chunks(file):
+    for name, at, size in riff.front(file)[0]:
         if name == b"fmt " and size >= _MASK_AT + 4:
             file.seek(at)
             kind, channels, mask = struct.unpack("<HH16xI", file.read(_MASK_AT + 4))
@@ -108,8 +112,10 @@ def _keep_tags(source: Path, target: BinaryIO | None) -> list[str]:
     """Tags of formats other than WAV. target: None where it has no place for them."""
     try:
         import mutagen  # an extra, since it is under the GPL
+        from mutagen.apev2 import APEv2
     except ImportError:
-        return _tags_without_mutagen(source)
+        lost = _as_ffmpeg_reads(source) + (["APEv2 tags"] if _ends_with_ape(source) else [])
+        return [WITHOUT_MUTAGEN] if lost and target else lost
     try:
         theirs: Any = mutagen.File(source)
     except mutagen.MutagenError:  # nobody can read them
@@ -118,38 +124,70 @@ def _keep_tags(source: Path, target: BinaryIO | None) -> list[str]:
     pictures = list(getattr(theirs, "pictures", ()))
     said = {key.lower() for key in dict(words)} - _ENCODERS
     lost = (["tags"] if said else []) + (["pictures"] if pictures else [])
-    if not lost or target is None:
-        return lost
-    target.seek(0)
+    lost = lost or _as_ffmpeg_reads(source)
+    unseen = _ends_with_ape(source) and not isinstance(words, APEv2)
+    ape = ["APEv2 tags"] if unseen else []
+    if not said and not pictures or target is None:
+        return lost + ape
     try:
-        ours: Any = mutagen.File(target)
-        if type(ours) is type(theirs) and not hasattr(words, "vendor"):  # ID3
-            target.seek(0)
-            words.save(target)
-            return []
-        if not (hasattr(getattr(ours, "tags", None), "vendor") and hasattr(words, "vendor")):
-            return lost
-        # Vorbis comments, of FLAC and OGG
-        ours.tags.extend((key, word) for key, word in words if key.lower() not in _ENCODERS)
-        if hasattr(ours, "add_picture"):
-            for picture in pictures:
-                ours.add_picture(picture)
-            ours.cuesheet, pictures = getattr(theirs, "cuesheet", None), []
-        target.seek(0)
-        ours.save(target)
-        return ["pictures"] if pictures else []
+        return _copy_tags(theirs, words, pictures, target, lost) + ape
     except mutagen.MutagenError as error:
         if isinstance(cause := error.__cause__ or error.__context__, OSError):
             raise cause from error
         raise InputError(source, f"its tags cannot be kept ({error})", "remove them") from error
 
 
-def _tags_without_mutagen(source: Path) -> list[str]:
+def _copy_tags(
+    theirs: Any, words: Any, pictures: list[Any], target: BinaryIO, lost: list[str]
+) -> list[str]:
+    """What mutagen has read, into the target. lost: what is, if that has no place for it."""
+    import mutagen
+
+    target.seek(0)
+    ours: Any = mutagen.File(target)
+    if type(ours) is type(theirs) and not hasattr(words, "vendor"):  # ID3
+        target.seek(0)
+        words.save(target)
+        return []
+    if not (hasattr(getattr(ours, "tags", None), "vendor") and hasattr(words, "vendor")):
+        return lost
+    # Vorbis comments, of FLAC and OGG
+    ours.tags.extend((key, word) for key, word in words if key.lower() not in _ENCODERS)
+    if hasattr(ours, "add_picture"):
+        for picture in pictures:
+            ours.add_picture(picture)
+        ours.cuesheet, pictures = getattr(theirs, "cuesheet", None), []
+    target.seek(0)
+    ours.save(target)
+    return ["pictures"] if pictures else []
+
+
+def _as_ffmpeg_reads(source: Path) -> list[str]:
+    """The names of what a file holds beside its samples, in formats that mutagen does not know."""
     import av
 
     try:
-        with av.open(str(source)) as container:
-            said = {key.lower() for key in container.metadata} - _ENCODERS
-    except (av.FFmpegError, OSError):  # nobody can read them
+        with open(source, "rb") as file, av.open(file) as container:
+            words = [container.metadata, *(stream.metadata for stream in container.streams.audio)]
+            said = {key.lower() for one in words for key in one} - _ENCODERS - _TECHNICAL
+            return (["tags"] if said else []) + (["pictures"] if _pictured(container) else [])
+    except (av.FFmpegError, OSError, ValueError):  # nobody can read them
         return ["tags"]
-    return [WITHOUT_MUTAGEN] if said else []
+
+
+def _pictured(container: Any) -> bool:
+    import av
+
+    covers = (
+        stream.disposition & av.stream.Disposition.attached_pic for stream in container.streams
+    )
+    return any(covers) or bool(container.streams.attachments)
+
+
+def _ends_with_ape(source: Path) -> bool:
+    """Whether an APEv2 tag ends the file, before an ID3v1 tag or not: in MP3, and in AAC."""
+    with open(source, "rb") as file:
+        length = file.seek(0, 2)
+        file.seek(max(0, length - _APE_FOOTER - _ID3V1))
+        tail = file.read()
+    return any(tail[at:].startswith(b"APETAGEX") for at in (0, len(tail) - _APE_FOOTER))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 from gan_denoise import packaged
 
@@ -13,6 +15,30 @@ MODEL = (
 )
 DEVICE = "device that the model runs on: cpu (default), cuda, cuda:1 or mps"
 QUIET = "print only failures"
+
+
+def path(text: str) -> Path:
+    """pathlib takes an empty name for the folder that one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a file or a folder, found an empty name")
+    return Path(text)
+
+
+class Output(argparse.Action):
+    """OUT; `into_folder` tells whether a slash at its end says that it is a folder."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        try:
+            setattr(namespace, self.dest, path(values))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+        namespace.into_folder = values.endswith(os.sep)
 
 
 def positive(text: str) -> int:

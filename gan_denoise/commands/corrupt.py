@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--noise",
-        type=Path,
+        type=options.path,
         metavar="FILE",
         help="a YAML file that describes the noise (default egs/vctk/conf/noise.yaml)",
     )
@@ -50,11 +50,16 @@ def run(arguments: argparse.Namespace) -> int:
     load_once(arguments.noise)  # a bad procedure is one message, not one per file
     told, overwrite = report.report_of("corrupt", arguments), arguments.overwrite
     all_tasks = tasks(
-        [arguments.input], arguments.output, overwrite=overwrite, mirror=False, note=told.note
+        [arguments.input],
+        arguments.output,
+        overwrite=overwrite,
+        mirror=False,
+        note=told.note,
+        into_folder=arguments.into_folder,
     )
-    if arguments.dry_run:
-        return each_file.plan(all_tasks, told, overwrite=overwrite)
     one = arguments.input.is_file() and len(all_tasks) == 1
+    if arguments.dry_run:
+        return each_file.plan(all_tasks, told, overwrite=overwrite, one=one)
     due = each_file.to_do(all_tasks, told, overwrite=overwrite, one=one)
     work = partial(_corrupt, noise=arguments.noise, split=arguments.split)
     each_file.work_through(due, work, told, jobs=arguments.jobs)

@@ -6,6 +6,9 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gan_denoise import audio
+from gan_denoise.audio.encoding import check_suffix
+from gan_denoise.commands.arguments import Output, path
 from gan_denoise.commands.files import FILES, Task, lists_files
 from gan_denoise.commands.report import Report
 from gan_denoise.datadir import write_table
@@ -30,17 +33,17 @@ def add_output(parser: argparse.ArgumentParser, kind: str, more: str = "") -> No
     """kind: of what is written."""
     parser.add_argument(
         "output",
-        type=Path,
+        action=Output,
         metavar="OUT",
         help=(
-            f"a folder, or a file for a file, or an scp file for an scp file; {kind}. OUT.scp lists"
-            f" the files that are written to the folder OUT{more}"
+            f"a folder (OUT/ makes one), or a file for a file, or an scp file for an scp file;"
+            f" {kind}. OUT.scp lists the files that are written to the folder OUT{more}"
         ),
     )
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", type=Path, metavar="IN", help=FILES)
+    parser.add_argument("input", type=path, metavar="IN", help=FILES)
 
 
 def to_do(tasks: Sequence[Task], report: Report, *, overwrite: bool, one: bool) -> list[Task]:
@@ -48,20 +51,35 @@ def to_do(tasks: Sequence[Task], report: Report, *, overwrite: bool, one: bool) 
 
     one: a single file was asked for. Raises InputError where that has its output.
     """
-    waiting = [task for task in tasks if overwrite or not task.target.exists()]
-    if one and not waiting:
-        raise InputError(tasks[0].target, "exists", "choose another name, or give --overwrite")
+    waiting = _waiting(tasks, overwrite=overwrite, one=one)
     for task in tasks:
         if task not in waiting:
             report.tell_skipped(task)
     return waiting
 
 
-def plan(tasks: Sequence[Task], report: Report, *, overwrite: bool) -> int:
-    """Of a dry run: what would be done. Returns the exit status."""
+def _waiting(tasks: Sequence[Task], *, overwrite: bool, one: bool) -> list[Task]:
+    waiting = [task for task in tasks if overwrite or not task.target.exists()]
+    if one and not waiting:
+        raise InputError(tasks[0].target, "exists", "choose another name, or give --overwrite")
+    return waiting
+
+
+def plan(tasks: Sequence[Task], report: Report, *, overwrite: bool, one: bool) -> int:
+    """Of a dry run: what would be done, or refused. Returns the exit status.
+
+    one: as of `to_do`. No file is opened, so what is wrong within one is not seen.
+    """
+    waiting = _waiting(tasks, overwrite=overwrite, one=one)
     for task in tasks:
-        report.tell_planned(task, exists=task.target.exists() and not overwrite)
-    return 0
+        try:
+            if task in waiting:
+                audio.check_file(task.source)
+                check_suffix(task.target)
+            report.tell_planned(task, exists=task not in waiting)
+        except InputError as error:
+            report.tell_failed(task, task.error(error))
+    return 1 if report.failed else 0
 
 
 def work_through(

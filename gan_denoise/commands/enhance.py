@@ -65,7 +65,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     report.add_options(parser, what="file")
     parser.add_argument(
         "inputs",
-        type=Path,
+        type=options.path,
         nargs="+",
         metavar="IN",
         help=f"{FILES}; - reads WAV from standard input; for several IN, OUT is a folder",
@@ -86,9 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
             all_tasks = [dataclasses.replace(task, called=piped.called)]
         else:
             all_tasks = _tasks(arguments, arguments.inputs, arguments.output, told)
-        if arguments.dry_run:
-            return each_file.plan(all_tasks, told, overwrite=arguments.overwrite)
         one = len(arguments.inputs) == 1 and arguments.inputs[0].is_file() and len(all_tasks) == 1
+        if arguments.dry_run:
+            return each_file.plan(all_tasks, told, overwrite=arguments.overwrite, one=one)
         due = each_file.to_do(all_tasks, told, overwrite=arguments.overwrite, one=one)
         _work_through(due, arguments, told)
         if not told.failed:
@@ -99,7 +99,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _tasks(
     arguments: argparse.Namespace, sources: Sequence[Path], target: Path, told: report.Report
 ) -> list[Task]:
-    return tasks(sources, target, overwrite=arguments.overwrite, mirror=True, note=told.note)
+    return tasks(
+        sources,
+        target,
+        overwrite=arguments.overwrite,
+        mirror=True,
+        note=told.note,
+        into_folder=arguments.into_folder,
+    )
 
 
 def _work_through(due: list[Task], arguments: argparse.Namespace, told: report.Report) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from gan_denoise.commands.arguments import MODEL, model_folder
+from gan_denoise.commands.arguments import MODEL, model_folder, path
 from gan_denoise.system.terminal import say, tell
 
 # What the line of the weights, which comes first, says about the model itself
@@ -28,7 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--data",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="the folder of the training data (default: the folder data beside the model's exp)",
     )

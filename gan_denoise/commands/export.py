@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from gan_denoise.commands.arguments import MODEL, model_folder
+from gan_denoise.commands.arguments import MODEL, model_folder, path
 from gan_denoise.system.terminal import say
 
 
@@ -28,7 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "output",
-        type=Path,
+        type=path,
         metavar="OUT.onnx",
         help="the file for the graph of whole signals; a live model gets OUT.stream.onnx too",
     )

@@ -51,21 +51,33 @@ def lists_files(path: Path) -> bool:
 
 
 def tasks(
-    sources: Sequence[Path], target: Path, *, overwrite: bool, mirror: bool, note: Note
+    sources: Sequence[Path],
+    target: Path,
+    *,
+    overwrite: bool,
+    mirror: bool,
+    note: Note,
+    into_folder: bool = False,
 ) -> list[Task]:
     """The files of one or several IN with their outputs.
 
     mirror: outputs are called as their inputs are, so no utt_id is needed; else .wav. note: is told
-    what a folder holds besides. Raises InputError where an IN holds none, or OUT does not fit.
+    what a folder holds besides. into_folder: OUT is named as a folder, which may not be there yet.
+    Raises InputError where an IN holds none, or OUT does not fit.
     """
+    if into_folder and target.is_file():
+        raise InputError(target, "is a file, and OUT/ a folder", "leave out the slash")
     if len(sources) > 1:
-        if lists_files(target) or target.is_file() or _is_audio(target):
+        named_as_file = not into_folder and (lists_files(target) or _is_audio(target))
+        if target.is_file() or named_as_file:
             raise InputError(target, "there are several inputs, so OUT has to be a folder")
         pairs = [
             pair
             for source in sources
-            for pair in _outputs(source, _place_in(target, source), overwrite, mirror, note)
+            for pair in _outputs(source, _place_in(target, source, mirror), overwrite, mirror, note)
         ]
+    elif into_folder and sources[0].is_file() and not lists_files(sources[0]):
+        pairs = [_into(target, sources[0], mirror)]
     else:
         pairs = _outputs(sources[0], target, overwrite, mirror, note)
     _refuse_overlap(pairs)
@@ -75,36 +87,44 @@ def tasks(
 Outputs = list[tuple[str, Path, Path]]  # utt_id or path, file to be read, file to be written
 
 
-def _place_in(folder: Path, source: Path) -> Path:
+def _place_in(folder: Path, source: Path, mirror: bool) -> Path:
     """Where the output of one of several inputs goes."""
     if source.is_dir():
         return folder / source.resolve().name
-    return folder if lists_files(source) else folder / source.name
+    return folder if lists_files(source) else _into(folder, source, mirror)[2]
+
+
+def _suffix(source: Path, mirror: bool) -> str:
+    return source.suffix if mirror and container(source.suffix) else ".wav"
+
+
+def _into(folder: Path, source: Path, mirror: bool) -> tuple[str, Path, Path]:
+    """The output of a file in a folder."""
+    key = str(source) if mirror else utt_id_of_file(source)
+    return key, source, folder / f"{source.stem}{_suffix(source, mirror)}"
 
 
 def _outputs(source: Path, target: Path, overwrite: bool, mirror: bool, note: Note) -> Outputs:
-    def suffix(path: Path) -> str:
-        return path.suffix if mirror and container(path.suffix) else ".wav"
-
     if source.is_dir():
         _check_mirror(source, target)
         by_path = {str(path): path for path in _found(source, note)} if mirror else {}
         return [
-            (key, path, target / path.relative_to(source).with_suffix(suffix(path)))
+            (key, path, target / path.relative_to(source).with_suffix(_suffix(path, mirror)))
             for key, path in (by_path or files_of(source, note)).items()
         ]
     if lists_files(source):
         _check_list(source, target, overwrite)
         folder = target.with_suffix("") if lists_files(target) else target
         return [
-            (key, path, folder / f"{key}{suffix(path)}") for key, path in read_scp(source).items()
+            (key, path, folder / f"{key}{_suffix(path, mirror)}")
+            for key, path in read_scp(source).items()
         ]
     if not source.exists():
         raise InputError(source, "no such file or folder", "check the path")
     if lists_files(target):
         raise InputError(target, f"{source} is one file, so OUT has to be a file or a folder")
     if target.is_dir():
-        target = target / f"{source.stem}{suffix(source)}"
+        return [_into(target, source, mirror)]
     if not mirror and target.suffix.lower() != ".wav":
         name = target.with_suffix(".wav").name
         raise InputError(target, "the output has to be WAV", f"name it {name}")
@@ -162,20 +182,25 @@ def _identity(path: Path) -> object:
 
 def _found(folder: Path, note: Note) -> list[Path]:
     """The recordings of a folder; what it holds besides is named."""
-    files = audio.find(folder, audio.READ)
-    others = sorted({*audio.find(folder, None)} - {*files}, key=os.fsencode)
+    there, unreadable = audio.search(folder)
+    files = [path for path in there if path.suffix.lower() in audio.READ]
+    others = [path for path in there if path.suffix.lower() not in audio.READ]
+    lost = f"since they cannot be read: {_named(unreadable, folder)}" if unreadable else ""
     if not files:
-        raise InputError(
-            folder, f"holds no audio files ({', '.join(audio.SUFFIXES)}, ...)", "check the path"
-        )
-    if others:
-        names = ", ".join(str(path.relative_to(folder)) for path in others[:_NAMED])
-        more = ", ..." if len(others) > _NAMED else ""
-        note(
-            f"{folder}: left out, since they are not named like audio files: {len(others)}"
-            f" ({names}{more})"
-        )
+        kinds = f"({', '.join(audio.SUFFIXES)}, ...)"
+        more = f"; left out, {lost}" if lost else ""
+        raise InputError(folder, f"holds no audio files {kinds}{more}", "check the path")
+    names = _named(others, folder)
+    why = [f"since they are not named like audio files: {names}"] if others else []
+    if why or lost:
+        note(f"{folder}: left out, {'; '.join([*why, *([lost] if lost else [])])}")
     return files
+
+
+def _named(paths: Sequence[Path], folder: Path) -> str:
+    """Their number, and the names of the first."""
+    names = ", ".join(str(path.relative_to(folder)) for path in paths[:_NAMED])
+    return f"{len(paths)} ({names}{', ...' if len(paths) > _NAMED else ''})"
 
 
 def files_of(source: Path, note: Note) -> dict[str, Path]:

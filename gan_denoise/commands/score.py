@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--noisy",
-        type=Path,
+        type=options.path,
         metavar="NOISY",
         help=f"the input of the denoiser, which the metric wsdr needs: {FILES}",
     )
@@ -56,7 +56,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--csv",
-        type=Path,
+        type=options.path,
         metavar="FILE",
         help="write a CSV file with one row for each utterance",
     )
@@ -67,10 +67,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="replace an existing CSV file (default: refuse)",
     )
     report.add_options(parser, what="utterance")
-    parser.add_argument("clean", type=Path, metavar="CLEAN", help=f"the clean speech: {FILES}")
+    parser.add_argument(
+        "clean", type=options.path, metavar="CLEAN", help=f"the clean speech: {FILES}"
+    )
     parser.add_argument(
         "enhanced",
-        type=Path,
+        type=options.path,
         metavar="ENHANCED",
         help="the output of the denoiser, as CLEAN is: files with the same names",
     )

@@ -19,6 +19,7 @@ from torch import Tensor
 from gan_denoise.enhance import Denoiser
 from gan_denoise.errors import InputError
 from gan_denoise.signal.around import Around
+from gan_denoise.signal.arrays import check_values
 
 GATHER_S = 0.004  # that a step waits for company: for ten it costs little more than for one
 _AT_ONCE = (
@@ -175,12 +176,10 @@ class LiveStream:
     async def push(self, samples: np.ndarray) -> np.ndarray:
         """(n,) -> (m,) float32.
 
-        Raises InputError for NaN and infinite samples, and for a model that makes them.
+        Raises InputError for NaN, infinite and far too loud samples, and for a model whose output
+        is not finite.
         """
-        if not np.isfinite(samples).all():
-            raise InputError(
-                "the stream holds NaN or infinite samples", remedy="silence them before"
-            )
+        check_values(samples, "the stream")
         self._received += len(samples)
         below = self._ends.inward(samples[:, None])
         kept = await self._enhance(below[:, 0])

@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
     def hand_on(self) -> None:
         """What waits, as far as inner wants it and the client's share goes."""
         self._turn, self._at_it, spent_s = None, True, 0.0
-        while self._waiting and self.reads and spent_s < _TURN_S:
+        while self._waiting and self.reads and spent_s < _TURN_S and not self.is_closing:
             piece, self._waiting = self._waiting[: self._piece], self._waiting[self._piece :]
             began = time.thread_time()
             self.inner.data_received(bytes(piece))
@@ -161,6 +161,8 @@ class Connection(asyncio.Protocol):
 
     def go_on(self) -> None:
         """Hand on what waits, once it is this client's turn again."""
+        if self.is_closing:  # inner has refused what came, and takes no more
+            self._waiting = memoryview(b"")
         if self._waiting and self.reads and self._turn is None and not self._at_it:
             rest_s = max(0.0, self._rests_until - self._loop.time())
             self._turn = self._loop.call_later(rest_s, self.hand_on)
@@ -171,9 +173,13 @@ class Connection(asyncio.Protocol):
         """uvicorn takes frames before its answer to the handshake for broken ones."""
         return self.wants and not self.shaking_hands
 
+    @property
+    def is_closing(self) -> bool:
+        return bool(self.transport.is_closing())
+
     def read(self) -> None:
         """From the client, or not."""
-        if self.transport.is_closing():
+        if self.is_closing:
             return
         if self.reads and not self._waiting:
             self.transport.resume_reading()

@@ -173,7 +173,7 @@ class Workers:
         )
 
     async def _try(self, work: list[Any], name: str) -> Enhanced:
-        arguments = [*work, self._limits.max_duration]
+        arguments = [*work, self._limits]
         try:
             future = self._pool.schedule(
                 _enhance, args=arguments, timeout=self._limits.max_request_time
@@ -234,7 +234,7 @@ def _enhance(
     model: str,
     options: dict[str, Any],
     saved: Saved | None,
-    max_duration_s: float,
+    limits: Limits,
 ) -> Enhanced | Problem:
     started = time.monotonic()
     source.stat()  # an OSError, where the folder was cleaned away
@@ -251,10 +251,13 @@ def _enhance(
     if not low <= sample_rate <= high:
         unserved = f"its sample rate is {sample_rate} Hz, {low} to {high} are served"
         return Problem(422, InputError(source, unserved))
+    if channels > limits.max_channels:  # linked channels cost the square of their number
+        several = f"has {channels} channels, {limits.max_channels} at most are served"
+        return Problem(422, InputError(source, several, "split them"))
     together = f" (its {channels} channels together)" if channels > 1 else ""
-    too_long = Problem(413, InputError(source, f"longer than {max_duration_s:g} s{together}"))
-    longest = max_duration_s * sample_rate / channels
-    if frames > longest:
+    too_long = Problem(413, InputError(source, f"longer than {limits.max_duration} s{together}"))
+    longest = limits.max_duration * sample_rate / channels
+    if max(frames, sample_rate) > longest:  # each channel costs a second's work at least
         return too_long
 
     def watch(blocks: Iterator[np.ndarray], total: int) -> Iterator[np.ndarray]:

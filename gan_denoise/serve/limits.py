@@ -20,8 +20,10 @@ class Limits:
 
     max_upload_mb: int = _limit(1024, "size of the largest file, in MiB")
     max_duration: int = _limit(
-        14400, "length of the longest file, in seconds, all channels added up"
+        14400,
+        "length of the longest file, in seconds, all channels added up, each as a second at least",
     )
+    max_channels: int = _limit(32, "largest number of channels of a file")
     max_streams: int = _limit(48, "number of live streams at once; more are refused")
     max_load: int = _limit(
         85, "largest percentage of its time that the server is busy; above it no new stream"

@@ -13,6 +13,7 @@ MAX_CHANNELS = 1024  # as libsndfile has it
 # Hz; beyond these rates resampling turns one sample into thousands
 LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000
 _SURROUND = 8  # with more channels than this, fewer samples than channels are refused
+LOUDEST = 1e6  # where full scale is 1.0; far beyond, the model's sums overflow
 _FULL_SCALE = "floats of full scale 1.0, or uint8, int8, int16 or int32"
 
 
@@ -38,7 +39,7 @@ def as_columns(samples: Any) -> np.ndarray:
 
     samples: what NumPy can take as an array, or a torch tensor of any device and type. The result
     is a copy or a view. Raises InputError for other shapes and types (with far more channels than
-    samples the axes are the other way round), and for NaN and infinite samples.
+    samples the axes are the other way round), and for samples that `check_values` refuses.
     """
     array = as_float32(samples)
     if array.ndim not in (1, 2) or array.size == 0:
@@ -52,9 +53,24 @@ def as_columns(samples: Any) -> np.ndarray:
             f"expected samples of shape (T,) or (T, channels), found {array.shape}",
             remedy="transpose them",
         )
-    if not np.isfinite(columns).all():
-        raise InputError("the wave holds NaN or infinite samples")
+    check_values(columns, "the wave")
     return columns
+
+
+def check_values(samples: np.ndarray, where: object, remedy: str = "silence them before") -> None:
+    """Raises InputError for NaN and infinite samples, and for a level that no recording has.
+
+    where: the file, or other place, that holds them. remedy: for samples that are not finite.
+    """
+    low, high = float(samples.min(initial=0.0)), float(samples.max(initial=0.0))
+    if not np.isfinite(low + high):  # NaN is both
+        raise InputError(where, "holds NaN or infinite samples", remedy)
+    if max(-low, high) > LOUDEST:
+        raise InputError(
+            where,
+            f"holds samples of up to {max(-low, high):.2g}, {LOUDEST:.0g} at most are read",
+            "scale them to full scale 1.0",
+        )
 
 
 def as_float32(samples: Any) -> np.ndarray:
@@ -63,8 +79,7 @@ def as_float32(samples: Any) -> np.ndarray:
     Raises InputError for types that are no samples.
     """
     if hasattr(samples, "detach"):  # torch, which this module need not import
-        samples = samples.detach().cpu().resolve_conj().resolve_neg()
-        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
+        samples = _from_torch(samples)
     if isinstance(samples, (bytearray, memoryview)) and memoryview(samples).format in "bBc":
         raise InputError(
             f"samples of type {type(samples).__name__}",
@@ -82,6 +97,17 @@ def as_float32(samples: Any) -> np.ndarray:
         return array
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
         return to_float(array).astype(np.float32, copy=False)
+
+
+def _from_torch(tensor: Any) -> np.ndarray:
+    """Raises InputError for tensors that hold no plain samples: sparse, quantised, meta."""
+    try:
+        tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    except (RuntimeError, TypeError) as error:
+        kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
+        remedy = "make it a plain one first, with to_dense() or dequantize()"
+        raise InputError(f"a tensor of another kind ({kind})", remedy=remedy) from error
 
 
 def check_channels(channels: Any) -> None:

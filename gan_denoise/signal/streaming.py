@@ -17,7 +17,7 @@ import torch
 
 from gan_denoise.contract import Generator, Steps
 from gan_denoise.errors import InputError
-from gan_denoise.signal.arrays import as_float32
+from gan_denoise.signal.arrays import as_float32, check_values
 
 _STEP_S, _CHUNK_S = 8.0, 30.0  # handed to the network at once: to a streaming one, to any other
 
@@ -74,18 +74,15 @@ class Live:
     def push(self, samples: Any) -> np.ndarray:
         """(n, channels), n >= 0, of any type of samples -> (m, channels) float32.
 
-        Returns what is finished by now. Raises InputError for other shapes and types, NaN and
-        infinite samples; the stream is then as before.
+        Returns what is finished by now. Raises InputError for other shapes and types, NaN,
+        infinite and far too loud samples; the stream is then as before.
         """
         wave = as_float32(samples)
         if wave.ndim != 2 or wave.shape[1] != self._channels:
             raise InputError(
                 f"the stream expects samples of shape (n, {self._channels}), found {wave.shape}"
             )
-        if not np.isfinite(wave).all():
-            raise InputError(
-                "the stream holds NaN or infinite samples", remedy="silence them before"
-            )
+        check_values(wave, "the stream")
         self._received += len(wave)
         return self._within(self._stage.push(wave))
 
