@@ -14,6 +14,8 @@ import pytest
 
 from conftest import CONF, local, one_error_line, speech_like, write
 from gan_denoise import datadir
+from gan_denoise.errors import InputError
+from kaldi import corpora
 
 SPEAKERS = ("p226", "p227", "p228", "p232", "p257", "p287")
 TEST = ("p232", "p257")
@@ -34,6 +36,13 @@ def pair(clean: Path, noisy: Path, seed: int, lag: int = 0) -> None:
     noise = np.random.default_rng(seed).standard_normal(len(wave)) / 50
     write(clean, wave, subtype="PCM_16")
     write(noisy, np.roll(wave, lag) + noise, subtype="PCM_16")
+
+
+def pairs(folder: Path, *names: str, kinds: tuple[str, ...] = ("clean", "noisy")) -> None:
+    """names: of files, with {kind} in them."""
+    for name in names:
+        clean, noisy = (folder / f"{name.format(kind=kind)}.wav" for kind in kinds)
+        pair(clean, noisy, seed=sum(name.encode()))
 
 
 def voicebank(folder: Path, lag: int = 0) -> Path:
@@ -109,6 +118,71 @@ def test_a_folder_for_each_split(tmp_path: Path) -> None:
     result = prepare(tmp_path / "corpus", tmp_path / "data")
     assert result.returncode == 0, result.stderr
     assert people(tmp_path / "data") == {"train": {"a", "b"}, "dev": {"c"}, "test": {"d"}}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("{part}_{kind}", "clean", "noisy"),
+        ("{kind}_{part}", "Clean", "Noisy"),
+        ("my{kind}{part}Set", "Clean", "NOISY"),
+        ("{part}/{kind}", "Clean", "noisy"),
+        ("all/{kind}_{part}", "clean", "noisy"),
+    ],
+)
+def test_folders_that_differ_by_clean_and_noisy_are_pairs(
+    tmp_path: Path, names: tuple[str, str, str]
+) -> None:
+    called, *kinds = names
+    for part, name in (("train", "a_1"), ("train", "b_1"), ("test", "c_1")):
+        pairs(tmp_path, f"{called.replace('{part}', part)}/{name}", kinds=tuple(kinds))
+    listing = corpora.read(tmp_path)
+    assert listing.layout == "parallel" and listing.unused == {}
+    told = {one.utt_id: (one.speaker, one.split) for one in listing.recordings}
+    assert told == {"a_1": ("a", "train"), "b_1": ("b", "train"), "c_1": ("c", "test")}
+    assert all("noisy" in str(one.noisy).casefold() for one in listing.recordings)
+
+
+@pytest.mark.parametrize("names", ["clean_a noisy_b", "a/x/clean a/x/noisy", "a/clean16k a/noisy"])
+def test_noisy_recordings_are_not_taken_for_clean_ones(tmp_path: Path, names: str) -> None:
+    """Where it is not clear which folders belong together, a plain corpus would be read."""
+    clean, noisy = names.split()
+    pair(tmp_path / clean / "x_1.wav", tmp_path / noisy / "x_1.wav", seed=0)
+    plain(tmp_path, {"c": 1, "d": 2, "e": 3})
+    with pytest.raises(InputError, match="noisy.*would be taken for clean speech.*CSV file"):
+        corpora.read(tmp_path)
+
+
+def test_files_that_differ_by_clean_and_noisy_are_refused(tmp_path: Path) -> None:
+    pairs(tmp_path, "a/1_{kind}", "b/1_{kind}", "c/1_{kind}")
+    with pytest.raises(InputError, match="1_noisy.wav: seems to be the noisy counterpart"):
+        corpora.read(tmp_path)
+
+
+@pytest.mark.parametrize("called", ["{speaker}/{kind}", "{speaker}_{kind}", "{kind}-{speaker}"])
+def test_a_speaker_may_have_a_clean_and_a_noisy_folder(tmp_path: Path, called: str) -> None:
+    people = ("anna", "bob", "devi", "tess")
+    for first, speaker in enumerate(people):
+        for number in (2 * first, 2 * first + 1):
+            pairs(tmp_path, f"{called.replace('{speaker}', speaker)}/take_{number}")
+    listing = corpora.read(tmp_path)
+    assert {one.utt_id: one.speaker for one in listing.recordings} == {
+        f"{speaker}_take_{number}": speaker
+        for first, speaker in enumerate(people)
+        for number in (2 * first, 2 * first + 1)
+    }
+    assert {one.split for one in listing.recordings} == {None}
+    assert listing.notes == ("4 speakers are called as folders are, such as anna",)
+
+
+def test_a_folder_around_clean_and_noisy_may_be_a_set(tmp_path: Path) -> None:
+    pairs(tmp_path, "one/{kind}/p1/p1_1", "one/{kind}/p2/p2_1", "two/{kind}/p3/p3_1")
+    assert {one.speaker for one in corpora.read(tmp_path).recordings} == {"p1", "p2", "p3"}
+    pairs(tmp_path, "anna/{kind}/monday/1")
+    with pytest.raises(InputError, match="anna: may be a speaker, or a set.*monday/1.wav.*--split"):
+        corpora.read(tmp_path)
+    people = {one.speaker for one in corpora.read(tmp_path, known_speakers={"anna"}).recordings}
+    assert people == {"p1", "p2", "p3", "anna"}
 
 
 def test_names_of_the_dns_challenge(tmp_path: Path) -> None:

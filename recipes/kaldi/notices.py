@@ -73,6 +73,8 @@ def report_lacks(lines: list[str], data: Path) -> None:
 
 def report_corpus(corpus: Listing, rates: Mapping[int, int], sample_rate: int) -> None:
     """What else a corpus holds, other rates, and speakers that seem to be none."""
+    for note in corpus.notes:
+        say(f"  {note}")
     for kind, paths in corpus.unused.items():
         say(f"  not used: {len(paths)} {kind}, {paths[0]}{' and others' if paths[1:] else ''}")
     for rate, count in sorted(rates.items()):

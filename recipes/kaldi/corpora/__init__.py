@@ -15,7 +15,7 @@ from types import ModuleType
 
 from gan_denoise.errors import InputError
 from kaldi.corpora import plain
-from kaldi.corpora.listing import Listing, Recording, unused
+from kaldi.corpora.listing import Listing, Recording, unused, without_eval
 
 MINI = "mini-corpus.txt"  # by which the mini corpus is known, wherever it lies
 
@@ -43,7 +43,7 @@ def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Listing:
 
 
 def _checked(folder: Path, listing: Listing) -> Listing:
-    layout, recordings = listing.layout, listing.recordings
+    layout, recordings = listing.layout, without_eval(folder, listing.recordings)
     if not recordings:
         raise InputError(
             f"{folder}: no recordings found: --corpus wants VCTK (wav48_silence_trimmed/ or"

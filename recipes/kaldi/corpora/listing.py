@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from gan_denoise import audio
+from gan_denoise.datadir import SPLITS
+from gan_denoise.errors import InputError
 from gan_denoise.system.ids import one_form
+
+EVAL = "eval"
+SPLIT_WORDS = {
+    word: split
+    for split, words in {
+        "train": "train training tr validated",
+        "dev": "dev devel development val valid validation cv",
+        "test": "test testing tt",
+        EVAL: "eval evaluation",
+    }.items()
+    for word in words.split()
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,8 @@ class Listing:
     """What a corpus of a layout holds.
 
     recordings: sorted by utt_id once `corpora.read` has looked at them. serves: whether a file that
-    is no recording has a use in this layout. unused: the files that have no use, by kind.
+    is no recording has a use in this layout. unused: the files that have no use, by kind. notes:
+    what else is to be said of it, a line each.
     """
 
     layout: str
@@ -56,6 +72,7 @@ class Listing:
     lacks: list[Lack]
     serves: Callable[[Path], bool] = lambda path: False
     unused: Mapping[str, list[Path]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def brings_noise(self) -> bool:
@@ -63,11 +80,35 @@ class Listing:
 
 
 def split_named(name: str) -> str | None:
-    """The split that a folder's name tells, or a word for it; None: for training."""
-    word = name.casefold()
-    if "test" in word:
-        return "test"
-    return "dev" if "dev" in word or "valid" in word else None
+    """The split that one word of a name tells: train, dev, test, or eval, which may be either.
+
+    Words end where there are no letters, or a capital follows a small one. Of several splits test
+    counts before dev, and dev before train: train_dev is held out.
+    """
+    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+    told = {SPLIT_WORDS.get(word.casefold().removesuffix("set")) for word in words}
+    return next((split for split in (EVAL, *SPLITS[::-1]) if split in told), None)
+
+
+def without_eval(folder: Path, recordings: list[Recording]) -> list[Recording]:
+    """The same, where eval has become test beside a dev, and dev beside a test.
+
+    Raises InputError where there is neither.
+    """
+    splits = {recording.split for recording in recordings}
+    if EVAL not in splits:
+        return recordings
+    if not splits & {"dev", "test"}:
+        raise InputError(
+            folder, "calls a split eval, and none dev or test: which is it?", "call it dev or test"
+        )
+    meant = "test" if "dev" in splits else "dev"
+    return [replace(one, split=meant) if one.split == EVAL else one for one in recordings]
+
+
+def begins_with(path: Path, name: str) -> bool:
+    """Whether a recording's own name begins with that of its speaker."""
+    return re.match(re.escape(name) + r"[-_. ]", path.name) is not None
 
 
 def those_there(recordings: list[Recording]) -> tuple[list[Recording], list[Lack]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from gan_denoise import datadir
 from gan_denoise.errors import InputError
 from gan_denoise.system.ids import utt_id_of_file
-from kaldi.corpora.listing import Listing, Recording, split_named, those_there
+from kaldi.corpora.listing import SPLIT_WORDS, Listing, Recording, split_named, those_there
 
 _COLUMNS = ("clean", "noisy", "utt_id", "speaker", "split", "text")
 
@@ -53,6 +53,11 @@ def _row(path: Path, number: int, row: dict[str, str]) -> Recording:
     assert clean is not None
     utt_id = row.get("utt_id") or utt_id_of_file(clean)
     split = split_named(row["split"]) if row.get("split") else None
+    if row.get("split") and not split:
+        known = ", ".join(SPLIT_WORDS)
+        raise InputError(
+            f"{path}:{number}", f"its split is called {row['split']!r}", f"call it one of {known}"
+        )
     text = row.get("text") or None
     return Recording(utt_id, row.get("speaker") or utt_id, clean, noisy, text, split=split)
 

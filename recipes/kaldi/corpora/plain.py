@@ -13,8 +13,10 @@ from pathlib import Path
 from gan_denoise import audio
 from gan_denoise.errors import InputError
 from gan_denoise.system.ids import one_form, utt_id_in_folder
-from kaldi.corpora.listing import Lack, Listing, Recording
+from kaldi.corpora.listing import Lack, Listing, Recording, begins_with
 from kaldi.corpora.vctk import VERSIONS
+
+_KIND = re.compile("clean|noisy", re.IGNORECASE)
 
 
 def read(folder: Path, speakers: Collection[str]) -> Listing:
@@ -25,6 +27,7 @@ def read(folder: Path, speakers: Collection[str]) -> Listing:
         if path.parent == folder
     ]
     recordings = list(_plain(folder))
+    _refuse_pairs(folder, recordings, speakers)
     _check_speakers(folder, recordings, speakers)
     return Listing("plain", recordings, loose)
 
@@ -48,7 +51,7 @@ def _check_speakers(folder: Path, recordings: list[Recording], people: Collectio
     for name, files in by_folder.items():
         if one_form(name) in people or any(path.parent == folder / name for path in files):
             continue
-        if not all(_begins_with(path, name) for path in files):
+        if not all(begins_with(path, name) for path in files):
             raise InputError(
                 f"{folder / name}: holds recordings only in its sub-folders: is it a set, as train"
                 " in train/s01/1.wav? then name the folder of the speakers' folders, such as"
@@ -58,7 +61,7 @@ def _check_speakers(folder: Path, recordings: list[Recording], people: Collectio
     if (
         len(by_folder) > 1
         and everything
-        and all(_begins_with(path, folder.resolve().name) for path in everything)
+        and all(begins_with(path, folder.resolve().name) for path in everything)
     ):
         raise InputError(
             f"{folder}: all its recordings begin with {folder.resolve().name}, as if it were one"
@@ -77,5 +80,28 @@ def _deeper(folder: Path, files: list[Path]) -> Path:
     return folder / files[0].relative_to(folder).parts[0]
 
 
-def _begins_with(path: Path, name: str) -> bool:
-    return re.match(re.escape(name) + r"[-_. ]", path.name) is not None
+def _refuse_pairs(folder: Path, recordings: list[Recording], people: Collection[str]) -> None:
+    """Refuse clean and noisy recordings beside each other, which parallel.py has not recognised.
+
+    Their noisy files would be taken for clean speech. They are known by speakers of whom some are
+    called clean and some noisy, and by files that are called alike but for these words.
+    """
+    called: dict[str, Path] = {}
+    alike: dict[tuple[str, ...], dict[str, Path]] = {}
+    for recording in recordings:
+        parts = recording.clean.relative_to(folder).parts
+        if (found := _KIND.search(parts[0])) and one_form(parts[0]) not in people:
+            called.setdefault(found[0].casefold(), folder / parts[0])
+        if found := _KIND.search(str(Path(*parts))):
+            *folders, name = (part.casefold() for part in (*parts[:-1], recording.clean.stem))
+            key = (*("" if _KIND.search(part) else part for part in folders), _KIND.sub("", name))
+            alike.setdefault(key, {}).setdefault(found[0].casefold(), recording.clean)
+    for kinds in (called, *alike.values()):
+        if len(kinds) > 1:
+            raise InputError(
+                kinds["noisy"],
+                f"seems to be the noisy counterpart of {kinds['clean']}, and would be taken for"
+                " clean speech",
+                "give their folders names that differ by clean and noisy alone, or list the pairs"
+                " in a CSV file",
+            )
