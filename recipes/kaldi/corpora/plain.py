@@ -90,12 +90,12 @@ def _refuse_pairs(folder: Path, recordings: list[Recording], people: Collection[
     alike: dict[tuple[str, ...], dict[str, Path]] = {}
     for recording in recordings:
         parts = recording.clean.relative_to(folder).parts
-        if (found := _KIND.search(parts[0])) and one_form(parts[0]) not in people:
-            called.setdefault(found[0].casefold(), folder / parts[0])
-        if found := _KIND.search(str(Path(*parts))):
+        if (kind := _KIND.search(parts[0])) and one_form(parts[0]) not in people:
+            called.setdefault(kind[0].casefold(), folder / parts[0])
+        if kind := _KIND.search(str(Path(*parts))):
             *folders, name = (part.casefold() for part in (*parts[:-1], recording.clean.stem))
             key = (*("" if _KIND.search(part) else part for part in folders), _KIND.sub("", name))
-            alike.setdefault(key, {}).setdefault(found[0].casefold(), recording.clean)
+            alike.setdefault(key, {}).setdefault(kind[0].casefold(), recording.clean)
     for kinds in (called, *alike.values()):
         if len(kinds) > 1:
             raise InputError(
