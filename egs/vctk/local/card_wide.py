@@ -204,7 +204,7 @@ def _draw(path: Path, systems: dict[str, Denoise], mixtures: list[Mixture]) -> N
         row[0].set_ylabel("kHz", size=8)
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=80)
-    Image.open(drawn).convert("RGB").quantize(96).save(small, "PNG", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(48).save(small, "PNG", optimize=True)
     write_atomically(path, small.getvalue())
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import soundfile as sf
+from PIL import Image
 
 from gan_denoise import audio, datadir
 from gan_denoise.errors import InputError
@@ -65,7 +66,9 @@ def main() -> None:
     figure.tight_layout()
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=80)
-    write_atomically(arguments.out / "spectrograms.png", file.getvalue())
+    small = io.BytesIO()
+    Image.open(file).convert("RGB").quantize(256).save(small, "PNG", optimize=True)
+    write_atomically(arguments.out / "spectrograms.png", small.getvalue())
 
 
 if __name__ == "__main__":

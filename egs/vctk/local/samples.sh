@@ -14,6 +14,7 @@ box live=live
 l1=l1
 l1_mrstft=l1_mrstft
 gan=gan
+mrd=mrd
 pmsqe_l1=pmsqe_l1"
 
 copy() { # SCP FOLDER: those utterances
