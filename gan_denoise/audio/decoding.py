@@ -23,9 +23,12 @@ from gan_denoise.errors import InputError
 from gan_denoise.signal.arrays import to_float
 
 # None that opens other files, as playlists do
-_DEMUXERS = "aac,ac3,aiff,amr,ape,asf,au,caf,eac3,flac,matroska,mov,mp3,ogg,tta,w64,wav,wv"
+_DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav"
+    ",wv"
+)
 # Those whose headers hold the true time of the end
-_TIMED = ("asf", "caf", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "wv")
+_TIMED = ("asf", "caf", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "wv")
 _LAYERS = {"mp3": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II", "mp1": "MPEG_LAYER_I"}
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
 _GAP_S = 0.1  # a tag between joined files takes less from the time of the frames, a lost page more
@@ -159,6 +162,8 @@ class _Ffmpeg:
         self.codec = stream.codec_context.codec.name
         self.sample_rate, self.channels = stream.sample_rate, stream.layout.nb_channels
         container = self._container.format.name.upper()
+        if container == "AVI":
+            headers.check_avi(path)
         self.in_libsndfile = container in sf.available_formats()
         # What libsndfile has no word for is WAV, which holds anything
         self.format = like.format if like else container if self.in_libsndfile else "WAV"

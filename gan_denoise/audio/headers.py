@@ -121,6 +121,14 @@ def remarks(path: Path) -> list[str]:
     return told
 
 
+def check_avi(path: Path) -> None:
+    """Raises InputError for an AVI file that is cut: FFmpeg passes over what is missing."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8)[4:], "little")
+    if size + 8 > path.stat().st_size and not riff.is_of_a_pipe(size):
+        raise InputError(path, "truncated, it is shorter than it says", "replace or remove it")
+
+
 def _ogg_end(path: Path) -> int:
     """The granule position of the last page, which is its time in samples.
 

@@ -62,7 +62,7 @@ class Wav:
     @property
     def is_from_a_pipe(self) -> bool:
         """Whether the header's size means nothing, by itself."""
-        return self.stated == 0 or _is_of_a_pipe(self.stated)
+        return self.stated == 0 or is_of_a_pipe(self.stated)
 
     def frames(self, size: int) -> int | None:
         """Samples per channel in so many bytes; None where that is not known."""
@@ -92,7 +92,7 @@ def layout(path: Path) -> Wav | None:
         if any(name in _ORDERS for name, *_ in behind):
             raise InputError(path, "holds several recordings, joined into one file", "split them")
         size, left = stated, max(0, end - stop)
-        pipe = stated == 0 or _is_of_a_pipe(stated)
+        pipe = stated == 0 or is_of_a_pipe(stated)
         if at + stated > end and not pipe:
             return None
         if at + stated > end or left and (pipe or not _is_rubbish(file, behind, stop, end)):
@@ -102,7 +102,7 @@ def layout(path: Path) -> Wav | None:
         return Wav([*before, *behind], stated, at, size, left, block, frames_per_block, order)
 
 
-def _is_of_a_pipe(size: int) -> bool:
+def is_of_a_pipe(size: int) -> bool:
     return any(abs(size - pipe) <= PIPE_TOLERANCE for pipe in PIPE_SIZES)
 
 
