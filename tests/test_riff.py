@@ -109,6 +109,39 @@ def test_files_that_were_joined_are_refused(tmp_path: Path) -> None:
             audio.read(tmp_path / "b.wav")
 
 
+def with_size(content: bytes, kind: str, samples: int) -> bytes:
+    """A file of PCM 16 whose header names so many samples."""
+    name, form, more = {
+        "AIFF": (b"SSND", ">I", 8), "AU": (b".snd", ">I", 0), "CAF": (b"data", ">q", 4),
+    }[kind]  # fmt: skip
+    at = content.rindex(name) + (8 if kind == "AU" else 4)
+    size = struct.pack(form, 2 * samples + more)
+    return content[:at] + size + content[at + len(size) :]
+
+
+@pytest.mark.parametrize(
+    ("kind", "chunk"),
+    [("AIFF", b"ANNO\x00\x00\x00\x04text"), ("AU", b""), ("CAF", b"free" + bytes(7) + b"\x02ab")],
+)
+def test_other_headers_that_are_old(
+    identity: Denoiser, tmp_path: Path, kind: str, chunk: bytes
+) -> None:
+    whole = write(tmp_path / "a.x", WAVE, format=kind, subtype="PCM_16").read_bytes()
+    name = f"b.{kind.lower()}"
+    samples, notes, _ = copied(identity, tmp_path / name, with_size(whole, kind, 5000))
+    np.testing.assert_array_equal(samples, WAVE)
+    size = (
+        "the input's header tells of 10000 bytes of samples, and all 32000 that are there are read"
+    )
+    assert notes == [size]
+    samples, notes, _ = copied(identity, tmp_path / name, whole + chunk)
+    np.testing.assert_array_equal(samples, WAVE)
+    assert not [note for note in notes if "samples" in note]
+    samples, notes, _ = copied(identity, tmp_path / name, whole + b"\x07" * 100)
+    np.testing.assert_array_equal(samples, WAVE)
+    assert notes == ["100 bytes behind the input's samples are no sound, and are left out"]
+
+
 def test_telephony_of_a_pipe_ends_before_its_chunk(tmp_path: Path) -> None:
     for subtype in ("IMA_ADPCM", "MS_ADPCM", "GSM610"):
         content = write(tmp_path / "a.wav", speech_like(0, 1.0, 8000), 8000, subtype=subtype)

@@ -17,13 +17,13 @@ from typing import Any, Protocol
 import numpy as np
 import soundfile as sf
 
-from gan_denoise.audio import headers
+from gan_denoise.audio import headers, stale
 from gan_denoise.audio.headers import Promise
 from gan_denoise.errors import InputError
 from gan_denoise.signal.arrays import to_float
 
 # None that opens other files, as playlists do
-_DEMUXERS = (
+DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav"
     ",wv"
 )
@@ -73,8 +73,7 @@ def open_decoder(path: Path, *, dtype: str) -> Decoder:
         with contextlib.suppress(_Undecodable):
             return _Ffmpeg(path, dtype, promise)
     try:
-        handle = os.open(path, os.O_RDONLY)  # by number: a name would be judged by its suffix
-        file = sf.SoundFile(handle, closefd=True)
+        file = _opened(path)
     except (sf.LibsndfileError, RuntimeError) as error:
         with contextlib.suppress(_Undecodable):
             decoder = _Ffmpeg(path, dtype, Promise())
@@ -97,6 +96,14 @@ def open_decoder(path: Path, *, dtype: str) -> Decoder:
                 opus.close()
         stack.pop_all()
     return _Libsndfile(path, file, dtype)
+
+
+def _opened(path: Path) -> sf.SoundFile:
+    old = stale.look(path)
+    if old and old.patches:
+        return sf.SoundFile(stale.Patched(path, old.patches))
+    # By number: a name would be judged by its suffix
+    return sf.SoundFile(os.open(path, os.O_RDONLY), closefd=True)
 
 
 def _bad(path: Path, error: Exception) -> InputError:
@@ -152,7 +159,7 @@ class _Ffmpeg:
         import av  # by those who need it
 
         self._av, self._path, self._dtype = av, path, dtype
-        self._options = {"format_whitelist": _DEMUXERS}
+        self._options = {"format_whitelist": DEMUXERS}
         if promise.beyond:
             self._options["ignore_length"] = "1"
         self._exit = contextlib.ExitStack()

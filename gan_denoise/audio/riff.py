@@ -26,8 +26,10 @@ _NAME = re.compile(rb"[!-~][ -~]{3}")
 _BEHIND = re.compile(
     rb"LIST|list|id3 |ID3 |bext|iXML|axml|chna|cue |plst|smpl|inst|acid|strc|levl|cart|umid|DISP"
     rb"|_PMX|aXML|afsp|JUNK|junk|PAD |FLLR|fact|PEAK|note|SNDM|LGWV|elm1|elmo|regn|minf|MARK"
+    rb"|NAME|AUTH|ANNO|COMT|COMM|APPL|MIDI|AESD|INST|SAXL|basc|trns|cate"  # AIFF
 )
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # of other formats
+LEFT_OUT = "{} bytes behind the input's samples are no sound, and are left out"
 _RUBBISH = 4096  # bytes behind the samples that are no sound, most likely; a block of a disk
 _SEARCHED = 2**24  # bytes at the end of a file in which its last chunks begin
 _AT_ONCE = 2**20
@@ -88,15 +90,15 @@ def layout(path: Path) -> Wav | None:
             return None
         _, at, stated = samples
         end = file.seek(0, os.SEEK_END)
-        behind, stop = _walk_behind(file, at + stated, end, order)
+        behind, stop = behind_samples(file, at + stated, end, order)
         if any(name in _ORDERS for name, *_ in behind):
             raise InputError(path, "holds several recordings, joined into one file", "split them")
         size, left = stated, max(0, end - stop)
         pipe = stated == 0 or is_of_a_pipe(stated)
         if at + stated > end and not pipe:
             return None
-        if at + stated > end or left and (pipe or not _is_rubbish(file, behind, stop, end)):
-            behind, last = _last_chunks(file, at, end, order)
+        if at + stated > end or left and (pipe or not is_rubbish(file, behind, stop, end)):
+            behind, last = last_chunks(file, at, end, order)
             size, left = _unwrapped(at, stated, last, pipe) - at, 0
         block, frames_per_block = _blocks(file, before, order)
         return Wav([*before, *behind], stated, at, size, left, block, frames_per_block, order)
@@ -134,10 +136,12 @@ def _next(file: BinaryIO, at: int, size: int, end: int, order: str) -> int:
     """Where the chunk behind one of this size begins; some writers forget the byte of padding."""
     if size % 2 == 0 or at >= end:
         return at
-    return at if _chunk(file, at, end, order) and not _chunk(file, at + 1, end, order) else at + 1
+    return (
+        at if chunk_at(file, at, end, order) and not chunk_at(file, at + 1, end, order) else at + 1
+    )
 
 
-def _chunk(file: BinaryIO, at: int, end: int, order: str) -> Chunk | None:
+def chunk_at(file: BinaryIO, at: int, end: int, order: str) -> Chunk | None:
     """That at a place; None where there is none."""
     file.seek(at)
     head = file.read(8)
@@ -150,13 +154,13 @@ def _chunk(file: BinaryIO, at: int, end: int, order: str) -> Chunk | None:
 def _walk(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chunk], int]:
     """The chunks from a place on, and where they end: at `end`, or at what is none."""
     chunks = []
-    while chunk := _chunk(file, at, end, order):
+    while chunk := chunk_at(file, at, end, order):
         chunks.append(chunk)
         at = _next(file, chunk[1] + chunk[2], chunk[2], end, order)
     return chunks, min(at, end)
 
 
-def _walk_behind(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chunk], int]:
+def behind_samples(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chunk], int]:
     """The same behind the samples, where chunks that end early may be sound."""
     at = min(_next(file, at, at, end, order), end) if at <= end else at
     chunks, stop = _walk(file, at, end, order)
@@ -165,7 +169,7 @@ def _walk_behind(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Ch
     return chunks, stop
 
 
-def _last_chunks(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chunk], int]:
+def last_chunks(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chunk], int]:
     """The chunks that end with the file, and where they begin."""
     start = max(at, end - _SEARCHED)
     file.seek(start)
@@ -177,7 +181,7 @@ def _last_chunks(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Ch
     return [], end
 
 
-def _is_rubbish(file: BinaryIO, behind: list[Chunk], at: int, end: int) -> bool:
+def is_rubbish(file: BinaryIO, behind: list[Chunk], at: int, end: int) -> bool:
     """Whether what lies at the end of the file is no sound: little, tags, text, or zeros."""
     file.seek(at)
     begin = file.read(256)
