@@ -52,6 +52,15 @@ def test_sound_behind_an_old_size_is_read(identity: Denoiser, tmp_path: Path, su
     assert notes == [STALE] and output.endswith(LIST)
 
 
+def test_bytes_beyond_ascii_are_no_text(identity: Denoiser, tmp_path: Path) -> None:
+    loud = write(tmp_path / "a.wav", np.abs(WAVE), subtype="PCM_U8").read_bytes()
+    assert min(loud[-16000:]) >= 0x80
+    at = loud.index(b"data") + 4
+    stale = loud[:at] + struct.pack("<I", 5000) + loud[at + 4 :]
+    samples, notes, _ = copied(identity, tmp_path / "b.wav", stale)
+    assert len(samples) == 16000 and notes == [STALE]
+
+
 @pytest.mark.parametrize(
     "rubbish",
     [b"\x03\x01\x02", b"TAG".ljust(128, b"\x07"), bytes(9000), b"garbage " * 3, b"words. " * 999,

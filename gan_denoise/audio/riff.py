@@ -30,6 +30,7 @@ _BEHIND = re.compile(
 )
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # of other formats
 LEFT_OUT = "{} bytes behind the input's samples are no sound, and are left out"
+_TEXT = bytes((*range(32, 127), *b"\t\r\n"))
 _RUBBISH = 4096  # bytes behind the samples that are no sound, most likely; a block of a disk
 _SEARCHED = 2**24  # bytes at the end of a file in which its last chunks begin
 _AT_ONCE = 2**20
@@ -184,10 +185,10 @@ def last_chunks(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chu
 def is_rubbish(file: BinaryIO, behind: list[Chunk], at: int, end: int) -> bool:
     """Whether what lies at the end of the file is no sound: little, tags, text, or zeros."""
     file.seek(at)
-    begin = file.read(256)
+    begin = file.read(_RUBBISH)
     if end - at <= _RUBBISH or behind or begin.startswith(_TAGS) or _BEHIND.match(begin):
         return True
-    if begin.decode("ascii", "replace").replace("\n", " ").replace("\r", " ").isprintable():
+    if not begin.translate(None, _TEXT):
         return True
     file.seek(at)
     while piece := file.read(_AT_ONCE):
