@@ -266,6 +266,16 @@ def test_damage_is_said_and_rubbish_behind_the_end_is_not(tmp_path: Path) -> Non
         close(decoded, WAVE)
 
 
+def test_a_header_that_names_a_place_beyond_all_files(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """PyAV printed what Python raises there, and the disk was blamed."""
+    caf = encoded(tmp_path / "a.caf", subtype="PCM_16").replace(b"lpcm", b"\x7fpcm")
+    with pytest.raises(InputError, match=r"b\.bin: cannot be decoded"):
+        read(tmp_path / "b.bin", caf + b"LIST\n" + bytes(3) + b"INFOxxxxyy")  # a size of 64 bits
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("subtype", ["GSM610", "G721_32", "IMA_ADPCM", "MS_ADPCM", "ULAW", "ALAW"])
 def test_telephony_is_read_and_written_as_pcm(
     tmp_path: Path, subtype: str, monkeypatch: pytest.MonkeyPatch

@@ -9,10 +9,11 @@ PyAV) reads those until nothing comes any more. Neither holds a file in memory.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import soundfile as sf
@@ -148,6 +149,23 @@ class _Libsndfile:
         self._file.close()
 
 
+class _Content:
+    """A file for FFmpeg.
+
+    A damaged header may ask for a place that no file has. What Python raises there PyAV prints, and
+    may raise as if the disk was to blame.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.name, self.read, self.tell, self._file = file.name, file.read, file.tell, file
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, OverflowError, ValueError):
+            return -errno.EINVAL  # as FFmpeg has it
+
+
 class _Ffmpeg:
     """FFmpeg until the file's end. like: libsndfile's view of the file. Raises _Undecodable."""
 
@@ -215,7 +233,7 @@ class _Ffmpeg:
     def _opened(self) -> Iterator[Any]:
         with open(self._path, "rb") as content:  # a path might be taken for an address
             try:
-                container = self._av.open(content, options=self._options)
+                container = self._av.open(_Content(content), options=self._options)
             except (self._av.FFmpegError, ValueError, UnicodeDecodeError) as error:
                 raise _Undecodable from error
             with container:
@@ -300,7 +318,11 @@ class _Ffmpeg:
                 if self._limit is not None:
                     samples = samples[: max(0, self._limit - self._decoded)]
                 self._decoded += len(samples)
-                yield to_float(samples).astype(self._dtype)
+                with np.errstate(
+                    over="ignore", invalid="ignore"
+                ):  # what is infinite then is refused
+                    exact = to_float(samples).astype(self._dtype)
+                yield exact
 
     def _packets(self) -> Iterator[Any]:
         try:

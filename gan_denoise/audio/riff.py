@@ -144,9 +144,11 @@ def _next(file: BinaryIO, at: int, size: int, end: int, order: str) -> int:
 
 def chunk_at(file: BinaryIO, at: int, end: int, order: str) -> Chunk | None:
     """That at a place; None where there is none."""
+    if at + 8 > end:  # perhaps by more than a file may have
+        return None
     file.seek(at)
     head = file.read(8)
-    if len(head) < 8 or not _NAME.match(head):
+    if not _NAME.match(head):
         return None
     size = struct.unpack(f"{order}4xI", head)[0]
     return (head[:4], at + 8, size) if at + 8 + size <= end else None

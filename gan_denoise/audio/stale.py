@@ -35,7 +35,7 @@ def look(path: Path) -> Stale | None:
             return _aiff(file, end)
         if begin[:4] == b".snd":
             at, size = struct.unpack(">II", begin[4:])
-            return _judged(file, at, size, at + size, end, {8: struct.pack(">I", end - at)})
+            return _judged(file, at, size, at + size, end, {8: _sized(end - at)})
         if begin[:4] == b"caff":
             return _caf(file, end)
     return None
@@ -48,7 +48,7 @@ def _aiff(file: BinaryIO, end: int) -> Stale | None:
         if name == b"SSND":
             behind, stop = riff.behind_samples(file, at + size, end, ">")
             last, sound = riff.last_chunks(file, at, end, ">")
-            sizes = {4: struct.pack(">I", end - 8), at - 4: struct.pack(">I", sound - at)}
+            sizes = {4: _sized(end - 8), at - 4: _sized(sound - at)}
             return None if behind else _judged(file, at + 8, size - 8, stop, end, sizes, sound)
         place = at + size + size % 2
     return None
@@ -73,6 +73,11 @@ def _caf(file: BinaryIO, end: int) -> Stale | None:
     # Chunks and then rubbish are no sound
     stop = place if place <= at + size else end
     return _judged(file, at + 4, size - 4, stop, end, {at - 8: struct.pack(">q", end - at)})
+
+
+def _sized(size: int) -> bytes:
+    """As far as 32 bits go."""
+    return struct.pack(">I", min(max(size, 0), 2**32 - 1))
 
 
 def _judged(
