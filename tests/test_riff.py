@@ -143,6 +143,8 @@ def test_other_headers_that_are_old(
         "the input's header tells of 10000 bytes of samples, and all 32000 that are there are read"
     )
     assert notes == [size]
+    with audio.Reader(tmp_path / name) as reader:
+        assert not reader.plain
     samples, notes, _ = copied(identity, tmp_path / name, whole + chunk)
     np.testing.assert_array_equal(samples, WAVE)
     assert not [note for note in notes if "samples" in note]

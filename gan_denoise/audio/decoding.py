@@ -130,7 +130,9 @@ class _Libsndfile:
     def __init__(self, path: Path, file: sf.SoundFile, dtype: str):
         self._path, self._file, self._dtype, self._position = path, file, dtype, 0
         self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
-        self.format, self.subtype, self.plain = file.format, file.subtype, file.seekable()
+        self.format, self.subtype = file.format, file.subtype
+        old = stale.look(path)
+        self.plain = file.seekable() and not (old and old.patches)
         self.bit_rate, self.tracks = 0, 1
         self._shortened = headers.shortened(file)
 
