@@ -295,3 +295,15 @@ def test_a_header_over_the_limit_is_refused_without_a_word(
     assert "Traceback" not in capsys.readouterr().err
     with connect(wire, HEALTH) as heard:
         assert b"200 OK" in read(heard)
+
+
+def test_a_request_target_may_name_the_host(wire: Any) -> None:
+    """As clients send it that take this server for a proxy; every server has to take it."""
+    for target, status in (
+        (b"http://127.0.0.1/healthz", b"200 OK"),
+        (b"HTTP://127.0.0.1:80/healthz?x=1", b"200 OK"),
+        (b"http://127.0.0.1", b"200 OK"),
+        (b"http://127.0.0.1/absent", b"404"),
+    ):
+        with connect(wire, HEALTH.replace(b"/healthz", target)) as connection:
+            assert status in read(connection)[:20], target

@@ -122,6 +122,21 @@ def test_what_phones_and_browsers_record_is_read(tmp_path: Path, name: str, code
             read(tmp_path / f"cut_{name}", content[: len(content) * 2 // 3])
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.avi", "pcm_s16le"), ("b.flv", "aac"), ("c.ts", "aac"), ("d.mpg", "mp2")]
+)
+def test_the_sound_of_films_is_read(tmp_path: Path, name: str, codec: str) -> None:
+    path = recorded(tmp_path / name, codec)
+    decoded = audio.read(path)[0][:, 0]
+    assert 0 <= len(decoded) - 3 * len(WAVE) < 2048
+    likeness = scipy.signal.correlate(decoded, scipy.signal.resample_poly(WAVE, 3, 1))
+    assert abs(int(np.argmax(likeness)) - (3 * len(WAVE) - 1)) < 2048
+    content = path.read_bytes()
+    if codec != "mp2":  # whose frames are whole
+        with pytest.raises(InputError, match="damaged at|truncated"):
+            read(tmp_path / f"cut_{name}", content[: len(content) * 2 // 3])
+
+
 def test_an_opus_stream_begins_behind_its_encoders_delay(tmp_path: Path) -> None:
     for timed in (True, False):  # libsndfile is late where the clock begins with the delay
         decoded = audio.read(recorded(tmp_path / "a.opus", "libopus", timed=timed))[0][:, 0]
@@ -249,6 +264,16 @@ def test_damage_is_said_and_rubbish_behind_the_end_is_not(tmp_path: Path) -> Non
         decoded = read(tmp_path / "a.mp3", content)
         assert 0 <= len(decoded) - len(WAVE) < 1152
         close(decoded, WAVE)
+
+
+def test_a_header_that_names_a_place_beyond_all_files(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """PyAV printed what Python raises there, and the disk was blamed."""
+    caf = encoded(tmp_path / "a.caf", subtype="PCM_16").replace(b"lpcm", b"\x7fpcm")
+    with pytest.raises(InputError, match=r"b\.bin: cannot be decoded"):
+        read(tmp_path / "b.bin", caf + b"LIST\n" + bytes(3) + b"INFOxxxxyy")  # a size of 64 bits
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("subtype", ["GSM610", "G721_32", "IMA_ADPCM", "MS_ADPCM", "ULAW", "ALAW"])

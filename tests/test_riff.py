@@ -52,6 +52,15 @@ def test_sound_behind_an_old_size_is_read(identity: Denoiser, tmp_path: Path, su
     assert notes == [STALE] and output.endswith(LIST)
 
 
+def test_bytes_beyond_ascii_are_no_text(identity: Denoiser, tmp_path: Path) -> None:
+    loud = write(tmp_path / "a.wav", np.abs(WAVE), subtype="PCM_U8").read_bytes()
+    assert min(loud[-16000:]) >= 0x80
+    at = loud.index(b"data") + 4
+    stale = loud[:at] + struct.pack("<I", 5000) + loud[at + 4 :]
+    samples, notes, _ = copied(identity, tmp_path / "b.wav", stale)
+    assert len(samples) == 16000 and notes == [STALE]
+
+
 @pytest.mark.parametrize(
     "rubbish",
     [b"\x03\x01\x02", b"TAG".ljust(128, b"\x07"), bytes(9000), b"garbage " * 3, b"words. " * 999,
@@ -107,6 +116,41 @@ def test_files_that_were_joined_are_refused(tmp_path: Path) -> None:
         (tmp_path / "b.wav").write_bytes(content)
         with pytest.raises(InputError, match=r"b\.wav: (holds several|cannot be decoded)"):
             audio.read(tmp_path / "b.wav")
+
+
+def with_size(content: bytes, kind: str, samples: int) -> bytes:
+    """A file of PCM 16 whose header names so many samples."""
+    name, form, more = {
+        "AIFF": (b"SSND", ">I", 8), "AU": (b".snd", ">I", 0), "CAF": (b"data", ">q", 4),
+    }[kind]  # fmt: skip
+    at = content.rindex(name) + (8 if kind == "AU" else 4)
+    size = struct.pack(form, 2 * samples + more)
+    return content[:at] + size + content[at + len(size) :]
+
+
+@pytest.mark.parametrize(
+    ("kind", "chunk"),
+    [("AIFF", b"ANNO\x00\x00\x00\x04text"), ("AU", b""), ("CAF", b"free" + bytes(7) + b"\x02ab")],
+)
+def test_other_headers_that_are_old(
+    identity: Denoiser, tmp_path: Path, kind: str, chunk: bytes
+) -> None:
+    whole = write(tmp_path / "a.x", WAVE, format=kind, subtype="PCM_16").read_bytes()
+    name = f"b.{kind.lower()}"
+    samples, notes, _ = copied(identity, tmp_path / name, with_size(whole, kind, 5000))
+    np.testing.assert_array_equal(samples, WAVE)
+    size = (
+        "the input's header tells of 10000 bytes of samples, and all 32000 that are there are read"
+    )
+    assert notes == [size]
+    with audio.Reader(tmp_path / name) as reader:
+        assert not reader.plain
+    samples, notes, _ = copied(identity, tmp_path / name, whole + chunk)
+    np.testing.assert_array_equal(samples, WAVE)
+    assert not [note for note in notes if "samples" in note]
+    samples, notes, _ = copied(identity, tmp_path / name, whole + b"\x07" * 100)
+    np.testing.assert_array_equal(samples, WAVE)
+    assert notes == ["100 bytes behind the input's samples are no sound, and are left out"]
 
 
 def test_telephony_of_a_pipe_ends_before_its_chunk(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from conftest import wait_for
 from gan_denoise.enhance import Denoiser, enhance_file
 from gan_denoise.serve import files, uploads
 from gan_denoise.serve.limits import Limits
-from service_here import a_wav, kill, left_of, post, talk, wave_file, workers_of
+from service_here import FILE, a_wav, form, kill, left_of, post, talk, wave_file, workers_of
 from small_models import SMALL, randomised, save
 
 
@@ -260,3 +260,21 @@ def test_a_channel_counts_a_second_at_least(tmp_path: Path, model_dir: Path) -> 
         assert isinstance(outcome, files.Enhanced) == good
         if isinstance(outcome, files.Problem):
             assert outcome.status == 413 and "longer than 3 s (its 4" in str(outcome.error)
+
+
+@pytest.mark.parametrize("size", [1, 7, 2**16])
+def test_what_precedes_the_first_boundary_of_a_form_means_nothing(
+    tmp_path: Path, size: int
+) -> None:
+    preamble = b"This is a message in several parts.\r\n--x\r\n--\r\nb\r\n"
+    for before in (preamble, b"\r\n", b""):
+        content = before + form((FILE, b"sound\r\n"), boundary="bound")
+
+        async def taken(content: bytes = content) -> tuple[bytes, str]:
+            parts = uploads.Form(b"bound", "")
+            pieces = [content[at : at + size] for at in range(0, len(content), size)]
+            file = b"".join([bytes(await parts.take(piece)) for piece in pieces])
+            parts.finish()
+            return file, parts.name
+
+        assert asyncio.run(taken()) == (b"sound\r\n", "x.wav")

@@ -9,23 +9,27 @@ PyAV) reads those until nothing comes any more. Neither holds a file in memory.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import soundfile as sf
 
-from gan_denoise.audio import headers
+from gan_denoise.audio import headers, stale
 from gan_denoise.audio.headers import Promise
 from gan_denoise.errors import InputError
 from gan_denoise.signal.arrays import to_float
 
 # None that opens other files, as playlists do
-_DEMUXERS = "aac,ac3,aiff,amr,ape,asf,au,caf,eac3,flac,matroska,mov,mp3,ogg,tta,w64,wav,wv"
+DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav"
+    ",wv"
+)
 # Those whose headers hold the true time of the end
-_TIMED = ("asf", "caf", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "wv")
+_TIMED = ("asf", "caf", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "wv")
 _LAYERS = {"mp3": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II", "mp1": "MPEG_LAYER_I"}
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
 _GAP_S = 0.1  # a tag between joined files takes less from the time of the frames, a lost page more
@@ -70,8 +74,7 @@ def open_decoder(path: Path, *, dtype: str) -> Decoder:
         with contextlib.suppress(_Undecodable):
             return _Ffmpeg(path, dtype, promise)
     try:
-        handle = os.open(path, os.O_RDONLY)  # by number: a name would be judged by its suffix
-        file = sf.SoundFile(handle, closefd=True)
+        file = _opened(path)
     except (sf.LibsndfileError, RuntimeError) as error:
         with contextlib.suppress(_Undecodable):
             decoder = _Ffmpeg(path, dtype, Promise())
@@ -94,6 +97,14 @@ def open_decoder(path: Path, *, dtype: str) -> Decoder:
                 opus.close()
         stack.pop_all()
     return _Libsndfile(path, file, dtype)
+
+
+def _opened(path: Path) -> sf.SoundFile:
+    old = stale.look(path)
+    if old and old.patches:
+        return sf.SoundFile(stale.Patched(path, old.patches))
+    # By number: a name would be judged by its suffix
+    return sf.SoundFile(os.open(path, os.O_RDONLY), closefd=True)
 
 
 def _bad(path: Path, error: Exception) -> InputError:
@@ -119,7 +130,9 @@ class _Libsndfile:
     def __init__(self, path: Path, file: sf.SoundFile, dtype: str):
         self._path, self._file, self._dtype, self._position = path, file, dtype, 0
         self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
-        self.format, self.subtype, self.plain = file.format, file.subtype, file.seekable()
+        self.format, self.subtype = file.format, file.subtype
+        old = stale.look(path)
+        self.plain = file.seekable() and not (old and old.patches)
         self.bit_rate, self.tracks = 0, 1
         self._shortened = headers.shortened(file)
 
@@ -138,6 +151,23 @@ class _Libsndfile:
         self._file.close()
 
 
+class _Content:
+    """A file for FFmpeg.
+
+    A damaged header may ask for a place that no file has. What Python raises there PyAV prints, and
+    may raise as if the disk was to blame.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.name, self.read, self.tell, self._file = file.name, file.read, file.tell, file
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, OverflowError, ValueError):
+            return -errno.EINVAL  # as FFmpeg has it
+
+
 class _Ffmpeg:
     """FFmpeg until the file's end. like: libsndfile's view of the file. Raises _Undecodable."""
 
@@ -149,7 +179,7 @@ class _Ffmpeg:
         import av  # by those who need it
 
         self._av, self._path, self._dtype = av, path, dtype
-        self._options = {"format_whitelist": _DEMUXERS}
+        self._options = {"format_whitelist": DEMUXERS}
         if promise.beyond:
             self._options["ignore_length"] = "1"
         self._exit = contextlib.ExitStack()
@@ -159,6 +189,8 @@ class _Ffmpeg:
         self.codec = stream.codec_context.codec.name
         self.sample_rate, self.channels = stream.sample_rate, stream.layout.nb_channels
         container = self._container.format.name.upper()
+        if container == "AVI":
+            headers.check_avi(path)
         self.in_libsndfile = container in sf.available_formats()
         # What libsndfile has no word for is WAV, which holds anything
         self.format = like.format if like else container if self.in_libsndfile else "WAV"
@@ -203,7 +235,7 @@ class _Ffmpeg:
     def _opened(self) -> Iterator[Any]:
         with open(self._path, "rb") as content:  # a path might be taken for an address
             try:
-                container = self._av.open(content, options=self._options)
+                container = self._av.open(_Content(content), options=self._options)
             except (self._av.FFmpegError, ValueError, UnicodeDecodeError) as error:
                 raise _Undecodable from error
             with container:
@@ -288,7 +320,11 @@ class _Ffmpeg:
                 if self._limit is not None:
                     samples = samples[: max(0, self._limit - self._decoded)]
                 self._decoded += len(samples)
-                yield to_float(samples).astype(self._dtype)
+                with np.errstate(
+                    over="ignore", invalid="ignore"
+                ):  # what is infinite then is refused
+                    exact = to_float(samples).astype(self._dtype)
+                yield exact
 
     def _packets(self) -> Iterator[Any]:
         try:

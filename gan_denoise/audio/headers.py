@@ -12,13 +12,13 @@ from pathlib import Path
 
 import soundfile as sf
 
-from gan_denoise.audio import riff
+from gan_denoise.audio import riff, stale
 from gan_denoise.errors import InputError
 
 _CODED = ("GSM610", "MPEG_LAYER_III")  # in WAV, where libsndfile adds a block
 _UNKNOWN_FRAMES = 2**48  # more than any file has: libsndfile's word for a FLAC without a count
 # libsndfile's log, which alone tells what the header said: "data : 617400 (should be 99956)"
-_SIZE = re.compile(r"^ *(?:RIFF|FORM|data|SSND)[^:\n]*: (\d+)( \(should be)?", re.MULTILINE)
+_SIZE = re.compile(r"^ *(?:RIFF|FORM|data|SSND)[^:\n]*: (\d+)(?: \(should be (\d+))?", re.MULTILINE)
 # How a file of the kind begins; a second beginning within it was joined on
 _BEGINS = {
     "FLAC": re.compile(rb"fLaC[\x00\x80]\x00\x00\x22"),
@@ -94,7 +94,7 @@ def doubtful(path: Path, file: sf.SoundFile) -> Promise | None:
 
 def shortened(file: sf.SoundFile) -> bool:
     """Whether the header promised more than the file holds, which libsndfile repairs."""
-    return any(repaired for _, repaired in _SIZE.findall(file.extra_info))
+    return any(there and int(there) < int(said) for said, there in _SIZE.findall(file.extra_info))
 
 
 def _from_a_pipe(file: sf.SoundFile) -> bool:
@@ -109,7 +109,8 @@ def remarks(path: Path) -> list[str]:
     """What is to be known of how a file is read: its samples do not end where it says so."""
     wav, told = riff.layout(path), []
     if wav is None:
-        return []
+        old = stale.look(path)
+        return [old.remark] if old else []
     stated, frames = wav.frames(wav.stated), wav.frames(wav.size)
     if wav.longer and not wav.is_from_a_pipe and frames is not None:
         told.append(
@@ -117,8 +118,16 @@ def remarks(path: Path) -> list[str]:
             " read"
         )
     if wav.left:
-        told.append(f"{wav.left} bytes behind the input's samples are no sound, and are left out")
+        told.append(riff.LEFT_OUT.format(wav.left))
     return told
+
+
+def check_avi(path: Path) -> None:
+    """Raises InputError for an AVI file that is cut: FFmpeg passes over what is missing."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8)[4:], "little")
+    if size + 8 > path.stat().st_size and not riff.is_of_a_pipe(size):
+        raise InputError(path, "truncated, it is shorter than it says", "replace or remove it")
 
 
 def _ogg_end(path: Path) -> int:

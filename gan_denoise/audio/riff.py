@@ -26,8 +26,11 @@ _NAME = re.compile(rb"[!-~][ -~]{3}")
 _BEHIND = re.compile(
     rb"LIST|list|id3 |ID3 |bext|iXML|axml|chna|cue |plst|smpl|inst|acid|strc|levl|cart|umid|DISP"
     rb"|_PMX|aXML|afsp|JUNK|junk|PAD |FLLR|fact|PEAK|note|SNDM|LGWV|elm1|elmo|regn|minf|MARK"
+    rb"|NAME|AUTH|ANNO|COMT|COMM|APPL|MIDI|AESD|INST|SAXL|basc|trns|cate"  # AIFF
 )
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # of other formats
+LEFT_OUT = "{} bytes behind the input's samples are no sound, and are left out"
+_TEXT = bytes((*range(32, 127), *b"\t\r\n"))
 _RUBBISH = 4096  # bytes behind the samples that are no sound, most likely; a block of a disk
 _SEARCHED = 2**24  # bytes at the end of a file in which its last chunks begin
 _AT_ONCE = 2**20
@@ -62,7 +65,7 @@ class Wav:
     @property
     def is_from_a_pipe(self) -> bool:
         """Whether the header's size means nothing, by itself."""
-        return self.stated == 0 or _is_of_a_pipe(self.stated)
+        return self.stated == 0 or is_of_a_pipe(self.stated)
 
     def frames(self, size: int) -> int | None:
         """Samples per channel in so many bytes; None where that is not known."""
@@ -88,21 +91,21 @@ def layout(path: Path) -> Wav | None:
             return None
         _, at, stated = samples
         end = file.seek(0, os.SEEK_END)
-        behind, stop = _walk_behind(file, at + stated, end, order)
+        behind, stop = behind_samples(file, at + stated, end, order)
         if any(name in _ORDERS for name, *_ in behind):
             raise InputError(path, "holds several recordings, joined into one file", "split them")
         size, left = stated, max(0, end - stop)
-        pipe = stated == 0 or _is_of_a_pipe(stated)
+        pipe = stated == 0 or is_of_a_pipe(stated)
         if at + stated > end and not pipe:
             return None
-        if at + stated > end or left and (pipe or not _is_rubbish(file, behind, stop, end)):
-            behind, last = _last_chunks(file, at, end, order)
+        if at + stated > end or left and (pipe or not is_rubbish(file, behind, stop, end)):
+            behind, last = last_chunks(file, at, end, order)
             size, left = _unwrapped(at, stated, last, pipe) - at, 0
         block, frames_per_block = _blocks(file, before, order)
         return Wav([*before, *behind], stated, at, size, left, block, frames_per_block, order)
 
 
-def _is_of_a_pipe(size: int) -> bool:
+def is_of_a_pipe(size: int) -> bool:
     return any(abs(size - pipe) <= PIPE_TOLERANCE for pipe in PIPE_SIZES)
 
 
@@ -134,14 +137,18 @@ def _next(file: BinaryIO, at: int, size: int, end: int, order: str) -> int:
     """Where the chunk behind one of this size begins; some writers forget the byte of padding."""
     if size % 2 == 0 or at >= end:
         return at
-    return at if _chunk(file, at, end, order) and not _chunk(file, at + 1, end, order) else at + 1
+    return (
+        at if chunk_at(file, at, end, order) and not chunk_at(file, at + 1, end, order) else at + 1
+    )
 
 
-def _chunk(file: BinaryIO, at: int, end: int, order: str) -> Chunk | None:
+def chunk_at(file: BinaryIO, at: int, end: int, order: str) -> Chunk | None:
     """That at a place; None where there is none."""
+    if at + 8 > end:  # perhaps by more than a file may have
+        return None
     file.seek(at)
     head = file.read(8)
-    if len(head) < 8 or not _NAME.match(head):
+    if not _NAME.match(head):
         return None
     size = struct.unpack(f"{order}4xI", head)[0]
     return (head[:4], at + 8, size) if at + 8 + size <= end else None
@@ -150,13 +157,13 @@ def _chunk(file: BinaryIO, at: int, end: int, order: str) -> Chunk | None:
 def _walk(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chunk], int]:
     """The chunks from a place on, and where they end: at `end`, or at what is none."""
     chunks = []
-    while chunk := _chunk(file, at, end, order):
+    while chunk := chunk_at(file, at, end, order):
         chunks.append(chunk)
         at = _next(file, chunk[1] + chunk[2], chunk[2], end, order)
     return chunks, min(at, end)
 
 
-def _walk_behind(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chunk], int]:
+def behind_samples(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chunk], int]:
     """The same behind the samples, where chunks that end early may be sound."""
     at = min(_next(file, at, at, end, order), end) if at <= end else at
     chunks, stop = _walk(file, at, end, order)
@@ -165,7 +172,7 @@ def _walk_behind(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Ch
     return chunks, stop
 
 
-def _last_chunks(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chunk], int]:
+def last_chunks(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chunk], int]:
     """The chunks that end with the file, and where they begin."""
     start = max(at, end - _SEARCHED)
     file.seek(start)
@@ -177,13 +184,13 @@ def _last_chunks(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Ch
     return [], end
 
 
-def _is_rubbish(file: BinaryIO, behind: list[Chunk], at: int, end: int) -> bool:
+def is_rubbish(file: BinaryIO, behind: list[Chunk], at: int, end: int) -> bool:
     """Whether what lies at the end of the file is no sound: little, tags, text, or zeros."""
     file.seek(at)
-    begin = file.read(256)
+    begin = file.read(_RUBBISH)
     if end - at <= _RUBBISH or behind or begin.startswith(_TAGS) or _BEHIND.match(begin):
         return True
-    if begin.decode("ascii", "replace").replace("\n", " ").replace("\r", " ").isprintable():
+    if not begin.translate(None, _TEXT):
         return True
     file.seek(at)
     while piece := file.read(_AT_ONCE):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gan_denoise.audio import riff
+from gan_denoise.audio.decoding import DEMUXERS
 from gan_denoise.errors import InputError
 
 # Of the samples themselves, or of nothing; `levl` draws them as they were
@@ -167,12 +168,13 @@ def _as_ffmpeg_reads(source: Path) -> list[str]:
     import av
 
     try:
-        with open(source, "rb") as file, av.open(file) as container:
+        options = {"format_whitelist": DEMUXERS}
+        with av.open(f"file:{source.absolute()}", options=options) as container:
             words = [container.metadata, *(stream.metadata for stream in container.streams.audio)]
             said = {key.lower() for one in words for key in one} - _ENCODERS - _TECHNICAL
             return (["tags"] if said else []) + (["pictures"] if _pictured(container) else [])
-    except (av.FFmpegError, OSError, ValueError):  # nobody can read them
-        return ["tags"]
+    except (av.FFmpegError, OSError, ValueError):  # it does not know the format
+        return []
 
 
 def _pictured(container: Any) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -26,6 +26,7 @@ _BEHIND_THE_TOKEN = (
     "/v1/",
     "/metrics",
 )  # the rest holds no secret: the page, which asks for the token, and descriptions
+_ABSOLUTE = ("http://", "https://")
 _SAFE = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -67,6 +68,9 @@ class Guard:
             return await self._app(scope, receive, send)
         if scope.get("method") == "HEAD":  # the server leaves out the body
             scope = {**scope, "method": "GET"}
+        if scope["path"].lower().startswith(_ABSOLUTE):  # as to a proxy (RFC 9112, section 3.2.2)
+            path = _path_of(scope["path"])
+            scope = {**scope, "path": path, "raw_path": quote(path).encode()}
         connection = connection_of(scope)
         if connection:
             connection.asked()
@@ -199,6 +203,11 @@ async def refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -
     log.entry_of(scope).error = refused.error
     response = JSONResponse({"error": refused.message}, refused.status, refused.headers)
     await response(scope, receive, send)
+
+
+def _path_of(target: str) -> str:
+    """Of a request target with scheme and host, which the Host names too."""
+    return "/" + target.partition("://")[2].partition("/")[2]
 
 
 def _parts(address: str) -> tuple[str, str]:

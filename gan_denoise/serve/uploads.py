@@ -145,6 +145,8 @@ class Form:
             raise Refused(400, "the form has no boundary in its Content-Type")
         self.name, self._found, self._inside, self._complete = name, False, False, False
         self._header, self._value, self._parts = b"", b"", 0
+        self._first = b"--" + boundary
+        self._before: bytes | None = b"\r\n"  # None: the parts have begun
         self._headers: dict[bytes, bytes] = {}
         self._content = bytearray()
         callbacks: Any = {key: getattr(self, key) for key in dir(self) if key.startswith("on_")}
@@ -155,6 +157,7 @@ class Form:
 
     async def take(self, content: bytes) -> bytearray:
         """A piece of the form -> what it holds of the file. Others have their turn meanwhile."""
+        content = self._behind_preamble(content)
         try:
             for start in range(0, len(content), _PARSED_AT_ONCE):
                 self._parser.write(content[start : start + _PARSED_AT_ONCE])
@@ -164,8 +167,22 @@ class Form:
         taken, self._content = self._content, bytearray()
         return taken
 
+    def _behind_preamble(self, content: bytes) -> bytes:
+        """Without what precedes the first boundary, which means nothing (RFC 2046, 5.1.1)."""
+        if self._before is None:
+            return content
+        content = self._before + content
+        at = content.find(b"\r\n" + self._first)
+        if at < 0:
+            self._before = content[-len(self._first) - 1 :]
+            return b""
+        self._before = None
+        return content[at + 2 :]
+
     def finish(self) -> None:
         """Raises Refused for a form that ends early or has no file."""
+        if self._before is not None:
+            raise Refused(400, "the form does not hold the boundary of its Content-Type")
         if not self._complete:
             raise Refused(400, "the form is cut short")
         if not self._found:
