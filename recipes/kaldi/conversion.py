@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_denoise import audio, datadir, scoring
+from gan_denoise import audio, datadir
 from gan_denoise.datadir import DataDir, write_table
 from gan_denoise.errors import InputError
 from gan_denoise.provenance.inputs import Provenance, file_digests
@@ -25,7 +25,7 @@ from kaldi.options import WHOLE, Part
 from kaldi.stage import outcomes
 
 AS_IT_IS, CONVERTED, UNUSABLE = "as_it_is", "converted", "unusable"
-_OF_NOISY = 6  # words about a noisy file
+_OF_NOISY = 6  # words about a noisy file, at least
 OF_STAGE_1 = ("noisy.scp", "audit.csv")
 OF_AN_EARLIER_STAGE_0 = ("text", "given.scp", "given.digests")
 
@@ -40,8 +40,8 @@ class Recordings:
     """The recordings of DATA at one rate, and the table of what each was made from.
 
     The table is DATA/local/prepared.made. A line's `more` holds as_it_is, converted or unusable;
-    the number of samples; a digest of these; and, for a noisy file, its lag, gain and correlation
-    to the clean one (gan_denoise/signal/alignment.py). rates: other rate -> how many recordings had
+    the number of samples; a digest of these; and, for a noisy file, how it lies to the clean one
+    (gan_denoise/signal/alignment.py). rates: other rate -> how many recordings had
     it.
     """
 
@@ -114,31 +114,22 @@ class Recordings:
             if "/" not in key  # nor its noisy one
         ]
 
-    def look_at_pairs(self, recordings: list[Recording]) -> list[str]:
-        """Check whether noisy recordings belong to their clean ones.
+    def match(self, recording: Recording) -> alignment.Match | None:
+        """How a noisy recording lies to its clean one; None where one of them cannot be used."""
+        line = self.table.made.get(f"{recording.utt_id}/noisy")
+        if not line or line.more[0] == UNUSABLE or len(line.more) < _OF_NOISY:
+            return None
+        return alignment.Match(*map(float, line.more[3:]))
 
-        Returns a line for what is wrong with some. Raises InputError where most are wrong.
-        """
-        matches = {}
-        for recording in recordings:
-            line = self.table.made.get(f"{recording.utt_id}/noisy")
-            if line and line.more[0] != UNUSABLE and len(line.more) == _OF_NOISY:
-                matches[recording.utt_id] = alignment.Match(*map(float, line.more[3:]))
-        judged = alignment.judge(matches)
-        if judged.refusal:
-            raise InputError(
-                self._corpus,
-                judged.refusal,
-                "align or replace them first, or a model would learn it",
-            )
-        pairs = [scoring.Pair(one.utt_id, one.clean, one.noisy) for one in recordings if one.noisy]
-        if pairs and scoring.swapped(pairs[:: 1 + len(pairs) // 16]):
-            raise InputError(
-                self._corpus,
-                "its clean recordings have more noise in their pauses than the noisy ones",
-                "are the folders swapped?",
-            )
-        return [f"noisy recordings are {note}" for note in judged.notes]
+    def files(self, recording: Recording) -> tuple[Path, Path]:
+        """The prepared files of a pair, clean and noisy."""
+        assert recording.noisy is not None
+        noisy = self._file(f"{recording.utt_id}/noisy", recording.noisy)
+        return self._file(recording.utt_id, recording.clean), noisy
+
+    def is_clean(self, recording: Recording) -> bool:
+        """Whether a noisy recording has the samples of its clean one."""
+        return self.content(f"{recording.utt_id}/noisy") == self.content(recording.utt_id)
 
     def content(self, key: str) -> str | None:
         """The digest of a prepared recording's samples; None where it cannot be used."""
@@ -245,7 +236,8 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
                 "align them first",
             )
         match = alignment.match(samples, noisy_samples, sample_rate)
-        words = (f"{value:.6f}" for value in astuple(match))
+        *values, near_s = astuple(match)
+        words = [f"{value:.6f}" for value in (*values, *([near_s] if near_s else []))]
         files.append((noisy, _content(noisy_samples), *words))
     return Prepared(rate, len(samples), tuple(files))
 

@@ -23,6 +23,7 @@ from kaldi.conversion import Recordings
 from kaldi.corpora.listing import Listing, Recording
 from kaldi.notices import announce_cost, refuse_leaks, report_corpus, report_lacks
 from kaldi.options import Part
+from kaldi.pairs import check_pairs
 from kaldi.speakers import kaldi_ids
 from kaldi.splits import decide_split, select
 
@@ -169,7 +170,7 @@ def _prepare(
         for recording in listed
         if (content := work.content(recording.utt_id))
     )
-    for note in work.look_at_pairs(plan.recordings):
+    for note in check_pairs(corpus, plan.chosen, work):
         say(f"  WARNING: {note}")
     ids = kaldi_ids(listing.recordings)
     for name, listed in plan.chosen.items():
