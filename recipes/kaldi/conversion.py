@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from kaldi.stage import outcomes
 AS_IT_IS, CONVERTED, UNUSABLE = "as_it_is", "converted", "unusable"
 _OF_NOISY = 6  # words about a noisy file, at least
 OF_STAGE_1 = ("noisy.scp", "audit.csv")
-OF_AN_EARLIER_STAGE_0 = ("text", "given.scp", "given.digests")
+GIVEN = ("given.scp", "given.digests")
+OF_AN_EARLIER_STAGE_0 = ("text", *GIVEN)
 
 
 def keys(recording: Recording) -> dict[str, Path]:
@@ -115,9 +116,14 @@ class Recordings:
         ]
 
     def match(self, recording: Recording) -> alignment.Match | None:
-        """How a noisy recording lies to its clean one; None where one of them cannot be used."""
+        """How a noisy recording lies to its clean one; None where there is none to be used."""
         line = self.table.made.get(f"{recording.utt_id}/noisy")
-        if not line or line.more[0] == UNUSABLE or len(line.more) < _OF_NOISY:
+        if (
+            not recording.noisy
+            or not line
+            or line.more[0] == UNUSABLE
+            or len(line.more) < _OF_NOISY
+        ):
             return None
         return alignment.Match(*map(float, line.more[3:]))
 
@@ -147,29 +153,49 @@ class Recordings:
                 f"no usable recording for {name}",
                 f"see {self._data / 'skipped'}, or change --split",
             )
-        for old in (*OF_STAGE_1, *OF_AN_EARLIER_STAGE_0, *(() if keep_noise else ("noise.yaml",))):
-            (folder / old).unlink(missing_ok=True)
-        noisy = {one.utt_id: one.noisy for one in recordings if one.noisy}
-        if noisy:
-            paths = {key: self._file(f"{key}/noisy", noisy[key]) for key in split.utt_ids}
-            contents = {key: self.content(f"{key}/noisy") for key in split.utt_ids}
-            write_table(folder / "given.scp", paths)
-            write_table(folder / "given.digests", contents)
+        old = [*OF_STAGE_1, *OF_AN_EARLIER_STAGE_0]
+        given = self._given(recordings, split)
+        if not keep_noise or (folder / "given.scp").is_file():  # then the noise was the corpus's
+            old += ["noise.yaml"]
+        if given:
+            old += ["noisy.made"]
+        for table in old:
+            (folder / table).unlink(missing_ok=True)
+        for table, lines in given.items():
+            write_table(folder / table, lines)
         split.write(folder)
         say(
             f"  {name:5s} {len(split.spk2utt):4d} speakers  {len(split):6d} recordings "
             f" {clock(split.duration_s):>9s}"
         )
 
-    def is_written(self, name: str, recordings: list[Recording]) -> bool:
+    def _given(self, recordings: list[Recording], split: DataDir) -> dict[str, dict[str, object]]:
+        """The tables of the noisy files that a corpus brings, if it does."""
+        noisy = {one.utt_id: one.noisy for one in recordings if one.noisy}
+        if not noisy:
+            return {}
+        return {
+            "given.scp": {key: self._file(f"{key}/noisy", noisy[key]) for key in split.utt_ids},
+            "given.digests": {key: self.content(f"{key}/noisy") for key in split.utt_ids},
+        }
+
+    def is_written(self, name: str, recordings: list[Recording], ids: dict[str, str]) -> bool:
         """Whether the tables of a split are there and say what this object knows."""
+        folder, split = self._data / name, self._of_split(recordings, ids)
         try:
-            there = datadir.read(self._data / name)
+            there = datadir.read(folder)
+            tables = {
+                table: datadir.read_table(folder / table)
+                for table in GIVEN
+                if (folder / table).is_file()
+            }
         except InputError:
             return False
-        split = self._of_split(recordings, there.utt2spk | {"": ""})
-        durations = {key: round(value, 6) for key, value in split.utt2dur.items()}
-        return there.wav == split.wav and there.utt2dur == durations
+        given = {
+            table: {key: str(value) for key, value in lines.items()}
+            for table, lines in self._given(recordings, split).items()
+        }
+        return tables == given and replace(there, noisy={}) == split.as_written()
 
     def keep(self, recordings: list[Recording]) -> None:
         """Write the table anew, of these recordings alone."""

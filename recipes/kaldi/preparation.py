@@ -105,7 +105,7 @@ def prepare(request: Request, data: Path, *, jobs: int, part: Part) -> None:
             _refuse_other(before, request, data, strict=True)
         if part:
             work.prepare(due)
-        elif before and not due and not work.table.scattered and _is_written(work, plan):
+        elif before == plan.record and not due and _is_written(work, plan):
             say(f"stage 0: {data} is up to date")
         else:
             _prepare(request, data, plan, work, due, jobs=jobs, again=bool(before))
@@ -135,7 +135,10 @@ def _plan(request: Request, data: Path) -> Plan:
 
 
 def _is_written(work: Recordings, plan: Plan) -> bool:
-    return all(work.is_written(name, listed) for name, listed in plan.chosen.items())
+    ids = kaldi_ids(plan.listing.recordings)
+    return not work.table.scattered and all(
+        work.is_written(name, listed, ids) for name, listed in plan.chosen.items()
+    )
 
 
 def _prepare(
@@ -151,10 +154,8 @@ def _prepare(
     listing, corpus, sample_rate = plan.listing, request.corpus, request.sample_rate
     assert corpus is not None and sample_rate is not None
     if again:
-        say(
-            f"stage 0: {corpus} has changed since {data} was made: {len(due)} recordings to prepare"
-            " anew"
-        )
+        what = f"{len(due)} recordings to prepare anew" if due else "its tables are written anew"
+        say(f"stage 0: {corpus} has changed since {data} was made: {what}")
     else:
         speakers = len({recording.speaker for recording in listing.recordings})
         size = f"{len(listing.recordings)} recordings, {speakers} speakers"
