@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -137,12 +137,21 @@ class DataDir:
         """Up to `count` utterances, evenly spread over the list, and so over the speakers."""
         return [self.utt_ids[place] for place in spread(len(self), count)]
 
-    def write(self, folder: str | Path) -> None:
-        """Write the tables that stage 0 makes.
+    def as_written(self) -> DataDir:
+        """What is read again once this has been written.
 
-        `text` is written only when it is complete, since Kaldi's check demands that.
+        There is text only where it is complete, since Kaldi's check demands that.
         """
-        folder = Path(folder)
+        durations = {utt_id: float(f"{value:.6f}") for utt_id, value in self.utt2dur.items()}
+        text = self.text if set(self.text) == set(self.wav) else {}
+        return replace(self, utt2dur=durations, text=text)
+
+    def write(self, folder: str | Path) -> None:
+        """Write the tables that stage 0 makes. A `text` of before is removed where there is none.
+
+        The noisy files are stage 1's.
+        """
+        folder, tables = Path(folder), self.as_written()
         write_table(folder / "utt2spk", self.utt2spk)
         write_table(
             folder / "spk2utt", {spk_id: " ".join(utts) for spk_id, utts in self.spk2utt.items()}
@@ -151,8 +160,10 @@ class DataDir:
             folder / "utt2dur",
             {utt_id: f"{duration:.6f}" for utt_id, duration in self.utt2dur.items()},
         )
-        if set(self.text) == set(self.wav):
-            write_table(folder / "text", self.text)
+        if tables.text:
+            write_table(folder / "text", tables.text)
+        else:
+            (folder / "text").unlink(missing_ok=True)
         # Last: its presence says that the others are whole
         write_table(folder / "wav.scp", self.wav)
 

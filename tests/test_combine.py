@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT, local, one_error_line, run, speech_like, write
 from gan_denoise import datadir
 from gan_denoise.config import dump_yaml, read_yaml
+from kaldi import combination
 from reporting.results import section
 from reporting.statistics import Run
 
@@ -70,6 +71,20 @@ def test_corpora_that_share_names_get_prefixes(plain_corpus: Path, tmp_path: Pat
     assert len(everyone) == 5 and all(speaker.startswith("twin-") for speaker in everyone)
     train = datadir.read(tmp_path / "data/train")
     assert all(utt_id.startswith(("twin-", f"{plain_corpus.name}-")) for utt_id in train.wav)
+
+
+def test_texts_of_several_corpora_that_changed_are_written_anew(tmp_path: Path) -> None:
+    def written(**text: str) -> dict[str, str]:
+        wav = {"a_1": Path("/a.wav"), "b_1": Path("/b.wav")}
+        utts = {"a_1": "a", "b_1": "b"}
+        combination.write(datadir.DataDir(wav, utts, {"a_1": 1.0, "b_1": 2.0}, text), tmp_path)
+        return datadir.read(tmp_path).text
+
+    assert written(a_1="one", b_1="two") == {"a_1": "one", "b_1": "two"}
+    time = (tmp_path / "wav.scp").stat().st_mtime_ns
+    assert written(a_1="one", b_1="two") and (tmp_path / "wav.scp").stat().st_mtime_ns == time
+    assert written(a_1="one", b_1="three") == {"a_1": "one", "b_1": "three"}
+    assert written(a_1="one") == {}  # Kaldi wants all or nothing
 
 
 def test_a_table_has_a_section_for_each_corpus(tmp_path: Path) -> None:

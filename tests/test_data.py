@@ -11,6 +11,7 @@ import pytest
 
 from conftest import local, one_error_line, speech_like, write
 from gan_denoise import datadir
+from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
 from small_corpora import corrupt, prepare, write_split
 
@@ -66,6 +67,47 @@ def test_what_changed_in_a_corpus_is_made_anew_and_nothing_else(
     assert changed() == set() and "ann_rec9" not in datadir.read(data / "train", noisy=True).noisy
     write(corpus / "eve/rec0.wav", speech_like(74))
     one_error_line(prepare(corpus, data, "--split", split), "has other speakers", "--data")
+
+
+def test_tables_of_a_list_that_changed_are_written_anew(tmp_path: Path) -> None:
+    """Its texts, a speaker's label, and whether it names noisy files; no recording changes."""
+    data, rows = tmp_path / "data", {}
+    for seed, speaker in enumerate(("a", "a", "b", "b", "c", "c", "d", "d")):
+        wave, key = speech_like(seed, 0.6), f"u{seed}"
+        write(tmp_path / f"{key}.wav", wave, subtype="PCM_16")
+        noise = speech_like(seed + 50, 0.6) / 9
+        write(tmp_path / f"noisy/{key}.wav", wave + noise, subtype="PCM_16")
+        rows[key] = [f"{key}.wav", speaker, {"c": "dev", "d": "test"}.get(speaker, ""), key * 2]
+
+    def again(noisy: bool = False) -> str:
+        columns = ["clean", "speaker", "split", "text", "noisy"][: 4 + noisy]
+        lines = [[*row, f"noisy/{row[0]}"][: len(columns)] for row in rows.values()]
+        content = "".join(f"{','.join(line)}\n" for line in [columns, *lines])
+        (tmp_path / "list.csv").write_text(content)
+        made, checked = prepare(tmp_path / "list.csv", data), corrupt(data, "train", "dev", "test")
+        assert (made.returncode, checked.returncode) == (0, 0), made.stderr + checked.stderr
+        assert local("same_data", data, tmp_path / "exp").returncode == 0
+        return made.stderr
+
+    again()
+    assert "up to date" in again()
+    noisy = {path: path.stat().st_mtime_ns for path in data.rglob("*.wav")}
+    rows["u0"][3] = '"a  new\ntext"'
+    assert "its tables are written anew" in again() and "up to date" in again()
+    texts = {"u0": "a new text", "u1": "u1u1", "u2": "u2u2", "u3": "u3u3"}
+    assert datadir.read(data / "train").text == texts
+    rows["u1"][1] = "b"
+    assert "its tables are written anew" in again() and "up to date" in again()
+    assert datadir.read(data / "train").utt2spk["u1"] == "b"
+    assert noisy == {path: path.stat().st_mtime_ns for path in data.rglob("*.wav")}
+    assert "8 recordings to prepare anew" in again(noisy=True)
+    assert "up to date" in again(noisy=True)
+    test = datadir.read(data / "test", noisy=True)
+    assert test.noisy["u6"] == tmp_path / "noisy/u6.wav"
+    assert read_yaml(data / "corpus.yaml")["layout"] == "parallel (listed)"
+    assert "its tables are written anew" in again() and "up to date" in again()
+    assert datadir.read(data / "test", noisy=True).noisy["u6"].is_relative_to(data)
+    assert "given" not in (data / "test/noise.yaml").read_text()
 
 
 def test_a_clean_file_that_is_not_as_long_as_its_utterance_is_refused(

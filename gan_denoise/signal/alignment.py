@@ -6,6 +6,8 @@ noise. So pairs are checked wherever clean meets noisy or enhanced. Nothing is e
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,12 +35,13 @@ class Match:
     """How the second of two signals lies to the first.
 
     The fields are the seconds by which it is later, its gain in dB, and the correlation at that
-    lag, -1 to 1.
+    lag, -1 to 1. near_s: where the lag is 0, the seconds below 0.5 ms by which it fits best.
     """
 
     lag_s: float
     gain_db: float
     correlation: float
+    near_s: float = 0.0
 
 
 def match(first: np.ndarray, second: np.ndarray, sample_rate: int) -> Match:
@@ -68,7 +71,10 @@ def match(first: np.ndarray, second: np.ndarray, sample_rate: int) -> Match:
     )
     place = best if moved else far
     gain_db = 20.0 * np.log10(abs(product[place]) / excerpt_power + 1e-10)
-    return Match((place - far) / sample_rate, float(gain_db), float(likeness[place]))
+    wide = min(far, math.ceil(_LAG_S * sample_rate) - 1)
+    near = 0 if moved else int(np.argmax(np.abs(likeness[far - wide : far + wide + 1]))) - wide
+    near_s = near / sample_rate if abs(likeness[far + near]) >= _LIKE else 0.0
+    return Match((place - far) / sample_rate, float(gain_db), float(likeness[place]), near_s)
 
 
 def match_files(pairs: Mapping[str, tuple[Path, Path]], *, jobs: int) -> dict[str, Match]:
@@ -133,17 +139,31 @@ def judge(matches: Mapping[str, Match], *, alike: bool = True) -> Judgement:
             return Judgement(
                 f"{len(utt_ids)} of {len(matches)} recordings are {what}, such as {utt_ids[0]}", []
             )
-    late = {
+    moved = {
         utt_id: f"{utt_id} by {1000 * pair.lag_s:+.1f} ms"
         for utt_id, pair in matches.items()
-        if pair.lag_s and abs(pair.correlation) >= _LIKE_ALONE
+        if pair.lag_s
     }
+    late = {
+        utt_id: words
+        for utt_id, words in moved.items()
+        if abs(matches[utt_id].correlation) >= _LIKE_ALONE
+    }
+    if len(moved if alike else late) > _MOST * len(matches):
+        listed = _some((moved if alike else late).values(), len(matches))
+        return Judgement(f"later than clean by other times (-: earlier): {listed}", [])
     notes = [f"later than clean (-: earlier): {_some(late.values(), len(matches))}"] if late else []
     notes += [
         f"{what}: {_some(utt_ids, len(matches))}"
         for what, utt_ids in list(kinds.items())[1:]
         if utt_ids
     ]
+    near_s, agree = Counter(round(pair.near_s, 5) for pair in values).most_common(1)[0]
+    if near_s and agree > _MOST * len(matches):
+        way = "later" if near_s > 0.0 else "earlier"
+        notes.insert(
+            0, f"{way} than clean by {1000 * abs(near_s):.2f} ms: {agree} of {len(matches)}"
+        )
     usual = float(np.median([pair.gain_db for pair in values]))
     if abs(usual) > _GAIN_DB and alike:
         notes.append(f"louder than the clean ones by {usual:+.1f} dB in the median")

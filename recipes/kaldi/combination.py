@@ -8,6 +8,7 @@ speakers they are: tables then have a section for each corpus.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,14 +170,9 @@ def prefixed(part: DataDir, prefix: str) -> DataDir:
 
 def write(merged: DataDir, folder: Path) -> None:
     """What stands there already stays, with its noise."""
-    if (folder / "wav.scp").is_file():
-        before = datadir.read(folder)
-        if (before.wav, before.utt2spk, before.utt2dur) == (
-            merged.wav,
-            merged.utt2spk,
-            merged.utt2dur,
-        ):
-            return
+    there = (folder / "wav.scp").is_file()
+    if there and replace(datadir.read(folder), noisy={}) == merged.as_written():
+        return
     for name in OF_STAGE_1:
         (folder / name).unlink(missing_ok=True)
     merged.write(folder)

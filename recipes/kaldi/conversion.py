@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from gan_denoise import audio, datadir, scoring
+from gan_denoise import audio, datadir
 from gan_denoise.datadir import DataDir, write_table
 from gan_denoise.errors import InputError
 from gan_denoise.provenance.inputs import Provenance, file_digests
@@ -25,9 +25,10 @@ from kaldi.options import WHOLE, Part
 from kaldi.stage import outcomes
 
 AS_IT_IS, CONVERTED, UNUSABLE = "as_it_is", "converted", "unusable"
-_OF_NOISY = 6  # words about a noisy file
+_OF_NOISY = 6  # words about a noisy file, at least
 OF_STAGE_1 = ("noisy.scp", "audit.csv")
-OF_AN_EARLIER_STAGE_0 = ("text", "given.scp", "given.digests")
+GIVEN = ("given.scp", "given.digests")
+OF_AN_EARLIER_STAGE_0 = ("text", *GIVEN)
 
 
 def keys(recording: Recording) -> dict[str, Path]:
@@ -40,8 +41,8 @@ class Recordings:
     """The recordings of DATA at one rate, and the table of what each was made from.
 
     The table is DATA/local/prepared.made. A line's `more` holds as_it_is, converted or unusable;
-    the number of samples; a digest of these; and, for a noisy file, its lag, gain and correlation
-    to the clean one (gan_denoise/signal/alignment.py). rates: other rate -> how many recordings had
+    the number of samples; a digest of these; and, for a noisy file, how it lies to the clean one
+    (gan_denoise/signal/alignment.py). rates: other rate -> how many recordings had
     it.
     """
 
@@ -114,31 +115,27 @@ class Recordings:
             if "/" not in key  # nor its noisy one
         ]
 
-    def look_at_pairs(self, recordings: list[Recording]) -> list[str]:
-        """Check whether noisy recordings belong to their clean ones.
+    def match(self, recording: Recording) -> alignment.Match | None:
+        """How a noisy recording lies to its clean one; None where there is none to be used."""
+        line = self.table.made.get(f"{recording.utt_id}/noisy")
+        if (
+            not recording.noisy
+            or not line
+            or line.more[0] == UNUSABLE
+            or len(line.more) < _OF_NOISY
+        ):
+            return None
+        return alignment.Match(*map(float, line.more[3:]))
 
-        Returns a line for what is wrong with some. Raises InputError where most are wrong.
-        """
-        matches = {}
-        for recording in recordings:
-            line = self.table.made.get(f"{recording.utt_id}/noisy")
-            if line and line.more[0] != UNUSABLE and len(line.more) == _OF_NOISY:
-                matches[recording.utt_id] = alignment.Match(*map(float, line.more[3:]))
-        judged = alignment.judge(matches)
-        if judged.refusal:
-            raise InputError(
-                self._corpus,
-                judged.refusal,
-                "align or replace them first, or a model would learn it",
-            )
-        pairs = [scoring.Pair(one.utt_id, one.clean, one.noisy) for one in recordings if one.noisy]
-        if pairs and scoring.swapped(pairs[:: 1 + len(pairs) // 16]):
-            raise InputError(
-                self._corpus,
-                "its clean recordings have more noise in their pauses than the noisy ones",
-                "are the folders swapped?",
-            )
-        return [f"noisy recordings are {note}" for note in judged.notes]
+    def files(self, recording: Recording) -> tuple[Path, Path]:
+        """The prepared files of a pair, clean and noisy."""
+        assert recording.noisy is not None
+        noisy = self._file(f"{recording.utt_id}/noisy", recording.noisy)
+        return self._file(recording.utt_id, recording.clean), noisy
+
+    def is_clean(self, recording: Recording) -> bool:
+        """Whether a noisy recording has the samples of its clean one."""
+        return self.content(f"{recording.utt_id}/noisy") == self.content(recording.utt_id)
 
     def content(self, key: str) -> str | None:
         """The digest of a prepared recording's samples; None where it cannot be used."""
@@ -156,29 +153,49 @@ class Recordings:
                 f"no usable recording for {name}",
                 f"see {self._data / 'skipped'}, or change --split",
             )
-        for old in (*OF_STAGE_1, *OF_AN_EARLIER_STAGE_0, *(() if keep_noise else ("noise.yaml",))):
-            (folder / old).unlink(missing_ok=True)
-        noisy = {one.utt_id: one.noisy for one in recordings if one.noisy}
-        if noisy:
-            paths = {key: self._file(f"{key}/noisy", noisy[key]) for key in split.utt_ids}
-            contents = {key: self.content(f"{key}/noisy") for key in split.utt_ids}
-            write_table(folder / "given.scp", paths)
-            write_table(folder / "given.digests", contents)
+        old = [*OF_STAGE_1, *OF_AN_EARLIER_STAGE_0]
+        given = self._given(recordings, split)
+        if not keep_noise or (folder / "given.scp").is_file():  # then the noise was the corpus's
+            old += ["noise.yaml"]
+        if given:
+            old += ["noisy.made"]
+        for table in old:
+            (folder / table).unlink(missing_ok=True)
+        for table, lines in given.items():
+            write_table(folder / table, lines)
         split.write(folder)
         say(
             f"  {name:5s} {len(split.spk2utt):4d} speakers  {len(split):6d} recordings "
             f" {clock(split.duration_s):>9s}"
         )
 
-    def is_written(self, name: str, recordings: list[Recording]) -> bool:
+    def _given(self, recordings: list[Recording], split: DataDir) -> dict[str, dict[str, object]]:
+        """The tables of the noisy files that a corpus brings, if it does."""
+        noisy = {one.utt_id: one.noisy for one in recordings if one.noisy}
+        if not noisy:
+            return {}
+        return {
+            "given.scp": {key: self._file(f"{key}/noisy", noisy[key]) for key in split.utt_ids},
+            "given.digests": {key: self.content(f"{key}/noisy") for key in split.utt_ids},
+        }
+
+    def is_written(self, name: str, recordings: list[Recording], ids: dict[str, str]) -> bool:
         """Whether the tables of a split are there and say what this object knows."""
+        folder, split = self._data / name, self._of_split(recordings, ids)
         try:
-            there = datadir.read(self._data / name)
+            there = datadir.read(folder)
+            tables = {
+                table: datadir.read_table(folder / table)
+                for table in GIVEN
+                if (folder / table).is_file()
+            }
         except InputError:
             return False
-        split = self._of_split(recordings, there.utt2spk | {"": ""})
-        durations = {key: round(value, 6) for key, value in split.utt2dur.items()}
-        return there.wav == split.wav and there.utt2dur == durations
+        given = {
+            table: {key: str(value) for key, value in lines.items()}
+            for table, lines in self._given(recordings, split).items()
+        }
+        return tables == given and replace(there, noisy={}) == split.as_written()
 
     def keep(self, recordings: list[Recording]) -> None:
         """Write the table anew, of these recordings alone."""
@@ -245,7 +262,8 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
                 "align them first",
             )
         match = alignment.match(samples, noisy_samples, sample_rate)
-        words = (f"{value:.6f}" for value in astuple(match))
+        *values, near_s = astuple(match)
+        words = [f"{value:.6f}" for value in (*values, *([near_s] if near_s else []))]
         files.append((noisy, _content(noisy_samples), *words))
     return Prepared(rate, len(samples), tuple(files))
 

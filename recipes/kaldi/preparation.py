@@ -23,6 +23,7 @@ from kaldi.conversion import Recordings
 from kaldi.corpora.listing import Listing, Recording
 from kaldi.notices import announce_cost, refuse_leaks, report_corpus, report_lacks
 from kaldi.options import Part
+from kaldi.pairs import check_pairs
 from kaldi.speakers import kaldi_ids
 from kaldi.splits import decide_split, select
 
@@ -104,7 +105,7 @@ def prepare(request: Request, data: Path, *, jobs: int, part: Part) -> None:
             _refuse_other(before, request, data, strict=True)
         if part:
             work.prepare(due)
-        elif before and not due and not work.table.scattered and _is_written(work, plan):
+        elif before == plan.record and not due and _is_written(work, plan):
             say(f"stage 0: {data} is up to date")
         else:
             _prepare(request, data, plan, work, due, jobs=jobs, again=bool(before))
@@ -134,7 +135,10 @@ def _plan(request: Request, data: Path) -> Plan:
 
 
 def _is_written(work: Recordings, plan: Plan) -> bool:
-    return all(work.is_written(name, listed) for name, listed in plan.chosen.items())
+    ids = kaldi_ids(plan.listing.recordings)
+    return not work.table.scattered and all(
+        work.is_written(name, listed, ids) for name, listed in plan.chosen.items()
+    )
 
 
 def _prepare(
@@ -150,10 +154,8 @@ def _prepare(
     listing, corpus, sample_rate = plan.listing, request.corpus, request.sample_rate
     assert corpus is not None and sample_rate is not None
     if again:
-        say(
-            f"stage 0: {corpus} has changed since {data} was made: {len(due)} recordings to prepare"
-            " anew"
-        )
+        what = f"{len(due)} recordings to prepare anew" if due else "its tables are written anew"
+        say(f"stage 0: {corpus} has changed since {data} was made: {what}")
     else:
         speakers = len({recording.speaker for recording in listing.recordings})
         size = f"{len(listing.recordings)} recordings, {speakers} speakers"
@@ -169,7 +171,7 @@ def _prepare(
         for recording in listed
         if (content := work.content(recording.utt_id))
     )
-    for note in work.look_at_pairs(plan.recordings):
+    for note in check_pairs(corpus, plan.chosen, work):
         say(f"  WARNING: {note}")
     ids = kaldi_ids(listing.recordings)
     for name, listed in plan.chosen.items():

@@ -58,7 +58,7 @@ def _row(path: Path, number: int, row: dict[str, str]) -> Recording:
         raise InputError(
             f"{path}:{number}", f"its split is called {row['split']!r}", f"call it one of {known}"
         )
-    text = row.get("text") or None
+    text = " ".join((row.get("text") or "").split()) or None  # of one line, as Kaldi's is
     return Recording(utt_id, row.get("speaker") or utt_id, clean, noisy, text, split=split)
 
 
