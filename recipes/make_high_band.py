@@ -48,7 +48,6 @@ BATCH, STEPS, WARM_UP, LEARNING_RATE = 32, 3000, 100, 4e-3
 EXPONENT = 0.3  # of magnitudes, by which errors are judged
 # How much worse it is to take speech than to leave noise, at a strength of 0 and of 1
 GENTLE, STRONG = 24.0, 2.0
-QUIET_DB = 6.0  # by how much the recording's background is lowered in the target
 
 
 class Item(NamedTuple):
@@ -153,21 +152,11 @@ def example(mixtures: Mixtures, models: Sequence[Denoiser], draw: np.random.Gene
     seen, _ = high_band.features(powers, strength, -np.inf)
     speech = band_powers(_hops(clean_high, size, hops), RATE, ABOVE_HZ)
     loudest = powers.below.sum(axis=1).max() + 1e-9
-    return Item(seen, powers.above[:-1] / loudest, _without_hiss(speech) / loudest, strength)
+    return Item(seen, powers.above[:-1] / loudest, speech / loudest, strength)
 
 
 def _hops(wave: np.ndarray, size: int, count: int) -> np.ndarray:
     return wave[: count * size].reshape(count, size, 1)
-
-
-def _without_hiss(power: np.ndarray) -> np.ndarray:
-    """Clean energies (hops, BANDS), with the recording's background lowered by QUIET_DB."""
-    heard = power[power.sum(axis=1) > 0.0]
-    if not len(heard):
-        return power
-    floor = 2.0 * np.quantile(heard, 0.2, axis=0)
-    speech = np.clip(1.0 - floor / (power + 1e-12), 0.0, 1.0)
-    return power * np.maximum(speech, 10.0 ** (-QUIET_DB / 10.0))
 
 
 class TrainableNetwork(nn.Module):

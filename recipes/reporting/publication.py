@@ -59,9 +59,9 @@ def check_place(exp: Path, folder: Path) -> None:
     if here == there or here in there.parents or there in here.parents:
         raise InputError(folder, f"is, holds or lies in {exp}", "name another folder")
     files = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
-    known = [folder / "about.yaml", *folder.glob("*.csv"), *folder.glob("*/*.csv")]
-    strange = [path for path in files if path not in known]
-    if folder.is_file() or strange or (files and known[0] not in files):
+    ours = [folder / "about.yaml", *folder.glob("*.csv"), *folder.glob("*/*.csv")]
+    strange = [path for path in files if path not in ours]
+    if folder.is_file() or strange or (files and ours[0] not in files):
         raise InputError(
             folder,
             f"holds something else than one published run: {(strange or files or [folder])[0]}",
