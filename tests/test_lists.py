@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import speech_like, write
+from conftest import cli, one_error_line, speech_like, write
+from gan_denoise import datadir
 from gan_denoise.errors import InputError
 from kaldi import corpora
 from kaldi.corpora.listing import split_named
@@ -68,3 +69,57 @@ def test_a_split_of_unknown_name_is_refused(tmp_path: Path) -> None:
     refused(path, f"{path}:3: its split is called 'held out': call it one of train, ")
     path = table(tmp_path, "clean,split", "a.wav,train", "b.wav,eval")
     refused(path, f"{path}: calls a split eval, and none dev or test: which is it?: call it")
+
+
+@pytest.mark.parametrize(
+    ("utt_id", "words"),
+    [
+        ("../x", "../x: an utt_id may not be a path: rename it"),
+        ("p225/009", "p225/009: an utt_id may not be a path: rename it"),
+        (".x", ".x: an utt_id may not be a path: rename it"),
+        ("a b", "the utt_id 'a b' holds blanks or control characters"),
+        ("a\x01b", "the utt_id 'a\\x01b' holds blanks or control characters"),
+        ("a\u3000b", "the utt_id 'a\\u3000b' holds blanks or control characters: write another"),
+    ],
+)
+def test_utt_ids_that_are_no_names_of_files_are_refused(
+    tmp_path: Path, utt_id: str, words: str
+) -> None:
+    path = table(tmp_path, "clean,utt_id", "a.wav,a", f"b.wav,{utt_id}")
+    refused(path, f"{path}:3: {words}")
+    if " " not in utt_id:
+        pairs = table(tmp_path, "a a.wav b.wav", f"{utt_id} b.wav c.wav", name="pairs.scp")
+        refused(pairs, f"{pairs}:2: {words}")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("b\x00.wav,b,hello", "holds a control character: rename the file, or correct the text"),
+        ("b.wav,b,he\x07llo", "holds a control character: rename the file, or correct the text"),
+        ("b.wav,b c,hello", "the speaker 'b c' holds blanks or control characters"),
+        (
+            "b.wav,b,Well,hello",
+            "has 4 fields, and the table 3 columns (clean, speaker, text): give",
+        ),
+        ("b.wav,b", "has 2 fields, and the table 3 columns (clean, speaker, text): give"),
+        (",b,hello", "names no clean file"),
+    ],
+)
+def test_rows_of_a_csv_that_cannot_be_read_are_named(tmp_path: Path, row: str, words: str) -> None:
+    path = table(tmp_path, "clean,speaker,text", 'a.wav,a,"two', 'lines"', "", row)
+    refused(path, f"{path}:5: {words}")
+
+
+def test_a_line_of_an_scp_file_without_a_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "wav.scp"
+    for value, words in (
+        ("b\x00.wav", "holds a control character: 'b b\\x00.wav': rename the file"),
+        ("cat b.wav |", "b: commands (`... |`) are not run: write the audio to a file first"),
+    ):
+        path.write_text(f"a a.wav\nb {value}\n")
+        with pytest.raises(InputError) as caught:
+            datadir.read_scp(path)
+        assert str(caught.value) == f"{path}:2: {words}"
+    path.write_text("a a.wav\nb b\x00.wav\n")
+    one_error_line(cli("corrupt", path, tmp_path / "out"), f"{path}:2: holds a control character")
