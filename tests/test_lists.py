@@ -123,3 +123,37 @@ def test_a_line_of_an_scp_file_without_a_name_is_refused(tmp_path: Path) -> None
         assert str(caught.value) == f"{path}:2: {words}"
     path.write_text("a a.wav\nb b\x00.wav\n")
     one_error_line(cli("corrupt", path, tmp_path / "out"), f"{path}:2: holds a control character")
+
+
+def kaldi(folder: Path) -> Path:
+    table(folder, *(f"{name} {folder}/{name}.wav" for name in "abcd"), name="wav.scp")
+    return table(folder, *(f"{name} {name}" for name in "abcd"), name="utt2spk").parent
+
+
+def test_segments_of_kaldi_are_not_ignored(tmp_path: Path) -> None:
+    path = table(kaldi(tmp_path), "a-1 a 0.2 0.9", name="segments")
+    refused(tmp_path, f"{path}: the recordings of wav.scp would be used whole")
+
+
+def test_lines_of_kaldis_tables_without_a_recording_are_counted(tmp_path: Path) -> None:
+    folder = kaldi(tmp_path)
+    assert corpora.read(folder).notes == ()
+    for name, lines in (("utt2spk", "x x\ny y\n"), ("text", "a one\nz two\n")):
+        with open(folder / name, "a") as file:
+            file.write(lines)
+    assert corpora.read(folder).notes == (
+        f"{folder}/utt2spk: 2 lines of no recording, such as x",
+        f"{folder}/text: 1 lines of no recording, such as z",
+    )
+
+
+def test_why_no_file_of_a_known_layout_can_be_used_is_said(tmp_path: Path) -> None:
+    path = table(tmp_path, "clean", "x.wav", "y.wav")
+    refused(
+        path,
+        f"{path}: is a listed corpus, but none of its files can be used (2): the first,"
+        f" {tmp_path}/x.wav: is listed, but is not there",
+    )
+    for kind, suffix in (("clean", "wav"), ("noisy", "flac")):
+        write(tmp_path / f"pairs/{kind}/a_1.{suffix}", speech_like(1))
+    refused(tmp_path / "pairs", "clean/a_1.wav: has no counterpart")

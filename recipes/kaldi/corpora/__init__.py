@@ -44,6 +44,12 @@ def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Listing:
 
 def _checked(folder: Path, listing: Listing) -> Listing:
     layout, recordings = listing.layout, without_eval(folder, listing.recordings)
+    if not recordings and listing.lacks and layout != "plain":
+        raise InputError(
+            folder,
+            f"is a {layout} corpus, but none of its files can be used ({len(listing.lacks)}): the"
+            f" first, {listing.lacks[0]}",
+        )
     if not recordings:
         raise InputError(
             f"{folder}: no recordings found: --corpus wants VCTK (wav48_silence_trimmed/ or"
