@@ -11,6 +11,7 @@ from gan_denoise import datadir
 from gan_denoise.errors import InputError
 from kaldi import corpora
 from kaldi.corpora.listing import split_named
+from small_corpora import prepare, write_split
 
 
 def table(folder: Path, *lines: str, name: str = "list.csv") -> Path:
@@ -157,3 +158,37 @@ def test_why_no_file_of_a_known_layout_can_be_used_is_said(tmp_path: Path) -> No
     for kind, suffix in (("clean", "wav"), ("noisy", "flac")):
         write(tmp_path / f"pairs/{kind}/a_1.{suffix}", speech_like(1))
     refused(tmp_path / "pairs", "clean/a_1.wav: has no counterpart")
+
+
+def test_what_no_split_has_is_counted(tmp_path: Path) -> None:
+    path = table(
+        tmp_path, "clean,speaker,text", "a.wav,a,Yes", "b.wav,b,yes", "c.wav,c,no", "d.wav,d,so"
+    )
+    for speaker, line in (("b", "b.wav,b,other"), ("c", "c.wav,c,third")):
+        write(tmp_path / f"{speaker}2.wav", speech_like(ord(speaker)), subtype="PCM_16")
+        with open(path, "a") as file:
+            file.write(line.replace(".", "2.") + "\n")
+    split = write_split(tmp_path, train=["a"], dev=["b"], test=["c"])
+    result = prepare(path, tmp_path / "data", "--split", split)
+    assert result.returncode == 0, result.stderr
+    assert (
+        "  left out: 1 speakers whom --split names for none of train, dev and test, with 1"
+        " recordings, such as d\n"
+        "  left out: 1 recordings from dev, since other speakers read their sentences too, such as"
+        " b\n"
+    ) in result.stderr
+
+
+def test_noisy_recordings_of_another_rate_are_counted(tmp_path: Path) -> None:
+    for seed, speaker in enumerate("abcd"):
+        wave = speech_like(seed)
+        write(tmp_path / f"corpus/clean/{speaker}_1.wav", wave, subtype="PCM_16")
+        rate = 8000 if speaker in "bc" else 16000
+        noisy = wave[:: 16000 // rate] + speech_like(seed + 50, 1.0, rate) / 9
+        write(tmp_path / f"corpus/noisy/{speaker}_1.wav", noisy, rate, subtype="PCM_16")
+    result = prepare(tmp_path / "corpus", tmp_path / "data")
+    assert result.returncode == 0, result.stderr
+    assert (
+        "  2 noisy recordings are at 8000 Hz and their clean ones are not, such as b_1: above 4 kHz"
+        " they hold nothing\n"
+    ) in result.stderr
