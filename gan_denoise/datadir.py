@@ -19,6 +19,7 @@ import numpy as np
 from gan_denoise.config import read_yaml
 from gan_denoise.errors import InputError
 from gan_denoise.system.files import write_atomically
+from gan_denoise.system.ids import is_line, is_path
 
 SPLITS = ("train", "dev", "test")
 
@@ -57,7 +58,11 @@ def read_table(path: str | Path) -> dict[str, str]:
 
     Raises InputError for a missing or empty file, an empty value or a repeated key.
     """
-    path = Path(path)
+    return {key: value for key, (_, value) in read_numbered(Path(path)).items()}
+
+
+def read_numbered(path: Path) -> dict[str, tuple[int, str]]:
+    """`read_table` with the number of each line: key -> (number, value). Raises InputError."""
     try:
         content = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -66,7 +71,7 @@ def read_table(path: str | Path) -> dict[str, str]:
         raise InputError(
             f"{path}: not UTF-8 text: is this a table of `key value` lines?"
         ) from error
-    table: dict[str, str] = {}
+    table: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(
         content.removesuffix("\n").split("\n") if content else (), start=1
     ):
@@ -75,7 +80,7 @@ def read_table(path: str | Path) -> dict[str, str]:
             raise InputError(f"{path}:{number}: expected `key value`, found {line[:60]!r}")
         if key in table:
             raise InputError(f"{path}:{number}: {key} is listed twice: keep one of the two lines")
-        table[key] = value
+        table[key] = number, value
     if not table:
         raise InputError(f"{path}: the file is empty: run the stage that writes it again")
     return table
@@ -89,17 +94,24 @@ def write_table(path: str | Path, table: Mapping[str, object]) -> None:
 def read_scp(path: str | Path) -> dict[str, Path]:
     """Read an scp file: utt_id -> audio file.
 
-    Relative paths are relative to the caller. Pipes are refused.
+    Relative paths are relative to the caller. Pipes and control characters are refused.
     """
-    table = read_table(path)
-    for utt_id, value in table.items():
-        if "/" in utt_id or utt_id.startswith("."):
-            raise InputError(f"{path}: {utt_id}: an utt_id may not be a path: rename it")
+    files = {}
+    for utt_id, (number, value) in read_numbered(Path(path)).items():
+        where = f"{path}:{number}"
+        if not is_line(f"{utt_id}{value}"):
+            line = repr(f"{utt_id} {value}"[:60])
+            raise InputError(where, f"holds a control character: {line}", "rename the file")
+        if is_path(utt_id):
+            raise InputError(where, f"{utt_id}: an utt_id may not be a path", "rename it")
         if value.endswith("|"):
             raise InputError(
-                f"{path}: {utt_id}: commands (`... |`) are not run: write the audio to a file first"
+                where,
+                f"{utt_id}: commands (`... |`) are not run",
+                "write the audio to a file first",
             )
-    return {utt_id: Path(value) for utt_id, value in table.items()}
+        files[utt_id] = Path(value)
+    return files
 
 
 @dataclass(frozen=True)

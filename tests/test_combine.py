@@ -73,6 +73,16 @@ def test_corpora_that_share_names_get_prefixes(plain_corpus: Path, tmp_path: Pat
     assert all(utt_id.startswith(("twin-", f"{plain_corpus.name}-")) for utt_id in train.wav)
 
 
+def test_one_corpus_named_twice_is_refused(plain_corpus: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(plain_corpus)
+    for other in (link, plain_corpus / "../" / plain_corpus.name):
+        one_error_line(
+            combined(tmp_path / "data", plain_corpus, other),
+            f"--corpus: {other} is {plain_corpus} once more: name it once",
+        )
+
+
 def test_texts_of_several_corpora_that_changed_are_written_anew(tmp_path: Path) -> None:
     def written(**text: str) -> dict[str, str]:
         wav = {"a_1": Path("/a.wav"), "b_1": Path("/b.wav")}

@@ -12,6 +12,7 @@ the file system has made of it.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def one_form(name: str) -> str:
     File systems and editors differ in how they write accents.
     """
     return unicodedata.normalize("NFC", name)
+
+
+def is_line(text: str) -> bool:
+    """Whether it holds no control character, so that it can stand in a table and name a file."""
+    return not any(unicodedata.category(character) == "Cc" for character in text)
+
+
+def is_word(name: str) -> bool:
+    """Whether it holds neither blanks nor control characters, as a key of a table must."""
+    return is_line(name) and not re.search(r"\s", name)
+
+
+def is_path(utt_id: str) -> bool:
+    """Whether a file called after it could lie elsewhere than beside the others, or be hidden."""
+    return "/" in utt_id or utt_id.startswith(".")
 
 
 def utt_id_below(path: Path, root: Path) -> str:

@@ -30,6 +30,11 @@ def names_of(folders: list[Path], data: Path) -> dict[str, Path]:
 
     A corpus that has moved keeps its name. Raises InputError.
     """
+    first: dict[Path, Path] = {}
+    for folder in folders:
+        if (place := folder.resolve()) in first:
+            raise InputError(f"--corpus: {folder} is {first[place]} once more: name it once")
+        first[place] = folder
     names = [folder.absolute().name for folder in folders]
     if len(set(names)) < len(names):
         raise InputError("--corpus: two folders have the same name: rename one, or link to it")
@@ -48,9 +53,13 @@ def splits_of(
     folders: Mapping[str, Path], split: Mapping[str, list[str]]
 ) -> dict[str, dict[str, list[str]]]:
     """Of one split for all, what concerns each corpus. Raises InputError for a speaker of none."""
+    people = {name for listed in split.values() for name in listed}
+    listings = {
+        name: corpora.read(folder, known_speakers=people) for name, folder in folders.items()
+    }
     speakers = {
-        name: {recording.speaker for recording in corpora.read(folder).recordings}
-        for name, folder in folders.items()
+        name: {recording.speaker for recording in listing.recordings}
+        for name, listing in listings.items()
     }
     everyone = set().union(*speakers.values())
     for listed in split.values():

@@ -43,7 +43,7 @@ class Recordings:
     The table is DATA/local/prepared.made. A line's `more` holds as_it_is, converted or unusable;
     the number of samples; a digest of these; and, for a noisy file, how it lies to the clean one
     (gan_denoise/signal/alignment.py). rates: other rate -> how many recordings had
-    it.
+    it. noisy_rates: rate -> the utt_ids whose noisy file had it, and the clean one another.
     """
 
     def __init__(self, data: Path, corpus: Path, sample_rate: int, jobs: int, part: Part = WHOLE):
@@ -52,6 +52,7 @@ class Recordings:
         self._sources: dict[str, str | None] = {}
         self._due: set[str] = set()
         self.rates: Counter[int] = Counter()
+        self.noisy_rates: dict[int, list[str]] = {}
         (data / "local").mkdir(exist_ok=True)
         self.table = Provenance(data / "local/prepared.made", str(part))
 
@@ -101,6 +102,8 @@ class Recordings:
 
     def _note(self, recording: Recording, prepared: Prepared) -> None:
         self.rates[prepared.rate] += prepared.rate != self._rate
+        if prepared.noisy_rate not in (None, prepared.rate):
+            self.noisy_rates.setdefault(prepared.noisy_rate, []).append(recording.utt_id)
         files = keys(recording).items()
         for (key, path), (file, *more) in zip(files, prepared.files, strict=True):
             kind = AS_IT_IS if file == path.resolve() else CONVERTED
@@ -235,12 +238,13 @@ class Recordings:
 class Prepared:
     """One recording at the wanted rate.
 
-    rate: the one that it had, Hz. frames: its number of samples now. files: the clean one and, in a
-    parallel corpus, the noisy one, each with a digest of its samples. The noisy one also has how it
-    matches the clean one, in words for a table.
+    rate, noisy_rate: those that it had, Hz. frames: its number of samples now. files: the clean one
+    and, in a parallel corpus, the noisy one, each with a digest of its samples. The noisy one also
+    has how it matches the clean one, in words for a table.
     """
 
     rate: int
+    noisy_rate: int | None
     frames: int
     files: tuple[tuple, ...]
 
@@ -252,9 +256,10 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
     if not samples.any():
         raise InputError(recording.clean, "holds digital silence only", "replace or remove it")
     files: list[tuple] = [(clean, _content(samples))]
+    noisy_rate = None
     if recording.noisy is not None:
         converted = folder / "noisy" / f"{recording.utt_id}.wav"
-        noisy, noisy_samples, _ = _at_rate(recording.noisy, converted, sample_rate)
+        noisy, noisy_samples, noisy_rate = _at_rate(recording.noisy, converted, sample_rate)
         if len(noisy_samples) != len(samples):
             raise InputError(
                 recording.noisy,
@@ -265,7 +270,7 @@ def prepare_recording(recording: Recording, *, folder: Path, sample_rate: int) -
         *values, near_s = astuple(match)
         words = [f"{value:.6f}" for value in (*values, *([near_s] if near_s else []))]
         files.append((noisy, _content(noisy_samples), *words))
-    return Prepared(rate, len(samples), tuple(files))
+    return Prepared(rate, noisy_rate, len(samples), tuple(files))
 
 
 def _content(samples: np.ndarray) -> str:

@@ -71,16 +71,29 @@ def report_lacks(lines: list[str], data: Path) -> None:
     say(f"  skipped {len(lines)} in all, listed in {data / 'skipped'}")
 
 
-def report_corpus(corpus: Listing, rates: Mapping[int, int], sample_rate: int) -> None:
+def report_corpus(
+    corpus: Listing,
+    rates: Mapping[int, int],
+    noisy_rates: Mapping[int, list[str]],
+    sample_rate: int,
+) -> None:
     """What else a corpus holds, other rates, and speakers that seem to be none."""
     for note in corpus.notes:
         say(f"  {note}")
     for kind, paths in corpus.unused.items():
         say(f"  not used: {len(paths)} {kind}, {paths[0]}{' and others' if paths[1:] else ''}")
+
+    def band(rate: int) -> str:
+        return f": above {rate / 2000:g} kHz they hold nothing" if rate < sample_rate else ""
+
     for rate, count in sorted(rates.items()):
-        band = f": above {rate / 2000:g} kHz they hold nothing" if rate < sample_rate else ""
         if rate != sample_rate:
-            say(f"  {count} recordings at {rate} Hz were converted{band}")
+            say(f"  {count} recordings at {rate} Hz were converted{band(rate)}")
+    for rate, utt_ids in sorted(noisy_rates.items()):
+        say(
+            f"  {len(utt_ids)} noisy recordings are at {rate} Hz and their clean ones are not, such"
+            f" as {utt_ids[0]}{band(rate)}"
+        )
     if len({recording.speaker for recording in corpus.recordings}) == len(corpus.recordings):
         say(
             "  WARNING: every recording seems to have a speaker of its own: if some are of one"

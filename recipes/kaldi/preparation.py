@@ -25,7 +25,7 @@ from kaldi.notices import announce_cost, refuse_leaks, report_corpus, report_lac
 from kaldi.options import Part
 from kaldi.pairs import check_pairs
 from kaldi.speakers import kaldi_ids
-from kaldi.splits import decide_split, select
+from kaldi.splits import decide_split, left_out, select
 
 RECORD = "corpus.yaml"
 
@@ -75,11 +75,15 @@ def check(request: Request, data: Path) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which recordings of a corpus go into which split, and the record of that."""
+    """Which recordings of a corpus go into which split, and the record of that.
+
+    left_out: a line for each reason why others go into none.
+    """
 
     listing: Listing
     chosen: dict[str, list[Recording]]
     record: dict[str, Any]
+    left_out: list[str]
 
     @property
     def recordings(self) -> list[Recording]:
@@ -131,7 +135,8 @@ def _plan(request: Request, data: Path) -> Plan:
         "layout": listing.layout,
         "speakers": {name: split[name] for name in SPLITS},
     }
-    return Plan(listing, select(listing, split, request.subset), record)
+    chosen = select(listing, split, request.subset)
+    return Plan(listing, chosen, record, left_out(listing, split))
 
 
 def _is_written(work: Recordings, plan: Plan) -> bool:
@@ -164,7 +169,9 @@ def _prepare(
     gone = work.gone(plan.recordings) if again else []
     unusable = work.prepare([*due, *work.unusable(plan.recordings)])
     report_lacks([*map(str, listing.lacks), *gone, *unusable], data)
-    report_corpus(listing, work.rates, sample_rate)
+    for line in plan.left_out:
+        say(f"  left out: {line}")
+    report_corpus(listing, work.rates, work.noisy_rates, sample_rate)
     refuse_leaks(
         (content, name, str(recording.clean))
         for name, listed in plan.chosen.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gan_denoise.config import check_keys, read_yaml
@@ -133,6 +133,37 @@ def _check_own_test(corpus: Listing, asked: Mapping[str, list[str]] | None) -> N
             )
 
 
+def _read_by_others(corpus: Listing) -> Callable[[Recording], bool]:
+    """Whether the sentence of a recording is one that other speakers read too."""
+    readers: dict[str, set[str]] = {}
+    for recording in corpus.recordings:
+        if recording.text:
+            readers.setdefault(recording.text.casefold(), set()).add(recording.speaker)
+    return lambda one: one.shared or len(readers.get((one.text or "").casefold(), ())) > 1
+
+
+def left_out(corpus: Listing, split: Mapping[str, list[str]]) -> list[str]:
+    """What no split has, a line for each kind: speakers whom none names, and shared sentences."""
+    chosen = {speaker for listed in split.values() for speaker in listed}
+    others = [one for one in corpus.recordings if one.speaker not in chosen]
+    lines = []
+    if others:
+        people = c_sorted({one.speaker for one in others})
+        lines.append(
+            f"{len(people)} speakers whom --split names for none of train, dev and test, with"
+            f" {len(others)} recordings, such as {people[0]}"
+        )
+    shared = _read_by_others(corpus)
+    for name in ("dev", "test"):
+        theirs = [one for one in corpus.recordings if one.speaker in split[name] and shared(one)]
+        if theirs:
+            lines.append(
+                f"{len(theirs)} recordings from {name}, since other speakers read their sentences"
+                f" too, such as {theirs[0].utt_id}"
+            )
+    return lines
+
+
 def select(
     corpus: Listing, split: Mapping[str, list[str]], subset: int | None
 ) -> dict[str, list[Recording]]:
@@ -140,21 +171,14 @@ def select(
 
     Before that, sentences that several speakers read are left out of dev and test.
     """
-    readers: dict[str, set[str]] = {}
-    for recording in corpus.recordings:
-        if recording.text:
-            readers.setdefault(recording.text.casefold(), set()).add(recording.speaker)
+    shared = _read_by_others(corpus)
     chosen: dict[str, list[Recording]] = {}
     for name in SPLITS:
         chosen[name] = []
         for speaker in split[name]:
             theirs = [r for r in corpus.recordings if r.speaker == speaker]
             if name != "train":
-                theirs = [
-                    r
-                    for r in theirs
-                    if not r.shared and len(readers.get((r.text or "").casefold(), ())) <= 1
-                ]
+                theirs = [one for one in theirs if not shared(one)]
             chosen[name] += theirs[:subset]
         chosen[name].sort(key=lambda recording: recording.utt_id.encode())
         if not chosen[name]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from gan_denoise.errors import InputError
+from gan_denoise.system.ids import is_line, is_word
 from kaldi.corpora import plain
 from kaldi.corpora.listing import Listing, Recording, unused, without_eval
 
@@ -44,6 +44,12 @@ def read(folder: Path, *, known_speakers: Collection[str] = ()) -> Listing:
 
 def _checked(folder: Path, listing: Listing) -> Listing:
     layout, recordings = listing.layout, without_eval(folder, listing.recordings)
+    if not recordings and listing.lacks and layout != "plain":
+        raise InputError(
+            folder,
+            f"is a {layout} corpus, but none of its files can be used ({len(listing.lacks)}): the"
+            f" first, {listing.lacks[0]}",
+        )
     if not recordings:
         raise InputError(
             f"{folder}: no recordings found: --corpus wants VCTK (wav48_silence_trimmed/ or"
@@ -60,10 +66,11 @@ def _checked(folder: Path, listing: Listing) -> Listing:
             )
         seen[recording.utt_id] = recording
     for recording in recordings:
-        if re.search(r"\s", recording.utt_id + recording.speaker) or "\n" in str(recording.clean):
+        names = recording.utt_id + recording.speaker
+        if not is_word(names) or not is_line(str(recording.clean) + str(recording.noisy)):
             raise InputError(
-                f"{str(recording.clean)!r}: Kaldi's tables want an utt_id without white space:"
-                " rename the file or folder"
+                f"{str(recording.clean)!r}: Kaldi's tables want an utt_id without white space or"
+                " control characters: rename the file or folder"
             )
     noisy = sum(recording.noisy is not None for recording in recordings)
     if 0 < noisy < len(recordings):

@@ -12,14 +12,16 @@ from gan_denoise import datadir
 from gan_denoise.errors import InputError
 from kaldi.corpora.listing import Listing, Recording, split_named, those_there
 
-_TABLES = ("utt2spk", "spk2utt", "utt2dur", "text", "spk2gender", "segments")
+_TABLES = ("utt2spk", "spk2utt", "utt2dur", "text", "spk2gender")
+_READ = ("utt2spk", "text", "noisy.scp")
 
 
 def read(folder: Path, speakers: Collection[str]) -> Listing | None:
     folders = kaldi_folders(folder) if folder.is_dir() else []
     if not folders:
         return None
-    return Listing("Kaldi", *those_there(list(read_kaldi(folders))), _serves)
+    recordings = list(read_kaldi(folders))
+    return Listing("Kaldi", *those_there(recordings), _serves, notes=tuple(_left(folders)))
 
 
 def _serves(path: Path) -> bool:
@@ -37,11 +39,14 @@ def kaldi_folders(folder: Path) -> list[tuple[Path, str | None]]:
 def read_kaldi(folders: list[tuple[Path, str | None]]) -> Iterator[Recording]:
     """Raises InputError."""
     for folder, split in folders:
+        if (folder / "segments").is_file():
+            raise InputError(
+                folder / "segments",
+                "the recordings of wav.scp would be used whole, and not these segments of them",
+                "cut them first, as Kaldi's extract-segments does, and remove this file",
+            )
         wav = datadir.read_scp(folder / "wav.scp")
-        tables = {
-            name: datadir.read_table(folder / name) if (folder / name).is_file() else {}
-            for name in ("utt2spk", "text", "noisy.scp")
-        }
+        tables = {name: _table(folder / name) for name in _READ}
         if lacking := sorted(wav.keys() - tables["utt2spk"].keys()):
             raise InputError(f"{folder / 'utt2spk'}: does not name the speaker of {lacking[0]}")
         for utt_id, clean in wav.items():
@@ -54,3 +59,16 @@ def read_kaldi(folders: list[tuple[Path, str | None]]) -> Iterator[Recording]:
                 text=tables["text"].get(utt_id),
                 split=split,
             )
+
+
+def _table(path: Path) -> dict[str, str]:
+    return datadir.read_table(path) if path.is_file() else {}
+
+
+def _left(folders: list[tuple[Path, str | None]]) -> Iterator[str]:
+    """A line for each table that tells of recordings which are not in wav.scp."""
+    for folder, _ in folders:
+        wav = datadir.read_scp(folder / "wav.scp")
+        for name in _READ:
+            if left := sorted(_table(folder / name).keys() - wav.keys()):
+                yield f"{folder / name}: {len(left)} lines of no recording, such as {left[0]}"
