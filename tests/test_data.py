@@ -84,10 +84,13 @@ def test_tables_of_a_list_that_changed_are_written_anew(tmp_path: Path) -> None:
         lines = [[*row, f"noisy/{row[0]}"][: len(columns)] for row in rows.values()]
         content = "".join(f"{','.join(line)}\n" for line in [columns, *lines])
         (tmp_path / "list.csv").write_text(content)
-        made, checked = prepare(tmp_path / "list.csv", data), corrupt(data, "train", "dev", "test")
-        assert (made.returncode, checked.returncode) == (0, 0), made.stderr + checked.stderr
+        listed, checked = (
+            prepare(tmp_path / "list.csv", data),
+            corrupt(data, "train", "dev", "test"),
+        )
+        assert (listed.returncode, checked.returncode) == (0, 0), listed.stderr + checked.stderr
         assert local("same_data", data, tmp_path / "exp").returncode == 0
-        return made.stderr
+        return listed.stderr
 
     again()
     assert "up to date" in again()

@@ -161,6 +161,6 @@ def test_telephony_of_a_pipe_ends_before_its_chunk(tmp_path: Path) -> None:
         size = int.from_bytes(plain[at : at + 4], "little")
         pipe = plain[:at] + b"\xff" * 4 + plain[at + 4 : at + 4 + size] + LIST
         content.write_bytes(pipe)
-        found = riff.layout(content)
-        assert found and (found.size, found.left) == (size, 0), subtype
+        wav = riff.layout(content)
+        assert wav and (wav.size, wav.left) == (size, 0), subtype
         assert len(audio.read(content)[0]) == frames, subtype

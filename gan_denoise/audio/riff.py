@@ -177,10 +177,10 @@ def last_chunks(file: BinaryIO, at: int, end: int, order: str) -> tuple[list[Chu
     start = max(at, end - _SEARCHED)
     file.seek(start)
     content = file.read()
-    for found in _BEHIND.finditer(content):
-        chunks, stop = _walk(file, start + found.start(), end, order)
+    for place in _BEHIND.finditer(content):
+        chunks, stop = _walk(file, start + place.start(), end, order)
         if chunks and stop == end:
-            return chunks, start + found.start()
+            return chunks, start + place.start()
     return [], end
 
 

@@ -157,14 +157,14 @@ class Recordings:
                 f"see {self._data / 'skipped'}, or change --split",
             )
         old = [*OF_STAGE_1, *OF_AN_EARLIER_STAGE_0]
-        given = self._given(recordings, split)
+        brought = self._given(recordings, split)
         if not keep_noise or (folder / "given.scp").is_file():  # then the noise was the corpus's
             old += ["noise.yaml"]
-        if given:
+        if brought:
             old += ["noisy.made"]
         for table in old:
             (folder / table).unlink(missing_ok=True)
-        for table, lines in given.items():
+        for table, lines in brought.items():
             write_table(folder / table, lines)
         split.write(folder)
         say(
@@ -194,11 +194,11 @@ class Recordings:
             }
         except InputError:
             return False
-        given = {
+        brought = {
             table: {key: str(value) for key, value in lines.items()}
             for table, lines in self._given(recordings, split).items()
         }
-        return tables == given and replace(there, noisy={}) == split.as_written()
+        return tables == brought and replace(there, noisy={}) == split.as_written()
 
     def keep(self, recordings: list[Recording]) -> None:
         """Write the table anew, of these recordings alone."""

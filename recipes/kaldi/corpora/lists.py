@@ -65,9 +65,9 @@ def _row(path: Path, number: int, row: dict[str, str]) -> Recording:
     speaker = row.get("speaker") or utt_id
     split = split_named(row["split"]) if row.get("split") else None
     if row.get("split") and not split:
-        known = ", ".join(SPLIT_WORDS)
+        words = ", ".join(SPLIT_WORDS)
         raise InputError(
-            f"{path}:{number}", f"its split is called {row['split']!r}", f"call it one of {known}"
+            f"{path}:{number}", f"its split is called {row['split']!r}", f"call it one of {words}"
         )
     text = " ".join((row.get("text") or "").split()) or None  # of one line, as Kaldi's is
     _check_names(f"{path}:{number}", utt_id, speaker, f"{text}{clean}{noisy}")
