@@ -36,8 +36,8 @@ def read_csv(path: Path) -> list[Recording]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV ({error})") from error
     (_, columns), *rows = lines or [(0, [])]
-    known = "clean" in columns and set(columns) <= set(_COLUMNS)
-    if not known or len(set(columns)) < len(columns):
+    fits = "clean" in columns and set(columns) <= set(_COLUMNS)
+    if not fits or len(set(columns)) < len(columns):
         raise InputError(
             f"{path}: expected a table with the columns clean and, as far as known,"
             f" {', '.join(_COLUMNS[1:])}, found {', '.join(columns) or 'nothing'}"
