@@ -37,6 +37,12 @@ TINY = (
 )
 
 
+def changed(settings: str, changes: str) -> str:
+    """Settings of --train-opts, each named once."""
+    chosen = dict(word.split("=", 1) for word in f"{settings} {changes}".split())
+    return " ".join(f"{key}={value}" for key, value in chosen.items())
+
+
 @dataclass
 class Place:
     """A copy of the repository, a corpus, and what the recipe makes of it."""
@@ -162,14 +168,15 @@ def other_module(place: Place, draw: random.Random) -> str:
 
 
 def setting(place: Place, draw: random.Random) -> str:
-    place.settings += draw.choice([" optimizer.lr=1e-2", " steps=5", " seed=3"])
-    return f"settings {place.settings.removeprefix(TINY)}"
+    change = draw.choice(["optimizer.lr=1e-2", "steps=5", "seed=3"])
+    place.settings = changed(place.settings, change)
+    return f"settings {change}"
 
 
 def retrained(place: Place, draw: random.Random) -> str:
     shutil.rmtree(place.exp / "l1/model")
     (place.exp / "l1/checkpoint.pt").unlink()
-    place.settings += " optimizer.lr=2e-2 optimizer.warmup_steps=0"
+    place.settings = changed(place.settings, "optimizer.lr=2e-2 optimizer.warmup_steps=0")
     done = place.run(2, stop=2)
     assert done.returncode == 0, done.stderr
     return "trained again by other settings"

@@ -49,7 +49,7 @@ def test_jobs_do_what_one_machine_does(
     """Also where a training is queued again in its middle, by an administrator."""
     here, there = tmp_path / "here", tmp_path / "there"
     options = ["--corpus", plain_corpus, "--conditions", "", "--experiments", "l1"]
-    options += ["--train-opts", f"{TINY} steps=60"]
+    options += ["--train-opts", TINY.replace("steps=6 ", "steps=60 ", 1)]
     command = [*options, "--data", there / "data", "--exp", there / "exp", *ON_THE_CLUSTER]
     with subprocess.Popen(
         ["bash", RUN, "--stage", "0", *map(str, command)],
@@ -124,7 +124,7 @@ def test_a_training_that_was_cancelled_does_not_come_back(
 ) -> None:
     command = ["bash", RUN, "--stage", 2, "--stop-stage", 2, "--conditions", "", "--data", prepared]
     command += ["--exp", tmp_path, "--experiments", "l1", *ON_THE_CLUSTER]
-    command += ["--train-opts", f"{TINY} steps=100000"]
+    command += ["--train-opts", TINY.replace("steps=6 ", "steps=100000 ", 1)]
     with subprocess.Popen(
         [*map(str, command)], env=os.environ | cluster, stderr=subprocess.DEVNULL
     ) as program:
